@@ -1,0 +1,1 @@
+"""Takes the VMs of an Azure availability set out of load-balancer pools around maintenance."""

@@ -1,0 +1,1 @@
+"""A simulated Azure: what the agents call, and what calls on the VMs. Shares nothing with them."""
