@@ -1,0 +1,151 @@
+"""Logging: JSON lines for machines, readable lines for people, and no secret in either.
+
+Redaction sits in the formatter, the last place text passes through, so that messages, fields,
+exceptions and lines of libraries are covered alike.
+"""
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TextIO, TypedDict, Unpack
+
+MAX_VALUE = 2000
+"""Characters of one logged value; a body of megabytes must not end up in the journal."""
+MAX_TRACEBACK = 20_000
+
+
+class Fields(TypedDict, total=False):
+    """The fields a log line may carry beside its message. None leaves a field out."""
+
+    event: str | None
+    """What happened, as a stable word to search for."""
+    vm: str | None
+    pool: str | None
+    event_id: str | None
+    event_type: str | None
+    not_before: datetime | None
+    incarnation: int | None
+    epoch: int | None
+    action: str | None
+    outcome: str | None
+    duration_s: float | None
+    request_id: str | None
+
+
+_FIELDS = tuple(Fields.__annotations__)
+
+
+def log(logger: logging.Logger, level: int, message: str, **fields: Unpack[Fields]) -> None:
+    """Log a message with typed fields."""
+    logger.log(level, "%s", message, extra=fields, stacklevel=2)
+
+
+# Each pattern keeps group 1 and replaces the rest.
+_SECRETS = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        # A whole Authorization header, as a line, in a dict or among raw header tuples.
+        r"""(authorization(?:-auxiliary)?(?:["']\s*,\s*b?["']|["']?\s*[:=]\s*b?["']?))[^"'\r\n]+""",
+        r"(\bbearer\s+)[\w.~+/=-]+",
+        r"(\bshared(?:key|keylite)\s+\w+:)[\w+/=]+",
+        r"(\bsig(?:=|%3d))[^&\s\"'<>;]+",
+        r"""((?:account|shared_?access_?|access_?)key(?:=|["']?\s*:\s*["']?))[^;\s"'&,}]+""",
+        r"""(\b(?:access|refresh|id)_token["']?\s*[:=]\s*["']?)[^\s"'&,}]+""",
+        r"""(\bclient_(?:secret|assertion)["']?\s*[:=]\s*["']?)[^\s"'&,}]+""",
+        r"()\beyJ[\w-]{8,}\.[\w.-]+",  # a JSON web token, wherever it stands
+        r"()(?<![\w+/])[a-z0-9+/]{86}==",  # a storage account key: 64 bytes in base64
+    )
+)
+
+
+def redact(text: str) -> str:
+    """Replace tokens, signatures, keys and Authorization headers in a text."""
+    for pattern in _SECRETS:
+        text = pattern.sub(r"\1[redacted]", text)
+    return text
+
+
+def _capped(text: str, limit: int = MAX_VALUE) -> str:
+    """Redact first, so that no secret is cut into something the patterns do not know."""
+    text = redact(text)
+    if len(text) <= limit:
+        return text
+    return f"{text[:limit]}… (+{len(text) - limit} characters)"
+
+
+def _fields_of(record: logging.LogRecord) -> Iterator[tuple[str, str | int | float]]:
+    for name in _FIELDS:
+        value: object = getattr(record, name, None)
+        if isinstance(value, datetime):
+            yield name, value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        elif isinstance(value, int | float):
+            yield name, round(value, 6)
+        elif value is not None:
+            yield name, _capped(str(value))
+
+
+def _time_of(record: logging.LogRecord) -> str:
+    at = datetime.fromtimestamp(record.created, UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class _Formatter(logging.Formatter):
+    def trace(self, record: logging.LogRecord) -> str:
+        """Return the traceback, if there is one."""
+        if not record.exc_info:
+            return ""
+        return _capped(self.formatException(record.exc_info), MAX_TRACEBACK)
+
+
+class JsonFormatter(_Formatter):
+    """One JSON object per line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, str | int | float] = {
+            "time": _time_of(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": _capped(record.getMessage()),
+            **dict(_fields_of(record)),
+        }
+        if trace := self.trace(record):
+            line["exception"] = trace
+        return json.dumps(line, ensure_ascii=False)
+
+
+class TextFormatter(_Formatter):
+    """A line for a person: time, level, message, then the fields that are set."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = "".join(f"  {name}={_printable(str(v))}" for name, v in _fields_of(record))
+        message = _printable(_capped(record.getMessage()))
+        line = f"{_time_of(record)} {record.levelname:<7} {message}{fields}"
+        trace = self.trace(record)
+        return f"{line}\n{trace}" if trace else line
+
+
+def _printable(text: str) -> str:
+    """Escape line breaks and terminal controls: a VM's name cannot forge a line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Marks what `setup` installed, so that a second call replaces it."""
+
+
+def setup(level: int = logging.INFO, stream: TextIO | None = None) -> None:
+    """Send all logging to `stream` (stderr), as JSON unless it is a terminal."""
+    target: TextIO = sys.stderr if stream is None else stream
+    handler = _Handler(target)
+    handler.setFormatter(TextFormatter() if target.isatty() else JsonFormatter())
+    root = logging.getLogger()
+    for old in [each for each in root.handlers if isinstance(each, _Handler)]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level)
+    for library in ("azure", "aiohttp", "msal"):
+        # They tell every request at INFO; the agent tells what the requests meant.
+        logging.getLogger(library).setLevel(logging.WARNING)

@@ -1,0 +1,212 @@
+"""Prometheus metrics of one agent, on a registry of their own.
+
+Label values are closed enumerations or names of configured pools, never a VM name or an event id:
+the number of series must not grow with what happens. A value outside its enumeration counts as
+"other".
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from controller import errors
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+OTHER = "other"
+
+DrainOutcome = Literal["in_time", "late", "unannounced", "missed"]
+"""Out before NotBefore; out after it; the event came already started; over before we were out."""
+PassOutcome = Literal["unchanged", "changed", "failed"]
+Service = Literal["imds", "arm", "blob"]
+
+EVENT_TYPES = ("Freeze", "Reboot", "Redeploy", "Preempt", "Terminate", OTHER)
+DRAIN_OUTCOMES: tuple[DrainOutcome, ...] = ("in_time", "late", "unannounced", "missed")
+PASS_OUTCOMES: tuple[PassOutcome, ...] = ("unchanged", "changed", "failed")
+# Subclasses before their bases: the first match names the outcome.
+_OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
+    (errors.NotSent, "not_sent"),
+    (errors.OutcomeUnknown, "outcome_unknown"),
+    (errors.Throttled, "throttled"),
+    (errors.ServiceFault, "service_fault"),
+    (errors.Busy, "busy"),
+    (errors.Conflict, "conflict"),
+    (errors.LeaseHeld, "lease_held"),
+    (errors.LeaseLost, "lease_lost"),
+    (errors.NotFound, "not_found"),
+    (errors.Denied, "denied"),
+    (errors.ContractViolation, "contract_violation"),
+)
+REQUEST_OUTCOMES = ("ok", *(name for _, name in _OUTCOMES), OTHER)
+
+
+def outcome_of(error: BaseException | None) -> str:
+    """Return the `outcome` label for how a request ended; None is success."""
+    if error is None:
+        return "ok"
+    return next((name for kind, name in _OUTCOMES if isinstance(error, kind)), OTHER)
+
+
+def _list(values: Iterable[str]) -> str:
+    return ", ".join(values)
+
+
+class Metrics:
+    """Every metric, written through methods that keep the labels closed.
+
+    `pools` are the short names of the configured pools, `hold_reasons` the planner's reasons, and
+    `operations` the names of the requests the adapters make, per service.
+    """
+
+    def __init__(
+        self,
+        *,
+        pools: Iterable[str],
+        hold_reasons: Iterable[str],
+        operations: Mapping[Service, Iterable[str]],
+    ) -> None:
+        self._registry = CollectorRegistry()
+        self._pools = frozenset(pools)
+        self._hold_reasons = tuple(dict.fromkeys((*hold_reasons, OTHER)))
+        self._operations = {service: frozenset(names) for service, names in operations.items()}
+        self._leading = False
+        self._make_work_metrics()
+        self._make_state_metrics()
+        self._make_azure_metrics()
+
+    def _make_work_metrics(self) -> None:
+        self._drain_lead = Histogram(
+            "lbdrain_drain_lead_seconds",
+            "NotBefore minus the moment the VM was observed out of every pool; 0 when it was late.",
+            buckets=(0, 10, 30, 60, 120, 180, 240, 300, 420, 600, 720, 780, 840, 870, 900),
+            registry=self._registry,
+        )
+        self._drains = Counter(
+            "lbdrain_drains",
+            f"VMs drained. type: {_list(EVENT_TYPES)}. outcome: {_list(DRAIN_OUTCOMES)}.",
+            ("type", "outcome"),
+            registry=self._registry,
+        )
+        self._passes = Counter(
+            "lbdrain_passes",
+            f"Passes of the reconcile loop. outcome: {_list(PASS_OUTCOMES)}.",
+            ("outcome",),
+            registry=self._registry,
+        )
+        for outcome in PASS_OUTCOMES:
+            self._passes.labels(outcome)
+        self._holds = Gauge(
+            "lbdrain_holds",
+            f"VMs deliberately not acted on now. reason: {_list(self._hold_reasons)}.",
+            ("reason",),
+            registry=self._registry,
+        )
+        self.set_holds({})
+
+    def _make_state_metrics(self) -> None:
+        def gauge(name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
+            return Gauge(f"lbdrain_{name}", text, labels, registry=self._registry)
+
+        self._leader = gauge("leader", "1 while this agent leads, else 0.")
+        self._leader_changes = Counter(
+            "lbdrain_leader_changes",
+            "Times this agent began or ceased to lead.",
+            registry=self._registry,
+        )
+        self._lease_valid_until = gauge(
+            "lease_valid_until_timestamp_seconds",
+            "Until when this agent may write, by its own count; 0 while it does not lead.",
+        )
+        pools = "pool: load balancer/pool, as configured."
+        self._in_rotation = gauge(
+            "members_in_rotation", f"Members in the pool that take traffic. {pools}", ("pool",)
+        )
+        self._expected = gauge(
+            "members_expected", f"Members of the pool when nothing is drained. {pools}", ("pool",)
+        )
+        self._last_poll = gauge(
+            "last_successful_poll_timestamp_seconds",
+            "When scheduled events were last read successfully; 0 if never.",
+        )
+        self._ledger_entries = gauge("ledger_entries", "Memberships removed and not yet restored.")
+        self._writes_limit = gauge(
+            "writes_parallel_limit", "Writes allowed at once; falls after conflicts."
+        )
+
+    def _make_azure_metrics(self) -> None:
+        names = "; ".join(
+            f"{service}: {_list(sorted(known))}" for service, known in self._operations.items()
+        )
+        self._requests = Counter(
+            "lbdrain_azure_requests",
+            f"Requests to Azure. service and operation: {names}; or {OTHER}. "
+            f"outcome: {_list(REQUEST_OUTCOMES)}.",
+            ("service", "operation", "outcome"),
+            registry=self._registry,
+        )
+        self._request_duration = Histogram(
+            "lbdrain_azure_request_duration_seconds",
+            f"Time a request to Azure took. service and operation: {names}; or {OTHER}.",
+            ("service", "operation"),
+            buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 130),
+            registry=self._registry,
+        )
+
+    def drained(self, event_type: str, outcome: DrainOutcome, lead_s: float | None = None) -> None:
+        """Count a drained VM; `lead_s` is its lead time, None when there was no NotBefore."""
+        self._drains.labels(event_type if event_type in EVENT_TYPES else OTHER, outcome).inc()
+        if lead_s is not None:
+            self._drain_lead.observe(max(lead_s, 0.0))  # a negative one would spoil the sum
+
+    def passed(self, outcome: PassOutcome) -> None:
+        """Count a completed pass."""
+        self._passes.labels(outcome).inc()
+
+    def set_holds(self, vms_by_reason: Mapping[str, int]) -> None:
+        """Set how many VMs are held per reason; reasons left out are 0."""
+        counts = dict.fromkeys(self._hold_reasons, 0)
+        for reason, vms in vms_by_reason.items():
+            counts[reason if reason in counts else OTHER] += vms
+        for reason, vms in counts.items():
+            self._holds.labels(reason).set(vms)
+
+    def set_leader(self, leading: bool, valid_until: datetime | None = None) -> None:
+        """Set whether this agent leads and until when its lease is valid; counts changes."""
+        if leading is not self._leading:
+            self._leader_changes.inc()
+        self._leading = leading
+        self._leader.set(leading)
+        self._lease_valid_until.set(valid_until.timestamp() if leading and valid_until else 0)
+
+    def set_members(self, pool: str, *, in_rotation: int, expected: int) -> None:
+        """Set the members of one configured pool; other pools are not ours to report."""
+        if pool in self._pools:
+            self._in_rotation.labels(pool).set(in_rotation)
+            self._expected.labels(pool).set(expected)
+
+    def polled(self, at: datetime) -> None:
+        """Set when scheduled events were last read."""
+        self._last_poll.set(at.timestamp())
+
+    def set_ledger_entries(self, count: int) -> None:
+        """Set how many entries the ledger has."""
+        self._ledger_entries.set(count)
+
+    def set_writes_limit(self, limit: int) -> None:
+        """Set how many writes may be under way at once."""
+        self._writes_limit.set(limit)
+
+    def requested(
+        self, service: Service, operation: str, error: BaseException | None, duration_s: float
+    ) -> None:
+        """Count one request to Azure by how it ended; `error` is None on success."""
+        if operation not in self._operations.get(service, ()):
+            operation = OTHER
+        self._requests.labels(service, operation, outcome_of(error)).inc()
+        self._request_duration.labels(service, operation).observe(duration_s)
+
+    def render(self) -> bytes:
+        """Return the exposition text, in `CONTENT_TYPE`."""
+        return generate_latest(self._registry)
