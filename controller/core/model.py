@@ -7,7 +7,7 @@ carries an Azure body (`body`), the core never looks into it: it only hands it b
 Must not import anything but the standard library, and of that nothing that does I/O.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
@@ -23,7 +23,7 @@ def fold(name: str) -> str:
     return name.removeprefix("_").casefold().rstrip("/")
 
 
-# --- scheduled events ---------------------------------------------------------------------------
+# --- scheduled events ---
 
 
 class EventStatus(Enum):
@@ -72,7 +72,11 @@ class EventDocument:
     events: tuple[ScheduledEvent, ...] = ()
 
 
-# --- what stands in the pools ----------------------------------------------------------------------
+# --- what stands in the pools ---
+
+
+Key = tuple[str, str, str]
+"""Identity of a membership, independent of spelling."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +90,7 @@ class NicMembership:
     """Index in the ipConfiguration's pool list, so that a restore rebuilds the same list."""
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> Key:
         """Identity of the membership, independent of spelling."""
         return (fold(self.pool_id), fold(self.nic_id), fold(self.ip_configuration))
 
@@ -102,7 +106,7 @@ class AddressMembership:
     """The pool's entry for this address as JSON text, exactly as Azure returned it."""
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> Key:
         """Identity of the membership, independent of spelling."""
         return (fold(self.pool_id), "address", fold(self.ip_address))
 
@@ -164,8 +168,10 @@ class Nic:
     vm_id: str
     etag: str
     ip_configurations: tuple[IpConfiguration, ...]
-    failed: bool
+    failed: bool = False
     """provisioningState is Failed."""
+    updating: bool = False
+    """provisioningState says that an operation, perhaps not ours, is still under way."""
     observed_at: datetime
     body: object = field(compare=False, repr=False, default=None)
     """The Azure body as it came. Opaque to the core; None when it came from a list."""
@@ -192,7 +198,7 @@ class Vm:
     power_observed_at: datetime | None = None
 
 
-# --- everything a decision may look at ---------------------------------------------------------------
+# --- everything a decision may look at ---
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,20 +221,32 @@ class Observation:
     clean_documents: tuple[EventDocument, ...] = ()
     """The newest documents of an unbroken run of good polls, at most two; a bad poll empties it."""
     vms: tuple[Vm, ...] = ()
+    former: tuple[Vm, ...] = ()
+    """VMs that the ledger names and the set no longer does, with their power as read."""
     nics: tuple[Nic, ...] = ()
     pools: tuple[Pool, ...] = ()
     """The managed pools that exist. A configured pool that is missing here does not exist."""
     inventory_at: datetime | None = None
     """When VMs, NICs and pools were last read as a whole; None before the first time."""
+    inventory_period_s: float = 300
+    """How long an inventory is good while nothing happens."""
     in_flight: frozenset[str] = frozenset()
     """Targets of actions that are under way."""
     deferred: Mapping[str, Deferral] = field(default_factory=lambda: MappingProxyType({}))
     """Targets that failed or were throttled, with the instant of the next attempt."""
-    attempted: frozenset[str] = frozenset()
-    """NICs and pools to which this agent has sent a removal for the present entry."""
+    verified: frozenset[str] = frozenset()
+    """NICs and pools (folded ids) whose newest view verified the end of a write of this agent."""
+    never_ours: frozenset[Key] = frozenset()
+    """Keys of recorded memberships that were already gone before this agent wrote anything."""
+    missing: frozenset[str] = frozenset()
+    """Folded ids of NICs, pools and VMs confirmed not to exist, by more than one reply."""
+    acknowledged: Mapping[str, datetime] = field(default_factory=lambda: MappingProxyType({}))
+    """Folded event ids this agent acknowledged, and when."""
+    write_slots: int = 1
+    """How many more writes may start now."""
 
 
-# --- what policy says --------------------------------------------------------------------------------
+# --- what policy says ---
 
 
 class EventAction(Enum):
@@ -316,12 +334,6 @@ class Policy:
         ):
             return None
         return event.not_before - timedelta(seconds=self.lead_time_s)
-
-
-def pool_ids_of(load_balancer_id: str, pool_ids: Iterable[str]) -> tuple[str, ...]:
-    """Return those of `pool_ids` that are children of the load balancer."""
-    prefix = fold(load_balancer_id) + "/backendaddresspools/"
-    return tuple(pool_id for pool_id in pool_ids if fold(pool_id).startswith(prefix))
 
 
 def load_balancer_of(pool_id: str) -> str:

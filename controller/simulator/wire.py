@@ -28,7 +28,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     body: bytes = b""
     vm: str | None = None
-    """IMDS only: the VM whose link-local endpoint this is. For ARM and Blob the bearer token tells."""
+    """IMDS only: the VM whose endpoint this is. For ARM and Blob the bearer token tells."""
 
     def parameter(self, name: str, default: str = "") -> str:
         """Return the first query parameter called `name`, compared without case."""
@@ -41,7 +41,7 @@ class Delivery(Enum):
 
     NORMAL = "normal"
     RESET = "reset"
-    """The connection is reset instead of answering; the request had its effect or not, as computed."""
+    """The connection is reset instead of answering, whether the request had its effect or not."""
     HANG = "hang"
     """Nothing is ever sent back; the client has to give up."""
 

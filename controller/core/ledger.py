@@ -1,0 +1,369 @@
+"""The ledger: what we removed, from where, because of which events. Content of the lease blob.
+
+Rules:
+- Versioned `major.minor`. A newer minor version may add fields: they are kept and written back, so
+  that agents of neighbouring versions can take turns. A newer major version is refused.
+- A ledger that cannot be read is never replaced by an empty one: `decode` raises and the caller
+  stops writing (laws S3, S5).
+- Empty content is an empty ledger: that is what a new blob holds.
+
+Pure: standard library only, no I/O.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, TypeVar, cast
+
+from controller.core.model import AddressMembership, Key, Membership, NicMembership, fold
+from controller.errors import ContractViolation
+
+MAJOR, MINOR = 1, 0
+MOST_TRANSITIONS = 50
+"""How many transitions are remembered for `lb-drain status`."""
+
+Extra = Mapping[str, Any]
+"""Fields of a newer minor version, kept as they came."""
+
+NOTHING_EXTRA: Extra = MappingProxyType({})
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventReference:
+    """An event because of which a VM is out."""
+
+    event_id: str
+    event_type: str
+    not_before: datetime | None = None
+    acknowledged_at: datetime | None = None
+    extra: Extra = NOTHING_EXTRA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One VM that is out of rotation because of us, or about to be, or about to come back."""
+
+    vm: str
+    vm_id: str
+    events: tuple[EventReference, ...]
+    memberships: tuple[Membership, ...]
+    recorded_at: datetime
+    out_at: datetime | None = None
+    """When the VM was first observed out of every managed pool."""
+    restored_at: datetime | None = None
+    """When every membership was observed back."""
+    gone: bool = False
+    """The VM was deleted while it was out; kept for the operator to see, never blocks."""
+    extra: Extra = NOTHING_EXTRA
+
+    def holds(self, key: Key) -> bool:
+        """Tell whether the membership with this key is recorded here."""
+        return any(membership.key == key for membership in self.memberships)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Something deliberately not done, and why."""
+
+    subject: str
+    """VM name, pool id or event id."""
+    reason: str
+    message: str
+    since: datetime
+    extra: Extra = NOTHING_EXTRA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """One line of recent history."""
+
+    at: datetime
+    vm: str
+    what: str
+    detail: str = ""
+    extra: Extra = NOTHING_EXTRA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """The whole content of the blob."""
+
+    epoch: int = 0
+    """Counts acquisitions of the lease; a write of an older epoch is refused by storage."""
+    leader: str = ""
+    """VM whose agent wrote this."""
+    entries: tuple[Entry, ...] = ()
+    holds: tuple[Hold, ...] = ()
+    transitions: tuple[Transition, ...] = ()
+    minor: int = MINOR
+    extra: Extra = NOTHING_EXTRA
+
+    def entry(self, vm: str) -> Entry | None:
+        """Return the entry of a VM, compared without case."""
+        return next((entry for entry in self.entries if fold(entry.vm) == fold(vm)), None)
+
+    def with_entry(self, entry: Entry) -> "Ledger":
+        """Return the ledger with the entry of this VM added or replaced."""
+        others = tuple(other for other in self.entries if fold(other.vm) != fold(entry.vm))
+        ordered = sorted((*others, entry), key=lambda each: fold(each.vm))
+        return replace(self, entries=tuple(ordered))
+
+    def without_entry(self, vm: str) -> "Ledger":
+        """Return the ledger with the entry of this VM forgotten."""
+        kept = tuple(entry for entry in self.entries if fold(entry.vm) != fold(vm))
+        return replace(self, entries=kept)
+
+    def noting(self, *, at: datetime, vm: str, what: str, detail: str = "") -> "Ledger":
+        """Return the ledger with a transition added, the oldest dropped beyond the limit."""
+        line = Transition(at=at, vm=vm, what=what, detail=detail)
+        return replace(self, transitions=(*self.transitions, line)[-MOST_TRANSITIONS:])
+
+
+# --- JSON ---
+
+
+def encode(ledger: Ledger) -> bytes:
+    """Return the ledger as JSON, with the fields of newer minor versions in their places."""
+    document: dict[str, Any] = {
+        **ledger.extra,
+        "version": f"{MAJOR}.{max(ledger.minor, MINOR)}",
+        "epoch": ledger.epoch,
+        "leader": ledger.leader,
+        "entries": [_entry_out(entry) for entry in ledger.entries],
+        "holds": [
+            {
+                **hold.extra,
+                "subject": hold.subject,
+                "reason": hold.reason,
+                "message": hold.message,
+                "since": _instant_out(hold.since),
+            }
+            for hold in ledger.holds
+        ],
+        "transitions": [
+            {
+                **line.extra,
+                "at": _instant_out(line.at),
+                "vm": line.vm,
+                "what": line.what,
+                "detail": line.detail,
+            }
+            for line in ledger.transitions
+        ],
+    }
+    return json.dumps(document, indent=1, ensure_ascii=False).encode()
+
+
+def decode(body: bytes) -> Ledger:
+    """Return the ledger that `body` holds.
+
+    Raises:
+        ContractViolation: the content is no ledger, or one of a newer major version. The message
+            says which; the content must be left untouched.
+    """
+    if not body:
+        return Ledger()
+    try:
+        document: object = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ContractViolation(f"the ledger is not JSON ({error})") from error
+    fields = _Fields(document, "ledger")
+    minor = _minor(fields.text("version"))
+    return Ledger(
+        epoch=fields.integer("epoch"),
+        leader=fields.text("leader"),
+        entries=fields.each("entries", _entry_in),
+        holds=fields.each("holds", _hold_in),
+        transitions=fields.each("transitions", _transition_in),
+        minor=minor,
+        extra=fields.rest(),
+    )
+
+
+def _minor(version: str) -> int:
+    major, _, minor = version.partition(".")
+    if not (major.isascii() and major.isdigit() and minor.isascii() and minor.isdigit()):
+        raise ContractViolation(f"ledger: version {version[:40]!r} is not of the form major.minor")
+    if int(major) != MAJOR:
+        raise ContractViolation(
+            f"the ledger has version {version[:40]}, this agent knows {MAJOR}.x: "
+            "upgrade this agent; the ledger was left untouched"
+        )
+    return int(minor)
+
+
+def _entry_out(entry: Entry) -> dict[str, Any]:
+    return {
+        **entry.extra,
+        "vm": entry.vm,
+        "vm_id": entry.vm_id,
+        "events": [
+            {
+                **event.extra,
+                "event_id": event.event_id,
+                "event_type": event.event_type,
+                "not_before": _instant_out(event.not_before),
+                "acknowledged_at": _instant_out(event.acknowledged_at),
+            }
+            for event in entry.events
+        ],
+        "memberships": [_membership_out(membership) for membership in entry.memberships],
+        "recorded_at": _instant_out(entry.recorded_at),
+        "out_at": _instant_out(entry.out_at),
+        "restored_at": _instant_out(entry.restored_at),
+        "gone": entry.gone,
+    }
+
+
+def _entry_in(fields: "_Fields") -> Entry:
+    return Entry(
+        vm=fields.text("vm"),
+        vm_id=fields.text("vm_id"),
+        events=fields.each("events", _event_in),
+        memberships=fields.each("memberships", _membership_in),
+        recorded_at=fields.instant("recorded_at"),
+        out_at=fields.instant_or_none("out_at"),
+        restored_at=fields.instant_or_none("restored_at"),
+        gone=fields.flag("gone"),
+        extra=fields.rest(),
+    )
+
+
+def _event_in(fields: "_Fields") -> EventReference:
+    return EventReference(
+        event_id=fields.text("event_id"),
+        event_type=fields.text("event_type"),
+        not_before=fields.instant_or_none("not_before"),
+        acknowledged_at=fields.instant_or_none("acknowledged_at"),
+        extra=fields.rest(),
+    )
+
+
+def _hold_in(fields: "_Fields") -> Hold:
+    return Hold(
+        subject=fields.text("subject"),
+        reason=fields.text("reason"),
+        message=fields.text("message"),
+        since=fields.instant("since"),
+        extra=fields.rest(),
+    )
+
+
+def _transition_in(fields: "_Fields") -> Transition:
+    return Transition(
+        at=fields.instant("at"),
+        vm=fields.text("vm"),
+        what=fields.text("what"),
+        detail=fields.text("detail"),
+        extra=fields.rest(),
+    )
+
+
+def _membership_out(membership: Membership) -> dict[str, Any]:
+    match membership:
+        case NicMembership():
+            return {
+                "kind": "nic",
+                "pool_id": membership.pool_id,
+                "nic_id": membership.nic_id,
+                "ip_configuration": membership.ip_configuration,
+                "position": membership.position,
+            }
+        case AddressMembership():
+            return {
+                "kind": "address",
+                "pool_id": membership.pool_id,
+                "name": membership.name,
+                "ip_address": membership.ip_address,
+                "body": membership.body,
+            }
+
+
+def _membership_in(fields: "_Fields") -> Membership:
+    kind = fields.text("kind")
+    if kind == "nic":
+        return NicMembership(
+            pool_id=fields.text("pool_id"),
+            nic_id=fields.text("nic_id"),
+            ip_configuration=fields.text("ip_configuration"),
+            position=fields.integer("position"),
+        )
+    if kind == "address":
+        return AddressMembership(
+            pool_id=fields.text("pool_id"),
+            name=fields.text("name"),
+            ip_address=fields.text("ip_address"),
+            body=fields.text("body"),
+        )
+    raise ContractViolation(f"{fields.where}: membership kind {kind[:40]!r} is unknown")
+
+
+def _instant_out(instant: datetime | None) -> str | None:
+    return None if instant is None else instant.astimezone(UTC).isoformat()
+
+
+@dataclass(slots=True)
+class _Fields:
+    """Typed access to one JSON object, which remembers what nobody asked for."""
+
+    value: object
+    where: str
+    asked: set[str] = field(default_factory=set[str])
+
+    def _object(self) -> Mapping[str, Any]:
+        value = self.value
+        if not isinstance(value, dict):
+            raise ContractViolation(f"{self.where}: expected an object, found {_kind(value)}")
+        return cast("Mapping[str, Any]", value)
+
+    def _get(self, name: str, wanted: type[T]) -> T:
+        self.asked.add(name)
+        found: object = self._object().get(name)
+        if not isinstance(found, wanted) or (isinstance(found, bool) and wanted is not bool):
+            raise ContractViolation(
+                f"{self.where}.{name}: expected {wanted.__name__}, found {_kind(found)}"
+            )
+        return found
+
+    def text(self, name: str) -> str:
+        return self._get(name, str)
+
+    def integer(self, name: str) -> int:
+        number = self._get(name, int)
+        if number < 0:
+            raise ContractViolation(f"{self.where}.{name}: {number} is below zero")
+        return number
+
+    def flag(self, name: str) -> bool:
+        return self._get(name, bool)
+
+    def instant(self, name: str) -> datetime:
+        text = self.text(name)
+        try:
+            instant = datetime.fromisoformat(text)
+        except ValueError as error:
+            raise ContractViolation(f"{self.where}.{name}: {text[:60]!r} is no instant") from error
+        if instant.tzinfo is None:
+            raise ContractViolation(f"{self.where}.{name}: {text[:60]!r} has no time zone")
+        return instant.astimezone(UTC)
+
+    def instant_or_none(self, name: str) -> datetime | None:
+        self.asked.add(name)
+        return None if self._object().get(name) is None else self.instant(name)
+
+    def each(self, name: str, read: "Callable[[_Fields], T]") -> tuple[T, ...]:
+        values = cast("list[object]", self._get(name, list))
+        return tuple(
+            read(_Fields(value, f"{self.where}.{name}[{index}]"))
+            for index, value in enumerate(values)
+        )
+
+    def rest(self) -> Extra:
+        return {name: value for name, value in self._object().items() if name not in self.asked}
+
+
+def _kind(value: object) -> str:
+    return "nothing" if value is None else type(value).__name__
