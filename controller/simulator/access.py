@@ -1,0 +1,192 @@
+"""Who may do what: managed identity tokens, role assignments, and request quotas."""
+
+import base64
+import hashlib
+import hmac
+import json
+from collections import deque
+from dataclasses import dataclass
+
+from controller.simulator.bodies import key
+
+OPERATOR = "operator"
+"""The principal of a test or a demo script: allowed everything, reachable always."""
+
+LEAST_PRIVILEGE = frozenset(
+    {
+        "Microsoft.Compute/virtualMachines/read",
+        "Microsoft.Compute/virtualMachines/instanceView/read",
+        "Microsoft.Compute/availabilitySets/read",
+        "Microsoft.Network/networkInterfaces/read",
+        "Microsoft.Network/networkInterfaces/write",
+        "Microsoft.Network/virtualNetworks/subnets/join/action",
+        "Microsoft.Network/virtualNetworks/joinLoadBalancer/action",
+        "Microsoft.Network/networkSecurityGroups/join/action",
+        "Microsoft.Network/publicIPAddresses/join/action",
+        "Microsoft.Network/applicationSecurityGroups/joinIpConfiguration/action",
+        "Microsoft.Network/applicationGateways/backendAddressPools/join/action",
+        "Microsoft.Network/loadBalancers/read",
+        "Microsoft.Network/loadBalancers/inboundNatRules/join/action",
+        "Microsoft.Network/loadBalancers/backendAddressPools/read",
+        "Microsoft.Network/loadBalancers/backendAddressPools/write",
+        "Microsoft.Network/loadBalancers/backendAddressPools/join/action",
+        "Microsoft.Network/locations/operations/read",
+        "Microsoft.Resources/subscriptions/read",
+        "Microsoft.Resources/subscriptions/resourceGroups/read",
+    }
+)
+"""The role the VMs' identity has unless a world says otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """What an access token says. Times in epoch seconds."""
+
+    principal: str
+    audience: str
+    issued_at: int
+    expires_at: int
+
+
+class Issuer:
+    """Issues and verifies tokens. They are signed, so the world need not remember them."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+        self._current: dict[tuple[str, str], tuple[Token, str]] = {}
+
+    def issue(
+        self, principal: str, audience: str, now: float, lifetime_s: float
+    ) -> tuple[Token, str]:
+        """Return a token; IMDS hands out the same one again until half its life is over."""
+        cached = self._current.get((principal, audience))
+        if cached is not None and now < (cached[0].issued_at + cached[0].expires_at) / 2:
+            return cached
+        token = Token(
+            principal=principal,
+            audience=audience,
+            issued_at=int(now),
+            expires_at=int(now + lifetime_s),
+        )
+        claims = {
+            "aud": audience,
+            "exp": token.expires_at,
+            "iat": token.issued_at,
+            "sub": principal,
+        }
+        text = ".".join(
+            (_encode(b'{"alg":"HS256","typ":"JWT"}'), _encode(json.dumps(claims).encode()))
+        )
+        self._current[principal, audience] = (token, f"{text}.{self._sign(text)}")
+        return self._current[principal, audience]
+
+    def read(self, text: str) -> Token | None:
+        """Return what a token says; None if this issuer never wrote it."""
+        body, _, signature = text.rpartition(".")
+        if not hmac.compare_digest(signature.encode(), self._sign(body).encode()):
+            return None
+        claims = json.loads(_decode(body.rpartition(".")[2]))
+        return Token(
+            principal=claims["sub"],
+            audience=claims["aud"],
+            issued_at=claims["iat"],
+            expires_at=claims["exp"],
+        )
+
+    def _sign(self, text: str) -> str:
+        return _encode(hmac.new(self._secret, text.encode(), hashlib.sha256).digest())
+
+
+def _encode(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _decode(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def same_audience(left: str, right: str) -> bool:
+    """Tell whether two audiences are one; clients write them with and without a final slash."""
+    return left.rstrip("/").casefold() == right.rstrip("/").casefold()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """A set of actions over a scope and everything below it. `*` stands for every action."""
+
+    actions: frozenset[str]
+    scope: str
+
+
+class Roles:
+    """Role assignments by principal, and what was taken away again."""
+
+    def __init__(self) -> None:
+        self.assignments: dict[str, list[Assignment]] = {}
+        self._revoked: set[tuple[str, str, str]] = set()
+
+    def assign(self, principal: str, actions: frozenset[str], scope: str) -> None:
+        """Grant `actions` over `scope`."""
+        self.assignments.setdefault(principal.casefold(), []).append(
+            Assignment(actions=frozenset(a.casefold() for a in actions), scope=key(scope))
+        )
+
+    def revoke(self, principal: str, action: str, scope: str = "") -> None:
+        """Take one action away, over `scope` or everywhere."""
+        self._revoked.add((principal.casefold(), action.casefold(), key(scope)))
+
+    def reinstate(self, principal: str, action: str, scope: str = "") -> None:
+        """Undo `revoke`."""
+        self._revoked.discard((principal.casefold(), action.casefold(), key(scope)))
+
+    def permitted(self, principal: str, action: str, scope: str) -> bool:
+        """Tell whether `principal` may do `action` on `scope`."""
+        who, what, where = principal.casefold(), action.casefold(), key(scope)
+        if any(
+            (who, what) == (revoked_who, revoked_what) and _below(where, revoked_where)
+            for revoked_who, revoked_what, revoked_where in self._revoked
+        ):
+            return False
+        return any(
+            _below(where, entry.scope) and ("*" in entry.actions or what in entry.actions)
+            for entry in self.assignments.get(who, [])
+        )
+
+
+def _below(scope: str, ancestor: str) -> bool:
+    return ancestor in ("", scope) or scope.startswith(ancestor + "/")
+
+
+class Bucket:
+    """A token bucket: Azure Resource Manager's quota per principal (Microsoft docs)."""
+
+    def __init__(self, now: float) -> None:
+        self._level: float | None = None
+        self._at = now
+
+    def take(
+        self, now: float, *, size: int, refill_per_s: float, enforced: bool
+    ) -> tuple[int, bool]:
+        """Take one token; return what is left, and whether there was one."""
+        level = size if self._level is None else self._level
+        level = min(float(size), level + max(0.0, now - self._at) * refill_per_s)
+        self._at = now
+        allowed = level >= 1.0 or not enforced
+        self._level = max(0.0, level - 1.0) if allowed else level
+        return int(self._level), allowed
+
+
+class Window:
+    """Requests in the last second, for the limits of IMDS."""
+
+    def __init__(self) -> None:
+        self._seen: deque[float] = deque()
+
+    def admit(self, now: float, limit: int) -> bool:
+        """Count a request at `now`; False when `limit` requests came within the last second."""
+        while self._seen and self._seen[0] <= now - 1.0:
+            self._seen.popleft()
+        if len(self._seen) >= limit:
+            return False
+        self._seen.append(now)
+        return True

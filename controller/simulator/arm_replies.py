@@ -1,0 +1,249 @@
+"""Replies of Azure Resource Manager and of the two providers behind it: headers, errors, pages.
+
+Texts and header sets follow recorded traffic (cassettes of kubernetes-sigs/cloud-provider-azure);
+the 429 and 403 bodies follow public issue threads, misspelling included.
+"""
+
+import json
+import math
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from hashlib import sha256
+from typing import Any, cast
+from urllib.parse import urlencode
+
+from controller.simulator import bodies
+from controller.simulator.bodies import Json
+from controller.simulator.operations import Operation
+from controller.simulator.wire import Reply, Request
+from controller.simulator.world import World
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One authenticated request on its way through the services."""
+
+    world: World
+    request: Request
+    principal: str
+    rate_headers: dict[str, str]
+    """What the quotas say; only replies of a provider carry them, ARM's own do not."""
+
+    @property
+    def base(self) -> str:
+        """The origin that links in replies point to."""
+        host = self.request.headers.get("host", "")
+        return f"https://{host}" if host else self.world.settings.arm_endpoint.rstrip("/")
+
+
+@dataclass(slots=True)
+class Refusal(Exception):
+    """Ends the handling of a request with an error reply."""
+
+    status: int
+    body: Json
+    headers: dict[str, str] = field(default_factory=dict[str, str])
+    gateway: bool = False
+    """Whether ARM answered itself, without asking a provider."""
+
+
+def error(code: str, message: str, details: list[Json] | None = None) -> Json:
+    """Return the error envelope."""
+    inner: Json = {"code": code, "message": message}
+    if details is not None:
+        inner["details"] = details
+    return {"error": inner}
+
+
+def common_headers(world: World) -> dict[str, str]:
+    """Return what every reply of Resource Manager carries."""
+    return {
+        "Cache-Control": "no-cache",
+        "Content-Type": "application/json; charset=utf-8",
+        "Date": formatdate(world.now, usegmt=True),
+        "Expires": "-1",
+        "Pragma": "no-cache",
+        "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
+        "X-Cache": "CONFIG_NOCACHE",
+        "X-Content-Type-Options": "nosniff",
+        "x-ms-request-id": bodies.guid(world.random),
+        "x-ms-correlation-request-id": bodies.guid(world.random),
+    }
+
+
+def refuse(world: World, refusal: Refusal, rate_headers: dict[str, str]) -> Reply:
+    """Turn a refusal into a reply."""
+    origin = {"x-ms-failure-cause": "gateway"} if refusal.gateway else rate_headers
+    return Reply(
+        status=refusal.status,
+        headers={**common_headers(world), **origin, **refusal.headers},
+        body=json.dumps(refusal.body, separators=(",", ":")).encode(),
+    )
+
+
+def network_reply(
+    call: Call, body: Json, *, status: int = 200, headers: dict[str, str] | None = None
+) -> Reply:
+    """Return a reply of Microsoft.Network: compact JSON."""
+    return Reply(
+        status=status,
+        headers={**common_headers(call.world), **call.rate_headers, **(headers or {})},
+        body=json.dumps(body, separators=(",", ":")).encode(),
+    )
+
+
+def compute_reply(call: Call, body: Json, *, headers: dict[str, str] | None = None) -> Reply:
+    """Return a reply of Microsoft.Compute: pretty-printed, with CRLF line ends."""
+    text = json.dumps(body, indent=2).replace("\n", "\r\n")
+    return Reply(
+        status=200,
+        headers={**common_headers(call.world), **call.rate_headers, **(headers or {})},
+        body=text.encode(),
+    )
+
+
+def operation_headers(call: Call, operation: Operation) -> dict[str, str]:
+    """Return the headers that announce an operation; its URL is signed, hence long."""
+    digest = sha256(operation.operation_id.encode()).hexdigest()
+    version = call.request.parameter("api-version")
+    url = (
+        f"{call.base}/subscriptions/{call.world.subscription}/providers/Microsoft.Network/locations"
+        f"/{operation.location}/operations/{operation.operation_id}?api-version={version}"
+        f"&t={digest[:18]}&c={digest * 4}&s={digest[18:]}&h={digest[8:30]}"
+    )
+    headers = {"Azure-AsyncOperation": url, "Azure-AsyncNotification": "Enabled"}
+    if call.world.settings.lro_retry_after:
+        headers["Retry-After"] = "10"
+    return headers
+
+
+def page(call: Call, entries: list[Json]) -> Json:
+    """Return one page of a list, with nextLink if there are more."""
+    size = call.world.settings.list_page_size
+    token = call.request.parameter("$skiptoken", "0")
+    start = int(token) if token.isdigit() else 0
+    result: Json = {"value": entries[start : start + size]}
+    if start + size < len(entries):
+        query = [(k, v) for k, v in call.request.query if k.casefold() != "$skiptoken"]
+        query.append(("$skiptoken", str(start + size)))
+        result["nextLink"] = f"{call.base}{call.request.path}?{urlencode(query)}"
+    return result
+
+
+# Refusals
+
+
+def missing_group(group: str) -> Refusal:
+    """404 for a resource group, as ARM answers it."""
+    return Refusal(
+        404,
+        error("ResourceGroupNotFound", f"Resource group '{group}' could not be found."),
+        gateway=True,
+    )
+
+
+def missing_resource(kind: str, name: str, group: str) -> Refusal:
+    """404 for a top-level resource, as ARM answers it."""
+    message = (
+        f"The Resource '{kind}/{name}' under resource group '{group}' was not found. For more "
+        "details please go to https://aka.ms/ARMResourceNotFoundFix"
+    )
+    return Refusal(404, error("ResourceNotFound", message), gateway=True)
+
+
+def missing_child(resource: str) -> Refusal:
+    """404 for a child resource, as Microsoft.Network answers it."""
+    return Refusal(404, error("NotFound", f"Resource {resource} not found.", []))
+
+
+def bad_request(code: str, message: str) -> Refusal:
+    """400 with the code of a rule that the body breaks."""
+    return Refusal(400, error(code, message, []))
+
+
+def not_allowed(method: str) -> Refusal:
+    """405."""
+    message = f"The http method '{method}' is not supported for this resource."
+    return Refusal(405, error("HttpMethodNotSupported", message), gateway=True)
+
+
+def unauthorized(call: Call, action: str, scope: str) -> Refusal:
+    """403 for an action on the resource itself."""
+    client, object_id = _client(call)
+    message = (
+        f"The client '{client}' with object id '{object_id}' does not have authorization to "
+        f"perform action '{action}' over scope '{scope}' or the scope is invalid. If access was "
+        "recently granted, please refresh your credentials."
+    )
+    return Refusal(403, error("AuthorizationFailed", message), gateway=True)
+
+
+def unauthorized_link(call: Call, action: str, scope: str, *, needs: str, linked: str) -> Refusal:
+    """403 for a resource that the body refers to; also what a reference to nowhere gets."""
+    client, object_id = _client(call)
+    message = (
+        f"The client '{client}' with object id '{object_id}' has permission to perform action "
+        f"'{action}' on scope '{scope}'; however, it does not have permission to perform action "
+        f"'{needs}' on the linked scope(s) '{linked}' or the linked scope(s) are invalid."
+    )
+    return Refusal(403, error("LinkedAuthorizationFailed", message), gateway=True)
+
+
+def etag_mismatch(given: str, actual: str, resource: str) -> Refusal:
+    """412 of Microsoft.Network; quoting of the given etag is normalised."""
+    message = (
+        f'Etag provided in if-match header W/"{bare(given)}" does not match etag {actual} of '
+        f"resource {resource} in NRP data store."
+    )
+    detail: Json = {"code": "PreconditionFailedEtagMismatch", "message": message}
+    return Refusal(412, error("PreconditionFailed", "Precondition failed.", [detail]))
+
+
+def busy(call: Call, operation: Operation, wait_s: float) -> Refusal:
+    """429 or 409 while another operation holds the resource. The wait is in the text."""
+    settings = call.world.settings
+    seconds = max(1, math.ceil(wait_s))
+    message = (
+        f"Operation {operation.kind} ({operation.operation_id}) is updating resource "
+        f"{operation.resource}. The call can be retried in {seconds} seconds."
+    )
+    headers = {"Retry-After": str(seconds)} if settings.busy_retry_after else {}
+    if settings.busy_status == 409:
+        return Refusal(409, error("AnotherOperationInProgress", message, []), headers)
+    detail: Json = {"code": "RetryableErrorDueToAnotherOperation", "message": message}
+    return Refusal(429, error("RetryableError", "A retryable error occured.", [detail]), headers)
+
+
+def not_provisioned(resource: str, user: str, state: str) -> Refusal:
+    """429 while a NIC that the load balancer uses is Updating or Failed."""
+    message = (
+        f"Cannot proceed with operation because resource {resource} used by resource {user} is "
+        f"not in Succeeded state. Resource is in {state} state and the last operation that "
+        "updated/is updating the resource is PutNicOperation."
+    )
+    detail: Json = {"code": "ReferencedResourceNotProvisioned", "message": message}
+    return Refusal(429, error("RetryableError", "A retryable error occured.", [detail]))
+
+
+def bare(etag: str) -> str:
+    """Return an etag without its weakness mark and quotes."""
+    return etag.strip().removeprefix("W/").strip('"')
+
+
+def _client(call: Call) -> tuple[str, str]:
+    vm = call.world.find_vm(call.principal)
+    return (vm.client_id, vm.vm_id) if vm is not None else (call.principal, call.principal)
+
+
+def as_object(value: Any) -> Json:
+    """Return a JSON object, or refuse what is not one."""
+    if not isinstance(value, dict):
+        raise bad_request("InvalidRequestFormat", "Cannot parse the request.")
+    return cast("Json", value)
+
+
+def items(value: Any) -> list[Any]:
+    """Return a JSON array; absent and null are empty, anything else is refused."""
+    if value is not None and not isinstance(value, list):
+        raise bad_request("InvalidRequestFormat", "Cannot parse the request.")
+    return cast("list[Any]", value or [])
