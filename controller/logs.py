@@ -15,6 +15,9 @@ from typing import TextIO, TypedDict, Unpack
 MAX_VALUE = 2000
 """Characters of one logged value; a body of megabytes must not end up in the journal."""
 MAX_TRACEBACK = 20_000
+MAX_SCANNED = 100_000
+"""Characters that are searched for secrets; what follows is dropped unread."""
+LONGEST_SECRET = 8192
 
 
 class Fields(TypedDict, total=False):
@@ -51,7 +54,7 @@ _SECRETS = tuple(
         r"""(authorization(?:-auxiliary)?(?:["']\s*,\s*b?["']|["']?\s*[:=]\s*b?["']?))[^"'\r\n]+""",
         r"(\bbearer\s+)[\w.~+/=-]+",
         r"(\bshared(?:key|keylite)\s+\w+:)[\w+/=]+",
-        r"(\bsig(?:=|%3d))[^&\s\"'<>;]+",
+        r"((?<![a-z])sig(?:=|%3d))[^&\s\"'<>;]+",
         r"""((?:account|shared_?access_?|access_?)key(?:=|["']?\s*:\s*["']?))[^;\s"'&,}]+""",
         r"""(\b(?:access|refresh|id)_token["']?\s*[:=]\s*["']?)[^\s"'&,}]+""",
         r"""(\bclient_(?:secret|assertion)["']?\s*[:=]\s*["']?)[^\s"'&,}]+""",
@@ -70,10 +73,12 @@ def redact(text: str) -> str:
 
 def _capped(text: str, limit: int = MAX_VALUE) -> str:
     """Redact first, so that no secret is cut into something the patterns do not know."""
-    text = redact(text)
-    if len(text) <= limit:
-        return text
-    return f"{text[:limit]}… (+{len(text) - limit} characters)"
+    shown = redact(text[:MAX_SCANNED])
+    if len(text) > MAX_SCANNED:
+        shown = shown[:-LONGEST_SECRET]  # may end in the first half of one
+    if len(text) <= MAX_SCANNED and len(shown) <= limit:
+        return shown
+    return f"{shown[:limit]}… ({len(text)} characters)"
 
 
 def _fields_of(record: logging.LogRecord) -> Iterator[tuple[str, str | int | float]]:
@@ -113,7 +118,7 @@ class JsonFormatter(_Formatter):
         }
         if trace := self.trace(record):
             line["exception"] = trace
-        return json.dumps(line, ensure_ascii=False)
+        return json.dumps(line)
 
 
 class TextFormatter(_Formatter):

@@ -62,7 +62,7 @@ def listen_address(listen: str) -> tuple[str, int]:
 
 def is_loopback(host: str | None) -> bool:
     """Tell whether a host name or address can only be this host."""
-    if host == "localhost":
+    if host and host.casefold() == "localhost":
         return True
     try:
         return ipaddress.ip_address(host or "").is_loopback
@@ -152,7 +152,7 @@ class Election(_Section):
     take over long before the shortest notice ends."""
     renew_period_s: Seconds = 8
     """Seconds between renewals. 8 leaves room for two requests that time out."""
-    request_timeout_s: Annotated[Seconds, Field(validate_default=True)] = 4
+    request_timeout_s: Seconds = 4
     """Seconds that one storage request may take."""
     yield_s: SecondsOrNone = 5
     """Seconds an affected agent stays out of the election, so that an unaffected peer wins it."""

@@ -1,0 +1,179 @@
+"""Metrics: names, closed labels, and the arithmetic of the setters."""
+
+from datetime import UTC, datetime
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from controller import errors
+from controller.metrics import Metrics, outcome_of
+
+AT = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics(
+        pools=["web/app"],
+        hold_reasons=["capacity_floor", "busy"],
+        operations={"imds": ["poll"], "arm": ["nic_put"], "blob": ["renew"]},
+    )
+
+
+def samples(metrics: Metrics) -> dict[str, float]:
+    """Read the exposition text the way a scraper does: "name{label=value,…}" to value."""
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(metrics.render().decode()):
+        for sample in family.samples:
+            labels = ",".join(f"{key}={value}" for key, value in sorted(sample.labels.items()))
+            found[sample.name + (f"{{{labels}}}" if labels else "")] = sample.value
+    return found
+
+
+def test_every_documented_metric_is_exposed(metrics: Metrics) -> None:
+    """The exposition has the documented metrics and no others."""
+    families = {each.name for each in text_string_to_metric_families(metrics.render().decode())}
+    assert {name for name in families if not name.endswith("_created")} == {
+        "lbdrain_drain_lead_seconds",
+        "lbdrain_drains",
+        "lbdrain_leader",
+        "lbdrain_leader_changes",
+        "lbdrain_lease_valid_until_timestamp_seconds",
+        "lbdrain_members_in_rotation",
+        "lbdrain_members_expected",
+        "lbdrain_last_successful_poll_timestamp_seconds",
+        "lbdrain_ledger_entries",
+        "lbdrain_azure_requests",
+        "lbdrain_azure_request_duration_seconds",
+        "lbdrain_holds",
+        "lbdrain_passes",
+        "lbdrain_writes_parallel_limit",
+    }
+
+
+def test_help_lists_the_labels(metrics: Metrics) -> None:
+    """The help text of a labelled metric tells its label values."""
+    helps = {
+        each.name: each.documentation
+        for each in text_string_to_metric_families(metrics.render().decode())
+    }
+    assert "type: Freeze, Reboot, Redeploy, Preempt, Terminate, other." in helps["lbdrain_drains"]
+    assert "outcome: in_time, late, unannounced, missed." in helps["lbdrain_drains"]
+    assert "reason: capacity_floor, busy, other." in helps["lbdrain_holds"]
+    assert "imds: poll; arm: nic_put; blob: renew" in helps["lbdrain_azure_requests"]
+    assert "outcome: ok, not_sent, " in helps["lbdrain_azure_requests"]
+    assert "pool: " in helps["lbdrain_members_expected"]
+
+
+def test_drains_and_lead_time(metrics: Metrics) -> None:
+    """A drain is counted by type and outcome, and a late one has lead time 0."""
+    metrics.drained("Freeze", "in_time", 250.0)
+    metrics.drained("Freeze", "late", -20.0)
+    metrics.drained("Meteor", "unannounced")
+    found = samples(metrics)
+    assert found["lbdrain_drains_total{outcome=in_time,type=Freeze}"] == 1
+    assert found["lbdrain_drains_total{outcome=unannounced,type=other}"] == 1
+    assert found["lbdrain_drain_lead_seconds_count"] == 2
+    assert found["lbdrain_drain_lead_seconds_sum"] == 250
+    assert found["lbdrain_drain_lead_seconds_bucket{le=0.0}"] == 1
+    assert found["lbdrain_drain_lead_seconds_bucket{le=240.0}"] == 1
+    assert found["lbdrain_drain_lead_seconds_bucket{le=300.0}"] == 2
+
+
+def test_leadership(metrics: Metrics) -> None:
+    """Leading shows until when, renewing is no change, and ceasing clears the validity."""
+    metrics.set_leader(False)
+    metrics.set_leader(True, AT)
+    metrics.set_leader(True, AT)
+    found = samples(metrics)
+    assert found["lbdrain_leader"] == 1
+    assert found["lbdrain_lease_valid_until_timestamp_seconds"] == AT.timestamp()
+    assert found["lbdrain_leader_changes_total"] == 1
+    metrics.set_leader(False, AT)
+    found = samples(metrics)
+    assert found["lbdrain_leader"] == 0
+    assert found["lbdrain_lease_valid_until_timestamp_seconds"] == 0
+    assert found["lbdrain_leader_changes_total"] == 2
+
+
+def test_holds_are_replaced(metrics: Metrics) -> None:
+    """Holds show the present only: a reason left out is 0, unknown reasons add up as other."""
+    metrics.set_holds({"capacity_floor": 2, "x": 1, "y": 1})
+    found = samples(metrics)
+    assert found["lbdrain_holds{reason=capacity_floor}"] == 2
+    assert found["lbdrain_holds{reason=busy}"] == 0
+    assert found["lbdrain_holds{reason=other}"] == 2
+    metrics.set_holds({"busy": 1})
+    found = samples(metrics)
+    assert found["lbdrain_holds{reason=capacity_floor}"] == 0
+    assert found["lbdrain_holds{reason=busy}"] == 1
+    assert found["lbdrain_holds{reason=other}"] == 0
+
+
+def test_members_of_configured_pools_only(metrics: Metrics) -> None:
+    """Only configured pools make series."""
+    metrics.set_members("web/app", in_rotation=3, expected=4)
+    metrics.set_members("web/other", in_rotation=1, expected=1)
+    found = samples(metrics)
+    assert found["lbdrain_members_in_rotation{pool=web/app}"] == 3
+    assert found["lbdrain_members_expected{pool=web/app}"] == 4
+    assert not any("web/other" in name for name in found)
+
+
+def test_plain_gauges_and_passes(metrics: Metrics) -> None:
+    """The remaining setters show what they were given."""
+    metrics.polled(AT)
+    metrics.set_ledger_entries(5)
+    metrics.set_writes_limit(32)
+    metrics.passed("changed")
+    found = samples(metrics)
+    assert found["lbdrain_last_successful_poll_timestamp_seconds"] == AT.timestamp()
+    assert found["lbdrain_ledger_entries"] == 5
+    assert found["lbdrain_writes_parallel_limit"] == 32
+    assert found["lbdrain_passes_total{outcome=changed}"] == 1
+    assert found["lbdrain_passes_total{outcome=failed}"] == 0
+
+
+def test_requests(metrics: Metrics) -> None:
+    """A request is counted by how it ended, and an unknown operation as other."""
+    metrics.requested("arm", "nic_put", None, 0.3)
+    metrics.requested("arm", "nic_put", errors.Busy("x"), 0.3)
+    metrics.requested("imds", "vm web-1", errors.NotSent("x"), 1)
+    found = samples(metrics)
+    name = "lbdrain_azure_requests_total"
+    assert found[f"{name}{{operation=nic_put,outcome=ok,service=arm}}"] == 1
+    assert found[f"{name}{{operation=nic_put,outcome=busy,service=arm}}"] == 1
+    assert found[f"{name}{{operation=other,outcome=not_sent,service=imds}}"] == 1
+    duration = "lbdrain_azure_request_duration_seconds_sum{operation=nic_put,service=arm}"
+    assert found[duration] == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (None, "ok"),
+        (errors.NotSent("x"), "not_sent"),
+        (errors.OutcomeUnknown("x"), "outcome_unknown"),
+        (errors.Throttled("x"), "throttled"),
+        (errors.ServiceFault("x"), "service_fault"),
+        (errors.Conflict("x"), "conflict"),
+        (errors.Busy("x"), "busy"),
+        (errors.LeaseHeld("x"), "lease_held"),
+        (errors.LeaseLost("x"), "lease_lost"),
+        (errors.NotFound("x"), "not_found"),
+        (errors.Denied("x"), "denied"),
+        (errors.ContractViolation("x"), "contract_violation"),
+        (errors.InvariantViolation("x"), "other"),
+        (ValueError("x"), "other"),
+    ],
+)
+def test_outcomes(error: BaseException | None, outcome: str) -> None:
+    """Every error of the tree has its own outcome label, and anything else is other."""
+    assert outcome_of(error) == outcome
+
+
+def test_agents_do_not_share_a_registry(metrics: Metrics) -> None:
+    """Two agents in one process count apart."""
+    other = Metrics(pools=[], hold_reasons=[], operations={})
+    metrics.set_ledger_entries(5)
+    assert samples(other)["lbdrain_ledger_entries"] == 0
