@@ -52,7 +52,7 @@ _SECRETS = tuple(
     for pattern in (
         # A whole Authorization header, as a line, in a dict or among raw header tuples.
         r"""(authorization(?:-auxiliary)?(?:["']\s*,\s*b?["']|["']?\s*[:=]\s*b?["']?))[^"'\r\n]+""",
-        r"(\bbearer\s+)[\w.~+/=-]+",
+        r"(\b(?:bearer\s+)+)[\w.~+/=-]+",
         r"(\bshared(?:key|keylite)\s+\w+:)[\w+/=]+",
         r"((?<![a-z])sig(?:=|%3d))[^&\s\"'<>;]+",
         r"""((?:account|shared_?access_?|access_?)key(?:=|["']?\s*:\s*["']?))[^;\s"'&,}]+""",
