@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Protocol
-from urllib.parse import unquote
 from xml.sax.saxutils import escape
 
 from controller.simulator.leases import INFINITE, BlobError, Lease, LeaseState
@@ -30,10 +29,10 @@ Caller = Callable[[str], str | None]
 class Record(Protocol):
     """Where lease changes and writes are reported; `World.record` fits."""
 
-    def __call__(self, kind: str, subject: str, **detail: str) -> object: ...
+    def __call__(self, kind: str, subject: str, **detail: object) -> object: ...
 
 
-def _no_record(kind: str, subject: str, **detail: str) -> None:
+def _no_record(kind: str, subject: str, **detail: object) -> None:
     """Report nowhere."""
 
 
@@ -48,6 +47,18 @@ class Blob:
     content_type: str
     metadata: Mapping[str, str]
     lease: Lease = field(default_factory=Lease)
+    leased_by: str = ""
+    """Who acquired or renewed it last; the id alone does not tell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseView:
+    """One lease as an observer sees it. `ends_at` in epoch seconds; infinite if it never ends."""
+
+    path: str
+    state: str
+    holder: str | None
+    ends_at: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -93,13 +104,18 @@ class BlobStore:
         found = self.containers.get((account, container))
         return None if found is None else found.blobs.get(blob)
 
-    def leases(self, now: float) -> dict[str, tuple[str, str | None]]:
-        """Return lease state and id of every blob by path, in order of path."""
-        return {
-            f"/{account}/{name}/{blob_name}": (blob.lease.state(now).value, blob.lease.id)
+    def leases(self, now: float) -> tuple["LeaseView", ...]:
+        """Return the lease of every blob, in order of path."""
+        return tuple(
+            LeaseView(
+                path=f"/{account}/{name}/{blob_name}",
+                state=blob.lease.state(now).value,
+                holder=blob.leased_by if blob.lease.holder(now) is not None else None,
+                ends_at=blob.lease.ends_at,
+            )
             for (account, name), container in sorted(self.containers.items())
             for blob_name, blob in sorted(container.blobs.items())
-        }
+        )
 
     def next_etag(self) -> str:
         """Return an ETag that no blob had before."""
@@ -269,6 +285,7 @@ def _put_blob(call: _Call) -> Reply:
         content_type=headers.get("x-ms-blob-content-type", "application/octet-stream"),
         metadata={k: v for k, v in headers.items() if k.startswith("x-ms-meta-")},
         lease=Lease() if existing is None else existing.lease,
+        leased_by="" if existing is None else existing.leased_by,
     )
     container.blobs[call.blob_name] = written
     call.store.record(
@@ -349,6 +366,8 @@ def _lease(call: _Call) -> Reply:
         case _:
             raise _bad_header("x-ms-lease-action")
     call.store.record(f"lease_{action}", call.path, by=call.by, lease_id=lease.id or "")
+    if action in {"acquire", "renew"}:
+        blob.leased_by = call.by
     if lease.id is not None and action in {"acquire", "renew", "change"}:
         headers["x-ms-lease-id"] = lease.id
     return Reply(status=status, headers=headers)
@@ -442,8 +461,8 @@ def _http_date(at: float) -> str:
 
 
 def _split(path: str) -> tuple[str, str, str]:
-    """Split `/account/container/blob/with/slashes` into its three parts, percent-decoded."""
-    parts = [*unquote(path).lstrip("/").split("/", 2), "", "", ""]
+    """Split `/account/container/blob/with/slashes` into its three parts."""
+    parts = [*path.lstrip("/").split("/", 2), "", "", ""]
     return parts[0], parts[1], parts[2]
 
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import cast
+from typing import Literal, cast
 
 from controller.simulator.wire import Reply, Request, Service
 
@@ -41,7 +41,7 @@ class Effect(Enum):
     OVERSIZED = "oversized"
     """Handled; the body that arrives is far larger than anything the service would send."""
     OPERATION = "operation"
-    """The long-running operation this request starts ends as `operation`: Failed, Canceled, ..."""
+    """The long-running operation this request starts ends as `operation` says."""
     STALE = "stale"
     """A GET is answered with what the same GET was answered last, before this rule applied."""
 
@@ -60,7 +60,8 @@ class Fault:
     headers: tuple[tuple[str, str], ...] = ()
     delay_s: float = 0.0
     """Added to the reply of any effect that sends one."""
-    operation: str = "Failed"
+    operation: Literal["failed", "canceled", "no_effect"] = "failed"
+    """`no_effect` reports success and changes nothing. `delay_s` is then the operation's length."""
     times: int | None = None
     """How many requests it treats; None is no limit."""
     after: int = 0
@@ -174,7 +175,7 @@ def fault_from_json(data: Mapping[str, object]) -> Fault:
         body=_text(data, "body") or "",
         headers=_headers(data.get("headers", {})),
         delay_s=_number(data, "delay_s", 0, high=3600),
-        operation=_text(data, "operation") or "Failed",
+        operation=_outcome(data.get("operation", "failed")),
         times=None
         if data.get("times") is None
         else int(_number(data, "times", 0, low=1, high=10**9)),
@@ -192,6 +193,18 @@ def _effect(value: object) -> Effect:
     except ValueError:
         known = ", ".join(effect.value for effect in Effect)
         raise ValueError(f"effect must be one of {known}, not {value!r}") from None
+
+
+def _outcome(value: object) -> Literal["failed", "canceled", "no_effect"]:
+    match value:
+        case "failed":
+            return "failed"
+        case "canceled":
+            return "canceled"
+        case "no_effect":
+            return "no_effect"
+        case _:
+            raise ValueError(f"operation must be failed, canceled or no_effect, not {value!r}")
 
 
 def _service(value: object) -> Service | None:

@@ -1,0 +1,384 @@
+"""The data plane with real sockets: backends on the VMs, a load balancer, counting clients.
+
+What is modelled, after Microsoft docs (Load Balancer health probes, backend pool management):
+
+- A new flow is hashed over the members that are in rotation *and* pass the health probe. A member
+  that joins counts only after its first good probe. A failed probe moves no established flow.
+- Established flows of a member that leaves the pool are kept, dropped (black-holed) or reset, as
+  `WorldSettings.flows_on_remove` says: Azure documents none of the three.
+- A VM that is down has no listener and its connections are gone. A frozen VM keeps both, and
+  answers nothing until it thaws.
+
+Everything runs in the caller's event loop on 127.0.0.1, so two of these, over two worlds, make a
+twin experiment in one process. The world is only read; whoever owns it advances it.
+"""
+
+import asyncio
+import time
+import zlib
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, Protocol, Self, cast
+
+from controller.simulator.backends import Backend, VmHealth
+from controller.simulator.clients import Clients, Counts, Load
+from controller.simulator.sockets import HOST, reset
+
+MAX_EARLY_BYTES = 64 * 1024
+"""What a client may send before its backend connection stands."""
+
+
+class TrafficSettings(Protocol):
+    """The part of `WorldSettings` read here."""
+
+    flows_on_remove: Literal["keep", "drop", "reset"]
+
+
+class TrafficWorld(Protocol):
+    """The part of `World` read here."""
+
+    @property
+    def settings(self) -> TrafficSettings: ...
+
+    @property
+    def vms(self) -> Mapping[str, object]: ...
+
+    def rotation(self, pool_id: str) -> tuple[str, ...]: ...
+
+    def serving(self, vm: str) -> bool: ...
+
+    def reachable(self, vm: str) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """The health probe. Azure's defaults are 5 s and 2 failures; a demo wants it faster."""
+
+    interval_s: float = 1.0
+    timeout_s: float = 1.0
+    failures: int = 2
+    """This many failures in a row put a member down; one success puts it up."""
+
+
+@dataclass(slots=True)
+class _Health:
+    up: bool = False
+    failures: int = 0
+
+
+class Balancer:
+    """The load balancer front end of one pool."""
+
+    def __init__(
+        self, world: TrafficWorld, pool_id: str, ports: Mapping[str, int], probe: Probe
+    ) -> None:
+        self._world = world
+        self._pool_id = pool_id
+        self._ports = ports
+        self._probe = probe
+        self._health: dict[str, _Health] = {}
+        self._rotation: frozenset[str] = frozenset()
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.flows: dict[int, Flow] = {}
+        """Flows by the client's port."""
+
+    @property
+    def port(self) -> int:
+        """The front end's port, once started."""
+        if self._server is None:
+            raise RuntimeError("the load balancer has not been started")
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    def _in_rotation(self) -> tuple[str, ...]:
+        """Return the members by casefolded name, each once, however many addresses it has."""
+        labels = self._world.rotation(self._pool_id)
+        return tuple(dict.fromkeys(label.casefold() for label in labels))
+
+    def eligible(self) -> tuple[str, ...]:
+        """Return the members that new flows are hashed over."""
+        return tuple(
+            vm
+            for vm in self._in_rotation()
+            if (health := self._health.get(vm)) is not None and health.up
+        )
+
+    def backend_of(self, client_port: int) -> str | None:
+        """Return the VM that the flow from this client port was given to."""
+        flow = self.flows.get(client_port)
+        return None if flow is None else flow.vm
+
+    async def start(self) -> None:
+        """Listen, and probe the members there are, so that the first flow finds them up."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Flow(self), HOST, 0, backlog=512)
+        self.follow()
+        await self._probe_all()
+        self.spawn(self._probe_forever())
+
+    async def stop(self) -> None:
+        """Close every flow and wait for every task."""
+        if self._server is not None:
+            self._server.close()
+        for flow in list(self.flows.values()):
+            flow.reset()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def spawn(self, work: Coroutine[object, None, None]) -> None:
+        """Run a coroutine that ends with the balancer at the latest."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def follow(self) -> None:
+        """Take note of who joined and who left the pool, and end the flows of those who left."""
+        rotation = frozenset(self._in_rotation())
+        for vm in self._rotation - rotation:
+            self._health.pop(vm, None)
+            self._end_flows_of(vm)
+        for vm in rotation - self._rotation:
+            self._health[vm] = _Health()
+        self._rotation = rotation
+
+    def choose(self, client_port: int) -> int | None:
+        """Return the backend port for a new flow; None when no member is up."""
+        members = self.eligible()
+        if not members:
+            return None
+        vm = members[zlib.crc32(str(client_port).encode()) % len(members)]
+        self.flows[client_port].vm = vm
+        return self._ports.get(vm)
+
+    def _end_flows_of(self, vm: str) -> None:
+        fate = self._world.settings.flows_on_remove
+        if fate == "keep":
+            return
+        for flow in [flow for flow in self.flows.values() if flow.vm == vm]:
+            if fate == "reset":
+                flow.reset()
+            else:
+                flow.black_hole()
+
+    async def _probe_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._probe.interval_s)
+            await self._probe_all()
+
+    async def _probe_all(self) -> None:
+        members = sorted(self._health)
+        results = await asyncio.gather(*(self._answers_probe(vm) for vm in members))
+        for vm, good in zip(members, results, strict=True):
+            health = self._health.get(vm)
+            if health is None:
+                continue  # left the pool meanwhile
+            health.failures = 0 if good else health.failures + 1
+            if good or health.failures >= self._probe.failures:
+                health.up = good
+
+    async def _answers_probe(self, vm: str) -> bool:
+        """Make one HTTP probe over a connection of its own."""
+        port = self._ports.get(vm)
+        if port is None:
+            return False
+        writer: asyncio.StreamWriter | None = None
+        try:
+            async with asyncio.timeout(self._probe.timeout_s):
+                reader, writer = await asyncio.open_connection(HOST, port)
+                writer.write(b"GET /healthz HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n")
+                return b" 200 " in await reader.readline()
+        except OSError:
+            return False
+        finally:
+            if writer is not None:
+                writer.transport.abort()
+
+
+class Flow(asyncio.Protocol):
+    """One TCP flow: the client's side of it, joined to a backend connection."""
+
+    def __init__(self, balancer: Balancer) -> None:
+        self._balancer = balancer
+        self._client: asyncio.Transport | None = None
+        self._backend: asyncio.Transport | None = None
+        self._early = bytearray()
+        self._port = 0
+        self._black_holed = False
+        self.vm: str | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._client = cast("asyncio.Transport", transport)
+        self._port = transport.get_extra_info("peername")[1]
+        self._balancer.flows[self._port] = self
+        port = self._balancer.choose(self._port)
+        if port is None:
+            self.reset()
+        else:
+            self._balancer.spawn(self._connect(port))
+
+    async def _connect(self, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            transport, _ = await loop.create_connection(lambda: _BackendSide(self), HOST, port)
+        except OSError:
+            self.reset()
+            return
+        if self._client is None:
+            transport.abort()  # the client left first
+            return
+        self._backend = transport
+        transport.write(bytes(self._early))
+        self._early.clear()
+
+    def data_received(self, data: bytes) -> None:
+        if self._black_holed:
+            return
+        if self._backend is not None:
+            self._backend.write(data)
+            return
+        self._early += data
+        if len(self._early) > MAX_EARLY_BYTES:
+            self.reset()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio's signature)
+        self._client = None
+        if self._balancer.flows.get(self._port) is self:
+            del self._balancer.flows[self._port]
+        if self._backend is not None:
+            self._backend.close()
+
+    def from_backend(self, data: bytes) -> None:
+        """Pass on what the backend says."""
+        if self._client is not None and not self._black_holed:
+            self._client.write(data)
+
+    def backend_closed(self, error: Exception | None) -> None:
+        """Pass on the end of the backend's connection, as the FIN or RST that it was."""
+        self._backend = None
+        if self._client is None or self._black_holed:
+            return
+        if error is None:
+            self._client.close()
+        else:
+            reset(self._client)
+
+    def black_hole(self) -> None:
+        """From now on nothing passes in either direction, and nobody is told."""
+        self._black_holed = True
+
+    def reset(self) -> None:
+        """Reset both sides."""
+        if self._backend is not None:
+            reset(self._backend)
+        if self._client is not None:
+            reset(self._client)
+
+
+class _BackendSide(asyncio.Protocol):
+    """The backend's side of a flow."""
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
+
+    def data_received(self, data: bytes) -> None:
+        self._flow.from_backend(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._flow.backend_closed(exc)
+
+
+class Traffic:
+    """Backends, load balancer and clients of one pool, as an async context manager.
+
+    On exit the clients stop first and requests in flight are waited for, so that at the end
+    `sent == ok + lost`.
+    """
+
+    def __init__(
+        self,
+        world: TrafficWorld,
+        pool_id: str,
+        *,
+        load: Load | None = None,
+        probe: Probe | None = None,
+        service_time_s: float = 0.02,
+        follow_every_s: float = 0.02,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Prepare; nothing listens before `async with`.
+
+        `service_time_s` is how long a backend takes for a request, `follow_every_s` how often the
+        world is looked at, `clock` dates the lost requests (epoch seconds).
+        """
+        self._world = world
+        self._follow_every_s = follow_every_s
+        self._backends = {vm: Backend(vm, service_time_s) for vm in map(str.casefold, world.vms)}
+        self._ports: dict[str, int] = {}
+        self._balancer = Balancer(world, pool_id, self._ports, probe or Probe())
+        self._clients = Clients(load or Load(), self._balancer.backend_of, clock)
+        self._follower: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """The load balancer's front end."""
+        return self._balancer.port
+
+    def counts(self) -> Counts:
+        """Return what the clients have seen so far."""
+        return self._clients.counts()
+
+    def eligible(self) -> tuple[str, ...]:
+        """Return the members that get new flows now: in rotation and probed up."""
+        return self._balancer.eligible()
+
+    def flows(self) -> dict[str, int]:
+        """Return the number of established flows by VM."""
+        result: dict[str, int] = {}
+        for flow in self._balancer.flows.values():
+            if flow.vm is not None:
+                result[flow.vm] = result.get(flow.vm, 0) + 1
+        return dict(sorted(result.items()))
+
+    async def __aenter__(self) -> Self:
+        for vm, backend in self._backends.items():
+            self._ports[vm] = await backend.start()
+        await self._follow()
+        await self._balancer.start()
+        self._follower = asyncio.create_task(self._follow_forever())
+        self._clients.start(self._balancer.port)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._clients.stop()
+        if self._follower is not None:
+            self._follower.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._follower
+        await self._balancer.stop()
+        for backend in self._backends.values():
+            await backend.stop()
+
+    async def _follow_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._follow_every_s)
+            await self._follow()
+
+    async def _follow(self) -> None:
+        """Bring sockets to the state of the world."""
+        for vm, backend in self._backends.items():
+            await backend.become(self._health_of(vm))
+        self._balancer.follow()
+
+    def _health_of(self, vm: str) -> VmHealth:
+        if self._world.serving(vm):
+            return VmHealth.SERVING
+        return VmHealth.FROZEN if self._world.reachable(vm) else VmHealth.DOWN
