@@ -1,0 +1,257 @@
+"""What every Resource Manager client shares: resource ids, transport, policies, and JSON checks.
+
+The SDK's default pipeline is not used. It retries (up to ten times, and silently after any
+Retry-After), follows redirects with the token, and registers resource providers by itself; here
+retrying lives in the reconcile loop and nothing is written that nobody asked for.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import aiohttp
+from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.pipeline.policies import HeadersPolicy, RequestIdPolicy, UserAgentPolicy
+from azure.core.pipeline.transport import AioHttpTransport, AsyncHttpTransport
+from azure.core.rest import HttpRequest
+from azure.mgmt.core import AsyncARMPipelineClient
+from azure.mgmt.core.policies import AsyncARMChallengeAuthenticationPolicy
+
+from controller.azure.failures import Caller, from_status
+from controller.errors import ContractViolation, OutcomeUnknown
+
+USER_AGENT = "lb-drain"
+CONNECT_TIMEOUT_S = 5.0
+MAX_PAGES = 200
+Fence = Callable[[], None]
+"""Raises LeaseLost when the lease could have expired."""
+Json = dict[str, Any]
+"""A JSON object as Azure sent it, unknown properties included."""
+_WRITES = frozenset({"PUT", "POST", "PATCH", "DELETE"})
+_ID = re.compile(
+    r"/subscriptions/(?P<subscription>[^/]+)/resourceGroups/(?P<group>[^/]+)"
+    r"/providers/(?P<provider>[^/]+)/(?P<rest>[^/]+/[^/]+(?:/[^/]+/[^/]+)*)",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceId:
+    """The parts of a resource id, in the spelling they came in."""
+
+    subscription: str
+    group: str
+    provider: str
+    names: tuple[str, ...]
+    """Name of the resource, preceded by those of its parents."""
+
+    @classmethod
+    def parse(cls, text: str) -> "ResourceId":
+        """Split an id. Raises ContractViolation, because ids come from Azure or were checked."""
+        match = _ID.fullmatch(text.rstrip("/"))
+        if match is None:
+            raise ContractViolation(f"{text[:200]!r} is not the id of an Azure resource")
+        return cls(
+            subscription=match["subscription"],
+            group=match["group"],
+            provider=match["provider"],
+            names=tuple(match["rest"].split("/")[1::2]),
+        )
+
+
+# --- transport -----------------------------------------------------------------------------------
+
+
+class _Send:
+    """Travels with one request down to the socket: the fence, and a guard against a second send.
+
+    aiohttp repeats a PUT by itself when a kept-alive connection breaks under it. The first may
+    have had its effect, so the repeat would meet its own new etag, and it would pass the fence
+    unseen: a request that writes goes out once.
+    """
+
+    __slots__ = ("fence", "method", "sent")
+
+    def __init__(self, method: str, fence: Fence | None) -> None:
+        self.method = method
+        self.fence = fence
+        self.sent = False
+
+    def leave(self) -> None:
+        if self.method not in _WRITES:
+            return
+        if self.sent:
+            raise OutcomeUnknown(f"{self.method}: the connection broke after the request was sent")
+        if self.fence is not None:
+            self.fence()
+        self.sent = True
+
+
+def guard_trace() -> aiohttp.TraceConfig:
+    """Return the hook that asks `_Send`; sessions for ARM and blob must be built with it.
+
+    aiohttp calls it with the connection open and the token in the headers, right before the
+    first byte of the request leaves.
+    """
+
+    async def leave(
+        _session: aiohttp.ClientSession,
+        context: SimpleNamespace,
+        _params: aiohttp.TraceRequestHeadersSentParams,
+    ) -> None:
+        send = cast("object", context.trace_request_ctx)
+        if isinstance(send, _Send):
+            send.leave()
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_headers_sent.append(leave)
+    return trace
+
+
+class GuardedTransport(AsyncHttpTransport[Any, Any]):
+    """azure-core's aiohttp transport on our session, bound to one service.
+
+    A reply can name the next URL (`nextLink`, `Azure-AsyncOperation`). The token is sent there,
+    so it has to be the same service: the endpoint's host or, for regional names, one below it.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, endpoint: str) -> None:
+        self._inner: AsyncHttpTransport[Any, Any] = AioHttpTransport(
+            session=session, session_owner=False, connection_timeout=CONNECT_TIMEOUT_S
+        )
+        self._origin = urlsplit(endpoint)
+
+    async def send(self, request: Any, **kwargs: Any) -> Any:
+        """Send once, through the fence given as the option `fence`."""
+        target, ours = urlsplit(str(request.url)), self._origin
+        host, our_host = target.hostname or "", ours.hostname or ""
+        same_host = host == our_host or host.endswith("." + our_host)
+        if (target.scheme, target.port) != (ours.scheme, ours.port) or not same_host:
+            raise ContractViolation(
+                f"a reply leads to {target.scheme}://{target.netloc}, which is not {ours.netloc}"
+            )
+        fence = cast("Fence | None", kwargs.pop("fence", None))
+        return await self._inner.send(
+            request, trace_request_ctx=_Send(str(request.method), fence), **kwargs
+        )
+
+    async def open(self) -> None:
+        """Open the transport; the session is the composition root's and is open already."""
+        await self._inner.open()
+
+    async def close(self) -> None:
+        """Leave the session alone: clients come and go, it stays."""
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """How to reach Resource Manager."""
+
+    endpoint: str
+    scope: str
+    """Of the token, ending in /.default."""
+    credential: AsyncTokenCredential
+    session: aiohttp.ClientSession
+    poll_fallback_s: float = 1.0
+
+    def policies(self) -> list[Any]:
+        """Return a fresh pipeline. Policies are linked to each other, so none can be shared."""
+        return [
+            RequestIdPolicy(),
+            HeadersPolicy(),
+            UserAgentPolicy(base_user_agent=USER_AGENT),
+            AsyncARMChallengeAuthenticationPolicy(self.credential, self.scope),
+        ]
+
+    def client_options(self) -> dict[str, Any]:
+        """Return the keyword arguments of an SDK management client."""
+        return {
+            "base_url": self.endpoint,
+            "credential_scopes": [self.scope],
+            "policies": self.policies(),
+            "transport": GuardedTransport(self.session, self.endpoint),
+            "polling_interval": self.poll_fallback_s,
+        }
+
+
+class SlimClient:
+    """Raw GETs on the same pipeline as the SDK clients, without their 20 to 40 MB of models.
+
+    Every agent has to find its availability set when it starts, but only the leader goes on to
+    use the management SDKs: a standby that imported them would be twice the size for nothing.
+    """
+
+    def __init__(self, arm: Arm, caller: Caller) -> None:
+        self._client: AsyncARMPipelineClient[Any, Any] = AsyncARMPipelineClient(
+            arm.endpoint,
+            policies=arm.policies(),
+            transport=GuardedTransport(arm.session, arm.endpoint),
+        )
+        self._endpoint = arm.endpoint.rstrip("/")
+        self._caller = caller
+
+    async def get(self, operation: str, path: str, version: str, deadline_s: float) -> Json:
+        """Return the body of one resource."""
+        async with self._caller.call(operation, deadline_s):
+            request = HttpRequest("GET", self._endpoint + path, params={"api-version": version})
+            response = await self._client.send_request(request)
+            if response.status_code != 200:
+                headers = {key.casefold(): value for key, value in response.headers.items()}
+                body = cast("bytes", response.content)
+                raise from_status(response.status_code, headers, body, f"arm {operation}")
+            return as_object(response.json(), operation)
+
+
+# --- JSON ---------------------------------------------------------------------------------------
+
+
+def raw(pipeline_response: Any, _model: object, _headers: object) -> object:
+    """Return the body as it came; for the SDK's `cls` argument."""
+    return pipeline_response.http_response.json()
+
+
+def as_object(value: object, what: str) -> Json:
+    """Return `value` if it is a JSON object."""
+    if not isinstance(value, dict):
+        raise ContractViolation(f"{what} is {type(value).__name__}, not an object")
+    return cast("Json", value)
+
+
+def child(parent: Mapping[str, Any], key: str, what: str) -> Json:
+    """Return an object property; absent and null are an empty object."""
+    value = cast("object", parent.get(key))
+    return {} if value is None else as_object(value, f"{key} of {what}")
+
+
+def children(parent: Mapping[str, Any], key: str, what: str) -> list[Json]:
+    """Return a list of objects; Azure uses absent and empty inconsistently, so both are empty."""
+    value = cast("object", parent.get(key))
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise ContractViolation(f"{key} of {what} is {type(value).__name__}, not a list")
+    return [as_object(item, f"an entry of {key} of {what}") for item in cast("list[object]", value)]
+
+
+def text(parent: Mapping[str, Any], key: str) -> str:
+    """Return a text property; absent and null are empty."""
+    value = cast("object", parent.get(key))
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ContractViolation(f"{key} is {type(value).__name__}, not text")
+    return value
+
+
+def required(parent: Mapping[str, Any], key: str, what: str) -> str:
+    """Return a text property that must be there."""
+    value = text(parent, key)
+    if not value:
+        raise ContractViolation(f"{what} has no {key}")
+    return value

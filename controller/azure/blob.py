@@ -1,0 +1,224 @@
+"""The blob whose lease is leadership and whose content is the ledger."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+from urllib.parse import urlsplit
+
+from azure.core import MatchConditions
+from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.exceptions import HttpResponseError
+from azure.core.pipeline.transport import AsyncHttpTransport
+from azure.storage.blob.aio import BlobClient, BlobLeaseClient
+
+from controller.azure.failures import Caller, Observer, ignore
+from controller.clock import Clock
+from controller.errors import (
+    ConfigError,
+    Conflict,
+    ContractViolation,
+    ControllerError,
+    LeaseHeld,
+    LeaseLost,
+)
+
+MAX_BODY_BYTES = 4 * 1024 * 1024
+_NOT_OURS = frozenset(
+    {
+        "LeaseAlreadyPresent",
+        "LeaseIdMismatchWithBlobOperation",
+        "LeaseIdMismatchWithLeaseOperation",
+        "LeaseIdMissing",
+        "LeaseIsBreakingAndCannotBeAcquired",
+        "LeaseIsBreakingAndCannotBeChanged",
+        "LeaseIsBrokenAndCannotBeRenewed",
+        "LeaseLost",
+        "LeaseNotPresentWithBlobOperation",
+        "LeaseNotPresentWithLeaseOperation",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """The ledger as it stands."""
+
+    body: bytes
+    etag: str
+    lease_state: str
+    """available, leased, expired, breaking or broken."""
+    lease_status: str
+    """locked or unlocked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peek:
+    """The blob without its content."""
+
+    etag: str
+    lease_state: str
+
+
+class _Lease(Protocol):
+    state: str | None
+    status: str | None
+
+
+class _Properties(Protocol):
+    etag: str | None
+    lease: _Lease
+
+
+class LedgerBlob:
+    """Client of one blob. Nothing is retried, and every call ends within `request_timeout_s`."""
+
+    def __init__(
+        self,
+        container_url: str,
+        blob_name: str,
+        *,
+        transport: AsyncHttpTransport[Any, Any],
+        clock: Clock,
+        credential: AsyncTokenCredential | None = None,
+        connection_string: str = "",
+        api_version: str = "",
+        request_timeout_s: float = 4,
+        observer: Observer = ignore,
+    ) -> None:
+        self._container_url = container_url.rstrip("/")
+        self._container = urlsplit(self._container_url).path.rsplit("/", 1)[-1]
+        self._timeout_s = request_timeout_s
+        self._caller = Caller(service="blob", clock=clock, observer=observer)
+        options: dict[str, Any] = {
+            "transport": transport,
+            # The default waits 15, 18 and 24 s between attempts: one blip would outlive a lease.
+            "retry_total": 0,
+            "max_single_get_size": MAX_BODY_BYTES + 1,
+            "max_single_put_size": MAX_BODY_BYTES + 1,
+        }
+        if api_version:
+            options["api_version"] = api_version
+        if connection_string:
+            self._client = BlobClient.from_connection_string(
+                connection_string, self._container, blob_name, **options
+            )
+        else:
+            self._client = BlobClient.from_blob_url(
+                f"{self._container_url}/{blob_name}", credential=credential, **options
+            )
+
+    @property
+    def url(self) -> str:
+        """The blob's URL, without any secret."""
+        return f"{self._container_url}/{self._client.blob_name}"
+
+    async def create(self) -> None:
+        """Make sure the blob exists; one that is there keeps content and lease."""
+        async with self._call("create"):
+            try:
+                await self._client.upload_blob(b"", overwrite=False)
+            except HttpResponseError as error:
+                # A leased blob may answer with the lease code; either way it exists.
+                if _code(error) not in _NOT_OURS | {"BlobAlreadyExists"}:
+                    raise
+
+    async def read(self) -> Content:
+        """Return content, etag and lease state, all of one instant."""
+        async with self._call("read"):
+            download = await self._client.download_blob()
+            if download.size > MAX_BODY_BYTES:
+                raise ContractViolation(
+                    f"the ledger blob holds {download.size} bytes, more than any ledger"
+                )
+            body = await download.readall()
+            etag, state, status = _describe(cast("_Properties", download.properties))
+            return Content(body=body, etag=etag, lease_state=state, lease_status=status)
+
+    async def peek(self) -> Peek:
+        """Return etag and lease state."""
+        async with self._call("peek"):
+            properties = cast("object", await self._client.get_blob_properties())
+            etag, state, _ = _describe(cast("_Properties", properties))
+            return Peek(etag=etag, lease_state=state)
+
+    async def acquire(self, lease_id: str, duration_s: int) -> None:
+        """Take the lease. Repeating it with the same id is harmless. Raises LeaseHeld."""
+        async with self._call("acquire", on_lease_code=LeaseHeld):
+            await self._lease(lease_id).acquire(lease_duration=duration_s)
+
+    async def renew(self, lease_id: str) -> None:
+        """Start the lease's time again. Raises LeaseLost."""
+        async with self._call("renew", on_lease_code=LeaseLost, missing_blob=LeaseLost):
+            await self._lease(lease_id).renew()
+
+    async def release(self, lease_id: str) -> None:
+        """Let go of the lease, so that a peer can have it at once. Raises LeaseLost."""
+        async with self._call("release", on_lease_code=LeaseLost, missing_blob=LeaseLost):
+            await self._lease(lease_id).release()
+
+    async def write(self, body: bytes, etag: str, lease_id: str) -> str:
+        """Replace the content, if it is still the one of `etag` and the lease is ours.
+
+        Returns the new etag. Raises LeaseLost, or Conflict when the content is another.
+        """
+        async with self._call("write", on_lease_code=LeaseLost, missing_blob=LeaseLost):
+            reply = await self._client.upload_blob(
+                body,
+                overwrite=True,
+                etag=etag,
+                match_condition=MatchConditions.IfNotModified,
+                lease=self._lease(lease_id),
+            )
+            written = cast("object", reply.get("etag"))
+            if not isinstance(written, str) or not written:
+                raise ContractViolation("blob write: the reply has no etag")
+            return written
+
+    def _lease(self, lease_id: str) -> BlobLeaseClient:
+        # A fresh one each time: after a release the SDK's lease client is unusable.
+        return BlobLeaseClient(self._client, lease_id=lease_id)
+
+    @asynccontextmanager
+    async def _call(
+        self,
+        operation: str,
+        *,
+        on_lease_code: type[ControllerError] = Conflict,
+        missing_blob: type[ControllerError] | None = None,
+    ) -> AsyncGenerator[None]:
+        async with self._caller.call(operation, self._timeout_s):
+            try:
+                yield
+            except HttpResponseError as error:
+                code = _code(error)
+                what = f"blob {operation}: {error.status_code} {code}"
+                if code == "ContainerNotFound":
+                    raise ConfigError(self._no_container()) from error
+                if code in _NOT_OURS:
+                    raise on_lease_code(what) from error
+                if missing_blob is not None and error.status_code == 404:
+                    raise missing_blob(what) from error
+                raise
+
+    def _no_container(self) -> str:
+        account = (urlsplit(self._container_url).hostname or "").split(".", 1)[0]
+        return (
+            f"election.container_url: there is no container {self._container!r} at "
+            f"{self._container_url}. Create it: az storage container create "
+            f"--account-name {account} --name {self._container} --auth-mode login"
+        )
+
+
+def _describe(properties: _Properties) -> tuple[str, str, str]:
+    etag = properties.etag
+    if not etag:
+        raise ContractViolation("blob: a reply without ETag")
+    lease = properties.lease
+    return etag, str(lease.state or "available"), str(lease.status or "unlocked")
+
+
+def _code(error: HttpResponseError) -> str:
+    """Return the storage error code. HEAD replies have it in a header only; the SDK reads both."""
+    code = cast("object", getattr(error, "error_code", None))
+    return str(getattr(code, "value", code) or "")

@@ -1,0 +1,220 @@
+"""Availability set and VMs: who the peers are, and whether they run."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from controller.azure.arm import (
+    MAX_PAGES,
+    Arm,
+    Json,
+    ResourceId,
+    SlimClient,
+    as_object,
+    child,
+    children,
+    raw,
+    required,
+    text,
+)
+from controller.azure.failures import Caller, Observer, ignore
+from controller.clock import Clock
+from controller.core.model import PowerState, Vm, fold
+from controller.errors import ConfigError, ContractViolation, NotFound
+
+COMPUTE_VERSION = "2024-07-01"
+READ_TIMEOUT_S = 15.0
+LIST_TIMEOUT_S = 60.0
+GONE_AFTER_S = 1.0
+SINGLE_READS = 8
+_log = logging.getLogger(__name__)
+
+
+class _Pages(Protocol):
+    def by_page(self) -> Any: ...
+
+
+class _VirtualMachines(Protocol):
+    async def get(self, group: str, name: str, /, **options: Any) -> object: ...
+    def list(self, group: str, /, **options: Any) -> _Pages: ...
+
+
+class _AvailabilitySets(Protocol):
+    async def get(self, group: str, name: str, /, **options: Any) -> object: ...
+
+
+class ComputeClient(Protocol):
+    """The part of `ComputeManagementClient` used here; its own annotations are mostly Any."""
+
+    @property
+    def virtual_machines(self) -> _VirtualMachines: ...
+    @property
+    def availability_sets(self) -> _AvailabilitySets: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AvailabilitySet:
+    """The set this VM belongs to."""
+
+    availability_set_id: str
+    vm_ids: tuple[str, ...]
+
+
+class Compute:
+    """Client of Microsoft.Compute."""
+
+    def __init__(self, arm: Arm, *, clock: Clock, observer: Observer = ignore) -> None:
+        self._arm = arm
+        self._clock = clock
+        self._caller = Caller(service="compute", clock=clock, observer=observer)
+        self._slim = SlimClient(arm, self._caller)
+        self._clients: dict[str, ComputeClient] = {}
+        self._missing_since: dict[str, float] = {}
+
+    async def discover(self, vm_id: str) -> AvailabilitySet:
+        """Return the availability set of a VM, without the compute SDK.
+
+        The metadata service does not name the set (Microsoft docs, Instance Metadata Service).
+        """
+        vm = await self._slim.get("vm_get", vm_id, COMPUTE_VERSION, READ_TIMEOUT_S)
+        set_id = text(child(child(vm, "properties", vm_id), "availabilitySet", vm_id), "id")
+        if not set_id:
+            raise ConfigError(
+                f"{vm_id} is not in an availability set, so it has no peers to hand over to. A VM "
+                "can only join a set when it is created: create it again in one, or run without "
+                "this service"
+            )
+        body = await self._slim.get("availability_set_get", set_id, COMPUTE_VERSION, READ_TIMEOUT_S)
+        _warn_of_policy(body)
+        return AvailabilitySet(availability_set_id=set_id, vm_ids=_vm_ids(body))
+
+    async def members(self, availability_set_id: str) -> tuple[Vm, ...]:
+        """Return all VMs of the set with NICs and power, in the set's order.
+
+        One list of the resource group: Azure has no filter for availability sets, and a VM is
+        always in the resource group of its set. A VM the list lags behind on is read singly.
+        """
+        target = ResourceId.parse(availability_set_id)
+        sets = self._client(target.subscription).availability_sets
+        async with self._caller.call("availability_set_get", READ_TIMEOUT_S):
+            body = await sets.get(target.group, target.names[-1], cls=raw)
+            vm_ids = _vm_ids(as_object(body, "an availability set"))
+        listed = await self._list(target)
+        gate = asyncio.Semaphore(SINGLE_READS)
+
+        async def find(vm_id: str) -> Vm:
+            known = listed.get(fold(vm_id))
+            if known is not None:
+                return known
+            async with gate:
+                return await self._read_or_name(vm_id)
+
+        return tuple(await asyncio.gather(*(find(vm_id) for vm_id in vm_ids)))
+
+    async def power(self, vm_id: str) -> PowerState:
+        """Return whether a VM runs.
+
+        A single 404 may be replication lag and is raised as `NotFound`; the next one, a second or
+        more later, means GONE.
+        """
+        try:
+            vm = await self._read(vm_id)
+        except NotFound:
+            now = self._clock.monotonic()
+            first = self._missing_since.setdefault(fold(vm_id), now)
+            if now - first < GONE_AFTER_S:
+                raise
+            return PowerState.GONE
+        self._missing_since.pop(fold(vm_id), None)
+        return vm.power
+
+    def _client(self, subscription: str) -> ComputeClient:
+        client = self._clients.get(fold(subscription))
+        if client is None:
+            # 39 MB, which only a leader needs: imported when it first does.
+            from azure.mgmt.compute.aio import ComputeManagementClient  # noqa: PLC0415
+
+            made: object = ComputeManagementClient(
+                self._arm.credential, subscription, **self._arm.client_options()
+            )
+            client = self._clients[fold(subscription)] = cast("ComputeClient", made)
+        return client
+
+    async def _read(self, vm_id: str) -> Vm:
+        target = ResourceId.parse(vm_id)
+        machines = self._client(target.subscription).virtual_machines
+        async with self._caller.call("vm_get", READ_TIMEOUT_S):
+            body = await machines.get(
+                target.group, target.names[-1], expand="instanceView", cls=raw
+            )
+            return self._vm(as_object(body, "a VM"))
+
+    async def _read_or_name(self, vm_id: str) -> Vm:
+        try:
+            return await self._read(vm_id)
+        except NotFound:
+            # Still a peer by name, as long as the set says so.
+            return Vm(name=ResourceId.parse(vm_id).names[-1], vm_id=vm_id, nic_ids=())
+
+    async def _list(self, target: ResourceId) -> dict[str, Vm]:
+        found: dict[str, Vm] = {}
+        machines = self._client(target.subscription).virtual_machines
+        async with self._caller.call("vm_list", LIST_TIMEOUT_S):
+            pages = 0
+            async for page in machines.list(target.group, expand="instanceView").by_page():
+                pages += 1
+                if pages > MAX_PAGES:
+                    raise ContractViolation(f"the VM list of {target.group} does not end")
+                async for model in page:
+                    vm = self._vm(dict(model))
+                    found[fold(vm.vm_id)] = vm
+        return found
+
+    def _vm(self, body: Json) -> Vm:
+        vm_id = required(body, "id", "a VM")
+        properties = child(body, "properties", vm_id)
+        interfaces = children(
+            child(properties, "networkProfile", vm_id), "networkInterfaces", vm_id
+        )
+        view = child(properties, "instanceView", vm_id)
+        return Vm(
+            name=ResourceId.parse(vm_id).names[-1],
+            vm_id=vm_id,
+            nic_ids=tuple(
+                required(interface, "id", f"a NIC of {vm_id}") for interface in interfaces
+            ),
+            power=_power(view, vm_id),
+            power_observed_at=self._clock.now() if view else None,
+        )
+
+
+def _vm_ids(body: Json) -> tuple[str, ...]:
+    properties = child(body, "properties", "an availability set")
+    references = children(properties, "virtualMachines", "an availability set")
+    return tuple(required(reference, "id", "a VM reference") for reference in references)
+
+
+def _power(view: Json, vm_id: str) -> PowerState:
+    for status in children(view, "statuses", vm_id):
+        kind, _, state = text(status, "code").casefold().partition("/")
+        if kind == "powerstate":
+            return PowerState.RUNNING if state == "running" else PowerState.NOT_RUNNING
+    return PowerState.UNKNOWN
+
+
+def _warn_of_policy(body: Json) -> None:
+    """Say when the set approves events by itself: then nobody waits for our drain."""
+    properties = child(body, "properties", "an availability set")
+    policy = child(properties, "scheduledEventsPolicy", "an availability set")
+    automatic = sorted(
+        kind
+        for kind, rule in policy.items()
+        if isinstance(rule, dict) and cast("Json", rule).get("automaticallyApprove") is True
+    )
+    if automatic:
+        _log.warning(
+            "scheduledEventsPolicy of the availability set approves %s by itself: such events "
+            "start without waiting for the drain",
+            ", ".join(automatic),
+        )

@@ -1,0 +1,325 @@
+"""NICs, load balancers and backend pools: what stands in rotation, and the writes that change it.
+
+A member of a NIC-based pool is changed only on its NIC, an address only on its pool; every write
+is conditional on the etag it was computed from, goes out once and through the fence, and is
+verified by a read: Azure is known to report success for an edit that did not happen
+(Azure/bicep-types-az#1861).
+"""
+
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from controller.azure import bodies, operations
+from controller.azure.arm import MAX_PAGES, Arm, Fence, Json, ResourceId, as_object, raw, text
+from controller.azure.bodies import Edit
+from controller.azure.failures import Caller, Observer, ignore
+from controller.clock import Clock
+from controller.core.model import (
+    AddressMembership,
+    LoadBalancer,
+    Nic,
+    NicMembership,
+    Pool,
+    PoolKind,
+    fold,
+)
+from controller.errors import (
+    Conflict,
+    ContractViolation,
+    ControllerError,
+    OutcomeUnknown,
+    ServiceFault,
+)
+
+READ_TIMEOUT_S = 15.0
+LIST_TIMEOUT_S = 60.0
+OPERATION_TIMEOUT_S = 120.0
+
+
+class _Pages(Protocol):
+    def by_page(self) -> Any: ...
+
+
+class _Nics(Protocol):
+    async def get(self, group: str, name: str, /, **options: Any) -> object: ...
+    def list(self, group: str, /, **options: Any) -> _Pages: ...
+    async def begin_create_or_update(
+        self, group: str, name: str, parameters: bytes, /, **options: Any
+    ) -> operations.Poller: ...
+
+
+class _LoadBalancers(Protocol):
+    async def get(self, group: str, name: str, /, **options: Any) -> object: ...
+
+
+class _Pools(Protocol):
+    async def get(self, group: str, lb: str, name: str, /, **options: Any) -> object: ...
+    async def begin_create_or_update(
+        self, group: str, lb: str, name: str, parameters: bytes, /, **options: Any
+    ) -> operations.Poller: ...
+
+
+class NetworkClient(Protocol):
+    """The part of `NetworkManagementClient` used here; its own annotations are mostly Any."""
+
+    @property
+    def network_interfaces(self) -> _Nics: ...
+    @property
+    def load_balancers(self) -> _LoadBalancers: ...
+    @property
+    def load_balancer_backend_address_pools(self) -> _Pools: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NicWrite:
+    """A NIC as it was read after the write, and what did not apply."""
+
+    nic: Nic
+    absent: tuple[NicMembership, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolWrite:
+    """A pool as it was read after the write, and what did not apply."""
+
+    pool: Pool
+    absent: tuple[AddressMembership, ...] = ()
+
+
+class Network:
+    """Client of Microsoft.Network. Resources may lie in any subscription."""
+
+    def __init__(
+        self,
+        arm: Arm,
+        *,
+        clock: Clock,
+        observer: Observer = ignore,
+        operation_timeout_s: float = OPERATION_TIMEOUT_S,
+    ) -> None:
+        self._arm = arm
+        self._clock = clock
+        self._caller = Caller(service="network", clock=clock, observer=observer)
+        self._operation_timeout_s = operation_timeout_s
+        self._clients: dict[str, NetworkClient] = {}
+
+    # --- reading
+
+    async def load_balancer(self, load_balancer_id: str) -> LoadBalancer:
+        """Return a load balancer with all its pools, from one GET."""
+        target = ResourceId.parse(load_balancer_id)
+        client = self._client(target.subscription)
+        async with self._caller.call("load_balancer_get", READ_TIMEOUT_S):
+            body = await client.load_balancers.get(target.group, target.names[-1], cls=raw)
+            return bodies.parse_load_balancer(as_object(body, "a load balancer"), self._clock.now())
+
+    async def nic(self, nic_id: str) -> Nic:
+        """Return a NIC with its body."""
+        return bodies.parse_nic(await self._get_nic(nic_id), self._clock.now())
+
+    async def nics_in(self, nic_ids: Iterable[str]) -> tuple[Nic, ...]:
+        """Return those of the NICs that exist, without bodies: one list per resource group."""
+        wanted = {fold(nic_id): ResourceId.parse(nic_id) for nic_id in nic_ids}
+        groups = {
+            (fold(target.subscription), fold(target.group)): target for target in wanted.values()
+        }
+        found: list[Nic] = []
+        for target in groups.values():
+            found += [nic for nic in await self._list_nics(target) if fold(nic.nic_id) in wanted]
+        return tuple(found)
+
+    async def pool(self, pool_id: str) -> Pool:
+        """Return one pool."""
+        return bodies.parse_pool(await self._get_pool(pool_id), self._clock.now())
+
+    # --- NIC-based pools
+
+    async def remove_from_nic(
+        self, nic: Nic | None, nic_id: str, memberships: tuple[NicMembership, ...], fence: Fence
+    ) -> NicWrite:
+        """Take exactly these memberships off a NIC, in one PUT.
+
+        `nic`, when it carries a body, saves the first GET; its etag decides whether it is still
+        true. `absent` are the memberships that were not there before.
+        """
+        if nic is None or nic.body is None:
+            nic = await self.nic(nic_id)
+        edit = bodies.without_memberships(as_object(nic.body, "a NIC"), memberships)
+        if not edit.changed:
+            return NicWrite(nic=nic, absent=edit.absent)
+        after = await self._put_nic(nic_id, edit, fence)
+        left = [item for item in memberships if bodies.place(item) in bodies.standing(after)]
+        if left:
+            raise ServiceFault(f"Azure reports success, but {nic_id} is still in {left[0].pool_id}")
+        return NicWrite(nic=after, absent=edit.absent)
+
+    async def restore_to_nic(
+        self, nic_id: str, memberships: tuple[NicMembership, ...], fence: Fence
+    ) -> NicWrite:
+        """Put exactly these memberships back, in one PUT.
+
+        `absent` are the memberships whose ipConfiguration does not exist any more.
+        """
+        nic = await self.nic(nic_id)
+        edit = bodies.with_memberships(as_object(nic.body, "a NIC"), memberships)
+        if not edit.changed:
+            return NicWrite(nic=nic, absent=edit.absent)
+        after = await self._put_nic(nic_id, edit, fence)
+        missing = [
+            item
+            for item in memberships
+            if item not in edit.absent and bodies.place(item) not in bodies.standing(after)
+        ]
+        if missing:
+            raise ServiceFault(
+                f"Azure reports success, but {nic_id} is not in {missing[0].pool_id}"
+            )
+        return NicWrite(nic=after, absent=edit.absent)
+
+    # --- IP-based pools
+
+    async def remove_from_pool(
+        self, pool_id: str, memberships: tuple[AddressMembership, ...], fence: Fence
+    ) -> PoolWrite:
+        """Take exactly these addresses out of a pool, in one PUT."""
+        return await self._write_pool(pool_id, memberships, bodies.without_addresses, fence)
+
+    async def restore_to_pool(
+        self, pool_id: str, memberships: tuple[AddressMembership, ...], fence: Fence
+    ) -> PoolWrite:
+        """Put exactly these addresses back, in one PUT.
+
+        `absent` are those whose name somebody has given to another address.
+        """
+        return await self._write_pool(pool_id, memberships, bodies.with_addresses, fence)
+
+    async def _write_pool(
+        self,
+        pool_id: str,
+        memberships: tuple[AddressMembership, ...],
+        change: Callable[[Json, tuple[AddressMembership, ...]], Edit],
+        fence: Fence,
+    ) -> PoolWrite:
+        body = await self._get_pool(pool_id)
+        pool = bodies.parse_pool(body, self._clock.now())
+        if pool.kind is PoolKind.NIC:
+            # A pool PUT evicts NICs (Azure/bicep-registry-modules#2512): never send one here.
+            raise Conflict(f"{pool_id} has NIC-based members now; they are changed on their NICs")
+        edit = change(body, memberships)
+        if not edit.changed:
+            return PoolWrite(pool=pool, absent=edit.absent)
+        after = await self._put_pool(pool_id, edit, fence)
+        expected, standing = bodies.addresses(edit.body), bodies.addresses(after)
+        if expected != standing:
+            raise ServiceFault(
+                f"Azure reports success, but the addresses of {pool_id} are not those written: "
+                f"{len(expected - standing)} missing, {len(standing - expected)} too many"
+            )
+        return PoolWrite(pool=bodies.parse_pool(after, self._clock.now()), absent=edit.absent)
+
+    # --- requests
+
+    def _client(self, subscription: str) -> NetworkClient:
+        client = self._clients.get(fold(subscription))
+        if client is None:
+            # 20 MB, which only a leader needs: imported when it first does.
+            from azure.mgmt.network.aio import NetworkManagementClient  # noqa: PLC0415
+
+            made: object = NetworkManagementClient(
+                self._arm.credential, subscription, **self._arm.client_options()
+            )
+            client = self._clients[fold(subscription)] = cast("NetworkClient", made)
+        return client
+
+    async def _get_nic(self, nic_id: str) -> Json:
+        target = ResourceId.parse(nic_id)
+        client = self._client(target.subscription)
+        async with self._caller.call("nic_get", READ_TIMEOUT_S):
+            body = await client.network_interfaces.get(target.group, target.names[-1], cls=raw)
+            return as_object(body, "a NIC")
+
+    async def _get_pool(self, pool_id: str) -> Json:
+        target = ResourceId.parse(pool_id)
+        client = self._client(target.subscription)
+        async with self._caller.call("pool_get", READ_TIMEOUT_S):
+            body = await client.load_balancer_backend_address_pools.get(
+                target.group, target.names[0], target.names[-1], cls=raw
+            )
+            return as_object(body, "a backend pool")
+
+    async def _list_nics(self, target: ResourceId) -> list[Nic]:
+        found: list[Nic] = []
+        client = self._client(target.subscription)
+        async with self._caller.call("nic_list", LIST_TIMEOUT_S):
+            pages = 0
+            async for page in client.network_interfaces.list(target.group).by_page():
+                pages += 1
+                if pages > MAX_PAGES:
+                    raise ContractViolation(f"the NIC list of {target.group} does not end")
+                async for model in page:
+                    body = dict(cast("Mapping[str, Any]", model))
+                    found.append(bodies.parse_nic(body, self._clock.now(), keep_body=False))
+        return found
+
+    async def _put_nic(self, nic_id: str, edit: Edit, fence: Fence) -> Nic:
+        target = ResourceId.parse(nic_id)
+        interfaces = self._client(target.subscription).network_interfaces
+
+        def begin() -> Awaitable[operations.Poller]:
+            return interfaces.begin_create_or_update(
+                target.group, target.names[-1], _encode(edit), **_options(nic_id, edit, fence)
+            )
+
+        body = await self._run("nic_put", begin)
+        if body is None:
+            body = await self._read_back(self._get_nic(nic_id))
+        return bodies.parse_nic(body, self._clock.now())
+
+    async def _put_pool(self, pool_id: str, edit: Edit, fence: Fence) -> Json:
+        target = ResourceId.parse(pool_id)
+        pools = self._client(target.subscription).load_balancer_backend_address_pools
+
+        def begin() -> Awaitable[operations.Poller]:
+            return pools.begin_create_or_update(
+                target.group,
+                target.names[0],
+                target.names[-1],
+                _encode(edit),
+                **_options(pool_id, edit, fence),
+            )
+
+        body = await self._run("pool_put", begin)
+        return body if body is not None else await self._read_back(self._get_pool(pool_id))
+
+    async def _run(
+        self, operation: str, begin: Callable[[], Awaitable[operations.Poller]]
+    ) -> Json | None:
+        """Return the resource as read after the operation; None when it was not read."""
+        last = await operations.run(
+            self._caller, self._clock, operation, begin, deadline_s=self._operation_timeout_s
+        )
+        return last.body if last.from_get else None
+
+    async def _read_back(self, read: Awaitable[Json]) -> Json:
+        try:
+            return await read
+        except ControllerError as error:
+            raise OutcomeUnknown(f"written, but not verified: {error}") from error
+
+
+def _encode(edit: Edit) -> bytes:
+    return json.dumps(edit.body, separators=(",", ":")).encode()
+
+
+def _options(resource_id: str, edit: Edit, fence: Fence) -> dict[str, Any]:
+    etag = text(edit.body, "etag")
+    if not etag:
+        raise ContractViolation(f"{resource_id} came without an etag; no unconditional write")
+    return {
+        "content_type": "application/json",
+        "headers": {"If-Match": etag},
+        "cls": operations.final,
+        "fence": fence,
+    }
