@@ -209,6 +209,8 @@ def load_balancers(call: Call, group: str, names: list[str]) -> Reply:
     world, method = call.world, call.request.method
     kind = f"{NETWORK}/loadBalancers"
     if not names:
+        if method != "GET":
+            raise not_allowed(method)
         scope = f"/subscriptions/{world.subscription}/resourceGroups/{group}"
         require(call, "loadBalancers/read", scope)
         entries = [

@@ -242,8 +242,8 @@ def as_object(value: Any) -> Json:
     return cast("Json", value)
 
 
-def items(value: Any) -> list[Any]:
+def items(value: Any) -> list[object]:
     """Return a JSON array; absent and null are empty, anything else is refused."""
     if value is not None and not isinstance(value, list):
         raise bad_request("InvalidRequestFormat", "Cannot parse the request.")
-    return cast("list[Any]", value or [])
+    return cast("list[object]", value or [])

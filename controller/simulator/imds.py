@@ -199,7 +199,9 @@ def _token(world: World, vm: SimVm, request: Request) -> Reply:
     if not audience:
         return _identity_error(world, "Required audience parameter not specified")
     client_id = request.parameter("client_id")
-    if client_id and client_id.casefold() != vm.client_id.casefold():
+    # Every VM has an identity of its own, and all of them share a user-assigned one.
+    known = ("", vm.client_id, world.user_assigned_client_id)
+    if client_id.casefold() not in known:
         return _identity_error(world, "Identity not found")
     token, text = world.issuer.issue(vm.name, audience, world.now, world.settings.token_lifetime_s)
     return _json(
@@ -207,7 +209,7 @@ def _token(world: World, vm: SimVm, request: Request) -> Reply:
         200,
         {
             "access_token": text,
-            "client_id": vm.client_id,
+            "client_id": client_id or vm.client_id,
             "expires_in": str(int(token.expires_at - world.now)),
             "expires_on": str(token.expires_at),
             "ext_expires_in": str(token.expires_at - token.issued_at),

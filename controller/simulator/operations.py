@@ -27,6 +27,10 @@ class Operation:
     status: OperationStatus = "InProgress"
     ended_at: float | None = None
     error: Json | None = None
+    applied: bool = False
+    """Whether the data plane has followed it."""
+    carried: list["Operation"] = field(default_factory=list["Operation"])
+    """Superseded operations whose change this one carries out, or undoes, with its own."""
     timers: list[Timer] = field(default_factory=list[Timer])
 
 

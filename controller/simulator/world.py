@@ -110,6 +110,7 @@ class World:
         self.history: list[Change] = []
         self.subscription = subscription
         self.tenant = bodies.guid(self.random)
+        self.user_assigned_client_id = bodies.guid(self.random)
         self.location = location
         self.resource_group = resource_group
         self.resource_groups = list(dict.fromkeys((resource_group, network_group)))
@@ -510,6 +511,7 @@ class World:
         return max((timer.at for timer in operation.timers), default=self.now) - self.now
 
     def _apply(self, operation: Operation) -> None:
+        operation.applied = True
         if operation.kind == "PutNicOperation":
             self.apply_nic(operation.resource)
             return
@@ -542,10 +544,12 @@ class World:
         for timer in loser.timers:
             timer.cancel()
         loser.error = superseded(loser, winner)
-        if not self.settings.superseded_write_survives and key(loser.resource) != key(
-            winner.resource
-        ):
-            self._revert(loser)
+        same = key(loser.resource) == key(winner.resource)
+        if not loser.applied:
+            if same or self.settings.superseded_write_survives:
+                winner.carried.append(loser)
+            else:
+                self._revert(loser)
         self._finish(loser, "Canceled")
 
     def _finish(self, operation: Operation, status: OperationStatus) -> None:
@@ -564,6 +568,8 @@ class World:
         pool = self.find_pool(operation.resource)
         if pool is not None:
             pool["properties"] = copy.deepcopy(operation.before["properties"])
+        for carried in reversed(operation.carried):
+            self._revert(carried)
 
     # Bodies to data plane
 
