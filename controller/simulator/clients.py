@@ -26,6 +26,7 @@ class Load:
     """What the users do."""
 
     rate_per_s: float = 100.0
+    """Requests per second; 0 for none at all."""
     keep_alive_share: float = 0.5
     """Share of the requests that go over keep-alive connections (0 to 1)."""
     requests_per_connection: int = 20
@@ -102,7 +103,8 @@ class Clients:
     def start(self, port: int) -> None:
         """Start sending to 127.0.0.1:`port`."""
         self._port = port
-        self._sender = asyncio.get_running_loop().create_task(self._send_forever())
+        if self._load.rate_per_s > 0:
+            self._sender = asyncio.get_running_loop().create_task(self._send_forever())
 
     async def stop(self) -> None:
         """Send no more, wait for the answers, which is bounded by their timeout, and hang up."""

@@ -84,6 +84,8 @@ class Balancer:
         self._tasks: set[asyncio.Task[None]] = set()
         self.flows: dict[int, Flow] = {}
         """Flows by the client's port."""
+        self.rounds = 0
+        """Rounds of probes made so far."""
 
     @property
     def port(self) -> int:
@@ -179,6 +181,7 @@ class Balancer:
             health.failures = 0 if good else health.failures + 1
             if good or health.failures >= self._probe.failures:
                 health.up = good
+        self.rounds += 1
 
     async def _answers_probe(self, vm: str) -> bool:
         """Make one HTTP probe over a connection of its own."""
@@ -321,6 +324,8 @@ class Traffic:
         self._balancer = Balancer(world, pool_id, self._ports, probe or Probe())
         self._clients = Clients(load or Load(), self._balancer.backend_of, clock)
         self._follower: asyncio.Task[None] | None = None
+        self._followed = asyncio.Condition()
+        self._looks = 0
 
     @property
     def port(self) -> int:
@@ -342,6 +347,21 @@ class Traffic:
             if flow.vm is not None:
                 result[flow.vm] = result.get(flow.vm, 0) + 1
         return dict(sorted(result.items()))
+
+    async def wait_until(self, holds: Callable[[], bool], timeout_s: float = 30.0) -> None:
+        """Wait until `holds()`; asked whenever the world was looked at. Raises TimeoutError."""
+        async with asyncio.timeout(timeout_s), self._followed:
+            await self._followed.wait_for(holds)
+
+    async def next_look(self) -> None:
+        """Return once the sockets have followed the world as it is at the call."""
+        wanted = self._looks + 1
+        await self.wait_until(lambda: self._looks >= wanted)
+
+    async def next_probe(self) -> None:
+        """Return once a whole round of probes has been made after the call."""
+        wanted = self._balancer.rounds + 2  # the round under way may be older than the call
+        await self.wait_until(lambda: self._balancer.rounds >= wanted)
 
     async def __aenter__(self) -> Self:
         for vm, backend in self._backends.items():
@@ -371,6 +391,9 @@ class Traffic:
         while True:
             await asyncio.sleep(self._follow_every_s)
             await self._follow()
+            self._looks += 1
+            async with self._followed:
+                self._followed.notify_all()
 
     async def _follow(self) -> None:
         """Bring sockets to the state of the world."""
