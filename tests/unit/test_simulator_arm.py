@@ -501,6 +501,55 @@ def test_unready_nic_blocks_its_load_balancer(state: str) -> None:
     assert client("PUT", pool, {"properties": {}}).status == 201
 
 
+def test_lost_superseded_write() -> None:
+    """With that knob off, a superseded write to another pool of the load balancer is undone."""
+    rotations = {}
+    for survives in (True, False):
+        client = build(ip_pools=("api", "admin"), settings={"superseded_write_survives": survives})
+        path, body = ip_pool(client, "web-1")
+        client("PUT", path, body)
+        other = client.get(client.world.pool_id("admin"))
+        client("PUT", other["id"], other)
+        client.world.advance(NOW + 60)
+        rotations[survives] = client.world.rotation(path)
+    assert rotations == {True: ("web-2", "web-3"), False: ("web-1", "web-2", "web-3")}
+
+
+def test_failed_write_may_show_its_body() -> None:
+    """With that knob on, a failed write's body stays visible, in state Failed, without effect."""
+    client = build(settings={"failed_write_keeps_body": True})
+    client.world.plan_outcome(nic_id(client), "failed")
+    remove(client)
+    client.world.advance(NOW + 60)
+    nic = client.get(nic_id(client))
+    assert nic["properties"]["provisioningState"] == "Failed"
+    assert without_pools(nic) == nic
+    assert "web-1" in client.world.rotation(client.world.pool_id("app"))
+
+
+def test_stale_reads() -> None:
+    """With a read lag, a GET after a write still answers the old body and its old etag."""
+    client = build(settings={"read_lag_s": 20.0})
+    before = client.get(nic_id(client))
+    remove(client)
+    assert client.get(nic_id(client)) == before
+    client.world.advance(NOW + 20)
+    assert client.get(nic_id(client))["etag"] != before["etag"]
+
+
+def test_operator_edits() -> None:
+    """An operator's edit takes effect at once, with a new etag and in the history."""
+    client = build()
+    world, pool = client.world, client.world.pool_id("app")
+    before = client.get(nic_id(client))["etag"]
+    world.remove_membership(pool, "web-1-nic")
+    assert world.rotation(pool) == ("web-2", "web-3")
+    world.add_membership(pool, "web-1-nic")
+    assert world.rotation(pool) == ("web-2", "web-3", "web-1")
+    assert client.get(nic_id(client))["etag"] != before
+    assert [c.kind for c in world.history] == ["operator", "member_out", "operator", "member_in"]
+
+
 # Access and limits
 
 
