@@ -168,8 +168,7 @@ class SimulatorServer:
         if reply.delivery is Delivery.HANG:
             await self._stopping.wait()
         elif reply.delay_s > 0:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), reply.delay_s)
+            await _wait(self._stopping, reply.delay_s)
         if reply.delivery is not Delivery.NORMAL and request.transport is not None:
             reset(request.transport)
         headers = {"date": formatdate(self._clock(), usegmt=True)} | dict(reply.headers)
@@ -184,8 +183,14 @@ class SimulatorServer:
                 self._changed.notify_all()
             due = self.world.next_timer()
             rest_s = LONGEST_REST_S if due is None else min(max(due - now, 0.001), LONGEST_REST_S)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), rest_s)
+            await _wait(self._woken, rest_s)
+
+
+async def _wait(event: asyncio.Event, at_most_s: float) -> None:
+    """Wait for an event or a time. `wait_for` of Python 3.11 may swallow a cancellation."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(at_most_s):
+            await event.wait()
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
