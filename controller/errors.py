@@ -1,19 +1,19 @@
 """The error tree, ordered by what the caller may do next. Imports nothing.
 
-    ControllerError
-    ├── ConfigError           the operator must change something; exit code 78, no restart loop
-    ├── NotSent               the request never left: any verb may be retried
-    ├── OutcomeUnknown        it may have taken effect: observe again before anything else
-    ├── Throttled             wait `retry_after_s`, then the same request may be sent again
-    ├── ServiceFault          5xx: back off, then observe again
-    ├── Conflict              409, 412, superseded operation: drop the plan, observe again
-    │   └── Busy              an operation holds the resource: the same, and write fewer at once
-    ├── LeaseHeld             someone else leads
-    ├── LeaseLost             we led and no longer do: stop writing
-    ├── NotFound              404; one alone is no proof of deletion (replication lag)
-    ├── Denied                401, 403: names the missing permission and its scope
-    ├── ContractViolation     a reply that breaks the documented shape: never write because of it
-    └── InvariantViolation    a bug of ours: crash and be restarted
+ControllerError
+├── ConfigError           the operator must change something; exit code 78, no restart loop
+├── NotSent               the request never left: any verb may be retried
+├── OutcomeUnknown        it may have taken effect: observe again before anything else
+├── Throttled             wait `retry_after_s`, then the same request may be sent again
+├── ServiceFault          5xx: back off, then observe again
+├── Conflict              409, 412, superseded operation: drop the plan, observe again
+│   └── Busy              an operation holds the resource: the same, and write fewer at once
+├── LeaseHeld             someone else leads
+├── LeaseLost             we led and no longer do: stop writing
+├── NotFound              404; one alone is no proof of deletion (replication lag)
+├── Denied                401, 403: names the missing permission and its scope
+├── ContractViolation     a reply that breaks the documented shape: never write because of it
+└── InvariantViolation    a bug of ours: crash and be restarted
 """
 
 

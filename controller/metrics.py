@@ -12,41 +12,16 @@ from typing import Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from controller import errors
-
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 OTHER = "other"
 
 DrainOutcome = Literal["in_time", "late", "unannounced", "missed"]
 """Out before NotBefore; out after it; the event came already started; over before we were out."""
 PassOutcome = Literal["unchanged", "changed", "failed"]
-Service = Literal["imds", "arm", "blob"]
 
 EVENT_TYPES = ("Freeze", "Reboot", "Redeploy", "Preempt", "Terminate", OTHER)
 DRAIN_OUTCOMES: tuple[DrainOutcome, ...] = ("in_time", "late", "unannounced", "missed")
 PASS_OUTCOMES: tuple[PassOutcome, ...] = ("unchanged", "changed", "failed")
-# Subclasses before their bases: the first match names the outcome.
-_OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
-    (errors.NotSent, "not_sent"),
-    (errors.OutcomeUnknown, "outcome_unknown"),
-    (errors.Throttled, "throttled"),
-    (errors.ServiceFault, "service_fault"),
-    (errors.Busy, "busy"),
-    (errors.Conflict, "conflict"),
-    (errors.LeaseHeld, "lease_held"),
-    (errors.LeaseLost, "lease_lost"),
-    (errors.NotFound, "not_found"),
-    (errors.Denied, "denied"),
-    (errors.ContractViolation, "contract_violation"),
-)
-REQUEST_OUTCOMES = ("ok", *(name for _, name in _OUTCOMES), OTHER)
-
-
-def outcome_of(error: BaseException | None) -> str:
-    """Return the `outcome` label for how a request ended; None is success."""
-    if error is None:
-        return "ok"
-    return next((name for kind, name in _OUTCOMES if isinstance(error, kind)), OTHER)
 
 
 def _list(values: Iterable[str]) -> str:
@@ -56,8 +31,9 @@ def _list(values: Iterable[str]) -> str:
 class Metrics:
     """Every metric, written through methods that keep the labels closed.
 
-    `pools` are the short names of the configured pools, `hold_reasons` the planner's reasons, and
-    `operations` the names of the requests the adapters make, per service.
+    `pools` are the short names of the configured pools, `hold_reasons` the planner's reasons,
+    `operations` the names of the requests the adapters make, per service, and `outcomes` the ways
+    in which one can end besides `ok`.
     """
 
     def __init__(
@@ -65,12 +41,14 @@ class Metrics:
         *,
         pools: Iterable[str],
         hold_reasons: Iterable[str],
-        operations: Mapping[Service, Iterable[str]],
+        operations: Mapping[str, Iterable[str]],
+        outcomes: Iterable[str],
     ) -> None:
         self._registry = CollectorRegistry()
         self._pools = frozenset(pools)
         self._hold_reasons = tuple(dict.fromkeys((*hold_reasons, OTHER)))
         self._operations = {service: frozenset(names) for service, names in operations.items()}
+        self._outcomes = frozenset(("ok", *outcomes))
         self._leading = False
         self._make_work_metrics()
         self._make_state_metrics()
@@ -142,7 +120,7 @@ class Metrics:
         self._requests = Counter(
             "lbdrain_azure_requests",
             f"Requests to Azure. service and operation: {names}; or {OTHER}. "
-            f"outcome: {_list(REQUEST_OUTCOMES)}.",
+            f"outcome: {_list(sorted(self._outcomes))}; or {OTHER}.",
             ("service", "operation", "outcome"),
             registry=self._registry,
         )
@@ -198,13 +176,13 @@ class Metrics:
         """Set how many writes may be under way at once."""
         self._writes_limit.set(limit)
 
-    def requested(
-        self, service: Service, operation: str, error: BaseException | None, duration_s: float
-    ) -> None:
-        """Count one request to Azure by how it ended; `error` is None on success."""
+    def requested(self, service: str, operation: str, outcome: str, duration_s: float) -> None:
+        """Count one request to Azure by how it ended."""
         if operation not in self._operations.get(service, ()):
             operation = OTHER
-        self._requests.labels(service, operation, outcome_of(error)).inc()
+        if outcome not in self._outcomes:
+            outcome = OTHER
+        self._requests.labels(service, operation, outcome).inc()
         self._request_duration.labels(service, operation).observe(duration_s)
 
     def render(self) -> bytes:

@@ -185,6 +185,7 @@ class SlimClient:
 
     Every agent has to find its availability set when it starts, but only the leader goes on to
     use the management SDKs: a standby that imported them would be twice the size for nothing.
+    Lists go this way too, because the SDK reads a page without `value` as an empty one.
     """
 
     def __init__(self, arm: Arm, caller: Caller) -> None:
@@ -200,12 +201,33 @@ class SlimClient:
         """Return the body of one resource."""
         async with self._caller.call(operation, deadline_s):
             request = HttpRequest("GET", self._endpoint + path, params={"api-version": version})
-            response = await self._client.send_request(request)
-            if response.status_code != 200:
-                headers = {key.casefold(): value for key, value in response.headers.items()}
-                body = cast("bytes", response.content)
-                raise from_status(response.status_code, headers, body, f"arm {operation}")
-            return as_object(response.json(), operation)
+            return await self._send(request, operation)
+
+    async def list(
+        self, operation: str, path: str, params: Mapping[str, str], deadline_s: float
+    ) -> list[Json]:
+        """Return the entries of all pages of a list."""
+        found: list[Json] = []
+        async with self._caller.call(operation, deadline_s):
+            request = HttpRequest("GET", self._endpoint + path, params=dict(params))
+            for _ in range(MAX_PAGES):
+                page = await self._send(request, operation)
+                if "value" not in page:
+                    raise ContractViolation(f"{operation}: a page without value")
+                found += children(page, "value", operation)
+                next_link = text(page, "nextLink")
+                if not next_link:
+                    return found
+                request = HttpRequest("GET", next_link)
+        raise ContractViolation(f"{operation}: more than {MAX_PAGES} pages")
+
+    async def _send(self, request: HttpRequest, operation: str) -> Json:
+        response = await self._client.send_request(request)
+        if response.status_code != 200:
+            headers = {key.casefold(): value for key, value in response.headers.items()}
+            body = cast("bytes", response.content)
+            raise from_status(response.status_code, headers, body, f"arm {operation}")
+        return as_object(response.json(), operation)
 
 
 # --- JSON ---------------------------------------------------------------------------------------

@@ -61,6 +61,7 @@ def parse_nic(body: Json, observed_at: datetime, *, keep_body: bool = True) -> N
             for entry in children(properties, "ipConfigurations", nic_id)
         ),
         failed=text(properties, "provisioningState").casefold() == "failed",
+        updating=text(properties, "provisioningState").casefold() == "updating",
         observed_at=observed_at,
         body=body if keep_body else None,
     )

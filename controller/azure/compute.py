@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from controller.azure.arm import (
-    MAX_PAGES,
     Arm,
     Json,
     ResourceId,
@@ -21,7 +20,7 @@ from controller.azure.arm import (
 from controller.azure.failures import Caller, Observer, ignore
 from controller.clock import Clock
 from controller.core.model import PowerState, Vm, fold
-from controller.errors import ConfigError, ContractViolation, NotFound
+from controller.errors import ConfigError, NotFound
 
 COMPUTE_VERSION = "2024-07-01"
 READ_TIMEOUT_S = 15.0
@@ -31,13 +30,8 @@ SINGLE_READS = 8
 _log = logging.getLogger(__name__)
 
 
-class _Pages(Protocol):
-    def by_page(self) -> Any: ...
-
-
 class _VirtualMachines(Protocol):
     async def get(self, group: str, name: str, /, **options: Any) -> object: ...
-    def list(self, group: str, /, **options: Any) -> _Pages: ...
 
 
 class _AvailabilitySets(Protocol):
@@ -158,18 +152,13 @@ class Compute:
             return Vm(name=ResourceId.parse(vm_id).names[-1], vm_id=vm_id, nic_ids=())
 
     async def _list(self, target: ResourceId) -> dict[str, Vm]:
-        found: dict[str, Vm] = {}
-        machines = self._client(target.subscription).virtual_machines
-        async with self._caller.call("vm_list", LIST_TIMEOUT_S):
-            pages = 0
-            async for page in machines.list(target.group, expand="instanceView").by_page():
-                pages += 1
-                if pages > MAX_PAGES:
-                    raise ContractViolation(f"the VM list of {target.group} does not end")
-                async for model in page:
-                    vm = self._vm(dict(model))
-                    found[fold(vm.vm_id)] = vm
-        return found
+        path = (
+            f"/subscriptions/{target.subscription}/resourceGroups/{target.group}"
+            "/providers/Microsoft.Compute/virtualMachines"
+        )
+        params = {"api-version": COMPUTE_VERSION, "$expand": "instanceView"}
+        listed = await self._slim.list("vm_list", path, params, LIST_TIMEOUT_S)
+        return {fold(vm.vm_id): vm for vm in map(self._vm, listed)}
 
     def _vm(self, body: Json) -> Vm:
         vm_id = required(body, "id", "a VM")

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import cast
+from typing import Any, cast
 
 import aiohttp
 from azure.core.exceptions import (
@@ -49,6 +49,23 @@ OUTCOMES: Mapping[type[ControllerError], str] = {
     errors.Throttled: "throttled",
 }
 """The closed enumeration of outcomes, with `ok`, `cancelled` and `bug`."""
+
+OPERATIONS: Mapping[str, tuple[str, ...]] = {
+    "imds": ("instance", "poll", "acknowledge"),
+    "compute": ("vm_get", "vm_list", "availability_set_get"),
+    "network": (
+        "load_balancer_get",
+        "nic_get",
+        "nic_list",
+        "nic_put",
+        "nic_put_wait",
+        "pool_get",
+        "pool_put",
+        "pool_put_wait",
+    ),
+    "blob": ("create", "read", "peek", "acquire", "renew", "release", "write"),
+}
+"""Every operation a `Caller` names, per service: the labels of the request metrics."""
 
 EXCERPT_CHARACTERS = 300
 MAX_RETRY_AFTER_S = 3600.0

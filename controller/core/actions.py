@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import Enum
 
 from controller.core.ledger import Hold, Ledger
-from controller.core.model import AddressMembership, NicMembership, fold, load_balancer_of
+from controller.core.model import AddressMembership, NicMembership, fold, load_balancer_of, short
 
 
 class Phase(Enum):
@@ -54,6 +54,9 @@ class ReadLoadBalancer:
 
     load_balancer_id: str
 
+    def __str__(self) -> str:
+        return f"read {short(self.load_balancer_id)}"
+
     @property
     def target(self) -> str:
         """What this action occupies while it runs."""
@@ -65,6 +68,9 @@ class ReadNic:
     """Read one NIC with its body."""
 
     nic_id: str
+
+    def __str__(self) -> str:
+        return f"read {short(self.nic_id)}"
 
     @property
     def target(self) -> str:
@@ -78,6 +84,9 @@ class ReadPower:
 
     vm_id: str
 
+    def __str__(self) -> str:
+        return f"read the power state of {short(self.vm_id)}"
+
     @property
     def target(self) -> str:
         """What this action occupies while it runs."""
@@ -87,6 +96,9 @@ class ReadPower:
 @dataclass(frozen=True, slots=True)
 class ReadInventory:
     """Read the set's VMs, their NICs and the load balancers as a whole."""
+
+    def __str__(self) -> str:
+        return "read the inventory"
 
     @property
     def target(self) -> str:
@@ -102,6 +114,15 @@ class ChangeNic:
     memberships: tuple[NicMembership, ...]
     restore: bool
 
+    def __str__(self) -> str:
+        pools = ", ".join(short(membership.pool_id) for membership in self.memberships)
+        return f"{self.verb} {short(self.nic_id)} ({pools})"
+
+    @property
+    def verb(self) -> str:
+        """What the write does."""
+        return "restore" if self.restore else "remove"
+
     @property
     def target(self) -> str:
         """What this action occupies while it runs."""
@@ -116,6 +137,15 @@ class ChangePool:
     memberships: tuple[AddressMembership, ...]
     restore: bool
 
+    def __str__(self) -> str:
+        addresses = ", ".join(membership.ip_address for membership in self.memberships)
+        return f"{self.verb} {addresses} ({short(self.pool_id)})"
+
+    @property
+    def verb(self) -> str:
+        """What the write does."""
+        return "restore" if self.restore else "remove"
+
     @property
     def target(self) -> str:
         """What this action occupies: the load balancer, where a second write cancels the first."""
@@ -127,6 +157,9 @@ class Acknowledge:
     """Tell the platform that it need not wait for NotBefore."""
 
     event_id: str
+
+    def __str__(self) -> str:
+        return f"acknowledge event {self.event_id}"
 
     @property
     def target(self) -> str:

@@ -43,13 +43,12 @@ class State(Enum):
 
 
 class Input(Enum):
-    """What can happen to the lease."""
+    """What can happen to the lease. No answer is no input: only time (LAPSED) tells then."""
 
     ACQUIRED = "acquired"
     HELD = "held"
     RENEWED = "renewed"
     LOST = "lost"
-    NO_ANSWER = "no answer"
     LAPSED = "lapsed"
     RELEASED = "released"
 
@@ -58,15 +57,11 @@ TRANSITIONS: Mapping[tuple[State, Input], State] = MappingProxyType(
     {
         (State.STANDBY, Input.ACQUIRED): State.LEADER,
         (State.STANDBY, Input.HELD): State.STANDBY,
-        (State.STANDBY, Input.NO_ANSWER): State.STANDBY,
         (State.LEADER, Input.RENEWED): State.LEADER,
-        (State.LEADER, Input.NO_ANSWER): State.LEADER,
         (State.LEADER, Input.LAPSED): State.SUSPECT,
         (State.LEADER, Input.LOST): State.STANDBY,
         (State.LEADER, Input.RELEASED): State.STANDBY,
         (State.SUSPECT, Input.RENEWED): State.LEADER,
-        (State.SUSPECT, Input.NO_ANSWER): State.SUSPECT,
-        (State.SUSPECT, Input.LAPSED): State.SUSPECT,
         (State.SUSPECT, Input.LOST): State.STANDBY,
         (State.SUSPECT, Input.RELEASED): State.STANDBY,
     }

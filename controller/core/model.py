@@ -346,3 +346,8 @@ def nic_of(ip_configuration_id: str) -> tuple[str, str]:
     """Split an ipConfiguration id into the NIC's id and the ipConfiguration's name."""
     cut = ip_configuration_id.casefold().rfind("/ipconfigurations/")
     return ip_configuration_id[:cut], ip_configuration_id[cut + len("/ipconfigurations/") :]
+
+
+def short(resource_id: str) -> str:
+    """Return the last part of an id, for people to read."""
+    return resource_id.rstrip("/").rsplit("/", 1)[-1]

@@ -51,6 +51,7 @@ from controller.core.model import (
     Vm,
     fold,
     load_balancer_of,
+    short,
 )
 
 FRESH_S = 10.0
@@ -246,7 +247,7 @@ class _Pass:
             staying = serving - leaving - {fold(case.vm.name)}
             needed = self._floor(pool_id, floor)
             if len(staying) < needed:
-                name = _short(pool_id)
+                name = short(pool_id)
                 message = (
                     f"{case.vm.name} stays in pool {name}: {len(staying)} healthy members would "
                     f"remain, min_in_service asks for {needed}"
@@ -353,7 +354,7 @@ class _Pass:
             recorded_at=self.now,
             extra=case.entry.extra if case.entry else NOTHING_EXTRA,
         )
-        pools = sorted({_short(membership.pool_id) for membership in added or kept})
+        pools = sorted({short(membership.pool_id) for membership in added or kept})
         self.ledger = self.ledger.with_entry(entry).noting(
             at=self.now, vm=case.vm.name, what="recorded", detail=", ".join(pools)
         )
@@ -589,7 +590,7 @@ class _Pass:
         kept = tuple(m for m in entry.memberships if m.key not in lost)
         if kept == entry.memberships:
             return entry
-        pools = sorted(_short(m.pool_id) for m in entry.memberships if m.key in lost)
+        pools = sorted(short(m.pool_id) for m in entry.memberships if m.key in lost)
         detail = f"deleted, or removed by an operator: {', '.join(pools)}"
         trimmed = replace(entry, memberships=kept)
         if kept:
@@ -685,7 +686,7 @@ class _Pass:
             if not deferral.message:
                 continue
             kind, _, subject = target.partition(":")
-            name = _short(subject)
+            name = short(subject)
             reason = Reason.NOT_ACKNOWLEDGED if kind == "acknowledge" else Reason.WRITE_FAILED
             self._hold(name, reason, f"{kind} {name}: {deferral.message}")
 
@@ -720,10 +721,6 @@ def _write_target(membership: Membership) -> str:
 def _acknowledged(entry: Entry, events: tuple[ScheduledEvent, ...]) -> bool:
     present = {fold(event.event_id) for event in events}
     return any(e.acknowledged_at and fold(e.event_id) in present for e in entry.events)
-
-
-def _short(resource_id: str) -> str:
-    return resource_id.rsplit("/", 1)[-1]
 
 
 def _references(

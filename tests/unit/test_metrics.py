@@ -5,8 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from controller import errors
-from controller.metrics import Metrics, outcome_of
+from controller.metrics import Metrics
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -16,7 +15,8 @@ def metrics() -> Metrics:
     return Metrics(
         pools=["web/app"],
         hold_reasons=["capacity_floor", "busy"],
-        operations={"imds": ["poll"], "arm": ["nic_put"], "blob": ["renew"]},
+        operations={"imds": ["poll"], "network": ["nic_put"], "blob": ["renew"]},
+        outcomes=["busy", "not_sent"],
     )
 
 
@@ -136,40 +136,17 @@ def test_plain_gauges_and_passes(metrics: Metrics) -> None:
 
 def test_requests(metrics: Metrics) -> None:
     """A request is counted by how it ended, and an unknown operation as other."""
-    metrics.requested("arm", "nic_put", None, 0.3)
-    metrics.requested("arm", "nic_put", errors.Busy("x"), 0.3)
-    metrics.requested("imds", "vm web-1", errors.NotSent("x"), 1)
+    metrics.requested("network", "nic_put", "ok", 0.3)
+    metrics.requested("network", "nic_put", "busy", 0.3)
+    metrics.requested("imds", "vm web-1", "not a known outcome", 1)
     found = samples(metrics)
     name = "lbdrain_azure_requests_total"
-    assert found[f"{name}{{operation=nic_put,outcome=ok,service=arm}}"] == 1
-    assert found[f"{name}{{operation=nic_put,outcome=busy,service=arm}}"] == 1
-    assert found[f"{name}{{operation=other,outcome=not_sent,service=imds}}"] == 1
-    duration = "lbdrain_azure_request_duration_seconds_sum{operation=nic_put,service=arm}"
+    assert found[f"{name}{{operation=nic_put,outcome=ok,service=network}}"] == 1
+    assert found[f"{name}{{operation=nic_put,outcome=busy,service=network}}"] == 1
+    assert found[f"{name}{{operation=other,outcome=other,service=imds}}"] == 1
+    duration = "lbdrain_azure_request_duration_seconds_sum{operation=nic_put,service=network}"
     assert found[duration] == pytest.approx(0.6)
 
-
-@pytest.mark.parametrize(
-    ("error", "outcome"),
-    [
-        (None, "ok"),
-        (errors.NotSent("x"), "not_sent"),
-        (errors.OutcomeUnknown("x"), "outcome_unknown"),
-        (errors.Throttled("x"), "throttled"),
-        (errors.ServiceFault("x"), "service_fault"),
-        (errors.Conflict("x"), "conflict"),
-        (errors.Busy("x"), "busy"),
-        (errors.LeaseHeld("x"), "lease_held"),
-        (errors.LeaseLost("x"), "lease_lost"),
-        (errors.NotFound("x"), "not_found"),
-        (errors.Denied("x"), "denied"),
-        (errors.ContractViolation("x"), "contract_violation"),
-        (errors.InvariantViolation("x"), "other"),
-        (ValueError("x"), "other"),
-    ],
-)
-def test_outcomes(error: BaseException | None, outcome: str) -> None:
-    """Every error of the tree has its own outcome label, and anything else is other."""
-    assert outcome_of(error) == outcome
 
 
 def test_agents_do_not_share_a_registry(metrics: Metrics) -> None:

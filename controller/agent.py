@@ -1,0 +1,459 @@
+"""The agent: one process per VM. Elect, watch, reconcile, in one task group; owns no decisions.
+
+    watch ------ event document ----> reconcile ------ writes ------> ARM, IMDS
+      |                                ^     |
+      '-- why not to lead --> elect ---'     '--- ledger ---> blob (lease id, If-Match)
+
+Everything it needs from outside is handed in: settings, clock, environment, a source of randomness
+and the factory of HTTP sessions. That is the only seam; a simulation supplies its own.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import MutableMapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+from controller.announcer import Announcer
+from controller.azure.blob import LedgerBlob
+from controller.azure.imds import Instance
+from controller.azure.session import Azure, SessionFactory, open_azure, tcp_session
+from controller.clock import Clock, SystemClock
+from controller.core.actions import Plan
+from controller.core.leadership import Handicap, check_timing, handicap
+from controller.core.ledger import Ledger
+from controller.core.model import (
+    EventAction,
+    EventPolicy,
+    Floor,
+    Policy,
+    fold,
+    load_balancer_of,
+    short,
+)
+from controller.elector import Elector
+from controller.errors import ConfigError, ControllerError, InvariantViolation, NotFound
+from controller.logs import log
+from controller.reconciler import Reconciler, refuse_basic
+from controller.server import StatusServer
+from controller.settings import Settings
+from controller.systemd import Notifier
+from controller.watcher import Watcher
+
+logger = logging.getLogger(__name__)
+
+STOP_WITHIN_S = 1.8
+"""A leader told to stop has handed over by then."""
+START_AGAIN_S = 5.0
+HEALTHY_PASS_S = 60.0
+"""Without a completed pass for so long, the agent is not healthy."""
+LOOK_BEFORE_ACQUIRING_S = 2.0
+LOOK_TIMEOUT_S = 6.0
+
+
+def policy_from(settings: Settings) -> Policy:
+    """Translate the operator's settings into what the core decides by."""
+    pools = {
+        pool.id: Floor(number=pool.floor[0], percent=pool.floor[1])
+        for pool in settings.backend_pools
+    }
+    events = {
+        name: EventPolicy(
+            action=EventAction(event.action),
+            min_duration_s=event.min_duration_s,
+            acknowledge=event.acknowledge,
+        )
+        for name, event in settings.policy.events.by_type().items()
+    }
+    return Policy(
+        pools=pools,
+        events=events,
+        lead_time_s=settings.policy.lead_time_s,
+        connection_drain_s=settings.policy.connection_drain_s,
+        acknowledge=settings.policy.acknowledge,
+        acknowledge_unmanaged=settings.policy.acknowledge_unmanaged,
+        acknowledge_ignored=settings.policy.acknowledge_ignored,
+        restore_settle_s=settings.policy.restore_settle_s,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Home:
+    """Where this agent lives."""
+
+    instance: Instance
+    availability_set_id: str
+    peers: int
+
+
+def blob_name_of(availability_set_id: str) -> str:
+    """Return the default name of the ledger's blob: the folded id of the set, as a path."""
+    parts = fold(availability_set_id).strip("/").split("/")
+    named = dict(zip(parts[::2], parts[1::2], strict=False))
+    group = named.get("resourcegroups", "group")
+    return f"{named.get('subscriptions', 'subscription')}/{group}/{parts[-1]}.json"
+
+
+async def find_home(azure: Azure) -> Home:
+    """Ask IMDS who we are, and ARM for our availability set.
+
+    Raises:
+        ConfigError: this VM is in no availability set.
+        ControllerError: the answer could not be had; worth trying again.
+    """
+    instance = await azure.imds.instance()
+    found = await azure.compute.discover(instance.vm_id)
+    return Home(
+        instance=instance,
+        availability_set_id=found.availability_set_id,
+        peers=max(1, len(found.vm_ids)),
+    )
+
+
+async def check_pools(azure: Azure, settings: Settings) -> None:
+    """Refuse pools that do not exist or cannot be managed.
+
+    Raises:
+        ConfigError: names every such pool.
+    """
+    owners = {
+        fold(load_balancer_of(pool.id)): load_balancer_of(pool.id)
+        for pool in settings.backend_pools
+    }
+    existing: set[str] = set()
+    for key in sorted(owners):
+        try:
+            load_balancer = await azure.network.glance(owners[key])
+        except NotFound:
+            continue
+        refuse_basic(load_balancer)
+        existing.update(fold(pool.pool_id) for pool in load_balancer.pools)
+    missing = [pool.id for pool in settings.backend_pools if fold(pool.id) not in existing]
+    if missing:
+        raise ConfigError(
+            "backend_pools: not found in Azure: "
+            + ", ".join(missing)
+            + ". Correct the id, or take the pool out of the configuration"
+        )
+
+
+class Agent:
+    """One agent. `run` returns after `stop`, or raises what ended it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        environ: MutableMapping[str, str],
+        clock: Clock | None = None,
+        entropy: random.Random | None = None,
+        session_factory: SessionFactory = tcp_session,
+    ) -> None:
+        election = settings.election
+        check_timing(
+            lease_duration_s=election.lease_duration_s,
+            renew_period_s=election.renew_period_s,
+            timeout_s=election.request_timeout_s,
+        )
+        self._settings, self._environ = settings, environ
+        self._clock = clock or SystemClock()
+        self._entropy = entropy or random.SystemRandom()
+        self._session_factory = session_factory
+        self._policy = policy_from(settings)
+        self._notifier = Notifier(environ)
+        self._stopping = asyncio.Event()
+        self._announcer = Announcer(settings, self._notifier, self._clock)
+        self._home: Home | None = None
+        self._watcher: Watcher | None = None
+        self._elector: Elector | None = None
+        self._reconciler: Reconciler | None = None
+        self._passed_at = self._clock.monotonic()
+        self._waiting_for = "starting"
+
+    def stop(self) -> None:
+        """Ask the agent to hand over and end. Safe to call from a signal handler."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Run until `stop`.
+
+        Raises:
+            ConfigError: the operator has to change something.
+            ExceptionGroup: a bug; the service manager should start the agent again.
+        """
+        async with (
+            StatusServer(self._settings.server.listen, self) as server,
+            open_azure(
+                self._settings,
+                self._clock,
+                self._environ,
+                observer=self._announcer.metrics.requested,
+                session_factory=self._session_factory,
+            ) as azure,
+        ):
+            if server.url:
+                log(logger, logging.INFO, f"status at {server.url}", event="start")
+            starting = asyncio.create_task(self._start(azure))
+            await self._until_stopped(starting)
+            if starting.done() and not starting.cancelled():
+                await self._work(azure, starting.result())
+            self._notifier.stopping()
+
+    async def _until_stopped(self, task: "asyncio.Task[Home]") -> None:
+        """Wait for the task or for `stop`, whichever is first; a stop cancels the task."""
+        stopped = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not task.done():
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _start(self, azure: Azure) -> Home:
+        """Find home, trying again for as long as Azure does not answer."""
+        while True:
+            try:
+                home = await find_home(azure)
+                await check_pools(azure, self._settings)
+            except ConfigError:
+                raise
+            except ControllerError as error:
+                self._waiting_for = f"waiting for Azure: {error}"
+                self._notifier.status(self._waiting_for)
+                log(logger, logging.WARNING, self._waiting_for, event="start")
+                await asyncio.sleep(START_AGAIN_S)
+            else:
+                return home
+
+    async def _work(self, azure: Azure, home: Home) -> None:
+        self._assemble(azure, home)
+        self._notifier.ready()
+        stopped = False
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._watcher_().run(), name="watch"),
+                    group.create_task(self._reconciler_().run(), name="reconcile"),
+                ]
+                if self._elector is not None:
+                    tasks.append(group.create_task(self._elector.run(), name="elect"))
+                await self._stopping.wait()
+                stopped = True
+                await self._hand_over(tasks)
+        except BaseExceptionGroup as failures:
+            # A wrong configuration is the operator's to mend; anything else is a bug.
+            wrong = failures.subgroup(ConfigError)
+            if wrong is not None:
+                raise ConfigError(str(_first(wrong))) from failures
+            raise
+        finally:
+            if not stopped and self._elector is not None:
+                with suppress(ControllerError, TimeoutError):
+                    async with asyncio.timeout(STOP_WITHIN_S):
+                        await self._elector.stop()
+
+    async def _hand_over(self, tasks: "list[asyncio.Task[None]]") -> None:
+        """Let the write in flight get its reply, release the lease, end."""
+        self._notifier.stopping()
+        log(logger, logging.INFO, "stopping", event="stop")
+        if self._elector is not None:
+            tasks[-1].cancel()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STOP_WITHIN_S):
+                    await self._elector.stop()
+        for task in tasks:
+            task.cancel()
+
+    def _assemble(self, azure: Azure, home: Home) -> None:
+        settings, name = self._settings, home.instance.name
+        blob = azure.ledger(settings.election.blob_name or blob_name_of(home.availability_set_id))
+        self._home = home
+        self._watcher = Watcher(
+            imds=azure.imds,
+            clock=self._clock,
+            leader_poll_s=settings.watch.leader_poll_s,
+            standby_poll_s=settings.watch.standby_poll_s,
+        )
+        self._reconciler = Reconciler(
+            imds=azure.imds,
+            compute=azure.compute,
+            network=azure.network,
+            blob=blob,
+            watcher=self._watcher,
+            policy=self._policy,
+            vm=name,
+            availability_set_id=home.availability_set_id,
+            max_parallel_writes=settings.policy.max_parallel_writes,
+            dry_run=settings.policy.dry_run,
+            entropy=self._entropy,
+            report=self._passed,
+        )
+        self._watcher.on_poll(self._polled)
+        if settings.policy.dry_run:
+            self._watcher.lead(True)
+        else:
+            self._elector = self._elect(blob, home)
+            self._reconciler.attach(self._elector)
+        message = f"agent of {name} in {short(home.availability_set_id)}, {home.peers} VMs"
+        log(logger, logging.INFO, message, event="start", vm=name)
+
+    def _elect(self, blob: LedgerBlob, home: Home) -> Elector:
+        elector = Elector(
+            blob=blob,
+            clock=self._clock,
+            entropy=self._entropy,
+            lease_duration_s=self._settings.election.lease_duration_s,
+            renew_period_s=self._settings.election.renew_period_s,
+            yield_s=self._settings.election.yield_s,
+            peers=home.peers,
+            handicap=self._handicap,
+            look=self._look,
+            quiesce=self._reconciler_().quiesce,
+        )
+        elector.on_change(self._lease_changed)
+        return elector
+
+    # --- what the tasks tell each other ---
+
+    def _handicap(self) -> Handicap:
+        watcher = self._watcher_()
+        return handicap(
+            vm=self._home_().instance.name,
+            document=watcher.document,
+            document_age_s=watcher.age_s(),
+            policy=self._policy,
+            now=watcher.now(),
+        )
+
+    async def _look(self) -> None:
+        """Poll before competing: a standby's document may be a quarter of a minute old."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_TIMEOUT_S):
+                await self._watcher_().look(no_older_than_s=LOOK_BEFORE_ACQUIRING_S)
+
+    def _polled(self) -> None:
+        watcher = self._watcher_()
+        if not watcher.failures:
+            self._announcer.metrics.polled(watcher.now())
+        self._reconciler_().polled()
+        if self._elector is not None and self._elector.leading and self._handicap():
+            self._elector.wake()
+
+    def _lease_changed(self) -> None:
+        elector = self._elector
+        if elector is not None:
+            self._watcher_().lead(elector.leading)
+            if not elector.leading:
+                self._announcer.lease(left_s=None)
+            self._reconciler_().wake()
+
+    def _passed(self, plan: Plan | None, before: Ledger, after: Ledger) -> None:
+        self._passed_at = self._clock.monotonic()
+        self._announcer.passed(self._headline(), before, after)
+        reconciler, elector = self._reconciler_(), self._elector
+        self._announcer.metrics.set_writes_limit(reconciler.pace.limit)
+        if elector is not None and elector.leading and elector.term is not None:
+            self._announcer.lease(left_s=elector.term.ends_at - self._clock.monotonic())
+        if plan is not None:
+            self._announcer.planned(plan, before, after)
+            self._announcer.members(reconciler.views.pools, after)
+
+    # --- what the status server shows ---
+
+    def health(self) -> tuple[bool, str]:
+        """Passes complete, and a leader has renewed."""
+        if self._home is None:
+            return True, self._waiting_for
+        idle_s = self._clock.monotonic() - self._passed_at
+        if idle_s > HEALTHY_PASS_S:
+            return False, f"no pass completed for {idle_s:.0f} s"
+        elector = self._elector
+        if elector is not None and elector.state.value == "suspect":
+            return False, "the lease could have expired and is not renewed"
+        return True, self._headline()
+
+    def ready(self) -> tuple[bool, str]:
+        """Configured, at home, and the event document has been read."""
+        if self._home is None:
+            return False, self._waiting_for
+        if self._watcher_().document is None:
+            return False, "the event document has not been read yet"
+        return True, self._headline()
+
+    def status(self) -> dict[str, object]:
+        """Return what this agent knows, as JSON."""
+        if self._home is None or self._reconciler is None or self._watcher is None:
+            return {"state": self._waiting_for}
+        ledger, plan, watcher = self._reconciler.ledger, self._reconciler.plan, self._watcher
+        leading = self._elector is not None and self._elector.leading
+        document = watcher.document
+        return {
+            "vm": self._home.instance.name,
+            "availability_set": self._home.availability_set_id,
+            "state": self._elector.state.value if self._elector else "dry run",
+            "leading": leading,
+            "epoch": ledger.epoch if leading else None,
+            "document_age_s": None if document is None else round(watcher.age_s(), 1),
+            "events": [
+                {
+                    "event_id": event.event_id,
+                    "event_type": event.event_type,
+                    "status": event.status.value,
+                    "resources": list(event.resources),
+                    "not_before": event.not_before and event.not_before.isoformat(),
+                    "duration_s": event.duration_s,
+                    "source": event.source.value,
+                }
+                for event in (document.events if document else ())
+            ],
+            "vms": [
+                {"vm": each.vm, "phase": each.phase.value, "why": each.why}
+                for each in (plan.phases if plan else ())
+            ],
+            "holds": [
+                {"subject": hold.subject, "reason": hold.reason, "message": hold.message}
+                for hold in (plan.holds if plan else ())
+            ],
+            "writes_parallel_limit": self._reconciler.pace.limit,
+        }
+
+    def metrics(self) -> bytes:
+        """Return the metrics in Prometheus' text format."""
+        return self._announcer.metrics.render()
+
+    def _headline(self) -> str:
+        if self._home is None:
+            return self._waiting_for
+        if self._elector is None:
+            return "dry run: nothing is written"
+        if not self._elector.leading:
+            return self._elector.state.value
+        out = [entry.vm for entry in self._reconciler_().ledger.entries]
+        return f"leader; out of rotation: {', '.join(out)}" if out else "leader; all in service"
+
+    def _home_(self) -> Home:
+        return _present(self._home)
+
+    def _watcher_(self) -> Watcher:
+        return _present(self._watcher)
+
+    def _reconciler_(self) -> Reconciler:
+        return _present(self._reconciler)
+
+
+T = TypeVar("T")
+
+
+def _present(part: T | None) -> T:
+    if part is None:
+        raise InvariantViolation("the agent is used before it was assembled")
+    return part
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        error = group.exceptions[0]
+    return error

@@ -1,0 +1,95 @@
+"""Say what happened: logs, metrics, systemd. Transitions only: an idle set is silent (law H1)."""
+
+import logging
+from datetime import UTC, datetime
+
+from controller.azure.failures import OPERATIONS, OUTCOMES
+from controller.clock import Clock
+from controller.core.actions import Plan, Reason
+from controller.core.ledger import Entry, Ledger, Transition
+from controller.core.model import Pool, fold
+from controller.logs import log
+from controller.metrics import Metrics
+from controller.settings import Settings
+from controller.systemd import Notifier
+
+logger = logging.getLogger(__name__)
+
+
+class Announcer:
+    """Compares what was with what is, and tells the difference."""
+
+    def __init__(self, settings: Settings, notifier: Notifier, clock: Clock) -> None:
+        self._names = {fold(pool): name for pool, name in settings.pool_names().items()}
+        self._notifier, self._clock = notifier, clock
+        self.metrics = Metrics(
+            pools=self._names.values(),
+            hold_reasons=[reason.value for reason in Reason],
+            operations=OPERATIONS,
+            outcomes=OUTCOMES.values(),
+        )
+
+    def passed(self, headline: str, before: Ledger, after: Ledger) -> None:
+        """A pass completed: that feeds the watchdog."""
+        self._notifier.watchdog()
+        self._notifier.status(headline)
+        self.metrics.passed("unchanged" if before is after else "changed")
+        self.metrics.set_ledger_entries(len(after.entries))
+        for line in _new_transitions(before, after):
+            message = f"{line.vm}: {line.what}" + (f" ({line.detail})" if line.detail else "")
+            log(logger, logging.INFO, message, event=line.what, vm=line.vm, epoch=after.epoch)
+            self._count(line, after.entry(line.vm) or before.entry(line.vm))
+
+    def planned(self, plan: Plan, before: Ledger, after: Ledger) -> None:
+        """A leader's pass planned this."""
+        counts: dict[str, int] = {}
+        known = {(hold.subject, hold.reason) for hold in before.holds}
+        for hold in plan.holds:
+            counts[hold.reason] = counts.get(hold.reason, 0) + 1
+            if before is not after and (hold.subject, hold.reason) not in known:
+                log(logger, logging.WARNING, hold.message, event="held", outcome=hold.reason)
+        self.metrics.set_holds(counts)
+
+    def members(self, pools: tuple[Pool, ...], ledger: Ledger) -> None:
+        """Tell how many members each pool has, and how many it should have."""
+        for pool in pools:
+            out = sum(
+                1
+                for entry in ledger.entries
+                for membership in entry.memberships
+                if fold(membership.pool_id) == fold(pool.pool_id) and entry.restored_at is None
+            )
+            inside = len(pool.members)
+            label = self._names.get(fold(pool.pool_id), "")
+            self.metrics.set_members(label, in_rotation=inside, expected=inside + out)
+
+    def lease(self, *, left_s: float | None) -> None:
+        """Tell for how long the lease is certainly ours; None for a standby."""
+        if left_s is None:
+            self.metrics.set_leader(False)
+        else:
+            until = datetime.fromtimestamp(self._clock.now().timestamp() + left_s, UTC)
+            self.metrics.set_leader(True, until)
+
+    def _count(self, line: Transition, entry: Entry | None) -> None:
+        if line.what != "out" or entry is None or not entry.events:
+            return
+        event = entry.events[-1]
+        if event.not_before is None:
+            self.metrics.drained(event.event_type, "unannounced")
+            return
+        lead_s = (event.not_before - line.at).total_seconds()
+        self.metrics.drained(event.event_type, "in_time" if lead_s >= 0 else "late", lead_s)
+
+
+def _new_transitions(before: Ledger, after: Ledger) -> tuple[Transition, ...]:
+    """Return what the newer ledger added; its history only ever grows at the end."""
+    if before is after:
+        return ()
+    known = set(before.transitions[-1:])
+    added: list[Transition] = []
+    for line in reversed(after.transitions):
+        if line in known:
+            break
+        added.append(line)
+    return tuple(reversed(added))

@@ -1,0 +1,545 @@
+"""Reconcile: observe, plan, apply. Owns no decisions; those are `core.planner.plan`.
+
+One pass plans; what it plans runs in tasks of its own, at most one per target, so that neither the
+poll nor another VM waits for a slow write. The ledger is written by the pass itself, one write at a
+time, and the actions that need it are planned by the pass after.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from controller.azure.blob import LedgerBlob
+from controller.azure.compute import Compute
+from controller.azure.imds import Imds
+from controller.azure.network import Network
+from controller.core.actions import (
+    Acknowledge,
+    Action,
+    ChangeNic,
+    ChangePool,
+    Plan,
+    ReadInventory,
+    ReadLoadBalancer,
+    ReadNic,
+    ReadPower,
+)
+from controller.core.ledger import Ledger, decode, encode
+from controller.core.model import (
+    EventDocument,
+    Key,
+    LoadBalancer,
+    Observation,
+    Policy,
+    PowerState,
+    Vm,
+    fold,
+    load_balancer_of,
+)
+from controller.core.pacing import Pace, backoff_s
+from controller.core.planner import FRESH_S, plan
+from controller.elector import Elector
+from controller.errors import (
+    Busy,
+    ConfigError,
+    Conflict,
+    ContractViolation,
+    ControllerError,
+    Denied,
+    InvariantViolation,
+    LeaseLost,
+    NotFound,
+    OutcomeUnknown,
+    Throttled,
+)
+from controller.logs import log
+from controller.views import Deferrals, Views
+from controller.watcher import Watcher
+
+logger = logging.getLogger(__name__)
+
+PASS_AT_LEAST_EVERY_S = 10.0
+"""Passes without a reason: they feed the watchdog."""
+IDLE_READS_PER_HOUR = 48
+"""Inventories of an idle set stay below this many ARM reads an hour, however large it is."""
+INVENTORY_S = 300.0
+ACKNOWLEDGE_AGAIN_S = 10.0
+HOPELESS_S = 60.0
+"""Back-off for what will not mend itself within seconds: a missing permission, a broken reply."""
+QUIESCE_S = 1.0
+"""How long a leaving leader waits for replies to writes that were sent."""
+LEDGER = "write:ledger"
+
+
+class Reconciler:
+    """The reconcile loop of one agent.
+
+    Args:
+        report: called after every pass with the plan, or None when a pass failed or the agent is
+            a standby.
+    """
+
+    def __init__(
+        self,
+        *,
+        imds: Imds,
+        compute: Compute,
+        network: Network,
+        blob: LedgerBlob,
+        watcher: Watcher,
+        policy: Policy,
+        vm: str,
+        availability_set_id: str,
+        max_parallel_writes: int,
+        dry_run: bool,
+        entropy: random.Random,
+        report: Callable[[Plan | None, Ledger, Ledger], None],
+    ) -> None:
+        self._imds, self._compute, self._network = imds, compute, network
+        self._blob, self._watcher, self._policy = blob, watcher, policy
+        self._vm, self._availability_set_id = vm, availability_set_id
+        self._dry_run, self._entropy, self._report = dry_run, entropy, report
+        self._woken = asyncio.Event()
+        self._last_document: EventDocument | None = None
+        self._wake_at: datetime | None = None
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._most_writes = max_parallel_writes
+        self._elector: Elector | None = None
+        self._tenure = 0
+        self._etag = ""
+        self._leaving = False
+        self.ledger = Ledger()
+        self.plan: Plan | None = None
+        self._start_over()
+
+    def _start_over(self) -> None:
+        """Forget everything but the ledger: a new tenure starts from observation."""
+        self.views = Views(self._policy.pools)
+        self.deferrals = Deferrals()
+        self.pace = Pace.starting_at(self._most_writes)
+        self._quiet_until: datetime | None = None
+        self._inventory_s = INVENTORY_S
+        self._recorded_here: set[Key] = set()
+        self._sent: set[str] = set()
+        self._never_ours: set[Key] = set()
+        self._acknowledged: dict[str, datetime] = {}
+
+    def attach(self, elector: Elector) -> None:
+        """Join the election that lets writes pass. Without one (dry run) nothing is written."""
+        self._elector = elector
+
+    def wake(self) -> None:
+        """Run a pass now."""
+        self._woken.set()
+
+    def polled(self) -> None:
+        """Run a pass if the poll can have changed anything."""
+        document = self._watcher.document
+        changed = document != self._last_document
+        self._last_document = document
+        if changed or self.ledger.entries or self._watcher.failures == 1:
+            self._woken.set()
+
+    async def run(self) -> None:
+        """Reconcile until cancelled."""
+        async with asyncio.TaskGroup() as self._group:
+            while True:
+                self._woken.clear()
+                await self._pass()
+                try:
+                    async with asyncio.timeout(self._pause_s()):
+                        await self._woken.wait()
+                except TimeoutError:
+                    pass
+
+    async def quiesce(self) -> None:
+        """Start no more writes; give those that were sent a moment to get their replies."""
+        self._leaving = True
+        writing = [t for target, t in self._tasks.items() if not target.startswith("read:")]
+        if writing:
+            await asyncio.wait(writing, timeout=QUIESCE_S)
+        for task in list(self._tasks.values()):
+            task.cancel()
+
+    def _pause_s(self) -> float:
+        if self._wake_at is None:
+            return PASS_AT_LEAST_EVERY_S
+        wait_s = (self._wake_at - self._watcher.now()).total_seconds()
+        return min(PASS_AT_LEAST_EVERY_S, max(0.01, wait_s))
+
+    # --- one pass ---
+
+    async def _pass(self) -> None:
+        before = self.ledger
+        if not self._dry_run and not await self._in_office():
+            self.plan, self._wake_at = None, None
+            self._report(None, before, before)
+            return
+        while True:
+            before = self.ledger
+            self.plan = plan(self._observe(), self.ledger, self._policy, self._watcher.now())
+            self._wake_at = self.plan.wake_at
+            for action in self.plan.actions:
+                self._start(action)
+            wanted = self.plan.ledger
+            if wanted is None or self._dry_run:
+                break
+            written = LEDGER not in self.deferrals.active and await self._write_ledger(wanted)
+            self._report(self.plan, before, self.ledger)
+            if not written:
+                break
+        self._report(self.plan, self.ledger, self.ledger)
+
+    async def _in_office(self) -> bool:
+        """Tell whether this agent leads, after doing what a new leader does first."""
+        elector = self._elector
+        if elector is None or not elector.leading:
+            return False
+        if elector.tenures != self._tenure:
+            self._start_over()
+            if not await self._take_office(elector):
+                return False
+        return not self._leaving
+
+    async def _take_office(self, elector: Elector) -> bool:
+        """Read the ledger and write it back under the next epoch (law S4)."""
+        tenure = elector.tenures
+        try:
+            ledger = await self._load()
+            bumped = Ledger(
+                epoch=ledger.epoch + 1,
+                leader=self._vm,
+                entries=ledger.entries,
+                holds=ledger.holds,
+                transitions=ledger.transitions,
+                minor=ledger.minor,
+                extra=ledger.extra,
+            ).noting(at=self._watcher.now(), vm=self._vm, what="leads")
+            elector.fence()
+            self._etag = await self._blob.write(encode(bumped), self._etag, elector.lease_id)
+        except ContractViolation as error:
+            log(logger, logging.ERROR, f"{error}. {UNREADABLE}", event="ledger", outcome="held")
+            elector.resign()
+            return False
+        except LeaseLost as error:
+            elector.lost(str(error))
+            return False
+        except ControllerError as error:
+            log(logger, logging.WARNING, f"the ledger cannot be opened: {error}", event="ledger")
+            self._wake_at = self._watcher.now() + timedelta(seconds=1)
+            return False
+        self.ledger, self._tenure, self._leaving = bumped, tenure, False
+        message = f"leads with epoch {bumped.epoch}, {len(bumped.entries)} entries in the ledger"
+        log(logger, logging.INFO, message, event="leader", epoch=bumped.epoch)
+        return True
+
+    def _observe(self) -> Observation:
+        now = self._watcher.now()
+        self.deferrals.prune(now)
+        busy = sum(1 for target in self._tasks if target.startswith("write:"))
+        quiet = self._quiet_until is not None and self._quiet_until > now
+        return Observation(
+            document=self._watcher.document,
+            document_at=self._watcher.document_at,
+            clean_documents=self._watcher.clean_documents,
+            vms=self.views.vms,
+            former=self.views.former,
+            nics=self.views.nics,
+            pools=self.views.pools,
+            inventory_at=self.views.inventory_at,
+            inventory_period_s=self._inventory_s,
+            in_flight=frozenset(self._tasks),
+            deferred=self.deferrals.active,
+            verified=frozenset(self.views.verified),
+            never_ours=frozenset(self._never_ours),
+            missing=frozenset(self.views.missing),
+            acknowledged=dict(self._acknowledged),
+            write_slots=0 if quiet else max(0, self.pace.limit - busy),
+        )
+
+    # --- the ledger ---
+
+    async def _load(self) -> Ledger:
+        content = await self._blob.read()
+        self._etag = content.etag
+        return decode(content.body)
+
+    async def refresh_ledger(self) -> None:
+        """Read the ledger without writing it, for a dry run and for the status of a standby."""
+        self.ledger = await self._load()
+
+    async def _write_ledger(self, wanted: Ledger) -> bool:
+        elector = self._elector
+        if elector is None or not elector.leading:
+            return False
+        try:
+            elector.fence()
+            self._etag = await self._blob.write(encode(wanted), self._etag, elector.lease_id)
+        except LeaseLost as error:
+            elector.lost(str(error))
+            return False
+        except (Conflict, OutcomeUnknown) as error:
+            return await self._compare_ledger(wanted, error)
+        except ControllerError as error:
+            self._ledger_failed(error)
+            return False
+        self._adopt(wanted)
+        return True
+
+    async def _compare_ledger(self, wanted: Ledger, cause: ControllerError) -> bool:
+        """After a reply that does not tell: what does the blob hold now?"""
+        try:
+            found = await self._load()
+        except ContractViolation as error:
+            log(logger, logging.ERROR, f"{error}. {UNREADABLE}", event="ledger", outcome="held")
+            if self._elector is not None:
+                self._elector.resign()
+            return False
+        except ControllerError as error:
+            self._ledger_failed(error)
+            return False
+        if found == wanted:
+            self._adopt(wanted)
+            return True
+        if found.epoch != self.ledger.epoch and self._elector is not None:
+            self._elector.lost("the ledger has another epoch")
+            return False
+        log(logger, logging.WARNING, f"the ledger was changed under us: {cause}", event="ledger")
+        self.ledger = found
+        return True
+
+    def _ledger_failed(self, error: ControllerError) -> None:
+        self._back_off(LEDGER, error, what="the ledger could not be written")
+
+    def _adopt(self, written: Ledger) -> None:
+        """Make the durable ledger ours, and forget what belonged to entries that are over."""
+        self.deferrals.clear(LEDGER)
+        for entry in written.entries:
+            old = self.ledger.entry(entry.vm)
+            known = {membership.key for membership in old.memberships} if old else set[Key]()
+            again = old is None or (old.restored_at is not None and entry.restored_at is None)
+            for membership in entry.memberships:
+                if again or membership.key not in known:
+                    self._recorded_here.add(membership.key)
+                    self._never_ours.discard(membership.key)
+                    self._sent.discard(fold(_resource(membership)))
+        present = {m.key for entry in written.entries for m in entry.memberships}
+        self._never_ours &= present
+        self._recorded_here &= present
+        self.ledger = written
+
+    # --- applying ---
+
+    def _start(self, action: Action) -> None:
+        reads = isinstance(action, ReadLoadBalancer | ReadNic | ReadPower | ReadInventory)
+        if action.target in self._tasks or (self._dry_run and not reads):
+            return
+        # In a task group, so that an error nobody foresaw ends the agent instead of vanishing.
+        task = self._group.create_task(self._run(action), name=action.target)
+        self._tasks[action.target] = task
+        task.add_done_callback(lambda done: self._ended(action.target, done))
+
+    def _ended(self, target: str, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(target) is task:
+            del self._tasks[target]
+        self._woken.set()
+
+    async def _run(self, action: Action) -> None:
+        """Carry out one action; every failure becomes a deferral of its target."""
+        try:
+            await self._apply(action)
+        except (InvariantViolation, ConfigError):
+            raise
+        except LeaseLost:
+            self.wake()
+        except ControllerError as error:
+            self._failed(action, error)
+        else:
+            if not isinstance(action, Acknowledge):
+                self.deferrals.clear(action.target)
+
+    async def _apply(self, action: Action) -> None:
+        now = self._watcher.now
+        match action:
+            case ReadLoadBalancer():
+                self._saw(await self._network.load_balancer(action.load_balancer_id))
+            case ReadNic():
+                self.views.saw_nic(await self._network.nic(action.nic_id))
+            case ReadPower():
+                power = await self._compute.power(action.vm_id)
+                self.views.saw_power(self._vm_called(action.vm_id), power, now())
+            case ReadInventory():
+                await self._read_inventory()
+            case ChangeNic():
+                await self._change_nic(action)
+            case ChangePool():
+                await self._change_pool(action)
+            case Acknowledge():
+                await self._acknowledge(action)
+            case _:
+                assert_never(action)
+
+    def _saw(self, load_balancer: LoadBalancer) -> None:
+        refuse_basic(load_balancer)
+        self.views.saw_load_balancer(load_balancer)
+
+    def _vm_called(self, vm_id: str) -> Vm:
+        for vm in (*self.views.vms, *self.views.former):
+            if fold(vm.vm_id) == fold(vm_id):
+                return vm
+        entry = next((e for e in self.ledger.entries if fold(e.vm_id) == fold(vm_id)), None)
+        name = entry.vm if entry else vm_id.rsplit("/", 1)[-1]
+        return Vm(name=name, vm_id=vm_id, nic_ids=(), power=PowerState.UNKNOWN)
+
+    async def _read_inventory(self) -> None:
+        """Read everything: the set, its VMs, their NICs by list, and the load balancers."""
+        at = self._watcher.now()
+        vms = await self._compute.members(self._availability_set_id)
+        nics = await self._network.nics_in([nic_id for vm in vms for nic_id in vm.nic_ids])
+        owners = {fold(load_balancer_of(p)): load_balancer_of(p) for p in self._policy.pools}
+        for key in sorted(owners):
+            try:
+                self._saw(await self._network.load_balancer(owners[key]))
+            except NotFound:
+                self.views.lost_load_balancer(owners[key], self._watcher.now())
+        self.views.saw_nics(nics)
+        self.views.saw_vms(vms, at)
+        groups = {nic_id.casefold().split("/providers/")[0] for vm in vms for nic_id in vm.nic_ids}
+        reads = 2 + len(groups) + len(owners) + len(vms) // 100
+        self._inventory_s = max(INVENTORY_S, reads * 3600 / IDLE_READS_PER_HOUR)
+
+    def _fence(self, resource_id: str) -> None:
+        """Checked immediately before the bytes of a write leave."""
+        if self._elector is None or self._leaving or self._elector.tenures != self._tenure:
+            raise LeaseLost("this agent does not lead any more")
+        self._elector.fence()
+        self._sent.add(fold(resource_id))
+
+    async def _change_nic(self, action: ChangeNic) -> None:
+        nic_id = action.nic_id
+        known = self.views.nic(nic_id)
+        age_s = (self._watcher.now() - known.observed_at).total_seconds() if known else FRESH_S
+        usable = known if known is not None and known.body and 0 <= age_s < FRESH_S else None
+        log(logger, logging.INFO, str(action), event="write", action=action.verb)
+        if action.restore:
+            write = await self._network.restore_to_nic(
+                nic_id, action.memberships, lambda: self._fence(nic_id)
+            )
+        else:
+            untouched = fold(nic_id) not in self._sent
+            write = await self._network.remove_from_nic(
+                usable, nic_id, action.memberships, lambda: self._fence(nic_id)
+            )
+            if untouched:
+                absent = {membership.key for membership in write.absent}
+                self._never_ours |= absent & self._recorded_here
+        self.views.saw_nic(write.nic, verified=True)
+        self.pace = self.pace.succeeded()
+
+    async def _change_pool(self, action: ChangePool) -> None:
+        pool_id = action.pool_id
+        log(logger, logging.INFO, str(action), event="write", action=action.verb)
+        if action.restore:
+            write = await self._network.restore_to_pool(
+                pool_id, action.memberships, lambda: self._fence(pool_id)
+            )
+        else:
+            untouched = fold(pool_id) not in self._sent
+            write = await self._network.remove_from_pool(
+                pool_id, action.memberships, lambda: self._fence(pool_id)
+            )
+            if untouched:
+                absent = {membership.key for membership in write.absent}
+                self._never_ours |= absent & self._recorded_here
+        self.views.saw_pool(write.pool, verified=True)
+        self.pace = self.pace.succeeded()
+
+    async def _acknowledge(self, action: Acknowledge) -> None:
+        if self._elector is None:
+            return
+        self._elector.fence()
+        await self._imds.acknowledge([action.event_id])
+        now = self._watcher.now()
+        key = fold(action.event_id)
+        if key not in self._acknowledged:
+            message = f"acknowledged event {action.event_id}"
+            log(logger, logging.INFO, message, event="acknowledged", event_id=action.event_id)
+            self._acknowledged[key] = now
+        until = now + timedelta(seconds=ACKNOWLEDGE_AGAIN_S)
+        self.deferrals.clear(action.target)
+        self.deferrals.defer(action.target, until=until, reason="acknowledged")
+
+    # --- failures ---
+
+    def _failed(self, action: Action, error: ControllerError) -> None:
+        now = self._watcher.now()
+        if isinstance(error, NotFound):
+            self._not_found(action, now)
+        if isinstance(action, ChangeNic):
+            self.views.forget_nic_body(action.nic_id)
+        if isinstance(error, Busy):
+            self.pace = self.pace.conflicted()
+        if isinstance(error, Throttled) and isinstance(action, ChangeNic | ChangePool):
+            wait_s = error.retry_after_s or backoff_s(1, jitter=self._entropy.random())
+            self._quiet_until = now + timedelta(seconds=wait_s)
+        self._back_off(action.target, error, what=str(action))
+
+    def _not_found(self, action: Action, now: datetime) -> None:
+        match action:
+            case ReadNic() | ChangeNic():
+                self.views.did_not_see(action.nic_id, now)
+            case ReadLoadBalancer():
+                self.views.lost_load_balancer(action.load_balancer_id, now)
+            case ChangePool():
+                self.views.did_not_see(action.pool_id, now)
+            case _:
+                pass
+
+    def _back_off(self, target: str, error: ControllerError, *, what: str) -> None:
+        attempts = self.deferrals.attempts(target)
+        wait_s = backoff_s(attempts, jitter=self._entropy.random())
+        told_s: float | None = getattr(error, "retry_after_s", None)
+        if isinstance(error, Denied | ContractViolation) and attempts > 3:
+            wait_s = HOPELESS_S
+        if told_s is not None:
+            wait_s = told_s + 0.2 * self._entropy.random()
+        # Conflicts and throttling are the weather of a busy set; they are told when they last.
+        weather = isinstance(error, Conflict | Throttled) and attempts < 5
+        self.deferrals.defer(
+            target,
+            until=self._watcher.now() + timedelta(seconds=wait_s),
+            reason=type(error).__name__,
+            message="" if weather else f"{what}: {error}",
+        )
+        if attempts == 1 or attempts % 10 == 0:
+            level = logging.INFO if weather else logging.WARNING
+            message = f"{what}: {error}"
+            log(logger, level, message, event="failure", outcome=type(error).__name__)
+        self._woken.set()
+
+
+UNREADABLE = (
+    "Nothing is written until it is resolved: download the blob, repair it or, if no VM is out, "
+    "delete it, and restart the agents"
+)
+
+
+def refuse_basic(load_balancer: LoadBalancer) -> None:
+    """Refuse a Basic load balancer (retired 30 September 2025; Microsoft docs, Load Balancer FAQ).
+
+    Raises:
+        ConfigError: the SKU is Basic.
+    """
+    if load_balancer.sku.casefold() == "basic":
+        raise ConfigError(
+            f"load balancer {load_balancer.load_balancer_id} has the Basic SKU, which Azure has "
+            "retired and this controller does not manage: upgrade it to Standard, or take its "
+            "pools out of [[backend_pools]]"
+        )
+
+
+def _resource(membership: object) -> str:
+    return str(getattr(membership, "nic_id", "") or getattr(membership, "pool_id", ""))
