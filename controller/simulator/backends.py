@@ -20,7 +20,10 @@ class VmHealth(Enum):
 
 
 class Backend:
-    """One VM's server. The port stays its own through reboots."""
+    """One VM's server.
+
+    It listens on another port after a reboot: while it was down its old one was free for anybody.
+    """
 
     def __init__(self, vm: str, service_time_s: float) -> None:
         self.vm = vm
@@ -28,13 +31,13 @@ class Backend:
         self.health = VmHealth.DOWN
         self.connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
-        self._port = 0
+        self.port: int | None = None
+        """Where it listens; None while the VM is down."""
 
-    async def start(self) -> int:
-        """Listen for the first time; return the port."""
+    async def start(self) -> None:
+        """Listen for the first time."""
         await self._listen()
         self.health = VmHealth.SERVING
-        return self._port
 
     async def stop(self) -> None:
         """Close everything."""
@@ -55,15 +58,13 @@ class Backend:
 
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: Connection(self), HOST, self._port, backlog=512, reuse_address=True
-        )
-        self._port = self._server.sockets[0].getsockname()[1]
+        self._server = await loop.create_server(lambda: Connection(self), HOST, 0, backlog=512)
+        self.port = self._server.sockets[0].getsockname()[1]
 
     def _close(self) -> None:
         if self._server is not None:
             self._server.close()
-            self._server = None
+            self._server = self.port = None
         for connection in list(self.connections):
             connection.abort()
 

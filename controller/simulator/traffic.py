@@ -72,11 +72,11 @@ class Balancer:
     """The load balancer front end of one pool."""
 
     def __init__(
-        self, world: TrafficWorld, pool_id: str, ports: Mapping[str, int], probe: Probe
+        self, world: TrafficWorld, pool_id: str, backends: Mapping[str, Backend], probe: Probe
     ) -> None:
         self._world = world
         self._pool_id = pool_id
-        self._ports = ports
+        self._backends = backends
         self._probe = probe
         self._health: dict[str, _Health] = {}
         self._rotation: frozenset[str] = frozenset()
@@ -154,7 +154,11 @@ class Balancer:
             return None
         vm = members[zlib.crc32(str(client_port).encode()) % len(members)]
         self.flows[client_port].vm = vm
-        return self._ports.get(vm)
+        return self._port_of(vm)
+
+    def _port_of(self, vm: str) -> int | None:
+        backend = self._backends.get(vm)
+        return None if backend is None else backend.port
 
     def _end_flows_of(self, vm: str) -> None:
         fate = self._world.settings.flows_on_remove
@@ -172,12 +176,11 @@ class Balancer:
             await self._probe_all()
 
     async def _probe_all(self) -> None:
-        members = sorted(self._health)
-        results = await asyncio.gather(*(self._answers_probe(vm) for vm in members))
-        for vm, good in zip(members, results, strict=True):
-            health = self._health.get(vm)
-            if health is None:
-                continue  # left the pool meanwhile
+        members = list(self._health.items())
+        results = await asyncio.gather(*(self._answers_probe(vm) for vm, _ in members))
+        for (vm, health), good in zip(members, results, strict=True):
+            if self._health.get(vm) is not health:
+                continue  # left the pool meanwhile, and may even have joined again
             health.failures = 0 if good else health.failures + 1
             if good or health.failures >= self._probe.failures:
                 health.up = good
@@ -185,7 +188,7 @@ class Balancer:
 
     async def _answers_probe(self, vm: str) -> bool:
         """Make one HTTP probe over a connection of its own."""
-        port = self._ports.get(vm)
+        port = self._port_of(vm)
         if port is None:
             return False
         writer: asyncio.StreamWriter | None = None
@@ -320,8 +323,7 @@ class Traffic:
         self._world = world
         self._follow_every_s = follow_every_s
         self._backends = {vm: Backend(vm, service_time_s) for vm in map(str.casefold, world.vms)}
-        self._ports: dict[str, int] = {}
-        self._balancer = Balancer(world, pool_id, self._ports, probe or Probe())
+        self._balancer = Balancer(world, pool_id, self._backends, probe or Probe())
         self._clients = Clients(load or Load(), self._balancer.backend_of, clock)
         self._follower: asyncio.Task[None] | None = None
         self._followed = asyncio.Condition()
@@ -364,10 +366,14 @@ class Traffic:
         await self.wait_until(lambda: self._balancer.rounds >= wanted)
 
     async def __aenter__(self) -> Self:
-        for vm, backend in self._backends.items():
-            self._ports[vm] = await backend.start()
-        await self._follow()
-        await self._balancer.start()
+        try:
+            for backend in self._backends.values():
+                await backend.start()
+            await self._follow()
+            await self._balancer.start()
+        except BaseException:
+            await self._close()
+            raise
         self._follower = asyncio.create_task(self._follow_forever())
         self._clients.start(self._balancer.port)
         return self
@@ -383,6 +389,9 @@ class Traffic:
             self._follower.cancel()
             with suppress(asyncio.CancelledError):
                 await self._follower
+        await self._close()
+
+    async def _close(self) -> None:
         await self._balancer.stop()
         for backend in self._backends.values():
             await backend.stop()

@@ -193,7 +193,8 @@ async def test_read_back(storage: Storage) -> None:
         download = await blob.download_blob()
         assert await download.readall() == body
         assert download.properties.etag == written["etag"]
-        assert (await blob.get_blob_properties()).etag == written["etag"]
+        properties = await blob.get_blob_properties()
+        assert (properties.etag, properties.size) == (written["etag"], len(body))
 
 
 async def test_write_under_if_match(storage: Storage) -> None:
