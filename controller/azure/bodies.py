@@ -23,6 +23,7 @@ from controller.core.model import (
     PoolKind,
     PoolMember,
     fold,
+    fold_address,
 )
 
 POOLS_KEY = "loadBalancerBackendAddressPools"
@@ -218,7 +219,7 @@ def _is_address(entry: Json) -> bool:
 
 def address_of(entry: Mapping[str, Any]) -> str:
     """Return the folded IP address of a pool entry, empty when it has none."""
-    return fold(text(child(entry, "properties", "a backend address"), "ipAddress"))
+    return fold_address(text(child(entry, "properties", "a backend address"), "ipAddress"))
 
 
 def addresses(body: Json) -> frozenset[tuple[str, str]]:
@@ -244,14 +245,14 @@ def without_addresses(body: Json, memberships: tuple[AddressMembership, ...]) ->
     edited = copy.deepcopy(body)
     properties = as_object(edited.get("properties"), "properties of a pool")
     entries = children(properties, ADDRESSES_KEY, text(edited, "id"))
-    wanted = {fold(membership.ip_address) for membership in memberships}
+    wanted = {fold_address(membership.ip_address) for membership in memberships}
     found = {address_of(entry) for entry in entries} & wanted
     if found:
         properties[ADDRESSES_KEY] = [entry for entry in entries if address_of(entry) not in found]
     return Edit(
         body=edited,
         changed=bool(found),
-        absent=tuple(item for item in memberships if fold(item.ip_address) not in found),
+        absent=tuple(item for item in memberships if fold_address(item.ip_address) not in found),
     )
 
 
@@ -269,13 +270,13 @@ def with_addresses(body: Json, memberships: tuple[AddressMembership, ...]) -> Ed
     absent: list[AddressMembership] = []
     changed = False
     for membership in memberships:
-        if fold(membership.ip_address) in standing_addresses:
+        if fold_address(membership.ip_address) in standing_addresses:
             continue
         if fold(membership.name) in names:
             absent.append(membership)
             continue
         entries.append(_writable(membership))
-        standing_addresses.add(fold(membership.ip_address))
+        standing_addresses.add(fold_address(membership.ip_address))
         names.add(fold(membership.name))
         changed = True
     if changed:

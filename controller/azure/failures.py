@@ -148,7 +148,7 @@ def _from_azure(error: AzureError, what: str) -> ControllerError:
     reason = _cap(error.message)
     if isinstance(error, ClientAuthenticationError):
         return _from_authentication(error, what)
-    if isinstance(error, DecodeError):
+    if isinstance(error, DecodeError) and not isinstance(error, IncompleteReadError):
         return errors.ContractViolation(f"{what}: the reply cannot be read ({reason})")
     if isinstance(error, HttpResponseError) and not isinstance(error, IncompleteReadError):
         return _from_response(error, what)
@@ -216,7 +216,7 @@ def _from_response(error: HttpResponseError, what: str) -> ControllerError:
     response = _response_of(error)
     if response is None:
         return errors.OutcomeUnknown(f"{what}: {_cap(error.message)}")
-    if isinstance(error.error, BadResponse):
+    if isinstance(error.inner_exception, BadResponse):
         return errors.ContractViolation(
             f"{what}: {_cap(error.message)}: {_cap(response.body.decode(errors='replace'))}"
         )

@@ -72,7 +72,7 @@ class Imds:
         self._timeout_s = timeout_s
         # The first request of a VM switches the service on and may take two minutes (Microsoft
         # docs, Scheduled Events, enabling and disabling).
-        self._poll_timeout_s = first_timeout_s
+        self.poll_timeout_s = first_timeout_s
 
     async def instance(self) -> Instance:
         """Return who this VM is."""
@@ -82,10 +82,10 @@ class Imds:
 
     async def poll(self) -> Poll:
         """Return the present event document; anything but a complete one is an error."""
-        async with self._caller.call("poll", self._poll_timeout_s):
+        async with self._caller.call("poll", self.poll_timeout_s):
             reply = await self._exchange("GET", "scheduledevents", EVENTS_VERSION)
             document = parse_document(reply.good())
-        self._poll_timeout_s = self._timeout_s
+        self.poll_timeout_s = self._timeout_s
         return Poll(document=document, date=_parse_date(reply.headers.get("date", "")))
 
     async def acknowledge(self, event_ids: Iterable[str]) -> None:

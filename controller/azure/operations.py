@@ -84,5 +84,5 @@ def _is_verdict(cause: BaseException | None) -> bool:
     return (
         isinstance(cause, HttpResponseError)
         and (cause.status_code or 0) in range(200, 300)
-        and not isinstance(cause.error, BadResponse)
+        and not isinstance(cause.inner_exception, BadResponse)
     )

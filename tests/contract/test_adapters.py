@@ -472,6 +472,15 @@ async def test_event_is_seen_and_acknowledged(bench: Bench) -> None:
         await bench.azure.imds.acknowledge([str(uuid.uuid4())])
 
 
+@pytest.mark.parametrize("effect", [Effect.EMPTY_200, Effect.GARBAGE, Effect.OVERSIZED])
+async def test_what_is_no_event_document_is_a_failed_poll(bench: Bench, effect: Effect) -> None:
+    """Empty, unreadable and endless replies fail the poll, and the next good one succeeds (S6)."""
+    bench.server.faults.add(Fault(service=Service.IMDS, effect=effect, times=1))
+    with pytest.raises(errors.ContractViolation):
+        await bench.azure.imds.poll()
+    assert (await bench.azure.imds.poll()).document.events == ()
+
+
 # --- the ledger blob -----------------------------------------------------------------------------
 
 

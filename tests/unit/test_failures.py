@@ -1,0 +1,282 @@
+"""Every failure of the SDK or the wire becomes the error that says what may be done next."""
+
+import asyncio
+import json
+import ssl
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp.client_reqrep import ConnectionKey
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    DecodeError,
+    HttpResponseError,
+    IncompleteReadError,
+    ResourceExistsError,
+    ServiceRequestError,
+    ServiceRequestTimeoutError,
+    ServiceResponseError,
+    ServiceResponseTimeoutError,
+)
+from azure.core.polling.base_polling import BadResponse
+from azure.identity import CredentialUnavailableError
+
+from controller import errors
+from controller.azure import failures
+from controller.azure.failures import Caller, from_status, retry_after, translate
+from controller.clock import SystemClock
+
+NIC = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Network/networkInterfaces/n"
+POOL = NIC.replace("networkInterfaces/n", "loadBalancers/l/backendAddressPools/p")
+CONNECTION = ConnectionKey("127.0.0.1", 443, True, True, None, None, None)
+
+
+def envelope(code: str, message: str = "", *details: tuple[str, str]) -> bytes:
+    return json.dumps(
+        {
+            "error": {
+                "code": code,
+                "message": message,
+                "details": [{"code": c, "message": m} for c, m in details],
+            }
+        }
+    ).encode()
+
+
+def response(
+    status: int, body: bytes = b"", url: str = "https://127.0.0.1/", **headers: str
+) -> Any:
+    return SimpleNamespace(
+        status_code=status,
+        reason="reason",
+        headers={key.replace("_", "-"): value for key, value in headers.items()},
+        text=body.decode,
+        request=SimpleNamespace(url=url),
+    )
+
+
+IDENTITY = "http://127.0.0.1/metadata/identity/oauth2/token"
+
+# Bodies: Microsoft's own, as published in issues (kubernetes-sigs/cloud-provider-azure#1999,
+# hashicorp/terraform#7986, gardener/gardener#384) and recorded by cloud-provider-azure.
+BUSY = envelope(
+    "RetryableError",
+    "A retryable error occured.",
+    (
+        "RetryableErrorDueToAnotherOperation",
+        "Operation AllocateTenantNetworkResourcesOperation (guid) is updating resource guid. "
+        "The call can be retried in 14 seconds.",
+    ),
+)
+NOT_READY = envelope(
+    "RetryableError", "", ("ReferencedResourceNotProvisioned", "in Updating state")
+)
+SUPERSEDED = envelope(
+    "Canceled", "Operation was canceled.", ("CanceledAndSupersededDueToAnotherOperation", "x")
+)
+LINKED = envelope(
+    "LinkedAuthorizationFailed",
+    "The client 'c' with object id 'o' has permission to perform action "
+    f"'Microsoft.Network/networkInterfaces/write' on scope '{NIC}'; however, it does not have "
+    "permission to perform action 'Microsoft.Network/loadBalancers/backendAddressPools/join/action'"
+    f" on the linked scope(s) '{POOL}' or the linked scope(s) are invalid.",
+)
+FORBIDDEN = envelope(
+    "AuthorizationFailed",
+    "The client 'c' with object id 'o' does not have authorization to perform action "
+    f"'Microsoft.Network/networkInterfaces/read' over scope '{NIC}' or the scope is invalid. If "
+    "access was recently granted, please refresh your credentials.",
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (429, BUSY, errors.Busy),
+        (409, BUSY, errors.Busy),
+        (429, NOT_READY, errors.Busy),
+        (409, envelope("AnotherOperationInProgress"), errors.Busy),
+        (429, envelope("SubscriptionRequestsThrottled"), errors.Throttled),
+        (429, b"", errors.Throttled),
+        (409, envelope("Conflict"), errors.Conflict),
+        (412, envelope("PreconditionFailed"), errors.Conflict),
+        (404, envelope("ResourceNotFound"), errors.NotFound),
+        (401, b"", errors.Denied),
+        (403, FORBIDDEN, errors.Denied),
+        (400, envelope("InvalidRequestFormat"), errors.ServiceFault),
+        (400, b"", errors.ContractViolation),
+        (302, b"", errors.ContractViolation),
+        (410, b"", errors.ServiceFault),
+        (500, b"", errors.ServiceFault),
+        (503, b"<html>", errors.ServiceFault),
+        (200, b'{"status":"Failed","error":{"code":"InternalServerError"}}', errors.ServiceFault),
+        (200, b'{"status":"Canceled"}', errors.Conflict),
+        (200, SUPERSEDED, errors.Conflict),
+        (200, BUSY, errors.Busy),
+        (200, LINKED, errors.Denied),
+        (200, b'{"properties":{"provisioningState":"Failed"}}', errors.ServiceFault),
+    ],
+)
+def test_status_and_body_decide(status: int, body: bytes, expected: type[Exception]) -> None:
+    """The same status means different things, and the codes in the body tell which."""
+    assert type(from_status(status, {}, body, "x")) is expected
+
+
+@pytest.mark.parametrize(
+    ("body", "action", "scope"),
+    [
+        (LINKED, "Microsoft.Network/loadBalancers/backendAddressPools/join/action", POOL),
+        (FORBIDDEN, "Microsoft.Network/networkInterfaces/read", NIC),
+    ],
+)
+def test_denied_names_what_is_missing(body: bytes, action: str, scope: str) -> None:
+    """The message names the missing action and its scope, not the ones that were granted."""
+    message = str(from_status(403, {}, body, "network nic_put"))
+    assert f"lacks {action} on {scope}" in message
+    assert "networkInterfaces/write" not in message
+
+
+@pytest.mark.parametrize(
+    ("headers", "text", "expected"),
+    [
+        ({"retry-after": "7"}, "", 7),
+        ({"retry-after": "7"}, "can be retried in 14 seconds", 7),
+        ({}, "The call can be retried in 14 seconds.", 14),
+        ({"retry-after": "soon"}, "can be retried in 3 seconds", 3),
+        ({"retry-after": "Mon, 19 Sep 2016 18:29:47 GMT"}, "", 0),
+        ({"retry-after": "nan"}, "", None),
+        ({"retry-after": "-5"}, "", None),
+        ({"retry-after": "1e300"}, "", failures.MAX_RETRY_AFTER_S),
+        ({}, "", None),
+    ],
+)
+def test_patience(headers: dict[str, str], text: str, expected: float | None) -> None:
+    """The header wins over the text, and no value makes us wait for ever."""
+    assert retry_after(headers, text) == expected
+
+
+def connect_error() -> aiohttp.ClientConnectorError:
+    return aiohttp.ClientConnectorError(CONNECTION, OSError(111, "refused"))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ServiceRequestError("x", error=connect_error()), errors.NotSent),
+        (ServiceRequestTimeoutError("x", error=aiohttp.ConnectionTimeoutError()), errors.NotSent),
+        (ServiceRequestError("Bearer token authentication is not permitted"), errors.NotSent),
+        # azure-core reports these three as "request error" although the request had left.
+        (ServiceRequestError("x", error=aiohttp.ServerDisconnectedError()), errors.OutcomeUnknown),
+        (
+            ServiceRequestError("x", error=aiohttp.ClientOSError(104, "reset")),
+            errors.OutcomeUnknown,
+        ),
+        (ServiceRequestError("x", error=aiohttp.ClientPayloadError()), errors.OutcomeUnknown),
+        (ServiceResponseError("x"), errors.OutcomeUnknown),
+        (ServiceResponseTimeoutError("x"), errors.OutcomeUnknown),
+        (IncompleteReadError("x"), errors.OutcomeUnknown),
+        (AzureError("x"), errors.OutcomeUnknown),
+        (DecodeError("x"), errors.ContractViolation),
+        (json.JSONDecodeError("x", "", 0), errors.ContractViolation),
+        (TimeoutError(), errors.OutcomeUnknown),
+        (aiohttp.ServerTimeoutError(), errors.OutcomeUnknown),
+        (aiohttp.ConnectionTimeoutError(), errors.NotSent),
+        (connect_error(), errors.NotSent),
+        (aiohttp.ServerDisconnectedError(), errors.OutcomeUnknown),
+        (ConnectionResetError(), errors.OutcomeUnknown),
+        (
+            aiohttp.ClientConnectorCertificateError(CONNECTION, ssl.CertificateError("x")),
+            errors.NotSent,
+        ),
+        (ResourceExistsError(response=response(409, BUSY)), errors.Busy),
+        (HttpResponseError(response=response(412)), errors.Conflict),
+        (HttpResponseError(response=response(429, Retry_After="3")), errors.Throttled),
+        (HttpResponseError(message="no response"), errors.OutcomeUnknown),
+        (
+            HttpResponseError(response=response(200, b"{}"), error=BadResponse("no status")),
+            errors.ContractViolation,
+        ),
+        (ClientAuthenticationError(response=response(401)), errors.Denied),
+        (ClientAuthenticationError(response=response(404, url=IDENTITY)), errors.NotSent),
+        (ClientAuthenticationError(response=response(429, url=IDENTITY)), errors.NotSent),
+        (ClientAuthenticationError(response=response(400, url=IDENTITY)), errors.Denied),
+        (CredentialUnavailableError("no identity"), errors.Denied),
+        (errors.LeaseLost("x"), errors.LeaseLost),
+    ],
+)
+def test_cause_decides_not_class(error: Exception, expected: type[Exception]) -> None:
+    """NotSent is claimed only where no byte can have left, Denied only where access is refused."""
+    assert type(translate(error, "x")) is expected
+
+
+def test_token_service_out_of_reach_is_not_sent() -> None:
+    """A credential that failed for want of a connection did not send our request."""
+    error = CredentialUnavailableError("unavailable")
+    error.__cause__ = ServiceRequestError("x", error=connect_error())
+    assert isinstance(translate(error, "x"), errors.NotSent)
+
+
+def test_bugs_are_not_disguised() -> None:
+    """What is neither Azure's nor the network's stays what it is."""
+    assert translate(KeyError("x"), "x") is None
+
+
+def test_excerpts_are_capped() -> None:
+    """However long a reply, the message stays short and on one line."""
+    message = str(from_status(500, {}, b"<html>\n" * 100_000, "x"))
+    assert len(message) < 2 * failures.EXCERPT_CHARACTERS
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"error":[]}', b"[" * 100_000, b"\xff\xfe", b'{"error":{"details":5}}']
+)
+def test_odd_error_bodies_do_not_break_the_translation(body: bytes) -> None:
+    """Whatever the body of an error holds, the status alone suffices."""
+    assert isinstance(from_status(503, {}, body, "x"), errors.ServiceFault)
+
+
+async def outcome_of(raised: BaseException | None) -> None:
+    if raised is not None:
+        raise raised
+
+
+@pytest.mark.parametrize(
+    ("raised", "outcome"),
+    [
+        (None, "ok"),
+        (connect_error(), "not_sent"),
+        (errors.LeaseHeld("x"), "lease_held"),
+        (asyncio.CancelledError(), "cancelled"),
+        (ZeroDivisionError(), "bug"),
+    ],
+)
+async def test_every_call_is_observed(raised: BaseException | None, outcome: str) -> None:
+    """The observer hears of every call once, however it ends."""
+    heard: list[tuple[str, str, str]] = []
+    caller = Caller(
+        service="network",
+        clock=SystemClock(),
+        observer=lambda service, call, result, _s: heard.append((service, call, result)),
+    )
+    with suppress(BaseException):
+        async with caller.call("nic_get", 5):
+            await outcome_of(raised)
+    assert heard == [("network", "nic_get", outcome)]
+
+
+async def test_deadline_is_an_unknown_outcome() -> None:
+    """A call that does not end within its deadline is ended."""
+    with pytest.raises(errors.OutcomeUnknown):
+        async with Caller(service="x", clock=SystemClock()).call("y", 0.01):
+            await asyncio.Event().wait()
+
+
+def test_every_error_has_an_outcome() -> None:
+    """The enumeration of outcomes covers the whole tree, so no label is ever made up."""
+    missing = set(errors.ControllerError.__subclasses__()) - set(failures.OUTCOMES)
+    assert missing == {errors.InvariantViolation}
