@@ -37,7 +37,6 @@ from controller.elector import Elector
 from controller.errors import ConfigError, ControllerError, InvariantViolation, NotFound
 from controller.logs import log
 from controller.reconciler import Reconciler, refuse_basic
-from controller.server import StatusServer
 from controller.settings import Settings
 from controller.systemd import Notifier
 from controller.watcher import Watcher
@@ -183,18 +182,13 @@ class Agent:
             ConfigError: the operator has to change something.
             ExceptionGroup: a bug; the service manager should start the agent again.
         """
-        async with (
-            StatusServer(self._settings.server.listen, self) as server,
-            open_azure(
-                self._settings,
-                self._clock,
-                self._environ,
-                observer=self._announcer.metrics.requested,
-                session_factory=self._session_factory,
-            ) as azure,
-        ):
-            if server.url:
-                log(logger, logging.INFO, f"status at {server.url}", event="start")
+        async with open_azure(
+            self._settings,
+            self._clock,
+            self._environ,
+            observer=self._announcer.metrics.requested,
+            session_factory=self._session_factory,
+        ) as azure:
             starting = asyncio.create_task(self._start(azure))
             await self._until_stopped(starting)
             if starting.done() and not starting.cancelled():
@@ -360,7 +354,7 @@ class Agent:
             self._announcer.planned(plan, before, after)
             self._announcer.members(reconciler.views.pools, after)
 
-    # --- what the status server shows ---
+    # --- what `controller.server` shows ---
 
     def health(self) -> tuple[bool, str]:
         """Passes complete, and a leader has renewed."""

@@ -109,6 +109,8 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     from controller.agent import Agent  # noqa: PLC0415 - check-config must not load the SDKs
 
+    from controller.server import StatusServer  # noqa: PLC0415
+
     loaded = load(options.config, os.environ)
     logs.setup(logging.DEBUG if options.verbose else logging.INFO)
 
@@ -117,8 +119,10 @@ def _run(options: argparse.Namespace) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, this.stop)
-        gc.freeze()
-        await this.run()
+        async with StatusServer(loaded.settings.server.listen, this):
+            # What was imported lives as long as the process: the collector need not walk it.
+            gc.freeze()
+            await this.run()
 
     asyncio.run(agent())
     return EXIT_OK

@@ -97,6 +97,18 @@ class World(Network):
         """Return the VM of that name, in any case."""
         return self.vms.get(name.casefold())
 
+    def peers(self) -> tuple[SimVm, ...]:
+        """Return the VMs of the availability set, deleted ones included."""
+        return tuple(vm for vm in self.vms.values() if vm.in_set)
+
+    def pool_ids(self) -> tuple[str, ...]:
+        """Return the ids of all backend pools."""
+        return tuple(
+            pool["id"]
+            for load_balancer in self.load_balancers.values()
+            for pool in load_balancer["properties"]["backendAddressPools"]
+        )
+
     def serving(self, vm: str) -> bool:
         """Tell whether a VM answers: it runs and is neither rebooting nor frozen."""
         found = self.find_vm(vm)
