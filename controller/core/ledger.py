@@ -14,20 +14,26 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
-from controller.core.model import AddressMembership, Key, Membership, NicMembership, fold
+from controller.core.model import (
+    NOTHING_EXTRA,
+    AddressMembership,
+    Extra,
+    Key,
+    Membership,
+    NicMembership,
+    fold,
+)
 from controller.errors import ContractViolation
 
 MAJOR, MINOR = 1, 0
 MOST_TRANSITIONS = 50
 """How many transitions are remembered for `lb-drain status`."""
 
-Extra = Mapping[str, Any]
-"""Fields of a newer minor version, kept as they came."""
+MOST_DIGITS = 6
+"""Of a version number; more is no version, and int() refuses thousands of them."""
 
-NOTHING_EXTRA: Extra = MappingProxyType({})
 T = TypeVar("T")
 
 
@@ -39,7 +45,7 @@ class EventReference:
     event_type: str
     not_before: datetime | None = None
     acknowledged_at: datetime | None = None
-    extra: Extra = NOTHING_EXTRA
+    extra: Extra = field(default_factory=lambda: NOTHING_EXTRA, hash=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +63,7 @@ class Entry:
     """When every membership was observed back."""
     gone: bool = False
     """The VM was deleted while it was out; kept for the operator to see, never blocks."""
-    extra: Extra = NOTHING_EXTRA
+    extra: Extra = field(default_factory=lambda: NOTHING_EXTRA, hash=False)
 
     def holds(self, key: Key) -> bool:
         """Tell whether the membership with this key is recorded here."""
@@ -73,7 +79,7 @@ class Hold:
     reason: str
     message: str
     since: datetime
-    extra: Extra = NOTHING_EXTRA
+    extra: Extra = field(default_factory=lambda: NOTHING_EXTRA, hash=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +90,7 @@ class Transition:
     vm: str
     what: str
     detail: str = ""
-    extra: Extra = NOTHING_EXTRA
+    extra: Extra = field(default_factory=lambda: NOTHING_EXTRA, hash=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +105,7 @@ class Ledger:
     holds: tuple[Hold, ...] = ()
     transitions: tuple[Transition, ...] = ()
     minor: int = MINOR
-    extra: Extra = NOTHING_EXTRA
+    extra: Extra = field(default_factory=lambda: NOTHING_EXTRA, hash=False)
 
     def entry(self, vm: str) -> Entry | None:
         """Return the entry of a VM, compared without case."""
@@ -154,7 +160,7 @@ def encode(ledger: Ledger) -> bytes:
             for line in ledger.transitions
         ],
     }
-    return json.dumps(document, indent=1, ensure_ascii=False).encode()
+    return json.dumps(document, indent=1).encode("ascii")
 
 
 def decode(body: bytes) -> Ledger:
@@ -172,10 +178,14 @@ def decode(body: bytes) -> Ledger:
         raise ContractViolation(f"the ledger is not JSON ({error})") from error
     fields = _Fields(document, "ledger")
     minor = _minor(fields.text("version"))
+    entries = fields.each("entries", _entry_in)
+    if len({fold(entry.vm) for entry in entries}) < len(entries):
+        # Keeping one would forget what was removed according to the other (law S3).
+        raise ContractViolation("ledger.entries: two entries for one VM")
     return Ledger(
         epoch=fields.integer("epoch"),
         leader=fields.text("leader"),
-        entries=fields.each("entries", _entry_in),
+        entries=entries,
         holds=fields.each("holds", _hold_in),
         transitions=fields.each("transitions", _transition_in),
         minor=minor,
@@ -185,7 +195,8 @@ def decode(body: bytes) -> Ledger:
 
 def _minor(version: str) -> int:
     major, _, minor = version.partition(".")
-    if not (major.isascii() and major.isdigit() and minor.isascii() and minor.isdigit()):
+    parts = (major, minor)
+    if not all(part.isascii() and part.isdigit() and len(part) <= MOST_DIGITS for part in parts):
         raise ContractViolation(f"ledger: version {version[:40]!r} is not of the form major.minor")
     if int(major) != MAJOR:
         raise ContractViolation(
@@ -266,6 +277,7 @@ def _membership_out(membership: Membership) -> dict[str, Any]:
     match membership:
         case NicMembership():
             return {
+                **membership.extra,
                 "kind": "nic",
                 "pool_id": membership.pool_id,
                 "nic_id": membership.nic_id,
@@ -274,6 +286,7 @@ def _membership_out(membership: Membership) -> dict[str, Any]:
             }
         case AddressMembership():
             return {
+                **membership.extra,
                 "kind": "address",
                 "pool_id": membership.pool_id,
                 "name": membership.name,
@@ -290,6 +303,7 @@ def _membership_in(fields: "_Fields") -> Membership:
             nic_id=fields.text("nic_id"),
             ip_configuration=fields.text("ip_configuration"),
             position=fields.integer("position"),
+            extra=fields.rest(),
         )
     if kind == "address":
         return AddressMembership(
@@ -297,6 +311,7 @@ def _membership_in(fields: "_Fields") -> Membership:
             name=fields.text("name"),
             ip_address=fields.text("ip_address"),
             body=fields.text("body"),
+            extra=fields.rest(),
         )
     raise ContractViolation(f"{fields.where}: membership kind {kind[:40]!r} is unknown")
 
@@ -344,11 +359,11 @@ class _Fields:
         text = self.text(name)
         try:
             instant = datetime.fromisoformat(text)
-        except ValueError as error:
+            if instant.tzinfo is not None:
+                return instant.astimezone(UTC)
+        except (ValueError, OverflowError) as error:
             raise ContractViolation(f"{self.where}.{name}: {text[:60]!r} is no instant") from error
-        if instant.tzinfo is None:
-            raise ContractViolation(f"{self.where}.{name}: {text[:60]!r} has no time zone")
-        return instant.astimezone(UTC)
+        raise ContractViolation(f"{self.where}.{name}: {text[:60]!r} has no time zone")
 
     def instant_or_none(self, name: str) -> datetime | None:
         self.asked.add(name)

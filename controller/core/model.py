@@ -7,11 +7,18 @@ carries an Azure body (`body`), the core never looks into it: it only hands it b
 Must not import anything but the standard library, and of that nothing that does I/O.
 """
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from types import MappingProxyType
+from typing import Any
+
+Extra = Mapping[str, Any]
+"""Fields of a newer ledger version, kept as they came."""
+
+NOTHING_EXTRA: Extra = MappingProxyType({})
 
 
 def fold(name: str) -> str:
@@ -21,6 +28,14 @@ def fold(name: str) -> str:
     before resource names (Microsoft docs, Scheduled Events, version 2017-03-01).
     """
     return name.removeprefix("_").casefold().rstrip("/")
+
+
+def fold_address(address: str) -> str:
+    """Return the form in which two spellings of one IP address are equal (IPv6 has many)."""
+    try:
+        return str(ipaddress.ip_address(address))
+    except ValueError:
+        return fold(address)
 
 
 # --- scheduled events ---
@@ -88,6 +103,7 @@ class NicMembership:
     ip_configuration: str
     position: int = 0
     """Index in the ipConfiguration's pool list, so that a restore rebuilds the same list."""
+    extra: Extra = field(default_factory=lambda: NOTHING_EXTRA, compare=False)
 
     @property
     def key(self) -> Key:
@@ -104,11 +120,12 @@ class AddressMembership:
     ip_address: str
     body: str
     """The pool's entry for this address as JSON text, exactly as Azure returned it."""
+    extra: Extra = field(default_factory=lambda: NOTHING_EXTRA, compare=False)
 
     @property
     def key(self) -> Key:
         """Identity of the membership, independent of spelling."""
-        return (fold(self.pool_id), "address", fold(self.ip_address))
+        return (fold(self.pool_id), "address", fold_address(self.ip_address))
 
 
 Membership = NicMembership | AddressMembership
@@ -298,7 +315,7 @@ class Policy:
 
     pools: Mapping[str, Floor]
     """Managed pools, in the operator's spelling and order, with their floors."""
-    events: Mapping[str, EventPolicy] = DEFAULT_EVENT_POLICIES
+    events: Mapping[str, EventPolicy] = field(default_factory=lambda: DEFAULT_EVENT_POLICIES)
     lead_time_s: float = 900
     connection_drain_s: float = 30
     acknowledge: bool = True

@@ -1,0 +1,76 @@
+"""Acknowledging: telling the platform that it need not wait for NotBefore. Law S1.
+
+One acknowledgement releases the event for all its resources at once, so every one of them must have
+been observed out, durably, and had its time to empty.
+
+Pure: standard library only, no I/O, no clock.
+"""
+
+from datetime import timedelta
+
+from controller.core.actions import Acknowledge, ReadInventory, Reason
+from controller.core.draft import DOCUMENT_FRESH_S, STRANGER_S, Draft
+from controller.core.model import EventStatus, ScheduledEvent, fold
+
+ACKNOWLEDGE_BEFORE_S = 2.0
+"""The connection drain ends at the latest this long before NotBefore."""
+
+
+def consider(draft: Draft, event: ScheduledEvent) -> None:
+    """Acknowledge an event whose resources are all ready, or say what they wait for."""
+    policy = draft.policy
+    if (
+        event.status is not EventStatus.SCHEDULED
+        or not policy.acknowledge
+        or not policy.for_type(event.event_type).acknowledge
+        or not event.resources
+        or (event.not_before is not None and event.not_before <= draft.now)
+        or draft.age_s(draft.observed.document_at) > DOCUMENT_FRESH_S
+    ):
+        return
+    if not policy.impacting(event):
+        ours = all(draft.inventory.peer(name) is not None for name in event.resources)
+        if policy.acknowledge_ignored and ours:
+            draft.actions.append(Acknowledge(event.event_id))
+        return
+    due = policy.drain_at(event)
+    if due is not None and due > draft.now:
+        return
+    # No short circuit: each resource may have a reason to report and an instant to wake at.
+    ready = [_ready(draft, event, name) for name in event.resources]
+    if all(ready):
+        draft.actions.append(Acknowledge(event.event_id))
+
+
+def _ready(draft: Draft, event: ScheduledEvent, name: str) -> bool:
+    """Tell whether one resource is durably out and has had its time to empty."""
+    vm = next((each for each in draft.subjects if fold(each.name) == fold(name)), None)
+    entry = draft.durable.entry(name)
+    inside = draft.inside(vm) if vm else ()
+    if entry is None or entry.restored_at is not None:
+        return not inside and _may_ignore(draft, event, name)
+    if inside or entry.out_at is None or draft.ledger.entry(name) is None:
+        return False
+    drained_at = entry.out_at + timedelta(seconds=draft.policy.connection_drain_s)
+    if event.not_before is not None:
+        latest = event.not_before - timedelta(seconds=ACKNOWLEDGE_BEFORE_S)
+        drained_at = min(drained_at, latest)
+    draft.wakes.append(drained_at)
+    return drained_at <= draft.now
+
+
+def _may_ignore(draft: Draft, event: ScheduledEvent, name: str) -> bool:
+    """A resource in no managed pool: nothing to drain for it, if the operator says so."""
+    stranger = draft.inventory.peer(name) is None
+    if stranger and draft.age_s(draft.observed.inventory_at) >= STRANGER_S:
+        draft.actions.append(ReadInventory())
+        return False
+    if draft.policy.acknowledge_unmanaged:
+        return draft.refresh_pools()
+    draft.hold(
+        event.event_id,
+        Reason.UNMANAGED_RESOURCE,
+        f"event {event.event_id} names {name}, which is in no managed pool: not acknowledged; "
+        "set acknowledge_unmanaged = true in [policy] if that is right",
+    )
+    return False

@@ -1,0 +1,220 @@
+"""Taking VMs out of rotation: look, record, write, prove.
+
+Record before Remove: a removal is planned only from an entry that is already durable (law S5), and
+never when it would take a pool below its floor (law S2).
+
+Pure: standard library only, no I/O, no clock.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import timedelta
+
+from controller.core.actions import Phase, ReadNic, Reason
+from controller.core.draft import (
+    FRESH_S,
+    POOL_FRESH_S,
+    Case,
+    Draft,
+    address_memberships,
+    nic_memberships,
+    with_references,
+)
+from controller.core.ledger import Entry
+from controller.core.model import NOTHING_EXTRA, Floor, Membership, fold, short
+
+UNTOUCHED_S = 60.0
+"""How old a view may be, when an entry is recorded, of a NIC or pool that the VM was not in."""
+
+
+def take_out(draft: Draft, cases: Iterable[Case]) -> None:
+    """Drain every VM whose time has come, most urgent first, as far as the floors allow.
+
+    Recorded VMs come first: their removal may already be under way, so they count as out for
+    everyone behind them.
+    """
+    ordered = sorted(
+        cases,
+        key=lambda case: (
+            not case.recorded,
+            case.deadline or draft.now,
+            fold(case.vm.name),
+        ),
+    )
+    leaving = {fold(case.vm.name) for case in ordered if case.recorded}
+    for case in ordered:
+        movable = tuple(m for m in case.inside if not draft.unreadable(m))
+        if not case.inside:
+            _stay_out(draft, case)
+        elif not movable:
+            draft.say(case, Phase.DRAIN_DUE, "its pools or NICs cannot be read")
+            draft.refresh_pools()
+        elif _floor_allows(draft, case, movable, leaving):
+            leaving.add(fold(case.vm.name))
+            _remove(draft, case, movable)
+
+
+# --- the floor ---
+
+
+def _floor_allows(
+    draft: Draft, case: Case, movable: tuple[Membership, ...], leaving: set[str]
+) -> bool:
+    """Law S2: at least `min_in_service` healthy members must remain in every pool."""
+    touched = {fold(membership.pool_id) for membership in movable}
+    for pool_id, floor in draft.policy.pools.items():
+        if fold(pool_id) not in touched:
+            continue
+        serving = draft.inventory.serving(pool_id, draft.unhealthy())
+        staying = serving - leaving - {fold(case.vm.name)}
+        needed = _members_needed(draft, pool_id, floor)
+        if len(staying) < needed:
+            message = (
+                f"{case.vm.name} stays in pool {short(pool_id)}: {len(staying)} healthy members "
+                f"would remain, min_in_service asks for {needed}"
+            )
+            draft.hold_back(case, Reason.FLOOR, message)
+            draft.refresh_pools()
+            draft.wake_in(POOL_FRESH_S)
+            return False
+    return True
+
+
+def _members_needed(draft: Draft, pool_id: str, floor: Floor) -> int:
+    """Return the floor in members; a percentage counts the pool as it is when nothing is out."""
+    ours = {
+        fold(entry.vm)
+        for entry in draft.durable.entries
+        if not entry.gone and any(fold(m.pool_id) == fold(pool_id) for m in entry.memberships)
+    }
+    return floor.members(full=len(draft.inventory.members(pool_id) | ours))
+
+
+# --- record, then remove ---
+
+
+def _remove(draft: Draft, case: Case, movable: tuple[Membership, ...]) -> None:
+    """Plan the next step of taking a VM out: look, record, or write."""
+    draft.say(case, Phase.DRAIN_DUE)
+    if not _views_are_fresh(draft, case):
+        return
+    entry = case.entry
+    if entry is None or entry.restored_at or not all(entry.holds(m.key) for m in movable):
+        if draft.claim(movable):
+            _record(draft, case, movable)
+        return
+    draft.say(case, Phase.DRAINING)
+    # Whoever stands in a pool again, whatever the reason, has to empty once more.
+    updated = replace(entry, events=with_references(entry, case.events), out_at=None)
+    if updated != entry:
+        draft.ledger = draft.ledger.with_entry(updated)
+    draft.change(movable, restore=False)
+
+
+def _views_are_fresh(draft: Draft, case: Case) -> bool:
+    """Plan the reads without which no removal may be decided; failed ones are waited for once."""
+    draft.refresh_pools()
+    fresh = not any(_old_pool(draft, membership) for membership in case.inside)
+    if case.recorded:
+        return fresh  # the write itself reads the NIC again if its view is old
+    for nic_id in case.vm.nic_ids:
+        nic = draft.inventory.nic(nic_id)
+        old = nic is None or nic.body is None or draft.age_s(nic.observed_at) > FRESH_S
+        if old and not draft.missing(nic_id):
+            draft.actions.append(ReadNic(nic_id))
+            fresh = fresh and draft.deferred(ReadNic(nic_id).target)
+    return fresh
+
+
+def _old_pool(draft: Draft, membership: Membership) -> bool:
+    pool = draft.inventory.pool(membership.pool_id)
+    old = draft.age_s(pool.observed_at if pool else None) > POOL_FRESH_S
+    return old and not draft.missing(membership.pool_id) and not draft.unreadable(membership)
+
+
+def _record(draft: Draft, case: Case, movable: tuple[Membership, ...]) -> None:
+    """Write ahead (law S5): what is about to be removed, from where, because of what."""
+    # After a finished maintenance only what stands counts: an operator may have changed the rest.
+    old = case.entry if case.recorded else None
+    added = tuple(m for m in movable if not (old and old.holds(m.key)))
+    entry = Entry(
+        vm=case.vm.name,
+        vm_id=case.vm.vm_id,
+        events=with_references(old, case.events),
+        memberships=(*(old.memberships if old else ()), *added),
+        recorded_at=draft.now,
+        extra=case.entry.extra if case.entry else NOTHING_EXTRA,
+    )
+    pools = sorted({short(membership.pool_id) for membership in added})
+    draft.note(entry, "recorded", ", ".join(pools))
+
+
+# --- out ---
+
+
+def _stay_out(draft: Draft, case: Case) -> None:
+    """A VM that is due and stands in no managed pool."""
+    # Somebody may put it into a pool during the maintenance.
+    draft.refresh_pools()
+    draft.wake_in(POOL_FRESH_S)
+    entry = case.entry
+    if entry is None:
+        draft.say(case, Phase.UNMANAGED)
+    elif entry.restored_at is not None:
+        draft.forget(case, entry, "taken out by an operator")
+    elif draft.drop(case, entry, draft.observed.never_ours, "removed by an operator"):
+        pass  # the next pass continues from what is left
+    elif _observed_out(draft, case, entry):
+        _note_out(draft, case, entry)
+    else:
+        draft.say(case, Phase.DRAINING)
+
+
+def _observed_out(draft: Draft, case: Case, entry: Entry) -> bool:
+    """Law S1: is every view that proves absence newer than the record? If not, plan reads."""
+    proven = not draft.under_way(entry.memberships)
+    untouched = entry.recorded_at - timedelta(seconds=UNTOUCHED_S)
+    nics = {fold(m.nic_id) for m in nic_memberships(entry.memberships)}
+    for nic_id in case.vm.nic_ids:
+        if draft.missing(nic_id):
+            continue
+        nic = draft.inventory.nic(nic_id)
+        since = entry.recorded_at if fold(nic_id) in nics else untouched
+        if nic is None or nic.updating or not draft.proves(nic.observed_at, since=since):
+            draft.read_nic_again(nic_id)
+            proven = False
+    pools = {fold(m.pool_id) for m in address_memberships(entry.memberships)}
+    for pool_id in draft.policy.pools:
+        if draft.missing(pool_id):
+            continue
+        pool = draft.inventory.pool(pool_id)
+        since = entry.recorded_at if fold(pool_id) in pools else untouched
+        if pool is None or not draft.proves(pool.observed_at, since=since):
+            draft.read_pool(pool_id)
+            proven = False
+    return proven
+
+
+def _note_out(draft: Draft, case: Case, entry: Entry) -> None:
+    noted = replace(entry, events=with_references(entry, case.events))
+    if noted.out_at is None:
+        noted = replace(noted, out_at=draft.now)
+        draft.note(noted, "out")
+    for event in noted.events:
+        at = draft.observed.acknowledged.get(fold(event.event_id))
+        if at is not None and event.acknowledged_at is None:
+            events = (
+                replace(each, acknowledged_at=at) if each is event else each
+                for each in noted.events
+            )
+            noted = replace(noted, events=tuple(events))
+            draft.note(noted, "acknowledged", event.event_id)
+    if noted != entry:
+        draft.ledger = draft.ledger.with_entry(noted)
+    present = {fold(event.event_id) for event in case.events}
+    if case.started:
+        draft.say(case, Phase.IN_MAINTENANCE)
+    elif any(e.acknowledged_at and fold(e.event_id) in present for e in noted.events):
+        draft.say(case, Phase.ACKNOWLEDGED)
+    else:
+        draft.say(case, Phase.OUT)

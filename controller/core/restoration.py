@@ -1,0 +1,182 @@
+"""Putting VMs back: two clean polls, the VM running, exactly what was recorded; settle, forget.
+
+Observed-in before Forget: an entry is dropped only after its memberships were seen back, and after
+no write of a predecessor can take them away again.
+
+Pure: standard library only, no I/O, no clock.
+"""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from controller.core.actions import Phase, ReadPower, Reason
+from controller.core.draft import (
+    DOCUMENT_FRESH_S,
+    FRESH_S,
+    PREDECESSOR_S,
+    Case,
+    Draft,
+    address_memberships,
+    nic_memberships,
+)
+from controller.core.ledger import Entry
+from controller.core.model import Key, Membership, NicMembership, PowerState, fold, fold_address
+
+POWER_AGAIN_S = 10.0
+"""How often the power state of a VM that does not run is read again."""
+GONE_AGAIN_S = 600.0
+"""The same for a VM that does not exist."""
+
+
+def keep_or_restore(draft: Draft, case: Case) -> None:
+    """A VM for which nothing is due: in service, or out and perhaps on its way back."""
+    entry = case.entry
+    if case.puzzling:
+        message = f"an event for {case.vm.name} has a status that Azure does not document"
+        draft.hold_back(case, Reason.UNKNOWN_EVENT_STATUS, message)
+    elif entry is None:
+        draft.say(case, Phase.IN_SERVICE if case.inside else Phase.UNMANAGED)
+    elif entry.restored_at is not None:
+        _settle(draft, case, entry)
+    elif not draft.drop(case, entry, draft.observed.never_ours, "removed by an operator"):
+        _put_back(draft, case, entry)
+
+
+def _put_back(draft: Draft, case: Case, entry: Entry) -> None:
+    outside = tuple(m for m in entry.memberships if not draft.inventory.stands(m))
+    if not outside:
+        _finish(draft, case, entry)
+    elif case.events:
+        message = f"{case.vm.name} stays out: another event for it is announced"
+        draft.hold_back(case, Reason.EVENT_PENDING, message)
+    elif not _two_clean_polls(draft, case.vm.name):
+        draft.say(case, Phase.RESTORE_DUE, "waiting for two clean polls")
+        draft.wake_in(1)
+    elif _gone(draft, case):
+        _keep_visible(draft, case, entry)
+    elif not draft.drop(case, entry, _lost(draft, entry), "deleted"):
+        draft.say(case, Phase.RESTORE_DUE)
+        if entry.gone:
+            draft.note(replace(entry, gone=False), "exists again")
+        elif _runs(draft, case):
+            draft.say(case, Phase.RESTORING)
+            draft.change(outside, restore=True)
+
+
+# --- may it come back? ---
+
+
+def _two_clean_polls(draft: Draft, vm: str) -> bool:
+    """Law S6: one good document without the event may be a glitch, two in a row are not."""
+    documents = draft.observed.clean_documents
+    if len(documents) < 2 or draft.age_s(draft.observed.document_at) > DOCUMENT_FRESH_S:
+        return False
+    return not any(
+        event.affects(vm) and draft.policy.impacting(event)
+        for document in documents
+        for event in document.events
+    )
+
+
+def _runs(draft: Draft, case: Case) -> bool:
+    """Law S6: the VM runs. Necessary, never sufficient; the probes decide the rest."""
+    vm = case.vm
+    age_s = draft.age_s(vm.power_observed_at)
+    if age_s > FRESH_S or (vm.power is not PowerState.RUNNING and age_s >= POWER_AGAIN_S):
+        draft.actions.append(ReadPower(vm.vm_id))
+        return False
+    if vm.power is PowerState.RUNNING:
+        return True
+    message = f"{vm.name} stays out: Compute says it is {vm.power.value}"
+    draft.hold_back(case, Reason.VM_NOT_RUNNING, message)
+    draft.wake_in(POWER_AGAIN_S)
+    return False
+
+
+def _gone(draft: Draft, case: Case) -> bool:
+    return draft.missing(case.vm.vm_id) or case.vm.power is PowerState.GONE
+
+
+def _keep_visible(draft: Draft, case: Case, entry: Entry) -> None:
+    """A VM that was deleted while it was out: its entry stays for the operator to see."""
+    if not entry.gone:
+        draft.note(replace(entry, gone=True), "gone")
+    message = f"{case.vm.name} was deleted while it was out: its entry is kept"
+    draft.hold_back(case, Reason.VM_GONE, message)
+    draft.wake_in(GONE_AGAIN_S)
+    if draft.age_s(case.vm.power_observed_at) > GONE_AGAIN_S:
+        draft.actions.append(ReadPower(case.vm.vm_id))
+
+
+def _lost(draft: Draft, entry: Entry) -> frozenset[Key]:
+    """Keys of memberships that cannot come back: their pool, NIC or place does not exist."""
+    return frozenset(m.key for m in entry.memberships if not _possible(draft, entry, m))
+
+
+def _possible(draft: Draft, entry: Entry, membership: Membership) -> bool:
+    if draft.missing(membership.pool_id):
+        return False
+    if isinstance(membership, NicMembership):
+        nic = draft.inventory.nic(membership.nic_id)
+        names = {fold(each.name) for each in nic.ip_configurations} if nic else set[str]()
+        deleted = (
+            nic is not None
+            and draft.proves(nic.observed_at, since=entry.recorded_at)
+            and fold(membership.ip_configuration) not in names
+        )
+        return not deleted and not draft.missing(membership.nic_id)
+    pool = draft.inventory.pool(membership.pool_id)
+    for member in pool.members if pool else ():
+        other = member.address
+        if other and fold(other.name) == fold(membership.name):
+            # Somebody gave the entry's name to another address.
+            return fold_address(other.ip_address) == fold_address(membership.ip_address)
+    return True
+
+
+# --- is it back? ---
+
+
+def _finish(draft: Draft, case: Case, entry: Entry) -> None:
+    """Everything recorded stands again, whoever put it back."""
+    draft.say(case, Phase.RESTORING, "waiting to be sure that it stays")
+    if _surely_inside(draft, entry):
+        draft.note(replace(entry, restored_at=draft.now, gone=False), "restored")
+        draft.say(case, Phase.RESTORING, "waiting for the probes")
+
+
+def _surely_inside(draft: Draft, entry: Entry) -> bool:
+    """Tell whether no write can still take the memberships away again.
+
+    A view that ended a write of ours says so. Any other must be so much newer than the record that
+    what a predecessor sent has shown by then.
+    """
+    sure = not draft.under_way(entry.memberships)
+    settled_at = entry.recorded_at + timedelta(seconds=PREDECESSOR_S)
+    for nic_id in sorted({m.nic_id for m in nic_memberships(entry.memberships)}):
+        nic = draft.inventory.nic(nic_id)
+        since = entry.recorded_at if fold(nic_id) in draft.observed.verified else settled_at
+        if nic is None or nic.updating or not draft.proves(nic.observed_at, since=since):
+            sure = False
+            if draft.now >= settled_at:
+                draft.read_nic_again(nic_id)
+    for pool_id in sorted({m.pool_id for m in address_memberships(entry.memberships)}):
+        pool = draft.inventory.pool(pool_id)
+        since = entry.recorded_at if fold(pool_id) in draft.observed.verified else settled_at
+        if pool is None or not draft.proves(pool.observed_at, since=since):
+            sure = False
+            if draft.now >= settled_at:
+                draft.read_pool(pool_id)
+    draft.wakes.append(settled_at)
+    return sure
+
+
+def _settle(draft: Draft, case: Case, entry: Entry) -> None:
+    """Restored: until the probes have found the VM the floor does not count on it."""
+    restored_at = entry.restored_at or draft.now
+    settled_at = restored_at + timedelta(seconds=draft.policy.restore_settle_s)
+    if settled_at > draft.now:
+        draft.wakes.append(settled_at)
+        draft.say(case, Phase.RESTORING, "waiting for the probes")
+    else:
+        draft.forget(case, entry)
