@@ -103,6 +103,11 @@ class LedgerBlob:
             self._client = BlobClient.from_connection_string(
                 connection_string, self._container, blob_name, **options
             )
+            if not self._client.url.casefold().startswith(self._container_url.casefold() + "/"):
+                raise ConfigError(
+                    f"election.container_url is {self._container_url}, but the connection string "
+                    "in AZURE_STORAGE_CONNECTION_STRING is for another account or host"
+                )
         else:
             self._client = BlobClient.from_blob_url(
                 f"{self._container_url}/{blob_name}", credential=credential, **options

@@ -277,10 +277,11 @@ class Network:
     async def _put_nic(self, nic_id: str, edit: Edit, fence: Fence) -> Nic:
         target = ResourceId.parse(nic_id)
         interfaces = self._client(target.subscription).network_interfaces
+        content, options = _encode(edit), _options(nic_id, edit, fence)
 
         def begin() -> Awaitable[operations.Poller]:
             return interfaces.begin_create_or_update(
-                target.group, target.names[-1], _encode(edit), **_options(nic_id, edit, fence)
+                target.group, target.names[-1], content, **options
             )
 
         body = await self._run("nic_put", begin)
@@ -291,14 +292,11 @@ class Network:
     async def _put_pool(self, pool_id: str, edit: Edit, fence: Fence) -> Json:
         target = ResourceId.parse(pool_id)
         pools = self._client(target.subscription).load_balancer_backend_address_pools
+        content, options = _encode(edit), _options(pool_id, edit, fence)
 
         def begin() -> Awaitable[operations.Poller]:
             return pools.begin_create_or_update(
-                target.group,
-                target.names[0],
-                target.names[-1],
-                _encode(edit),
-                **_options(pool_id, edit, fence),
+                target.group, target.names[0], target.names[-1], content, **options
             )
 
         body = await self._run("pool_put", begin)

@@ -117,6 +117,8 @@ async def open_azure(
     _scrub(environ, settings.azure.imds_endpoint)
     # The SDK reports every token and request at INFO; this service says only what changed.
     logging.getLogger("azure").setLevel(logging.WARNING)
+    # Each failed token request is an error of the call that needed it, and reported as that.
+    logging.getLogger("azure.identity").setLevel(logging.ERROR)
     tls = _tls(settings.azure.ca_file)
     proxied = any(environ.get(name) or environ.get(name.upper()) for name in _PROXIES)
     async with AsyncExitStack() as stack:

@@ -4,6 +4,8 @@ import asyncio
 import copy
 import json
 import os
+import subprocess
+import sys
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
@@ -400,6 +402,25 @@ async def test_bodies_that_break_the_shape_are_violations(bench: Bench, body: st
         await bench.azure.network.nics_in([bench.nic_id()])
 
 
+async def test_without_an_etag_nothing_is_written(bench: Bench) -> None:
+    """A write that could not be made conditional is not made."""
+    memberships = await bench.memberships()
+    body = {key: value for key, value in bench.world.nic(bench.nic_id()).items() if key != "etag"}
+    bench.server.faults.add(
+        Fault(
+            service=Service.ARM,
+            method="GET",
+            path_contains="networkInterfaces",
+            effect=Effect.REPLY,
+            status=200,
+            body=json.dumps(body),
+        )
+    )
+    with pytest.raises(errors.ContractViolation, match="etag"):
+        await bench.azure.network.remove_from_nic(None, bench.nic_id(), memberships, no_fence)
+    assert not [call for _, call, _ in bench.observed if call == "nic_put"]
+
+
 async def test_links_to_elsewhere_are_not_followed(bench: Bench) -> None:
     """A nextLink to another host does not get the token."""
     elsewhere = {"value": [], "nextLink": "https://elsewhere.invalid/next"}
@@ -515,6 +536,23 @@ async def test_lease_and_ledger(bench: Bench) -> None:
     await rival.acquire(other, 15)
 
 
+async def test_a_connection_string_replaces_the_identity(bench: Bench) -> None:
+    """An emulator's connection string works alone, and must be for the configured account."""
+    bench.server.faults.add(
+        Fault(service=Service.IMDS, path_contains="identity", effect=Effect.REPLY, status=500)
+    )
+    key = "AccountName=lbdrainsim;AccountKey=a2V5;DefaultEndpointsProtocol=https"
+    environ = {"AZURE_STORAGE_CONNECTION_STRING": f"{key};BlobEndpoint={bench.server.blob_url};"}
+    settings = settings_for(bench.server)
+    async with open_azure(settings, SystemClock(), environ) as azure:
+        await azure.ledger("web.json").create()
+        assert (await azure.ledger("web.json").read()).body == b""
+    environ["AZURE_STORAGE_CONNECTION_STRING"] = f"{key};BlobEndpoint=https://127.0.0.1:9/other;"
+    async with open_azure(settings, SystemClock(), environ) as azure:
+        with pytest.raises(errors.ConfigError, match="container_url"):
+            azure.ledger("web.json")
+
+
 async def test_missing_container_names_the_command(bench: Bench) -> None:
     """Without the container the operator is told the command that creates it."""
     bench.world.blobs.containers.clear()
@@ -586,3 +624,13 @@ async def test_hijacking_environment_is_removed(
     assert "MSI_ENDPOINT" not in environ
     assert environ["AZURE_CLIENT_ID"] == "kept"
     assert [record for record in caplog.records if "MSI_ENDPOINT" in record.getMessage()]
+
+
+def test_a_standby_does_not_load_the_management_sdks() -> None:
+    """Importing the adapters loads none of the models that only a leader needs."""
+    program = (
+        "import sys, controller.azure.session\n"
+        "sys.exit('azure.mgmt.network' in sys.modules or 'azure.mgmt.compute' in sys.modules)"
+    )
+    finished = subprocess.run([sys.executable, "-c", program], check=False)
+    assert finished.returncode == 0
