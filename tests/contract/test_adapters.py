@@ -423,7 +423,8 @@ async def test_without_an_etag_nothing_is_written(bench: Bench) -> None:
 
 async def test_links_to_elsewhere_are_not_followed(bench: Bench) -> None:
     """A nextLink to another host does not get the token."""
-    elsewhere = {"value": [], "nextLink": "https://elsewhere.invalid/next"}
+    port = bench.server.arm_url.rsplit(":", 1)[1]
+    elsewhere = {"value": [], "nextLink": f"https://elsewhere.invalid:{port}/next"}
     bench.server.faults.add(
         Fault(
             service=Service.ARM,
@@ -457,6 +458,16 @@ async def test_address_round_trip(bench: Bench) -> None:
 
 def addresses(pool: Any) -> set[tuple[str, str]]:
     return {(m.address.name, m.address.ip_address) for m in pool.members}
+
+
+async def test_a_pool_write_without_effect_is_a_fault(bench: Bench) -> None:
+    """Success that did not happen is found by comparing the whole list."""
+    pool_id = bench.world.pool_id("cache")
+    target = (await bench.azure.network.pool(pool_id)).members[0].address
+    assert target is not None
+    bench.world.plan_outcome(pool_id, "no_effect", 0.02)
+    with pytest.raises(errors.ServiceFault, match="1 too many"):
+        await bench.azure.network.remove_from_pool(pool_id, (target,), no_fence)
 
 
 async def test_a_nic_based_pool_is_never_written(bench: Bench) -> None:
