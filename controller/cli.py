@@ -7,10 +7,13 @@ configuration must be changed (a service manager should not try again).
 import argparse
 import asyncio
 import gc
+import json
 import logging
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -103,12 +106,41 @@ def _parser() -> argparse.ArgumentParser:
     takes_config(status)
     status.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     status.add_argument("--watch", action="store_true", help="repeat every 2 seconds until ^C")
+    demo = add(
+        "demo",
+        _demo,
+        "take a whole simulated set through maintenance, with real agents and client traffic",
+        "lb-drain demo --vms 3 --json",
+    )
+    demo.add_argument("--vms", type=_between(2, 12), default=3, metavar="N", help="2 to 12 VMs")
+    demo.add_argument("--json", action="store_true", help="the last line of stdout is one object")
+    demo.add_argument(
+        "--without-controller",
+        action="store_true",
+        help="run no agents, to see what is lost then (exit code 1: requests are lost)",
+    )
+    demo.add_argument(
+        "--flows",
+        choices=("keep", "drop", "reset"),
+        default="keep",
+        help="what the load balancer does to established flows of a removed VM; Azure does not "
+        "document it (default: keep)",
+    )
+    demo.add_argument("--keep", action="store_true", help="keep configurations and logs")
     return parser
+
+
+def _between(least: int, most: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least} to {most}")
+        return int(text)
+
+    return number
 
 
 def _run(options: argparse.Namespace) -> int:
     from controller.agent import Agent  # noqa: PLC0415 - check-config must not load the SDKs
-
     from controller.server import StatusServer  # noqa: PLC0415
 
     loaded = load(options.config, os.environ)
@@ -145,3 +177,38 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _status(options: argparse.Namespace) -> int:
     raise NotImplementedError
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from rich.console import Console  # noqa: PLC0415
+
+    from controller.simulator.demo import Demo  # noqa: PLC0415
+    from controller.simulator.screen import Screen, summarise  # noqa: PLC0415
+
+    console = Console(stderr=options.json)
+    directory = Path(tempfile.mkdtemp(prefix="lb-drain-demo-"))
+    screen = Screen(console)
+    demo = Demo(
+        directory,
+        vms=options.vms,
+        with_controller=not options.without_controller,
+        flows_on_remove=options.flows,
+        show=screen.show,
+    )
+    kept = True
+    try:
+        with screen:
+            result = asyncio.run(demo.run())
+        kept = options.keep
+    except TimeoutError:
+        print("lb-drain: the set did not get through its maintenance in time", file=sys.stderr)
+        return EXIT_FAILED
+    finally:
+        if kept:
+            print(f"configurations and logs are in {directory}", file=sys.stderr)
+        else:
+            shutil.rmtree(directory, ignore_errors=True)
+    summarise(console, result, with_controller=not options.without_controller)
+    if options.json:
+        print(json.dumps(result.as_json()))
+    return EXIT_OK if result.good else EXIT_FAILED

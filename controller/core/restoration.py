@@ -148,11 +148,12 @@ def _finish(draft: Draft, case: Case, entry: Entry) -> None:
 def _surely_inside(draft: Draft, entry: Entry) -> bool:
     """Tell whether no write can still take the memberships away again.
 
-    A view that ended a write of ours says so. Any other must be so much newer than the record that
-    what a predecessor sent has shown by then.
+    A view that ended a write of ours says so, and so does one from after the VM was observed out:
+    the removal had taken effect by then. Any other must be so much newer than the record that what
+    a predecessor sent has shown.
     """
     sure = not draft.under_way(entry.memberships)
-    settled_at = entry.recorded_at + timedelta(seconds=PREDECESSOR_S)
+    settled_at = entry.out_at or entry.recorded_at + timedelta(seconds=PREDECESSOR_S)
     for nic_id in sorted({m.nic_id for m in nic_memberships(entry.memberships)}):
         nic = draft.inventory.nic(nic_id)
         since = entry.recorded_at if fold(nic_id) in draft.observed.verified else settled_at

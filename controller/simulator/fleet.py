@@ -36,7 +36,7 @@ def configuration(
     server: SimulatorServer, vm: str, *, overrides: Overrides = ACCELERATED, listen: str = ""
 ) -> str:
     """Return the configuration file of the agent on `vm`, as TOML."""
-    pools = [pool_id for pool_id in server.world.pool_ids()]
+    pools = server.world.pool_ids()
     tables: dict[str, dict[str, object]] = {
         "election": {"container_url": server.container_url(CONTAINER)},
         "azure": {
