@@ -1,0 +1,140 @@
+"""The join of VMs, NICs and pools: the newer of two views is believed."""
+
+from datetime import UTC, datetime, timedelta
+
+from controller.core.inventory import Inventory
+from controller.core.model import (
+    AddressMembership,
+    IpConfiguration,
+    Nic,
+    NicMembership,
+    Observation,
+    Pool,
+    PoolKind,
+    PoolMember,
+    Vm,
+)
+
+T0 = datetime(2026, 1, 5, 12, tzinfo=UTC)
+POOL = "/lb/web/backendAddressPools/app"
+NIC = "/nics/a"
+WEB1 = Vm(name="web-1", vm_id="/vms/web-1", nic_ids=(NIC,))
+
+
+def nic(*pools: str, seen: float = 0, failed: bool = False, vm_id: str = "", ip: str = "") -> Nic:
+    configuration = IpConfiguration(name="c", pool_ids=pools, private_ip=ip)
+    return Nic(
+        nic_id=NIC,
+        vm_id=vm_id,
+        etag="1",
+        ip_configurations=(configuration,),
+        failed=failed,
+        observed_at=T0 + timedelta(seconds=seen),
+    )
+
+
+def pool(*members: str | AddressMembership, seen: float = 0) -> Pool:
+    listed = tuple(
+        PoolMember(ip_configuration_id=each) if isinstance(each, str) else PoolMember(address=each)
+        for each in members
+    )
+    return Pool(
+        pool_id=POOL,
+        kind=PoolKind.NIC,
+        members=listed,
+        observed_at=T0 + timedelta(seconds=seen),
+    )
+
+
+def inventory(
+    *, nics: tuple[Nic, ...] = (), pools: tuple[Pool, ...] = (), vms: tuple[Vm, ...] = (WEB1,)
+) -> Inventory:
+    observed = Observation(document=None, vms=vms, nics=nics, pools=pools)
+    return Inventory(observed, [POOL.upper()])
+
+
+MEMBER = f"{NIC.upper()}/ipConfigurations/C"
+INSIDE = (NicMembership(pool_id=POOL, nic_id=NIC, ip_configuration="c", position=1),)
+
+
+def test_newer_nic_is_believed() -> None:
+    """A NIC read after the pool decides, in both directions."""
+    out = inventory(nics=(nic("other", seen=1),), pools=(pool(MEMBER),))
+    assert out.memberships(WEB1) == ()
+    inside = inventory(nics=(nic("other", POOL, seen=1),), pools=(pool(),))
+    assert inside.memberships(WEB1) == INSIDE
+
+
+def test_newer_pool_is_believed() -> None:
+    """A pool read after the NIC decides, in both directions; the NIC's spelling is kept."""
+    out = inventory(nics=(nic("other", POOL),), pools=(pool(seen=1),))
+    assert out.memberships(WEB1) == ()
+    inside = inventory(nics=(nic("other", POOL),), pools=(pool(MEMBER, seen=1),))
+    assert inside.memberships(WEB1) == INSIDE
+    unknown = inventory(nics=(nic("other"),), pools=(pool(MEMBER, seen=1),))
+    assert [m.key for m in unknown.memberships(WEB1)] == [INSIDE[0].key]
+
+
+def test_only_relevant_pools_count() -> None:
+    """What a NIC says of pools that nobody manages is not looked at."""
+    assert inventory(nics=(nic("/lb/x/backendAddressPools/y"),)).memberships(WEB1) == ()
+
+
+def test_nic_that_names_its_vm() -> None:
+    """A NIC the VM does not list is matched by the VM id it carries."""
+    bare = Vm(name="web-1", vm_id="/VMS/web-1", nic_ids=())
+    found = inventory(nics=(nic("other", POOL, vm_id="/vms/WEB-1"),), vms=(bare,))
+    assert found.memberships(bare) == INSIDE
+
+
+def test_addresses() -> None:
+    """An address belongs to the VM whose NIC has it, in any spelling."""
+    entry = AddressMembership(pool_id=POOL, name="a", ip_address="FD00:0::1", body="{}")
+    found = inventory(nics=(nic(ip="fd00::1"),), pools=(pool(entry),))
+    assert found.memberships(WEB1) == (entry,)
+    assert found.serving(POOL, frozenset()) == {"web-1"}
+    foreign = inventory(nics=(nic(ip="fd00::2"),), pools=(pool(entry),))
+    assert foreign.memberships(WEB1) == ()
+    assert foreign.serving(POOL, frozenset()) == {"fd00::1"}
+
+
+def test_failed_and_unhealthy_members_do_not_serve() -> None:
+    """S2: they are members all the same."""
+    failed = inventory(nics=(nic(POOL, failed=True),))
+    assert failed.serving(POOL, frozenset()) == set()
+    assert failed.members(POOL) == {"web-1"}
+    fine = inventory(nics=(nic(POOL),))
+    assert fine.serving(POOL, frozenset()) == {"web-1"}
+    assert fine.serving(POOL, frozenset({"web-1"})) == set()
+
+
+def test_strangers_serve_once_per_nic() -> None:
+    """S2: a foreign machine with two ipConfigurations is one machine."""
+    found = inventory(pools=(pool("/nics/X/ipConfigurations/a", "/nics/x/ipConfigurations/b"),))
+    assert found.serving(POOL, frozenset()) == {"/nics/x"}
+    assert found.members(POOL) == {"/nics/x"}
+
+
+def test_standing_needs_no_owner() -> None:
+    """S3: whether a membership is there does not depend on who owns the NIC."""
+    orphan = inventory(nics=(nic(POOL),), vms=())
+    assert orphan.stands(NicMembership(pool_id=POOL, nic_id=NIC, ip_configuration="C"))
+    assert not orphan.stands(NicMembership(pool_id=POOL, nic_id=NIC, ip_configuration="d"))
+
+
+def test_a_peer_owns_its_nic_before_a_vm_of_the_past() -> None:
+    """A NIC that moved to another VM belongs to that one."""
+    past = Vm(name="old", vm_id="/vms/old", nic_ids=(NIC,))
+    observed = Observation(document=None, vms=(WEB1,), nics=(nic(POOL),))
+    found = Inventory(observed, [POOL], (past, WEB1))
+    assert found.memberships(past) == ()
+    assert len(found.memberships(WEB1)) == 1
+
+
+def test_look_ups_ignore_case() -> None:
+    """Names and ids are found in any spelling."""
+    found = inventory(nics=(nic(),), pools=(pool(),))
+    assert found.nic(NIC.upper()) is not None
+    assert found.pool(POOL.upper()) is not None
+    assert found.peer("WEB-1") is WEB1
+    assert found.peer("web-9") is None

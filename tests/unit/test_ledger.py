@@ -1,0 +1,233 @@
+"""The ledger: round trip, neighbouring versions, corruption."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from controller.core.ledger import (
+    MAJOR,
+    MINOR,
+    MOST_TRANSITIONS,
+    Entry,
+    EventReference,
+    Hold,
+    Ledger,
+    Transition,
+    decode,
+    encode,
+)
+from controller.core.model import AddressMembership, NicMembership
+from controller.errors import ContractViolation
+
+T0 = datetime(2026, 1, 5, 12, tzinfo=UTC)
+NIC = NicMembership(pool_id="p", nic_id="n", ip_configuration="c", position=2)
+ADDRESS = AddressMembership(
+    pool_id="p", name="a", ip_address="10.0.0.1", body='{"name": "\\u00e9"}'
+)
+FULL = Ledger(
+    epoch=7,
+    leader="web-2",
+    entries=(
+        Entry(
+            vm="web-1",
+            vm_id="/vm/web-1",
+            events=(EventReference(event_id="E", event_type="Reboot", not_before=T0),),
+            memberships=(NIC, ADDRESS),
+            recorded_at=T0,
+            out_at=T0 + timedelta(seconds=1.5),
+        ),
+    ),
+    holds=(Hold(subject="web-3", reason="floor", message="größer", since=T0),),
+    transitions=(Transition(at=T0, vm="web-1", what="recorded", detail="app"),),
+)
+
+Edit = Callable[[dict[str, Any]], object]
+
+
+def document() -> dict[str, Any]:
+    return json.loads(encode(FULL))
+
+
+def edited(*path: str | int, value: object) -> bytes:
+    body = document()
+    at: Any = body
+    for step in path[:-1]:
+        at = at[step]
+    at[path[-1]] = value
+    return json.dumps(body).encode()
+
+
+def test_round_trip() -> None:
+    """What is written is what is read."""
+    assert decode(encode(FULL)) == FULL
+    assert decode(encode(Ledger())) == Ledger()
+    assert decode(encode(decode(encode(FULL)))) == FULL
+
+
+def test_empty_content_is_an_empty_ledger() -> None:
+    """A new blob holds nothing, and that is a ledger."""
+    assert decode(b"") == Ledger()
+
+
+def test_lone_surrogates_survive() -> None:
+    """JSON can carry text that is no UTF-8; it is written back, not crashed on."""
+    odd = decode(edited("leader", value="\ud800"))
+    assert odd.leader == "\ud800"
+    assert decode(encode(odd)) == odd
+
+
+def test_instants_are_written_in_utc() -> None:
+    """An instant in another zone is the same instant."""
+    zone = timezone(timedelta(hours=2))
+    body = edited("entries", 0, "recorded_at", value=T0.astimezone(zone).isoformat())
+    assert decode(body).entries[0].recorded_at == T0
+    moved = replace(FULL.entries[0], recorded_at=T0.astimezone(zone))
+    assert b"2026-01-05T12:00:00+00:00" in encode(replace(FULL, entries=(moved,)))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        (),
+        ("entries", 0),
+        ("entries", 0, "events", 0),
+        ("entries", 0, "memberships", 0),
+        ("entries", 0, "memberships", 1),
+        ("holds", 0),
+        ("transitions", 0),
+    ],
+)
+def test_unknown_fields_are_kept(path: tuple[str | int, ...]) -> None:
+    """Fields of a newer minor version are written back where they were, at every level."""
+    news = {"deep": [1, None, {"x": 2.5}]}
+    body = json.loads(edited(*path, "news", value=news))
+    assert json.loads(encode(decode(json.dumps(body).encode()))) == body
+
+
+def test_newer_minor_is_accepted_and_written_back() -> None:
+    """Agents of neighbouring versions take turns: the newer minor version stays."""
+    newer = decode(edited("version", value=f"{MAJOR}.{MINOR + 3}"))
+    assert newer.entries == FULL.entries
+    assert json.loads(encode(newer))["version"] == f"{MAJOR}.{MINOR + 3}"
+
+
+@pytest.mark.parametrize("version", [f"{MAJOR + 1}.0", "0.9"])
+def test_other_major_is_refused(version: str) -> None:
+    """A ledger of another major version is refused and left untouched."""
+    with pytest.raises(ContractViolation, match="upgrade this agent"):
+        decode(edited("version", value=version))
+
+
+@pytest.mark.parametrize(
+    "version",
+    ["", "1", "1.", ".0", "1.0.0", "one.0", "1.-1", "\u0661.0", " 1.0", "1." + "9" * 9999],
+)
+def test_odd_version_is_refused(version: str) -> None:
+    """A version that is not major.minor is no ledger of ours."""
+    with pytest.raises(ContractViolation, match="not of the form"):
+        decode(edited("version", value=version))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b" ", b"null", b"[]", b'"x"', b"{", b"{}", b"\xff\xfe", b"\x00\x01", b"[" * 100_000,
+        b'{"version": "1.0"}', b"<html>", b'{"version": ' + b"9" * 5000 + b"}",
+    ],
+)  # fmt: skip
+def test_what_is_no_ledger(body: bytes) -> None:
+    """Content that is no ledger is never taken for an empty one (laws S3, S5)."""
+    with pytest.raises(ContractViolation):
+        decode(body)
+
+
+def _paths(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    steps = value.items() if isinstance(value, dict) else enumerate(value)
+    found: list[tuple[str | int, ...]] = []
+    for step, child in steps:
+        found.append((*path, step))
+        if isinstance(child, dict | list):
+            found += _paths(child, (*path, step))
+    return found
+
+
+OPTIONAL = {"not_before", "acknowledged_at", "out_at", "restored_at"}
+
+
+@pytest.mark.parametrize("path", _paths(document()), ids=str)
+def test_a_value_of_the_wrong_kind(path: tuple[str | int, ...]) -> None:
+    """Every single value is checked; the message says where the wrong one is."""
+    for wrong in (None, 1.5, True, {"a": 1}, [1], -1, "nonsense"):
+        here: Any = document()
+        for step in path:
+            here = here[step]
+        same_kind = isinstance(wrong, str) and isinstance(here, str)
+        if type(wrong) is type(here) and wrong not in (-1, [1], {"a": 1}) and not same_kind:
+            continue
+        if same_kind and path[-1] not in {"version", "kind", "recorded_at", "since", "at"}:
+            continue
+        if wrong is None and path[-1] in OPTIONAL:
+            continue
+        with pytest.raises(ContractViolation):
+            decode(edited(*path, value=wrong))
+
+
+@pytest.mark.parametrize("path", [p for p in _paths(document()) if isinstance(p[-1], str)], ids=str)
+def test_a_missing_value(path: tuple[str | int, ...]) -> None:
+    """Every field is required, but the instants that may not have come yet."""
+    body = document()
+    at: Any = body
+    for step in path[:-1]:
+        at = at[step]
+    del at[path[-1]]
+    if path[-1] in OPTIONAL:
+        assert decode(json.dumps(body).encode()).epoch == 7
+        return
+    with pytest.raises(ContractViolation, match=str(path[-1])):
+        decode(json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    "instant", ["2026-01-05T12:00:00", "yesterday", "", "0001-01-01T00:00:00+23:00"]
+)
+def test_odd_instants(instant: str) -> None:
+    """An instant without a time zone, or outside the calendar, is refused."""
+    with pytest.raises(ContractViolation, match="recorded_at"):
+        decode(edited("entries", 0, "recorded_at", value=instant))
+
+
+def test_two_entries_for_one_vm() -> None:
+    """Two entries for one VM cannot both be kept, so the ledger is refused (law S3)."""
+    entry = document()["entries"][0]
+    with pytest.raises(ContractViolation, match="two entries"):
+        decode(edited("entries", value=[entry, {**entry, "vm": "WEB-1"}]))
+
+
+def test_transitions_are_bounded() -> None:
+    """Only the latest transitions are remembered."""
+    ledger = Ledger()
+    for number in range(MOST_TRANSITIONS + 5):
+        ledger = ledger.noting(at=T0, vm="web-1", what=str(number))
+    assert [each.what for each in ledger.transitions] == [
+        str(number) for number in range(5, MOST_TRANSITIONS + 5)
+    ]
+    assert len(set(ledger.transitions)) == MOST_TRANSITIONS, "transitions can be compared in sets"
+
+
+def test_entries_by_vm() -> None:
+    """Entries are found, replaced and forgotten by VM name without case."""
+    entry = FULL.entries[0]
+    other = replace(entry, vm="WEB-0")
+    both = FULL.with_entry(other)
+    assert [each.vm for each in both.entries] == ["WEB-0", "web-1"]
+    assert both.entry("Web-1") == entry
+    again = replace(entry, vm="WEB-1", gone=True)
+    assert both.with_entry(again).entries == (other, again)
+    assert both.without_entry("web-0") == FULL
+    assert both.entry("web-9") is None
+    assert entry.holds(NIC.key)
+    assert not entry.holds(("x", "y", "z"))

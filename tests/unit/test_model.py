@@ -1,0 +1,143 @@
+"""The vocabulary: spellings, policy, floors, ids."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from controller.core.model import (
+    AddressMembership,
+    EventAction,
+    EventPolicy,
+    EventSource,
+    EventStatus,
+    Floor,
+    NicMembership,
+    Policy,
+    ScheduledEvent,
+    fold,
+    fold_address,
+    load_balancer_of,
+    nic_of,
+    short,
+)
+
+T0 = datetime(2026, 1, 5, 12, tzinfo=UTC)
+EVENT = ScheduledEvent(
+    event_id="E",
+    event_type="Reboot",
+    status=EventStatus.SCHEDULED,
+    resources=("_Web-1", "web-2"),
+    not_before=T0,
+)
+
+
+def test_fold() -> None:
+    """Case, the old underscore and a trailing slash make no difference."""
+    assert fold("_WEB-1") == fold("web-1") == fold("Web-1/")
+    assert fold("web_1") != fold("web1")
+
+
+def test_fold_address() -> None:
+    """IPv6 addresses are equal in all their spellings; what is no address is only folded."""
+    assert fold_address("FD00:0:0::1") == fold_address("fd00::1")
+    assert fold_address("10.0.0.1") == "10.0.0.1"
+    assert fold_address("Nonsense") == "nonsense"
+
+
+def test_affects() -> None:
+    """An event names its VMs in Azure's spelling."""
+    assert EVENT.affects("WEB-1")
+    assert EVENT.affects("Web-2")
+    assert not EVENT.affects("web-3")
+
+
+def test_membership_keys() -> None:
+    """A membership is the same in any spelling, and whatever its position or entry name."""
+    a = NicMembership(pool_id="/P", nic_id="/N", ip_configuration="C", position=1)
+    b = NicMembership(pool_id="/p", nic_id="/n", ip_configuration="c")
+    assert a.key == b.key
+    c = AddressMembership(pool_id="/P", name="x", ip_address="fd00:0::1", body="{}")
+    d = AddressMembership(pool_id="/p", name="y", ip_address="FD00::1", body="")
+    assert c.key == d.key
+    assert a.key != c.key
+
+
+@pytest.mark.parametrize(
+    ("floor", "full", "members"),
+    [
+        (Floor(number=1), 9, 1),
+        (Floor(number=3), 2, 3),
+        (Floor(number=50, percent=True), 4, 2),
+        (Floor(number=50, percent=True), 3, 2),
+        (Floor(number=1, percent=True), 1, 1),
+        (Floor(number=34, percent=True), 3, 2),
+        (Floor(number=33, percent=True), 3, 1),
+        (Floor(number=100, percent=True), 7, 7),
+        (Floor(number=0, percent=True), 7, 0),
+        (Floor(number=50, percent=True), 0, 0),
+    ],
+)
+def test_floor_rounds_up(floor: Floor, full: int, members: int) -> None:
+    """S2: half of three members is two."""
+    assert floor.members(full=full) == members
+
+
+def test_policy_by_type_ignores_case() -> None:
+    """`freeze` is Freeze; an unknown type is drained for and not acknowledged."""
+    policy = Policy(pools={})
+    assert policy.for_type("fREEZE") == EventPolicy(min_duration_s=5)
+    assert policy.for_type("Surprise") == EventPolicy(acknowledge=False)
+    assert not policy.for_type("Preempt").acknowledge
+    assert not policy.for_type("Terminate").acknowledge
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "impacting"), [(-1, True), (0, False), (8, False), (9, True)]
+)
+def test_impacting_by_duration(duration_s: int, impacting: bool) -> None:
+    """Shorter than policy says is ignored; unknown counts as long."""
+    policy = Policy(pools={}, events={"Freeze": EventPolicy(min_duration_s=9)})
+    event = ScheduledEvent(
+        event_id="E",
+        event_type="Freeze",
+        status=EventStatus.SCHEDULED,
+        resources=(),
+        duration_s=duration_s,
+    )
+    assert policy.impacting(event) is impacting
+    ignored = Policy(pools={}, events={"Freeze": EventPolicy(action=EventAction.IGNORE)})
+    assert not ignored.impacting(event)
+
+
+@pytest.mark.parametrize(
+    ("status", "source", "not_before", "due"),
+    [
+        (EventStatus.SCHEDULED, EventSource.PLATFORM, T0, T0 - timedelta(seconds=900)),
+        (EventStatus.SCHEDULED, EventSource.UNKNOWN, T0, T0 - timedelta(seconds=900)),
+        (EventStatus.SCHEDULED, EventSource.USER, T0, None),
+        (EventStatus.SCHEDULED, EventSource.PLATFORM, None, None),
+        (EventStatus.STARTED, EventSource.PLATFORM, None, None),
+    ],
+)
+def test_drain_at(
+    status: EventStatus, source: EventSource, not_before: datetime | None, due: datetime | None
+) -> None:
+    """Lead time before NotBefore; at once for User events, started ones and unreadable instants."""
+    event = ScheduledEvent(
+        event_id="E",
+        event_type="Reboot",
+        status=status,
+        resources=(),
+        not_before=not_before,
+        source=source,
+    )
+    assert Policy(pools={}).drain_at(event) == due
+
+
+def test_ids() -> None:
+    """Ids are taken apart without regard to case, and keep their spelling."""
+    assert (
+        load_balancer_of("/x/LoadBalancers/Web/BackendAddressPools/App") == "/x/LoadBalancers/Web"
+    )
+    assert nic_of("/x/N/IPConfigurations/C") == ("/x/N", "C")
+    assert short("/a/b/App/") == "App"

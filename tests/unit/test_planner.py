@@ -1,0 +1,1351 @@
+"""The planner, scenario by scenario: what it does about one observation and one ledger."""
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from controller.core.actions import (
+    Acknowledge,
+    Action,
+    ChangeNic,
+    ChangePool,
+    Phase,
+    Plan,
+    ReadInventory,
+    ReadLoadBalancer,
+    ReadNic,
+    ReadPower,
+)
+from controller.core.ledger import Entry, Ledger
+from controller.core.model import (
+    DEFAULT_EVENT_POLICIES,
+    AddressMembership,
+    Deferral,
+    EventAction,
+    EventDocument,
+    EventPolicy,
+    EventSource,
+    EventStatus,
+    Floor,
+    IpConfiguration,
+    Nic,
+    NicMembership,
+    Observation,
+    Policy,
+    Pool,
+    PoolKind,
+    PoolMember,
+    PowerState,
+    ScheduledEvent,
+    Vm,
+    fold,
+)
+from controller.core.planner import plan
+
+T0 = datetime(2026, 1, 5, 12, tzinfo=UTC)
+RG = "/subscriptions/s/resourceGroups/rg/providers"
+LB = f"{RG}/Microsoft.Network/loadBalancers/web"
+APP = f"{LB}/backendAddressPools/app"
+API = f"{LB}/backendAddressPools/api"
+LB2 = f"{RG}/Microsoft.Network/loadBalancers/other"
+FAR = f"{LB2}/backendAddressPools/far"
+BODY = {"properties": {}}
+
+
+def at(seconds: float) -> datetime:
+    return T0 + timedelta(seconds=seconds)
+
+
+def vm_id(name: str) -> str:
+    return f"{RG}/Microsoft.Compute/virtualMachines/{name}"
+
+
+def nic_id(name: str) -> str:
+    return f"{RG}/Microsoft.Network/networkInterfaces/{name}-nic"
+
+
+def ip_id(name: str) -> str:
+    return f"{nic_id(name)}/ipConfigurations/ipconfig1"
+
+
+def event(
+    *resources: str, event_id: str = "E-1", not_before: float | None = 600, **fields: Any
+) -> ScheduledEvent:
+    return ScheduledEvent(
+        event_id=event_id,
+        event_type=fields.pop("event_type", "Reboot"),
+        status=fields.pop("status", EventStatus.SCHEDULED),
+        resources=resources or ("web-1",),
+        not_before=None if not_before is None else at(not_before),
+        **fields,
+    )
+
+
+def started(*resources: str, **fields: Any) -> ScheduledEvent:
+    return event(*resources, not_before=None, status=EventStatus.STARTED, **fields)
+
+
+def membership(name: str, pool_id: str = APP, position: int = 0) -> NicMembership:
+    return NicMembership(
+        pool_id=pool_id, nic_id=nic_id(name), ip_configuration="ipconfig1", position=position
+    )
+
+
+def address(name: str, ip: str, pool_id: str = APP) -> AddressMembership:
+    return AddressMembership(pool_id=pool_id, name=name, ip_address=ip, body="{}")
+
+
+@dataclass
+class Scene:
+    """A set as the agent sees it, every view fresh unless a test says otherwise."""
+
+    now: float = 0
+    events: list[ScheduledEvent] = field(default_factory=list)
+    inside: dict[str, list[str]] = field(
+        default_factory=lambda: {f"web-{n}": [APP] for n in (1, 2, 3)}
+    )
+    """Pools of every VM's NIC."""
+    addresses: dict[str, list[AddressMembership]] = field(default_factory=dict)
+    ips: dict[str, str] = field(default_factory=dict)
+    policy: Policy = field(default_factory=lambda: Policy(pools={APP: Floor(number=1)}))
+    ledger: Ledger = field(default_factory=Ledger)
+    nics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    vms: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pools: dict[str, dict[str, Any]] = field(default_factory=dict)
+    clean: bool = True
+    slots: int = 9
+    strangers: list[str] = field(default_factory=list)
+    """ipConfiguration ids of foreign members of APP."""
+
+    def observe(self, **over: Any) -> Observation:
+        document = EventDocument(incarnation=1, events=tuple(self.events))
+        fields: dict[str, Any] = {
+            "document": document,
+            "document_at": at(self.now),
+            "clean_documents": (document, document) if self.clean else (document,),
+            "vms": tuple(self._vm(name) for name in self.inside),
+            "nics": tuple(self._nic(name) for name in self.inside),
+            "pools": tuple(self._pool(pool_id) for pool_id in self.policy.pools),
+            "inventory_at": at(self.now),
+            "write_slots": self.slots,
+        }
+        return Observation(**{**fields, **over})
+
+    def _vm(self, name: str) -> Vm:
+        fields: dict[str, Any] = {
+            "name": name,
+            "vm_id": vm_id(name),
+            "nic_ids": (nic_id(name),),
+            "power": PowerState.RUNNING,
+            "power_observed_at": at(self.now),
+        }
+        return Vm(**{**fields, **self.vms.get(name, {})})
+
+    def _nic(self, name: str) -> Nic:
+        fields: dict[str, Any] = {
+            "nic_id": nic_id(name),
+            "vm_id": vm_id(name),
+            "etag": "1",
+            "ip_configurations": (
+                IpConfiguration(
+                    name="ipconfig1",
+                    pool_ids=tuple(self.inside[name]),
+                    private_ip=self.ips.get(name, ""),
+                ),
+            ),
+            "observed_at": at(self.now),
+            "body": BODY,
+        }
+        return Nic(**{**fields, **self.nics.get(name, {})})
+
+    def _pool(self, pool_id: str) -> Pool:
+        members = [
+            PoolMember(ip_configuration_id=ip_id(name))
+            for name, pools in self.inside.items()
+            if pool_id in pools
+        ]
+        members += [PoolMember(ip_configuration_id=each) for each in self.strangers]
+        members += [PoolMember(address=each) for each in self.addresses.get(pool_id, [])]
+        fields: dict[str, Any] = {
+            "pool_id": pool_id,
+            "kind": PoolKind.NIC,
+            "members": tuple(members),
+            "observed_at": at(self.now),
+        }
+        return Pool(**{**fields, **self.pools.get(pool_id, {})})
+
+    def plan(self, **over: Any) -> Plan:
+        return plan(self.observe(**over), self.ledger, self.policy, at(self.now))
+
+    def adopt(self, **over: Any) -> Plan:
+        """Plan, and make the planned ledger durable."""
+        planned = self.plan(**over)
+        self.ledger = planned.ledger or self.ledger
+        return planned
+
+    def take_out(self, name: str = "web-1") -> None:
+        """Record, remove and note out one VM that is due."""
+        self.adopt()
+        self.inside[name] = []
+        self.now += 5
+        self.adopt()
+        assert self.entry(name).out_at == at(self.now)
+
+    def entry(self, name: str = "web-1") -> Entry:
+        found = self.ledger.entry(name)
+        assert found is not None
+        return found
+
+
+def writes(planned: Plan) -> list[Action]:
+    return [a for a in planned.actions if isinstance(a, ChangeNic | ChangePool)]
+
+
+def acknowledged(planned: Plan) -> list[str]:
+    return [a.event_id for a in planned.actions if isinstance(a, Acknowledge)]
+
+
+def phase(planned: Plan, name: str = "web-1") -> Phase:
+    return next(each.phase for each in planned.phases if fold(each.vm) == fold(name))
+
+
+def reasons(planned: Plan) -> dict[str, str]:
+    return {hold.subject: hold.reason for hold in planned.holds}
+
+
+def removal(name: str = "web-1", *pools: str) -> ChangeNic:
+    items = tuple(membership(name, p, n) for n, p in enumerate(pools or (APP,)))
+    return ChangeNic(nic_id=nic_id(name), memberships=items, restore=False)
+
+
+def restoral(name: str = "web-1", *pools: str) -> ChangeNic:
+    return replace(removal(name, *pools), restore=True)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+# --- the ordering rule, step by step ---
+
+
+def test_one_maintenance_step_by_step(scene: Scene) -> None:
+    """Record, remove, out, acknowledge, restore, settle, forget: in this order (ordering rule)."""
+    scene.events = [event()]
+    recorded = scene.adopt()
+    assert recorded.actions == ()
+    assert scene.entry().memberships == (membership("web-1"),)
+    assert scene.entry().events[0].event_id == "E-1"
+
+    scene.now = 1
+    removing = scene.adopt()
+    assert writes(removing) == [removal()]
+    assert phase(removing) is Phase.DRAINING
+    assert acknowledged(removing) == []
+
+    scene.now, scene.inside["web-1"] = 10, []
+    out = scene.adopt()
+    assert out.actions == ()
+    assert scene.entry().out_at == at(10)
+    assert phase(out) is Phase.OUT
+    assert out.wake_at is not None
+
+    scene.now = 39.9
+    assert acknowledged(scene.adopt()) == []
+    scene.now = 40
+    assert acknowledged(scene.adopt()) == ["E-1"]
+    noted = scene.adopt(acknowledged=MappingProxyType({"e-1": at(40)}))
+    assert scene.entry().events[0].acknowledged_at == at(40)
+    assert phase(noted) is Phase.ACKNOWLEDGED
+
+    scene.now, scene.events = 60, [started()]
+    during = scene.adopt()
+    assert during.actions == ()
+    assert phase(during) is Phase.IN_MAINTENANCE
+
+    scene.now, scene.events = 300, []
+    restoring = scene.adopt()
+    assert writes(restoring) == [restoral()]
+    assert phase(restoring) is Phase.RESTORING
+
+    scene.now, scene.inside["web-1"] = 310, [APP]
+    back = scene.adopt()
+    assert back.actions == ()
+    assert scene.entry().restored_at == at(310)
+    assert back.wake_at is not None
+
+    scene.now = 324
+    assert scene.adopt().wake_at == at(325)
+    scene.now = 325
+    assert phase(scene.adopt()) is Phase.IN_SERVICE
+    assert scene.ledger.entries == ()
+    assert scene.plan().ledger is None
+
+
+def test_removal_needs_a_durable_entry(scene: Scene) -> None:
+    """S5: no removal is planned while the ledger that records it is not durable."""
+    scene.events = [event()]
+    for _ in range(3):
+        assert writes(scene.plan()) == []
+    scene.adopt()
+    assert writes(scene.plan()) == [removal()]
+
+
+def test_acknowledgement_needs_a_durable_out(scene: Scene) -> None:
+    """S1: the pass that observes a VM out does not acknowledge, even with no drain to wait for."""
+    scene.policy = replace(scene.policy, connection_drain_s=0)
+    scene.events = [event()]
+    scene.adopt()
+    scene.now, scene.inside["web-1"] = 5, []
+    planned = scene.plan()
+    assert planned.ledger is not None
+    assert acknowledged(planned) == []
+    scene.adopt()
+    assert acknowledged(scene.plan()) == ["E-1"]
+
+
+def test_idle_set_plans_nothing(scene: Scene) -> None:
+    """H1: without events and entries there is no write, no ledger and one inventory a period."""
+    planned = scene.plan()
+    assert (planned.ledger, planned.actions, planned.holds) == (None, (), ())
+    assert planned.wake_at == at(300)
+    assert scene.plan(inventory_at=at(-300)).actions == (ReadInventory(),)
+
+
+def test_empty_observation_does_nothing() -> None:
+    """A world that was not looked at is looked at, and nothing is said of it."""
+    policy = Policy(pools={APP: Floor()})
+    entry = Entry(
+        vm="web-1", vm_id=vm_id("web-1"), events=(), memberships=(membership("web-1"),),
+        recorded_at=at(-900), out_at=at(-890),
+    )  # fmt: skip
+    ledger = Ledger(entries=(entry,))
+    blank = plan(Observation(document=None), ledger, policy, T0)
+    assert (blank.ledger, blank.actions) == (None, (ReadInventory(),))
+    blind = plan(Observation(document=None, inventory_at=T0), ledger, policy, T0)
+    assert (blind.ledger, blind.actions) == (None, ())
+    unseen = plan(Observation(document=EventDocument(incarnation=1)), ledger, policy, T0)
+    assert (unseen.ledger, unseen.actions) == (None, (ReadInventory(),))
+
+
+# --- when ---
+
+
+def test_lead_time(scene: Scene) -> None:
+    """A drain starts at NotBefore minus the lead time, not before (S7)."""
+    scene.events = [event(not_before=1000)]
+    early = scene.plan()
+    assert early.ledger is None
+    assert early.wake_at == at(100)
+    scene.now = 100
+    assert scene.plan().ledger is not None
+
+
+def test_notice_of_a_week(scene: Scene) -> None:
+    """Degraded hardware announced seven days ahead keeps the VM in service until the lead time."""
+    scene.events = [event(not_before=7 * 86400)]
+    assert scene.plan().actions == ()
+    assert phase(scene.plan()) is Phase.IN_SERVICE
+    scene.now = 7 * 86400 - 900
+    assert scene.plan().ledger is not None
+
+
+@pytest.mark.parametrize("fields", [{"source": EventSource.USER}, {"not_before": None}])
+def test_drains_at_once(scene: Scene, fields: dict[str, Any]) -> None:
+    """User events, and events that do not say when, do not wait for the lead time."""
+    scene.events = [event(**{"not_before": 7 * 86400, **fields})]
+    scene.take_out()
+    scene.now += 30
+    assert acknowledged(scene.plan()) == ["E-1"]
+
+
+def test_started_without_scheduled(scene: Scene) -> None:
+    """A host failure appears as Started: removed at once, never acknowledged (S1)."""
+    scene.events = [started()]
+    scene.take_out()
+    scene.now += 3600
+    planned = scene.plan()
+    assert acknowledged(planned) == []
+    assert phase(planned) is Phase.IN_MAINTENANCE
+
+
+def test_connection_drain_ends_before_not_before(scene: Scene) -> None:
+    """The connection drain is cut short so that the acknowledgement precedes NotBefore."""
+    scene.events = [event(not_before=20)]
+    scene.take_out()
+    assert scene.adopt().wake_at == at(18)
+    scene.now = 17.9
+    assert acknowledged(scene.adopt()) == []
+    scene.now = 18
+    assert acknowledged(scene.adopt()) == ["E-1"]
+
+
+def test_no_acknowledgement_after_not_before(scene: Scene) -> None:
+    """S1: an event whose NotBefore has passed may have started and is not acknowledged."""
+    scene.events = [event(not_before=600)]
+    scene.take_out()
+    scene.now = 599.9
+    assert acknowledged(scene.plan()) == ["E-1"]
+    scene.now = 600
+    assert acknowledged(scene.plan()) == []
+
+
+def test_no_acknowledgement_on_an_old_document(scene: Scene) -> None:
+    """S1: a document that was not read lately does not tell whether the event has started."""
+    scene.events = [event()]
+    scene.take_out()
+    scene.now = 60
+    assert acknowledged(scene.plan(document_at=at(29))) == []
+    assert acknowledged(scene.plan(document_at=at(30))) == ["E-1"]
+
+
+# --- which ---
+
+
+@pytest.mark.parametrize(
+    ("event_type", "duration_s", "acts"),
+    [
+        ("Freeze", 4, False),
+        ("freeze", 0, False),
+        ("Freeze", 5, True),
+        ("Freeze", -1, True),
+        ("Reboot", 0, True),
+        ("Terminate", 0, True),
+        ("Inspection", 0, True),
+    ],
+)
+def test_policy_by_type_and_duration(
+    scene: Scene, event_type: str, duration_s: int, acts: bool
+) -> None:
+    """A Freeze of 0 to 4 s is ignored, -1 counts as long, everything else is acted on."""
+    scene.events = [event(event_type=event_type, duration_s=duration_s)]
+    assert (scene.plan().ledger is not None) is acts
+
+
+@pytest.mark.parametrize("event_type", ["Inspection", "Preempt", "Terminate"])
+def test_drained_but_not_agreed_to(scene: Scene, event_type: str) -> None:
+    """Deletions and types nobody knows are drained for and not acknowledged."""
+    scene.events = [event(event_type=event_type)]
+    scene.take_out()
+    scene.now = 120
+    assert acknowledged(scene.plan()) == []
+
+
+def test_acknowledging_can_be_turned_off(scene: Scene) -> None:
+    """`acknowledge = false` leaves every event to its NotBefore."""
+    scene.policy = replace(scene.policy, acknowledge=False)
+    scene.events = [event()]
+    scene.take_out()
+    scene.now = 120
+    assert acknowledged(scene.plan()) == []
+
+
+def test_ignored_events(scene: Scene) -> None:
+    """An ignored event is acknowledged at once only if policy says so and every VM is ours."""
+    quick = event("WEB-1", event_type="Freeze", duration_s=2)
+    scene.events = [quick]
+    assert scene.plan().actions == ()
+    scene.policy = replace(scene.policy, acknowledge_ignored=True)
+    assert scene.plan().actions == (Acknowledge("E-1"),)
+    scene.events = [replace(quick, resources=("web-1", "stranger"))]
+    assert scene.plan().actions == ()
+    scene.events = [replace(quick, resources=())]
+    assert scene.plan().actions == ()
+    scene.events = [replace(quick, status=EventStatus.STARTED, not_before=None)]
+    assert scene.plan().actions == ()
+
+
+def test_type_that_the_operator_ignores(scene: Scene) -> None:
+    """`action = "ignore"` leaves the VMs in."""
+    events = {**DEFAULT_EVENT_POLICIES, "Reboot": EventPolicy(action=EventAction.IGNORE)}
+    scene.policy = replace(scene.policy, events=events)
+    scene.events = [started()]
+    assert scene.plan().ledger is None
+
+
+def test_unknown_status(scene: Scene) -> None:
+    """An undocumented status: nothing is written because of it, and nothing restored (S6)."""
+    scene.events = [event(status=EventStatus.UNKNOWN)]
+    planned = scene.plan()
+    assert planned.actions == ()
+    assert reasons(planned) == {"web-1": "unknown_event_status"}
+    scene.events = [event()]
+    scene.take_out()
+    scene.now, scene.events = 100, [event(status=EventStatus.UNKNOWN)]
+    planned = scene.adopt()
+    assert planned.actions == ()
+    assert phase(planned) is Phase.HELD
+
+
+# --- resources ---
+
+
+def test_event_with_two_vms_waits_for_both(scene: Scene) -> None:
+    """S1: one acknowledgement releases all Resources, so it waits until every one is out."""
+    scene.events = [event("web-1", "web-2")]
+    scene.adopt()
+    assert writes(scene.plan()) == [removal("web-1"), removal("web-2")]
+    scene.now, scene.inside["web-1"] = 5, []
+    scene.adopt()
+    scene.now = 60
+    assert acknowledged(scene.adopt()) == []
+    scene.inside["web-2"] = []
+    scene.adopt()
+    scene.now = 90
+    assert acknowledged(scene.adopt()) == ["E-1"]
+
+
+def test_unmanaged_resource(scene: Scene) -> None:
+    """S1: a name that is in no managed pool blocks, unless the operator says it needs nothing."""
+    scene.events = [event("web-1", "db-1")]
+    scene.take_out()
+    scene.now = 60
+    planned = scene.adopt()
+    assert acknowledged(planned) == []
+    assert reasons(planned) == {"E-1": "unmanaged_resource"}
+    scene.policy = replace(scene.policy, acknowledge_unmanaged=True)
+    assert acknowledged(scene.plan()) == ["E-1"]
+    old = scene.plan(inventory_at=at(0))
+    assert acknowledged(old) == []
+    assert ReadInventory() in old.actions
+    assert scene.plan(inventory_at=at(1)).wake_at == at(61)
+
+
+def test_peer_outside_the_pools_is_unmanaged(scene: Scene) -> None:
+    """A peer in no managed pool is never written, and needs `acknowledge_unmanaged`."""
+    scene.inside["web-1"] = []
+    scene.events = [event()]
+    planned = scene.plan()
+    assert writes(planned) == []
+    assert planned.ledger is not None
+    assert planned.ledger.entries == ()
+    assert phase(planned) is Phase.UNMANAGED
+    assert reasons(planned) == {"E-1": "unmanaged_resource"}
+    scene.policy = replace(scene.policy, acknowledge_unmanaged=True)
+    assert acknowledged(scene.plan()) == ["E-1"]
+    old = {APP: {"observed_at": at(-31)}}
+    scene.pools = old
+    assert acknowledged(scene.plan()) == []
+
+
+def test_peer_that_joins_a_pool_is_noticed(scene: Scene) -> None:
+    """During an event its VMs' pools are looked at again: one may be put in meanwhile."""
+    scene.inside["web-1"] = []
+    scene.events = [event()]
+    scene.pools = {APP: {"observed_at": at(-31)}}
+    assert scene.plan().actions == (ReadLoadBalancer(LB),)
+
+
+def test_case_never_matters(scene: Scene) -> None:
+    """Names and ids that differ only in case, or by the old leading underscore, are the same."""
+    scene.events = [event("_WEB-1", event_id="e-1")]
+    scene.pools = {APP: {"pool_id": APP.upper()}}
+    scene.policy = replace(scene.policy, pools={APP.swapcase(): Floor()})
+    scene.pools = {APP.swapcase(): {"members": (
+        PoolMember(ip_configuration_id=ip_id("WEB-1").upper()),
+        PoolMember(ip_configuration_id=ip_id("web-2").upper()),
+    )}}  # fmt: skip
+    scene.adopt()
+    assert writes(scene.plan()) == [removal()]
+    scene.inside["web-1"] = []
+    scene.pools[APP.swapcase()]["members"] = ()
+    scene.now = 5
+    scene.vms["web-1"] = {"name": "Web-1", "vm_id": vm_id("web-1").upper()}
+    scene.adopt()
+    scene.now, scene.events = 40, [event("WEB-1", event_id="E-1")]
+    assert acknowledged(scene.adopt()) == ["E-1"]
+    assert len(scene.entry().events) == 1
+    scene.now, scene.events = 300, []
+    assert writes(scene.adopt()) == [restoral()]
+
+
+def test_event_id_that_changes(scene: Scene) -> None:
+    """An emulator that gives an event a new id with every status changes nothing else."""
+    scene.events = [event()]
+    scene.take_out()
+    scene.now, scene.events = 60, [started(event_id="E-2")]
+    assert scene.adopt().actions == ()
+    assert [each.event_id for each in scene.entry().events] == ["E-1", "E-2"]
+    scene.now, scene.events = 300, []
+    assert writes(scene.adopt()) == [restoral()]
+
+
+def test_one_event_twice_in_a_document(scene: Scene) -> None:
+    """An event that the document lists twice is one reference in the ledger."""
+    scene.events = [event(), event(event_id="e-1")]
+    scene.adopt()
+    assert len(scene.entry().events) == 1
+
+
+def test_overlapping_events(scene: Scene) -> None:
+    """A VM with several events stays out until none is left, without a write in between."""
+    scene.events = [event(), event(event_id="E-2", not_before=1400)]
+    scene.take_out()
+    scene.now, scene.events = 200, [event(event_id="E-2", not_before=1400)]
+    held = scene.adopt()
+    assert writes(held) == []
+    assert reasons(held) == {"web-1": "event_pending"}
+    scene.now = 500
+    assert writes(scene.adopt()) == []
+    assert acknowledged(scene.adopt()) == ["E-2"]
+    scene.now, scene.events = 1500, []
+    assert writes(scene.adopt()) == [restoral()]
+
+
+# --- the floor ---
+
+
+def floor(scene: Scene, number: int, *, percent: bool = False) -> None:
+    scene.policy = replace(scene.policy, pools={APP: Floor(number=number, percent=percent)})
+
+
+@pytest.mark.parametrize(
+    ("number", "percent", "allowed"),
+    [(0, False, True), (2, False, True), (3, False, False), (66, True, True), (67, True, False)],
+)
+def test_floor(scene: Scene, number: int, percent: bool, allowed: bool) -> None:
+    """S2: of three members one may go if the floor, a percentage rounded up, leaves room."""
+    floor(scene, number, percent=percent)
+    scene.events = [event()]
+    planned = scene.adopt()
+    assert (scene.ledger.entry("web-1") is not None) is allowed
+    assert reasons(planned) == ({} if allowed else {"web-1": "floor"})
+
+
+def test_floor_percentage_counts_what_is_out(scene: Scene) -> None:
+    """S2: a percentage is of the full pool: what we took out, and failed NICs, belong to it."""
+    scene.inside["web-4"] = [APP]
+    floor(scene, 50, percent=True)
+    scene.events = [event("web-1", "web-2", "web-3")]
+    scene.adopt()
+    assert [entry.vm for entry in scene.ledger.entries] == ["web-1", "web-2"]
+    scene.inside["web-1"] = scene.inside["web-2"] = []
+    scene.now = 5
+    scene.adopt()
+    assert [entry.vm for entry in scene.ledger.entries] == ["web-1", "web-2"]
+    scene = Scene(nics={"web-3": {"failed": True}}, events=[event()])
+    floor(scene, 50, percent=True)
+    assert reasons(scene.plan()) == {"web-1": "floor"}
+
+
+def test_floor_one_of_two(scene: Scene) -> None:
+    """S2: when both members are due the more urgent one goes, the other holds, then follows."""
+    del scene.inside["web-3"]
+    scene.events = [
+        event("web-1", event_id="late", not_before=600),
+        event("web-2", event_id="soon", not_before=500),
+    ]
+    planned = scene.adopt()
+    assert [entry.vm for entry in scene.ledger.entries] == ["web-2"]
+    assert reasons(planned) == {"web-1": "floor"}
+    since = planned.holds[0].since
+    scene.now, scene.inside["web-2"] = 5, []
+    later = scene.adopt()
+    assert (reasons(later), later.holds[0].since) == ({"web-1": "floor"}, since)
+    scene.now, scene.events = 300, [event("web-1", event_id="late", not_before=600)]
+    scene.inside["web-2"] = [APP]
+    assert reasons(scene.adopt()) == {"web-1": "floor"}, "web-2 settles: not counted yet"
+    scene.now = 314
+    assert reasons(scene.adopt()) == {"web-1": "floor"}
+    scene.now = 315
+    scene.adopt()
+    assert scene.ledger.entry("web-1") is not None
+
+
+def test_started_is_more_urgent_than_scheduled(scene: Scene) -> None:
+    """Urgency: an event that has begun comes before one that has a deadline."""
+    del scene.inside["web-3"]
+    scene.events = [event("web-1", not_before=60), started("web-2", event_id="E-2")]
+    scene.adopt()
+    assert [entry.vm for entry in scene.ledger.entries] == ["web-2"]
+
+
+def test_recorded_removal_respects_the_floor(scene: Scene) -> None:
+    """S2: the floor is looked at again before the write, not only before the record."""
+    del scene.inside["web-3"]
+    scene.events = [event()]
+    scene.adopt()
+    scene.now, scene.vms = 1, {"web-2": {"power": PowerState.NOT_RUNNING}}
+    planned = scene.adopt()
+    assert writes(planned) == []
+    assert reasons(planned) == {"web-1": "floor"}
+    scene.vms = {}
+    assert writes(scene.adopt()) == [removal()]
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        {"vms": {"web-2": {"power": PowerState.NOT_RUNNING}}},
+        {"vms": {"web-2": {"power": PowerState.GONE}}},
+        {"nics": {"web-2": {"failed": True}}},
+    ],
+)
+def test_floor_counts_healthy_members_only(trouble: dict[str, Any]) -> None:
+    """S2: a stopped VM, and one with a failed NIC, are in the pool but serve nobody."""
+    scene = Scene(inside={"web-1": [APP], "web-2": [APP]}, events=[event()], **trouble)
+    assert reasons(scene.plan()) == {"web-1": "floor"}
+
+
+def test_floor_does_not_count_a_vm_in_maintenance(scene: Scene) -> None:
+    """S2: a VM whose event has started does not serve, whether or not it left the pool."""
+    del scene.inside["web-3"]
+    scene.events = [event("web-1"), started("web-2", event_id="E-2")]
+    scene.ledger = Ledger()
+    scene.adopt()
+    assert scene.ledger.entry("web-1") is None
+
+
+def test_floor_counts_foreign_members_as_machines(scene: Scene) -> None:
+    """S2: members that are not ours serve too, each NIC or address once."""
+    scene.inside = {"web-1": [APP]}
+    scene.events = [event()]
+    floor(scene, 1)
+    scene.strangers = [f"{nic_id('x')}/ipConfigurations/a", f"{nic_id('x')}/ipConfigurations/b"]
+    assert reasons(scene.plan()) == {}
+    floor(scene, 2)
+    assert reasons(scene.plan()) == {"web-1": "floor"}
+    scene.addresses = {APP: [address("foreign", "10.9.9.9")]}
+    assert reasons(scene.plan()) == {}
+
+
+def test_floor_of_every_pool(scene: Scene) -> None:
+    """S2: one pool without room keeps the VM in all of them; a pool it is not in is no matter."""
+    scene.policy = replace(scene.policy, pools={APP: Floor(), API: Floor(number=2)})
+    scene.inside = {"web-1": [APP, API], "web-2": [APP, API], "web-3": [APP]}
+    scene.events = [event()]
+    assert reasons(scene.plan()) == {"web-1": "floor"}
+    scene.events = [event("web-3")]
+    assert reasons(scene.plan()) == {}
+
+
+def test_floor_hold_looks_again(scene: Scene) -> None:
+    """S2: a held removal is tried again when the pool's view is old, and when time passes."""
+    floor(scene, 3)
+    scene.events = [event()]
+    assert scene.plan().wake_at == at(30)
+    scene.pools = {APP: {"observed_at": at(-31)}}
+    assert ReadLoadBalancer(LB) in scene.plan().actions
+
+
+# --- views ---
+
+
+@pytest.mark.parametrize("seen", [-10.5, 2, None])
+def test_nic_view_must_be_fresh_and_whole(scene: Scene, seen: float | None) -> None:
+    """Nothing is recorded from a NIC view that is old, from the future, or from a list."""
+    scene.events = [event()]
+    scene.nics = {"web-1": {"body": None} if seen is None else {"observed_at": at(seen)}}
+    planned = scene.plan()
+    assert planned.ledger is None
+    assert planned.actions == (ReadNic(nic_id("web-1")),)
+
+
+@pytest.mark.parametrize("seen", [-31, 2])
+def test_pool_view_must_be_fresh(scene: Scene, seen: float) -> None:
+    """S2: neither record nor write is planned from a pool view that is old or from the future."""
+    scene.events = [event()]
+    scene.pools = {APP: {"observed_at": at(seen)}}
+    assert scene.plan().ledger is None
+    assert scene.plan().actions == (ReadLoadBalancer(LB),)
+    scene.pools = {}
+    scene.adopt()
+    scene.pools = {APP: {"observed_at": at(seen)}}
+    assert writes(scene.plan()) == []
+
+
+@pytest.mark.parametrize("view", [{"observed_at": at(-1)}, {"updating": True}])
+def test_out_needs_a_view_newer_than_the_record(scene: Scene, view: dict[str, Any]) -> None:
+    """S1: a view from before the record, or in the middle of an operation, proves nothing."""
+    scene.events = [event()]
+    scene.adopt()
+    scene.now, scene.inside["web-1"] = 5, []
+    scene.pools = {APP: {"observed_at": at(-2)}}
+    scene.nics = {"web-1": view}
+    planned = scene.adopt()
+    assert scene.entry().out_at is None
+    assert phase(planned) is Phase.DRAINING
+    assert planned.wake_at == at(6)
+
+
+def test_out_is_not_proven_while_the_write_is_under_way(scene: Scene) -> None:
+    """S1: a view from the middle of our own write is not the end of it."""
+    scene.events = [event()]
+    scene.adopt()
+    scene.now, scene.inside["web-1"] = 5, []
+    busy = frozenset({removal().target})
+    scene.adopt(in_flight=busy)
+    assert scene.entry().out_at is None
+    scene.adopt()
+    assert scene.entry().out_at == at(5)
+
+
+def test_out_needs_every_pool_seen(scene: Scene) -> None:
+    """S1: a managed pool that could not be read is no evidence of being out of it."""
+    scene.policy = replace(scene.policy, pools={APP: Floor(), FAR: Floor()})
+    scene.events = [event()]
+    scene.adopt()
+    scene.now, scene.inside["web-1"] = 5, []
+    only_app = scene.observe().pools[:1]
+    scene.adopt(pools=only_app)
+    assert scene.entry().out_at is None
+    scene.adopt(pools=only_app, missing=frozenset({fold(FAR)}))
+    assert scene.entry().out_at == at(5)
+
+
+def test_former_peer_is_still_in_its_pool(scene: Scene) -> None:
+    """S1: a VM that vanishes from the set's list is not thereby out of the pool."""
+    scene.events = [event()]
+    scene.adopt()
+    scene.now = 5
+    rest = tuple(vm for vm in scene.observe().vms if vm.name != "web-1")
+    planned = scene.adopt(vms=rest)
+    assert writes(planned) == [removal()]
+    assert scene.entry().out_at is None
+
+
+def test_former_peer_is_restored_and_forgotten(scene: Scene) -> None:
+    """L1: a VM that left the set while it was out comes back and its entry ends."""
+    scene.events = [event()]
+    scene.take_out()
+    scene.now, scene.events = 300, []
+    rest = tuple(vm for vm in scene.observe().vms if vm.name != "web-1")
+    assert scene.plan(vms=rest).actions == (ReadPower(vm_id("web-1")),)
+    former = tuple(vm for vm in scene.observe().vms if vm.name == "web-1")
+    former = (replace(former[0], nic_ids=()),)
+    assert writes(scene.plan(vms=rest, former=former)) == [restoral()]
+    scene.inside["web-1"] = [APP]
+    scene.adopt(vms=rest, former=former)
+    assert scene.entry().restored_at == at(300)
+
+
+# --- operators ---
+
+
+def test_removed_by_an_operator_before_us(scene: Scene) -> None:
+    """S3: what was gone before we wrote is not ours, and is never added."""
+    scene.policy = replace(scene.policy, pools={APP: Floor(), API: Floor()})
+    scene.inside = {name: [APP, API] for name in scene.inside}
+    scene.events = [event()]
+    scene.adopt()
+    scene.now, scene.inside["web-1"] = 5, []
+    never = frozenset({membership("web-1", API).key})
+    scene.adopt(never_ours=never)
+    assert scene.entry().memberships == (membership("web-1"),)
+    assert scene.entry().out_at is None, "the trimmed entry is durable first"
+    scene.adopt(never_ours=never)
+    assert scene.entry().out_at == at(5)
+    scene.now, scene.events = 300, []
+    assert writes(scene.adopt()) == [restoral()]
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_nothing_of_the_entry_is_ours(scene: Scene, over: bool) -> None:
+    """S3: an entry of which nothing is ours is forgotten, during and after the event."""
+    scene.events = [event()]
+    scene.adopt()
+    scene.now, scene.inside["web-1"] = 5, []
+    scene.events = [] if over else scene.events
+    planned = scene.adopt(never_ours=frozenset({membership("web-1").key}))
+    assert acknowledged(planned) == []
+    assert writes(planned) == []
+    assert scene.ledger.entries == ()
+
+
+def test_put_back_by_an_operator_afterwards(scene: Scene) -> None:
+    """S3: if an operator has put the VM back already, there is nothing to write."""
+    scene.events = [event()]
+    scene.take_out()
+    scene.now, scene.events, scene.inside["web-1"] = 300, [], [APP]
+    assert writes(scene.adopt()) == []
+    assert scene.entry().restored_at == at(300)
+
+
+def test_put_back_by_an_operator_during_the_event(scene: Scene) -> None:
+    """S1: a VM that stands in its pool again is removed again, and empties once more."""
+    scene.events = [event()]
+    scene.take_out()
+    scene.now, scene.inside["web-1"] = 60, [APP]
+    again = scene.adopt()
+    assert acknowledged(again) == []
+    assert writes(again) == [removal()]
+    assert scene.entry().out_at is None
+    scene.now, scene.inside["web-1"] = 65, []
+    scene.adopt()
+    scene.now = 94
+    assert acknowledged(scene.adopt()) == []
+    scene.now = 95
+    assert acknowledged(scene.adopt()) == ["E-1"]
+
+
+def test_put_into_another_pool_during_the_event(scene: Scene) -> None:
+    """S5: a new membership is recorded next to the old ones before it is removed."""
+    scene.policy = replace(scene.policy, pools={APP: Floor(), API: Floor()})
+    scene.inside["web-2"] = [APP, API]
+    scene.events = [event()]
+    scene.take_out()
+    scene.now, scene.inside["web-1"] = 60, [API]
+    assert writes(scene.adopt()) == []
+    assert {m.pool_id for m in scene.entry().memberships} == {APP, API}
+    assert writes(scene.adopt()) == [removal("web-1", API)]
+
+
+def test_taken_out_by_an_operator_after_we_put_it_back(scene: Scene) -> None:
+    """S3: what somebody removes after the restore is not ours to add at the next event."""
+    scene.events = [event()]
+    scene.take_out()
+    scene.now, scene.events, scene.inside["web-1"] = 300, [], [APP]
+    scene.adopt()
+    scene.now, scene.inside["web-1"], scene.events = 305, [], [event(event_id="E-2")]
+    scene.adopt()
+    assert scene.ledger.entries == ()
+
+
+def test_next_event_while_settling(scene: Scene) -> None:
+    """Back to back events: a VM that was just restored is recorded anew, as it stands now."""
+    scene.policy = replace(scene.policy, pools={APP: Floor(), API: Floor()})
+    scene.inside = {name: [APP, API] for name in scene.inside}
+    scene.events = [event()]
+    scene.take_out()
+    scene.now, scene.events, scene.inside["web-1"] = 300, [], [APP, API]
+    scene.adopt()
+    scene.now, scene.inside["web-1"], scene.events = 305, [API], [event(event_id="E-2")]
+    scene.adopt()
+    assert [m.pool_id for m in scene.entry().memberships] == [API]
+    assert [each.event_id for each in scene.entry().events] == ["E-2"]
+    assert (scene.entry().restored_at, scene.entry().recorded_at) == (None, at(305))
+
+
+# --- restoring ---
+
+
+def out_and_over(now: float = 300) -> Scene:
+    scene = Scene(events=[event()])
+    scene.take_out()
+    scene.now, scene.events = now, []
+    return scene
+
+
+def test_two_clean_polls() -> None:
+    """S6: one document without the event may be a glitch; a failed poll starts the count anew."""
+    scene = out_and_over()
+    gone = EventDocument(incarnation=2)
+    there = EventDocument(incarnation=1, events=(started(),))
+    for polls in ((), (gone,), (there, gone), (gone, there)):
+        planned = scene.plan(clean_documents=polls)
+        assert planned.actions == ()
+        assert phase(planned) is Phase.RESTORE_DUE
+        assert planned.wake_at == at(301)
+    assert writes(scene.plan(clean_documents=(gone, gone))) == [restoral()]
+
+
+def test_old_polls_are_no_evidence() -> None:
+    """S6: two clean polls from before the VM of the agent was frozen do not restore anything."""
+    scene = out_and_over()
+    assert writes(scene.plan(document_at=at(269))) == []
+    assert writes(scene.plan(document_at=at(270))) == [restoral()]
+
+
+def test_ignored_event_does_not_block_the_restore() -> None:
+    """S6 speaks of impacting events only."""
+    scene = out_and_over()
+    scene.events = [event(event_type="Freeze", duration_s=1)]
+    assert writes(scene.plan()) == [restoral()]
+
+
+@pytest.mark.parametrize("power", [PowerState.NOT_RUNNING, PowerState.UNKNOWN])
+def test_vm_must_run(power: PowerState) -> None:
+    """S6: a VM that Compute does not call running stays out, loudly, and is asked for again."""
+    scene = out_and_over()
+    scene.vms = {"web-1": {"power": power}}
+    planned = scene.plan()
+    assert planned.actions == ()
+    assert reasons(planned) == {"web-1": "vm_not_running"}
+    assert planned.wake_at == at(310)
+    scene.vms["web-1"]["power_observed_at"] = at(290)
+    assert scene.plan().actions == (ReadPower(vm_id("web-1")),)
+
+
+@pytest.mark.parametrize("seen", [None, 289, 302])
+def test_power_must_be_known_lately(seen: float | None) -> None:
+    """S6: a power state that is unknown, old or from the future is read again first."""
+    scene = out_and_over()
+    scene.vms = {"web-1": {"power_observed_at": None if seen is None else at(seen)}}
+    assert scene.plan().actions == (ReadPower(vm_id("web-1")),)
+
+
+def test_cancelled_before_anything_was_written(scene: Scene) -> None:
+    """A recorded VM whose event vanishes is forgotten once no late write can remove it."""
+    scene.events = [event()]
+    scene.adopt()
+    scene.now, scene.events = 10, []
+    planned = scene.adopt()
+    assert (writes(planned), planned.wake_at) == ([], at(60))
+    scene.now = 59
+    scene.adopt()
+    assert scene.entry().restored_at is None
+    scene.now = 60
+    scene.nics = {"web-1": {"observed_at": at(59)}}
+    assert scene.adopt().actions == (ReadNic(nic_id("web-1")),)
+    scene.nics = {}
+    scene.adopt()
+    assert scene.entry().restored_at == at(60)
+
+
+def test_verified_view_needs_no_patience(scene: Scene) -> None:
+    """A view that ended our own write tells at once that the VM is back."""
+    scene.events = [event()]
+    scene.take_out()
+    scene.now, scene.events, scene.inside["web-1"] = 20, [], [APP]
+    scene.adopt(verified=frozenset({fold(nic_id("web-1"))}))
+    assert scene.entry().restored_at == at(20)
+
+
+@pytest.mark.parametrize("over", [{"in_flight": frozenset({removal().target})}, {}])
+def test_not_back_while_something_is_under_way(over: dict[str, Any]) -> None:
+    """Observed-in before Forget: an operation that has not ended may take the VM away again."""
+    scene = out_and_over()
+    scene.inside["web-1"] = [APP]
+    scene.nics = {} if over else {"web-1": {"updating": True}}
+    scene.adopt(**over)
+    assert scene.entry().restored_at is None
+
+
+def test_cancelled_event(scene: Scene) -> None:
+    """A cancelled event looks like a finished one: the VM comes back."""
+    scene.events = [event()]
+    scene.take_out()
+    scene.now, scene.events = 40, []
+    assert writes(scene.adopt()) == [restoral()]
+
+
+def test_recorded_but_inside_with_another_event_ahead(scene: Scene) -> None:
+    """An entry of which everything stands ends, though another event is announced for later."""
+    scene.events = [event(), event(event_id="E-2", not_before=86400)]
+    scene.adopt()
+    scene.now, scene.events = 60, scene.events[1:]
+    scene.adopt()
+    assert scene.entry().restored_at == at(60)
+
+
+def test_gone_vm_is_kept_visible() -> None:
+    """A deleted VM's entry is kept and said so; nothing is written, nobody is blocked."""
+    scene = out_and_over()
+    missing = frozenset({fold(vm_id("web-1")), fold(nic_id("web-1"))})
+    scene.events = [event("web-2", event_id="E-2", not_before=900)]
+    planned = scene.adopt(missing=missing)
+    assert writes(planned) == []
+    assert scene.entry().gone
+    assert scene.entry().memberships == (membership("web-1"),)
+    assert reasons(planned) == {"web-1": "vm_gone"}
+    assert scene.ledger.entry("web-2") is not None
+    scene.vms = {"web-1": {"power_observed_at": at(-301)}}
+    assert ReadPower(vm_id("web-1")) in scene.plan(missing=missing).actions
+    scene.vms, scene.events = {}, []
+    scene.adopt()
+    assert not scene.entry().gone
+    assert writes(scene.adopt()) == [restoral()]
+
+
+def test_power_says_gone() -> None:
+    """A VM whose power state is `gone` is deleted, not stopped."""
+    scene = out_and_over()
+    scene.vms = {"web-1": {"power": PowerState.GONE}}
+    assert reasons(scene.adopt()) == {"web-1": "vm_gone"}
+
+
+def test_gone_vm_does_not_block_the_acknowledgement(scene: Scene) -> None:
+    """L2: a VM that is deleted during its event is out, and the event goes on."""
+    scene.events = [event("web-1", "web-2")]
+    scene.adopt()
+    scene.now, scene.inside["web-1"], scene.inside["web-2"] = 5, [], []
+    missing = frozenset({fold(vm_id("web-1")), fold(nic_id("web-1"))})
+    nics = tuple(nic for nic in scene.observe().nics if nic.nic_id != nic_id("web-1"))
+    scene.adopt(missing=missing, nics=nics)
+    scene.now = 35
+    nics = tuple(nic for nic in scene.observe().nics if nic.nic_id != nic_id("web-1"))
+    assert acknowledged(scene.plan(missing=missing, nics=nics)) == ["E-1"]
+
+
+@pytest.mark.parametrize("lost", [API, "ipConfiguration"])
+def test_deleted_place_is_dropped(lost: str) -> None:
+    """A pool or ipConfiguration that was deleted is dropped; the others come back."""
+    scene = Scene(policy=Policy(pools={APP: Floor(), API: Floor()}))
+    scene.inside = {name: [APP, API] for name in scene.inside}
+    scene.events = [event()]
+    scene.take_out()
+    scene.now, scene.events = 300, []
+    missing = frozenset({fold(API)}) if lost == API else frozenset[str]()
+    if lost != API:
+        other = replace(membership("web-1", API), ip_configuration="ipconfig2")
+        entry = replace(scene.entry(), memberships=(membership("web-1"), other))
+        scene.ledger = scene.ledger.with_entry(entry)
+    dropped = scene.adopt(missing=missing)
+    assert writes(dropped) == []
+    assert scene.entry().memberships == (membership("web-1"),)
+    assert scene.ledger.transitions[-1].what == "membership dropped"
+    assert writes(scene.adopt(missing=missing)) == [restoral()]
+
+
+def test_deleted_nic_ends_the_entry() -> None:
+    """An entry of which nothing can come back is forgotten, with a line of history."""
+    scene = out_and_over()
+    scene.adopt(missing=frozenset({fold(nic_id("web-1"))}), nics=())
+    assert scene.ledger.entries == ()
+    assert scene.ledger.transitions[-1].detail == "deleted: app"
+
+
+def test_pool_that_is_not_managed_any_more(scene: Scene) -> None:
+    """S3: what was removed comes back even if the operator has unmanaged the pool meanwhile."""
+    scene.events = [event()]
+    scene.take_out()
+    scene.now, scene.events = 300, []
+    scene.policy = replace(scene.policy, pools={API: Floor()})
+    assert writes(scene.adopt()) == [restoral()]
+    scene.inside["web-1"] = [APP]
+    scene.adopt()
+    assert scene.entry().restored_at == at(300)
+
+
+# --- kinds of membership ---
+
+
+def ip_scene() -> Scene:
+    scene = Scene(
+        inside={f"web-{n}": [] for n in (1, 2, 3)},
+        ips={"web-1": "10.0.0.1", "web-2": "10.0.0.2", "web-3": "fd00:0:0::3"},
+    )
+    scene.addresses = {
+        APP: [
+            address("a", "10.0.0.1"),
+            address("b", "10.0.0.2", pool_id=APP.upper()),
+            address("c", "fd00::3"),
+        ]
+    }
+    return scene
+
+
+def test_addresses_share_one_write_per_pool() -> None:
+    """One PUT per IP-based pool covers all affected addresses, whatever their spelling."""
+    scene = ip_scene()
+    standing = scene.addresses[APP]
+    scene.events = [event("web-1", "web-2")]
+    scene.adopt()
+    removed = writes(scene.plan())
+    assert removed == [
+        ChangePool(pool_id=APP, memberships=(standing[0], standing[1]), restore=False)
+    ]
+    scene.addresses[APP] = standing[2:]
+    scene.now = 5
+    assert writes(scene.adopt()) == []
+    scene.now = 35
+    assert acknowledged(scene.adopt()) == ["E-1"]
+    scene.now, scene.events = 300, []
+    restored = writes(scene.adopt())
+    assert restored == [
+        ChangePool(pool_id=APP, memberships=(standing[0], standing[1]), restore=True)
+    ]
+    scene.addresses[APP] = standing
+    scene.adopt()
+    assert [entry.restored_at for entry in scene.ledger.entries] == [at(300), at(300)]
+
+
+def test_address_out_needs_a_newer_pool_view() -> None:
+    """S1: a pool view from before the record does not prove that an address is out of it."""
+    scene = ip_scene()
+    scene.events = [event()]
+    scene.adopt()
+    scene.now, scene.addresses[APP] = 5, scene.addresses[APP][1:]
+    scene.pools = {APP: {"observed_at": at(-1)}}
+    assert ReadLoadBalancer(LB) in scene.adopt().actions
+    assert scene.entry().out_at is None
+
+
+def test_address_back_needs_a_late_pool_view() -> None:
+    """A pool view that a predecessor's write may still undo does not end the entry."""
+    scene = ip_scene()
+    scene.events = [event()]
+    scene.adopt()
+    scene.now, scene.events = 30, []
+    assert scene.adopt().wake_at == at(60)
+    assert scene.entry().restored_at is None
+    scene.now, scene.pools = 61, {APP: {"observed_at": at(59)}}
+    assert scene.adopt().actions == (ReadLoadBalancer(LB),)
+    scene.adopt(verified=frozenset({fold(APP)}))
+    assert scene.entry().restored_at == at(61)
+
+
+def test_address_whose_name_was_given_away() -> None:
+    """S3: an entry name that now belongs to another address is not overwritten."""
+    scene = ip_scene()
+    scene.events = [event()]
+    standing = scene.addresses[APP]
+    scene.adopt()
+    scene.now, scene.addresses[APP] = 5, standing[1:]
+    scene.adopt()
+    scene.now, scene.events = 300, []
+    scene.addresses[APP] = [*standing[1:], address("A", "10.0.0.77")]
+    scene.adopt()
+    assert scene.ledger.entries == ()
+
+
+def test_ipv6_address_is_matched_in_any_spelling() -> None:
+    """Two spellings of one IPv6 address are one member."""
+    scene = ip_scene()
+    scene.events = [event("web-3")]
+    scene.adopt()
+    assert scene.entry("web-3").memberships == (address("c", "fd00::3"),)
+
+
+def test_several_nics_and_pools(scene: Scene) -> None:
+    """One write per NIC covers all its pools, and all of a VM's NICs are drained."""
+    scene.policy = replace(scene.policy, pools={APP: Floor(), FAR: Floor()})
+    second = nic_id("web-1-b")
+    extra = Nic(
+        nic_id=second, vm_id="", etag="1", observed_at=T0, body=BODY,
+        ip_configurations=(
+            IpConfiguration(name="v4", pool_ids=(API, FAR)),
+            IpConfiguration(name="v6", pool_ids=(FAR,)),
+        ),
+    )  # fmt: skip
+    scene.inside["web-2"] = [APP, FAR]
+    scene.vms = {"web-1": {"nic_ids": (nic_id("web-1"), second)}}
+    scene.events = [event()]
+    scene.pools = {FAR: {"observed_at": at(-1)}}
+    nics = (*scene.observe().nics, extra)
+    scene.adopt(nics=nics)
+    assert writes(scene.plan(nics=nics)) == [
+        ChangeNic(
+            nic_id=second,
+            restore=False,
+            memberships=(
+                NicMembership(pool_id=FAR, nic_id=second, ip_configuration="v4", position=1),
+                NicMembership(pool_id=FAR, nic_id=second, ip_configuration="v6", position=0),
+            ),
+        ),
+        removal(),
+    ]
+
+
+# --- targets, slots, failures ---
+
+
+def deferred(target: str, *, until: float, message: str = "") -> dict[str, Any]:
+    deferral = Deferral(until=at(until), reason="Conflict", message=message)
+    return {"deferred": MappingProxyType({target: deferral})}
+
+
+def test_deferred_and_running_targets_are_left_alone(scene: Scene) -> None:
+    """A target that failed waits, one that is under way is not started twice, others go on."""
+    scene.events = [event("web-1", "web-2")]
+    scene.adopt()
+    waiting = scene.plan(**deferred(removal().target, until=7))
+    assert writes(waiting) == [removal("web-2")]
+    assert waiting.wake_at == at(7)
+    assert writes(scene.plan(in_flight=frozenset({removal().target}))) == [removal("web-2")]
+    assert len(writes(scene.plan(**deferred(removal().target, until=0)))) == 2
+
+
+def test_failed_write_is_held_until_it_succeeds(scene: Scene) -> None:
+    """A hold keeps its instant while the write is tried again, and ends with success."""
+    scene.events = [event()]
+    scene.adopt()
+    target = removal().target
+    failed = scene.adopt(**deferred(target, until=7, message="denied"))
+    assert reasons(failed) == {"web-1-nic": "write_failed"}
+    scene.now = 8
+    assert scene.adopt().holds[0].since == at(0), "due again"
+    assert scene.adopt(in_flight=frozenset({target})).holds[0].since == at(0)
+    scene.inside["web-1"] = []
+    assert scene.adopt().holds == ()
+
+
+def test_failed_acknowledgement_is_held(scene: Scene) -> None:
+    """An acknowledgement that fails is said so under the event's id."""
+    planned = scene.plan(**deferred("acknowledge:e-1", until=7, message="400"))
+    assert reasons(planned) == {"e-1": "not_acknowledged"}
+    assert planned.holds[0].message == "400"
+
+
+def test_write_slots(scene: Scene) -> None:
+    """No more VMs are recorded, and no more writes planned, than may start now."""
+    scene.slots = 1
+    scene.events = [event("web-1", "web-2")]
+    scene.adopt()
+    assert [entry.vm for entry in scene.ledger.entries] == ["web-1"]
+    assert writes(scene.plan()) == [removal()]
+    scene.slots = 0
+    assert writes(scene.plan()) == []
+
+
+def test_slots_prefer_removals(scene: Scene) -> None:
+    """S7: with one slot a removal that is due goes before a restore."""
+    scene.events = [event("web-1")]
+    scene.take_out()
+    scene.events = [event("web-2", event_id="E-2")]
+    scene.now = 100
+    scene.adopt()
+    scene.slots = 1
+    assert writes(scene.plan()) == [removal("web-2")]
+
+
+def test_bad_nic_does_not_block_others(scene: Scene) -> None:
+    """L2: a VM whose NIC cannot be read or written leaves the others their way out."""
+    scene.events = [event("web-1"), event("web-2", event_id="E-2")]
+    scene.nics = {"web-1": {"observed_at": at(-20)}}
+    stuck = deferred(ReadNic(nic_id("web-1")).target, until=9, message="404")
+    scene.adopt(**stuck)
+    assert [entry.vm for entry in scene.ledger.entries] == ["web-2"]
+    assert writes(scene.plan(**stuck)) == [removal("web-2")]
+
+
+def test_bad_nic_does_not_block_the_vms_other_nic(scene: Scene) -> None:
+    """L2: a second NIC that cannot be read does not keep the first one in."""
+    scene.vms = {"web-1": {"nic_ids": (nic_id("web-1"), nic_id("bad"))}}
+    scene.events = [event()]
+    assert ReadNic(nic_id("bad")) in scene.plan().actions
+    stuck = deferred(ReadNic(nic_id("bad")).target, until=9)
+    scene.adopt(**stuck)
+    assert writes(scene.plan(**stuck)) == [removal()]
+    scene.now, scene.inside["web-1"] = 1, []
+    scene.adopt(**stuck)
+    assert scene.entry().out_at is None
+
+
+def test_bad_pool_does_not_block_others(scene: Scene) -> None:
+    """L2: a load balancer that cannot be read keeps nobody in the pools of another."""
+    scene.policy = replace(scene.policy, pools={APP: Floor(), FAR: Floor()})
+    scene.inside = {name: [APP, FAR] for name in scene.inside}
+    scene.pools = {FAR: {"observed_at": at(-60)}}
+    scene.events = [event()]
+    stuck = deferred(ReadLoadBalancer(LB2).target, until=9, message="403")
+    scene.adopt(**stuck)
+    assert writes(scene.plan(**stuck)) == [removal()]
+    scene.inside["web-1"] = [FAR]
+    planned = scene.adopt(**stuck)
+    assert writes(planned) == []
+    assert phase(planned) is Phase.DRAIN_DUE
+    scene.pools = {}
+    scene.adopt()
+    assert {m.pool_id for m in scene.entry().memberships} == {APP, FAR}
+
+
+def test_holds_end_with_their_reason(scene: Scene) -> None:
+    """A hold that no longer applies leaves the ledger."""
+    floor(scene, 3)
+    scene.events = [event()]
+    assert reasons(scene.adopt()) == {"web-1": "floor"}
+    assert scene.plan().ledger is None
+    scene.events = []
+    assert scene.adopt().holds == ()
+
+
+def test_plan_is_a_function_of_its_arguments(scene: Scene) -> None:
+    """Level triggered: the same observation and ledger give the same plan."""
+    scene.events = [event("web-1", "web-2")]
+    first, second = scene.plan(), scene.plan()
+    assert first == second
