@@ -155,7 +155,7 @@ def _paths(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int
     return found
 
 
-OPTIONAL = {"not_before", "acknowledged_at", "out_at", "restored_at"}
+OPTIONAL = {"leader_since", "not_before", "acknowledged_at", "out_at", "restored_at"}
 
 
 @pytest.mark.parametrize("path", _paths(document()), ids=str)

@@ -1,0 +1,127 @@
+"""The ledger round trip, for every ledger there can be."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from controller.core.ledger import (
+    MOST_TRANSITIONS,
+    Entry,
+    EventReference,
+    Hold,
+    Ledger,
+    Transition,
+    decode,
+    encode,
+)
+from controller.core.model import AddressMembership, NicMembership, fold
+from controller.errors import ContractViolation
+
+BOUNDED = settings(max_examples=150, deadline=None, derandomize=True)
+
+texts = st.text(max_size=20)
+instants = st.datetimes(
+    min_value=datetime(1970, 1, 1),
+    max_value=datetime(2200, 1, 1),
+    timezones=st.just(UTC),  # noqa: DTZ001
+)
+maybe = st.none() | instants
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts
+values = st.recursive(
+    scalars, lambda v: st.lists(v, max_size=3) | st.dictionaries(texts, v), max_leaves=5
+)
+extras = st.dictionaries(texts.map(lambda name: f"x-{name}"), values, max_size=2)
+memberships = st.builds(
+    NicMembership,
+    pool_id=texts,
+    nic_id=texts,
+    ip_configuration=texts,
+    position=st.integers(0, 99),
+    extra=extras,
+) | st.builds(
+    AddressMembership, pool_id=texts, name=texts, ip_address=texts, body=texts, extra=extras
+)
+references = st.builds(
+    EventReference,
+    event_id=texts,
+    event_type=texts,
+    not_before=maybe,
+    acknowledged_at=maybe,
+    extra=extras,
+)
+entries = st.builds(
+    Entry,
+    vm=texts,
+    vm_id=texts,
+    events=st.lists(references, max_size=2).map(tuple),
+    memberships=st.lists(memberships, max_size=3).map(tuple),
+    recorded_at=instants,
+    out_at=maybe,
+    restored_at=maybe,
+    gone=st.booleans(),
+    extra=extras,
+)
+holds = st.builds(Hold, subject=texts, reason=texts, message=texts, since=instants, extra=extras)
+lines = st.builds(Transition, at=instants, vm=texts, what=texts, detail=texts, extra=extras)
+ledgers = st.builds(
+    Ledger,
+    epoch=st.integers(0, 2**70),
+    leader=texts,
+    entries=st.lists(entries, max_size=3, unique_by=lambda entry: fold(entry.vm)).map(tuple),
+    holds=st.lists(holds, max_size=2).map(tuple),
+    transitions=st.lists(lines, max_size=2).map(tuple),
+    minor=st.integers(0, 9),
+    extra=extras,
+)
+
+
+@given(ledgers)
+@BOUNDED
+def test_what_is_written_is_read(ledger: Ledger) -> None:
+    """Decoding what was encoded gives the same ledger, fields of newer versions included."""
+    again = decode(encode(ledger))
+    assert again == ledger
+    assert encode(again) == encode(ledger)
+    for one, other in zip(ledger.entries, again.entries, strict=True):
+        for mine, read in zip(one.memberships, other.memberships, strict=True):
+            assert (mine.key, mine.extra) == (read.key, read.extra)
+
+
+@given(st.binary(max_size=60) | values.map(lambda value: json.dumps(value).encode()))
+@example(b"")
+@BOUNDED
+def test_anything_else_is_refused(body: bytes) -> None:
+    """Whatever is no ledger raises the one error that means: stop, and leave it untouched."""
+    try:
+        assert decode(body) == Ledger()
+        assert body == b""
+    except ContractViolation:
+        assert body != b""
+
+
+@given(ledgers, st.data())
+@BOUNDED
+def test_a_cut_off_ledger_is_refused(ledger: Ledger, data: st.DataObject) -> None:
+    """No proper beginning of a ledger is taken for a ledger."""
+    body = encode(ledger)
+    length = data.draw(st.integers(1, len(body) - 1))
+    try:
+        decode(body[:length])
+    except ContractViolation:
+        return
+    raise AssertionError(body[:length])
+
+
+@given(st.lists(lines, max_size=2 * MOST_TRANSITIONS), st.integers(0, 2**31))
+@settings(BOUNDED, max_examples=20)
+def test_history_is_bounded(history: list[Transition], second: int) -> None:
+    """However much happens, the ledger stays small and keeps the newest."""
+    ledger = Ledger()
+    for line in history:
+        ledger = ledger.noting(at=line.at, vm=line.vm, what=line.what, detail=line.detail)
+    newest = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=second)
+    ledger = ledger.noting(at=newest, vm="web-1", what="last")
+    assert len(ledger.transitions) == min(MOST_TRANSITIONS, len(history) + 1)
+    assert ledger.transitions[-1].what == "last"
