@@ -12,8 +12,9 @@ import asyncio
 import logging
 import random
 from collections.abc import MutableMapping
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeVar, cast
 
 from controller.announcer import Announcer
@@ -23,7 +24,7 @@ from controller.azure.session import Azure, SessionFactory, open_azure, tcp_sess
 from controller.clock import Clock, SystemClock
 from controller.core.actions import Plan
 from controller.core.leadership import Handicap, check_timing, handicap
-from controller.core.ledger import Ledger
+from controller.core.ledger import Ledger, decode
 from controller.core.model import (
     EventAction,
     EventPolicy,
@@ -34,8 +35,15 @@ from controller.core.model import (
     short,
 )
 from controller.elector import Elector
-from controller.errors import ConfigError, ControllerError, InvariantViolation, NotFound
+from controller.errors import (
+    ConfigError,
+    ControllerError,
+    InvariantViolation,
+    NotFound,
+    OutcomeUnknown,
+)
 from controller.logs import log
+from controller.look import LeaseLook, PlanLook, would_do
 from controller.reconciler import Reconciler, refuse_basic
 from controller.settings import Settings
 from controller.systemd import Notifier
@@ -111,6 +119,19 @@ async def find_home(azure: Azure) -> Home:
     )
 
 
+async def look_at_lease(blob: LedgerBlob, now: datetime) -> LeaseLook:
+    """Read the lease and the ledger.
+
+    Raises:
+        ControllerError: they could not be read. A blob that does not exist yet is an empty ledger.
+    """
+    try:
+        content = await blob.read()
+    except NotFound:
+        return LeaseLook(lease_state="available", ledger=Ledger(), at=now)
+    return LeaseLook(lease_state=content.lease_state, ledger=decode(content.body), at=now)
+
+
 async def check_pools(azure: Azure, settings: Settings) -> None:
     """Refuse pools that do not exist or cannot be managed.
 
@@ -182,18 +203,58 @@ class Agent:
             ConfigError: the operator has to change something.
             ExceptionGroup: a bug; the service manager should start the agent again.
         """
-        async with open_azure(
-            self._settings,
-            self._clock,
-            self._environ,
-            observer=self._announcer.metrics.requested,
-            session_factory=self._session_factory,
-        ) as azure:
+        async with self._open() as azure:
             starting = asyncio.create_task(self._start(azure))
             await self._until_stopped(starting)
             if starting.done() and not starting.cancelled():
                 await self._work(azure, starting.result())
             self._notifier.stopping()
+
+    async def look(self) -> PlanLook:
+        """Look once, without writing anything.
+
+        Raises:
+            ControllerError: something could not be read.
+        """
+        async with self._open() as azure:
+            home = await find_home(azure)
+            await check_pools(azure, self._settings)
+            blob = self._assemble(azure, home)
+            watcher, reconciler = self._watcher_(), self._reconciler_()
+            await watcher.poll()
+            await watcher.poll()
+            if watcher.document is None:
+                raise OutcomeUnknown("the event document could not be read; see the log above")
+            lease = await look_at_lease(blob, watcher.now())
+            reconciler.ledger = lease.ledger
+            plan = await reconciler.look_once()
+            names = {fold(key): name for key, name in self._settings.pool_names().items()}
+            return PlanLook(
+                vm=home.instance.name,
+                lease=lease,
+                document=watcher.document,
+                vms=reconciler.views.vms,
+                pools=reconciler.views.pools,
+                plan=plan,
+                pool_names=names,
+            )
+
+    async def look_at_lease(self) -> LeaseLook:
+        """Read lease and ledger, as `lb-drain status` does from any VM of the set."""
+        async with self._open() as azure:
+            name = self._settings.election.blob_name
+            if not name:
+                name = blob_name_of((await find_home(azure)).availability_set_id)
+            return await look_at_lease(azure.ledger(name), self._clock.now())
+
+    def _open(self) -> AbstractAsyncContextManager[Azure]:
+        return open_azure(
+            self._settings,
+            self._clock,
+            self._environ,
+            observer=self._announcer.metrics.requested,
+            session_factory=self._session_factory,
+        )
 
     async def _until_stopped(self, task: "asyncio.Task[Home]") -> None:
         """Wait for the task or for `stop`, whichever is first; a stop cancels the task."""
@@ -260,7 +321,7 @@ class Agent:
         for task in tasks:
             task.cancel()
 
-    def _assemble(self, azure: Azure, home: Home) -> None:
+    def _assemble(self, azure: Azure, home: Home) -> LedgerBlob:
         settings, name = self._settings, home.instance.name
         blob = azure.ledger(settings.election.blob_name or blob_name_of(home.availability_set_id))
         self._home = home
@@ -292,6 +353,7 @@ class Agent:
             self._reconciler.attach(self._elector)
         message = f"agent of {name} in {short(home.availability_set_id)}, {home.peers} VMs"
         log(logger, logging.INFO, message, event="start", vm=name)
+        return blob
 
     def _elect(self, blob: LedgerBlob, home: Home) -> Elector:
         elector = Elector(
@@ -352,6 +414,8 @@ class Agent:
             self._announcer.lease(left_s=elector.term.ends_at - self._clock.monotonic())
         if plan is not None:
             self._announcer.planned(plan, before, after)
+            if elector is None:
+                self._announcer.would_do(would_do(plan, after))
             self._announcer.members(reconciler.views.pools, after)
 
     # --- what `controller.server` shows ---

@@ -22,6 +22,7 @@ class Announcer:
     def __init__(self, settings: Settings, notifier: Notifier, clock: Clock) -> None:
         self._names = {fold(pool): name for pool, name in settings.pool_names().items()}
         self._notifier, self._clock = notifier, clock
+        self._told: tuple[str, ...] = ()
         self.metrics = Metrics(
             pools=self._names.values(),
             hold_reasons=[reason.value for reason in Reason],
@@ -49,6 +50,13 @@ class Announcer:
             if before is not after and (hold.subject, hold.reason) not in known:
                 log(logger, logging.WARNING, hold.message, event="held", outcome=hold.reason)
         self.metrics.set_holds(counts)
+
+    def would_do(self, lines: tuple[str, ...]) -> None:
+        """Tell what a dry run would do, whenever that changes."""
+        if lines != self._told:
+            self._told = lines
+            for line in lines:
+                log(logger, logging.INFO, f"dry run: would {line}", event="dry_run")
 
     def members(self, pools: tuple[Pool, ...], ledger: Ledger) -> None:
         """Tell how many members each pool has, and how many it should have."""

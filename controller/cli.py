@@ -14,18 +14,27 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from controller import logs
 from controller.config import describe, load
 from controller.errors import ConfigError, ControllerError
+from controller.look import LeaseLook, PlanLook
+
+logger = logging.getLogger(__name__)
+
+ControlRequest = tuple[str, str, object]
+"""Method, path and JSON body for the simulator's control endpoint."""
 
 EXIT_OK, EXIT_FAILED, EXIT_CONFIG = 0, 1, 78
 EPILOG = (
     "exit codes: 0 done; 1 it did not work, the message says why; 2 wrong arguments; "
     "78 the configuration must be changed"
 )
+WATCH_S = 2.0
+DRY_RUN = {"dry_run": True}
 DEFAULT_CONFIG = Path("/etc/lb-drain/config.toml")
 
 
@@ -106,6 +115,15 @@ def _parser() -> argparse.ArgumentParser:
     takes_config(status)
     status.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     status.add_argument("--watch", action="store_true", help="repeat every 2 seconds until ^C")
+    simulate = add(
+        "simulate",
+        _simulate,
+        "serve a simulated set to run agents against, until interrupted",
+        "lb-drain simulate --vms 3 --directory sim\n         "
+        "lb-drain simulate event Reboot web-1 --notice 60 --directory sim",
+    )
+    simulate.add_argument("--vms", type=_between(1, 200), default=3, metavar="N")
+    _add_simulate_commands(simulate)
     demo = add(
         "demo",
         _demo,
@@ -130,6 +148,66 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_simulate_commands(simulate: argparse.ArgumentParser) -> None:
+    def takes_directory(parser: argparse.ArgumentParser, text: str) -> None:
+        parser.add_argument(
+            "--directory", type=Path, default=Path("lb-drain-sim"), metavar="DIR", help=text
+        )
+
+    takes_directory(simulate, "where configurations go (default: lb-drain-sim)")
+    verbs = simulate.add_subparsers(metavar="VERB", help="steer a simulation that is running")
+
+    def add(
+        name: str, request: Callable[[argparse.Namespace], ControlRequest], text: str
+    ) -> argparse.ArgumentParser:
+        verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        takes_directory(verb, "the directory of the simulation (default: lb-drain-sim)")
+        verb.set_defaults(command=_steer, request=request)
+        return verb
+
+    event = add("event", _event_request, "announce maintenance of VMs; prints the event's id")
+    event.add_argument("type", choices=("Freeze", "Reboot", "Redeploy", "Preempt", "Terminate"))
+    event.add_argument("vm", nargs="+", metavar="VM")
+    event.add_argument("--notice", type=float, default=60, metavar="S", help="seconds (60)")
+    event.add_argument("--duration", type=int, default=-1, metavar="S", help="as announced (-1)")
+    event.add_argument("--impact", type=float, default=20, metavar="S", help="VM down for (20)")
+    event.add_argument("--started", type=float, default=30, metavar="S", help="Started for (30)")
+    event.add_argument("--source", choices=("Platform", "User"), default="Platform")
+    event.add_argument("--started-first", action="store_true", help="no notice at all")
+    for name, text in (("cancel", "cancel an event"), ("complete", "end an event now")):
+        add(name, _event_verb(name), text).add_argument("id", metavar="EVENT_ID")
+    fault = add("fault", _fault_request, "inject a fault, given as JSON; without one, remove all")
+    fault.add_argument("rule", nargs="?", metavar="JSON")
+    add("state", lambda _: ("GET", "/state", None), "show VMs, pools, events and leases as JSON")
+
+
+def _event_request(options: argparse.Namespace) -> ControlRequest:
+    body = {
+        "event_type": options.type,
+        "resources": options.vm,
+        "notice_s": options.notice,
+        "duration_s": options.duration,
+        "impact_s": options.impact,
+        "started_s": options.started,
+        "source": options.source,
+        "started_first": options.started_first,
+    }
+    return "POST", "/events", body
+
+
+def _event_verb(verb: str) -> Callable[[argparse.Namespace], ControlRequest]:
+    return lambda options: ("POST", f"/events/{options.id}/{verb}", None)
+
+
+def _fault_request(options: argparse.Namespace) -> ControlRequest:
+    if options.rule is None:
+        return "DELETE", "/faults", None
+    try:
+        return "POST", "/faults", json.loads(options.rule)
+    except ValueError as error:
+        raise ConfigError(f"the rule is not JSON ({error}): {options.rule}") from error
+
+
 def _between(least: int, most: int) -> Callable[[str], int]:
     def number(text: str) -> int:
         if not text.isdecimal() or not least <= int(text) <= most:
@@ -151,7 +229,9 @@ def _run(options: argparse.Namespace) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, this.stop)
-        async with StatusServer(loaded.settings.server.listen, this):
+        async with StatusServer(loaded.settings.server.listen, this) as server:
+            if server.url:
+                logs.log(logger, logging.INFO, f"status at {server.url}", event="start")
             # What was imported lives as long as the process: the collector need not walk it.
             gc.freeze()
             await this.run()
@@ -172,11 +252,46 @@ def _check_config(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    raise NotImplementedError
+    from rich.console import Console  # noqa: PLC0415
+
+    from controller.agent import Agent  # noqa: PLC0415
+    from controller.report import print_plan  # noqa: PLC0415
+
+    settings = load(options.config, os.environ).settings
+    logs.setup(logging.WARNING)
+    dry = settings.model_copy(update={"policy": settings.policy.model_copy(update=DRY_RUN)})
+
+    async def look() -> PlanLook:
+        return await Agent(dry, environ=os.environ).look()
+
+    print_plan(Console(), asyncio.run(look()))
+    return EXIT_OK
 
 
 def _status(options: argparse.Namespace) -> int:
-    raise NotImplementedError
+    from rich.console import Console  # noqa: PLC0415
+
+    from controller.agent import Agent  # noqa: PLC0415
+    from controller.report import print_status  # noqa: PLC0415
+
+    settings = load(options.config, os.environ).settings
+    logs.setup(logging.WARNING)
+    console = Console()
+
+    async def look() -> LeaseLook:
+        return await Agent(settings, environ=os.environ).look_at_lease()
+
+    while True:
+        found = asyncio.run(look())
+        if options.json:
+            print(json.dumps(found.as_json()), flush=True)
+        else:
+            if options.watch:
+                console.clear()
+            print_status(console, found)
+        if not options.watch:
+            return EXIT_OK
+        time.sleep(WATCH_S)
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -212,3 +327,25 @@ def _demo(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(result.as_json()))
     return EXIT_OK if result.good else EXIT_FAILED
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from controller.simulator.workshop import serve  # noqa: PLC0415
+
+    async def serve_until_interrupted() -> None:
+        stopping = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        await serve(options.directory, vms=options.vms, stopping=stopping)
+
+    asyncio.run(serve_until_interrupted())
+    return EXIT_OK
+
+
+def _steer(options: argparse.Namespace) -> int:
+    from controller.simulator.workshop import steer  # noqa: PLC0415
+
+    method, path, body = options.request(options)
+    good, answer = asyncio.run(steer(options.directory, method, path, body))
+    print(json.dumps(answer, indent=1), file=sys.stdout if good else sys.stderr)
+    return EXIT_OK if good else EXIT_FAILED

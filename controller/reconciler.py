@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
@@ -172,9 +173,23 @@ class Reconciler:
 
     # --- one pass ---
 
+    async def look_once(self) -> Plan:
+        """Read whatever a plan needs, write nothing, and return the plan."""
+        async with asyncio.TaskGroup() as self._group:
+            while True:
+                self.plan = plan(self._observe(), self.ledger, self._policy, self._watcher.now())
+                reads = [action for action in self.plan.actions if _reads(action)]
+                if not reads:
+                    return self.plan
+                for action in reads:
+                    self._start(action)
+                await asyncio.wait(self._tasks.values())
+
     async def _pass(self) -> None:
         before = self.ledger
-        if not self._dry_run and not await self._in_office():
+        if self._dry_run:
+            await self._refresh_ledger()
+        elif not await self._in_office():
             self.plan, self._wake_at = None, None
             self._report(None, before, before)
             return
@@ -209,15 +224,10 @@ class Reconciler:
         tenure = elector.tenures
         try:
             ledger = await self._load()
-            bumped = Ledger(
-                epoch=ledger.epoch + 1,
-                leader=self._vm,
-                entries=ledger.entries,
-                holds=ledger.holds,
-                transitions=ledger.transitions,
-                minor=ledger.minor,
-                extra=ledger.extra,
-            ).noting(at=self._watcher.now(), vm=self._vm, what="leads")
+            now = self._watcher.now()
+            bumped = replace(
+                ledger, epoch=ledger.epoch + 1, leader=self._vm, leader_since=now
+            ).noting(at=now, vm=self._vm, what="leads")
             elector.fence()
             self._etag = await self._blob.write(encode(bumped), self._etag, elector.lease_id)
         except ContractViolation as error:
@@ -267,9 +277,14 @@ class Reconciler:
         self._etag = content.etag
         return decode(content.body)
 
-    async def refresh_ledger(self) -> None:
-        """Read the ledger without writing it, for a dry run and for the status of a standby."""
-        self.ledger = await self._load()
+    async def _refresh_ledger(self) -> None:
+        """Read what the real leader, if there is one, has written; for a dry run."""
+        try:
+            self.ledger = await self._load()
+        except NotFound:
+            self.ledger = Ledger()
+        except ControllerError as error:
+            self._back_off(LEDGER, error, what="the ledger could not be read")
 
     async def _write_ledger(self, wanted: Ledger) -> bool:
         elector = self._elector
@@ -334,8 +349,7 @@ class Reconciler:
     # --- applying ---
 
     def _start(self, action: Action) -> None:
-        reads = isinstance(action, ReadLoadBalancer | ReadNic | ReadPower | ReadInventory)
-        if action.target in self._tasks or (self._dry_run and not reads):
+        if action.target in self._tasks or (self._dry_run and not _reads(action)):
             return
         # In a task group, so that an error nobody foresaw ends the agent instead of vanishing.
         task = self._group.create_task(self._run(action), name=action.target)
@@ -539,6 +553,10 @@ def refuse_basic(load_balancer: LoadBalancer) -> None:
             "retired and this controller does not manage: upgrade it to Standard, or take its "
             "pools out of [[backend_pools]]"
         )
+
+
+def _reads(action: Action) -> bool:
+    return isinstance(action, ReadLoadBalancer | ReadNic | ReadPower | ReadInventory)
 
 
 def _resource(membership: object) -> str:

@@ -101,6 +101,8 @@ class Ledger:
     """Counts acquisitions of the lease; a write of an older epoch is refused by storage."""
     leader: str = ""
     """VM whose agent wrote this."""
+    leader_since: datetime | None = None
+    """When that agent acquired the lease."""
     entries: tuple[Entry, ...] = ()
     holds: tuple[Hold, ...] = ()
     transitions: tuple[Transition, ...] = ()
@@ -138,6 +140,7 @@ def encode(ledger: Ledger) -> bytes:
         "version": f"{MAJOR}.{max(ledger.minor, MINOR)}",
         "epoch": ledger.epoch,
         "leader": ledger.leader,
+        "leader_since": _instant_out(ledger.leader_since),
         "entries": [_entry_out(entry) for entry in ledger.entries],
         "holds": [
             {
@@ -185,6 +188,7 @@ def decode(body: bytes) -> Ledger:
     return Ledger(
         epoch=fields.integer("epoch"),
         leader=fields.text("leader"),
+        leader_since=fields.instant_or_none("leader_since"),
         entries=entries,
         holds=fields.each("holds", _hold_in),
         transitions=fields.each("transitions", _transition_in),

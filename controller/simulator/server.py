@@ -28,6 +28,7 @@ LONGEST_REST_S = 0.25
 """The clock task looks at least this often: the clock may be one that somebody moves."""
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Observer = Callable[[Request, Reply], None]
 
 
 class SimulatorServer:
@@ -39,6 +40,8 @@ class SimulatorServer:
         """Prepare to serve `world`; PEM files go into `directory`; `clock` gives epoch seconds."""
         self.world = world
         self.faults = FaultBook()
+        self.observers: list[Observer] = []
+        """Called with every request to a simulated service and what it was answered."""
         self._clock = clock
         self._directory = directory
         self._stack = AsyncExitStack()
@@ -142,6 +145,8 @@ class SimulatorServer:
                 vm=vm,
             )
             reply = api.handle(self.world, self.faults, asked, self._clock())
+            for observer in self.observers:
+                observer(asked, reply)
             await self.notify()
             return await self._deliver(request, reply)
 

@@ -60,7 +60,7 @@ def test_help_lists_the_labels(metrics: Metrics) -> None:
     assert "type: Freeze, Reboot, Redeploy, Preempt, Terminate, other." in helps["lbdrain_drains"]
     assert "outcome: in_time, late, unannounced, missed." in helps["lbdrain_drains"]
     assert "reason: capacity_floor, busy, other." in helps["lbdrain_holds"]
-    assert "imds: poll; arm: nic_put; blob: renew" in helps["lbdrain_azure_requests"]
+    assert "imds: poll; network: nic_put; blob: renew" in helps["lbdrain_azure_requests"]
     assert "outcome: ok, not_sent, " in helps["lbdrain_azure_requests"]
     assert "pool: " in helps["lbdrain_members_expected"]
 
