@@ -49,7 +49,7 @@ def _ready(draft: Draft, event: ScheduledEvent, name: str) -> bool:
     inside = draft.inside(vm) if vm else ()
     if entry is None or entry.restored_at is not None:
         return not inside and _may_ignore(draft, event, name)
-    if inside or entry.out_at is None or draft.ledger.entry(name) is None:
+    if inside or entry.out_at is None:
         return False
     drained_at = entry.out_at + timedelta(seconds=draft.policy.connection_drain_s)
     if event.not_before is not None:

@@ -30,8 +30,8 @@ UNTOUCHED_S = 60.0
 def take_out(draft: Draft, cases: Iterable[Case]) -> None:
     """Drain every VM whose time has come, most urgent first, as far as the floors allow.
 
-    Recorded VMs come first: their removal may already be under way, so they count as out for
-    everyone behind them.
+    Recorded VMs come first: their removal may already be under way. For the same reason the floor
+    never counts on them (`Draft.unhealthy`).
     """
     ordered = sorted(
         cases,
@@ -41,7 +41,7 @@ def take_out(draft: Draft, cases: Iterable[Case]) -> None:
             fold(case.vm.name),
         ),
     )
-    leaving = {fold(case.vm.name) for case in ordered if case.recorded}
+    leaving: set[str] = set()
     for case in ordered:
         movable = tuple(m for m in case.inside if not draft.unreadable(m))
         if not case.inside:

@@ -596,6 +596,14 @@ def test_overlapping_events(scene: Scene) -> None:
     assert writes(scene.adopt()) == [restoral()]
 
 
+def test_event_that_is_not_due_is_not_acknowledged(scene: Scene) -> None:
+    """An event of next week is not called up early because its VM happens to be out."""
+    scene.events = [event(), event(event_id="E-2", not_before=86400)]
+    scene.take_out()
+    scene.now = 60
+    assert acknowledged(scene.plan()) == ["E-1"]
+
+
 # --- the floor ---
 
 
@@ -654,6 +662,14 @@ def test_floor_one_of_two(scene: Scene) -> None:
     scene.now = 315
     scene.adopt()
     assert scene.ledger.entry("web-1") is not None
+
+
+def test_floor_does_not_count_a_started_vm_that_is_held(scene: Scene) -> None:
+    """S2: a VM whose event has started does not serve, even if another floor keeps it in."""
+    scene.policy = replace(scene.policy, pools={APP: Floor(), API: Floor()})
+    scene.inside = {"web-1": [APP], "web-2": [APP, API]}
+    scene.events = [event("web-1"), started("web-2", event_id="E-2")]
+    assert reasons(scene.plan()) == {"web-1": "floor", "web-2": "floor"}
 
 
 def test_started_is_more_urgent_than_scheduled(scene: Scene) -> None:
@@ -758,9 +774,11 @@ def test_pool_view_must_be_fresh(scene: Scene, seen: float) -> None:
     assert writes(scene.plan()) == []
 
 
-@pytest.mark.parametrize("view", [{"observed_at": at(-1)}, {"updating": True}])
+@pytest.mark.parametrize(
+    "view", [{"observed_at": at(-1)}, {"observed_at": at(60)}, {"updating": True}]
+)
 def test_out_needs_a_view_newer_than_the_record(scene: Scene, view: dict[str, Any]) -> None:
-    """S1: a view from before the record, or in the middle of an operation, proves nothing."""
+    """S1: a view from before the record, the future, or an operation's middle proves nothing."""
     scene.events = [event()]
     scene.adopt()
     scene.now, scene.inside["web-1"] = 5, []
@@ -801,7 +819,7 @@ def test_former_peer_is_still_in_its_pool(scene: Scene) -> None:
     """S1: a VM that vanishes from the set's list is not thereby out of the pool."""
     scene.events = [event()]
     scene.adopt()
-    scene.now = 5
+    scene.now, scene.nics = 5, {"web-1": {"vm_id": ""}}
     rest = tuple(vm for vm in scene.observe().vms if vm.name != "web-1")
     planned = scene.adopt(vms=rest)
     assert writes(planned) == [removal()]
@@ -1109,6 +1127,16 @@ def test_pool_that_is_not_managed_any_more(scene: Scene) -> None:
     scene.inside["web-1"] = [APP]
     scene.adopt()
     assert scene.entry().restored_at == at(300)
+
+
+def test_pool_that_only_the_ledger_knows_is_not_drained(scene: Scene) -> None:
+    """S3: a pool that is not managed any more is restored to, and nobody is removed from it."""
+    scene.events = [event("web-1", event_id="E-1")]
+    scene.take_out()
+    scene.policy = replace(scene.policy, pools={API: Floor()})
+    scene.events = [event("web-2", event_id="E-2")]
+    assert phase(scene.adopt(), "web-2") is Phase.UNMANAGED
+    assert scene.ledger.entry("web-2") is None
 
 
 # --- kinds of membership ---
