@@ -119,6 +119,18 @@ async def find_home(azure: Azure) -> Home:
     )
 
 
+async def ensure_exists(blob: LedgerBlob) -> None:
+    """Create the ledger's blob if there is none.
+
+    Raises:
+        ConfigError: there is no container either; names the command that creates it.
+    """
+    try:
+        await blob.peek()
+    except NotFound:
+        await blob.create()
+
+
 async def look_at_lease(blob: LedgerBlob, now: datetime) -> LeaseLook:
     """Read the lease and the ledger.
 
@@ -272,12 +284,16 @@ class Agent:
             try:
                 home = await find_home(azure)
                 await check_pools(azure, self._settings)
+                if not self._settings.policy.dry_run:
+                    await ensure_exists(self._blob(azure, home))
             except ConfigError:
                 raise
             except ControllerError as error:
-                self._waiting_for = f"waiting for Azure: {error}"
-                self._notifier.status(self._waiting_for)
-                log(logger, logging.WARNING, self._waiting_for, event="start")
+                waiting_for = f"waiting for Azure: {error}"
+                if waiting_for != self._waiting_for:
+                    log(logger, logging.WARNING, waiting_for, event="start")
+                self._waiting_for = waiting_for
+                self._notifier.status(waiting_for)
                 await asyncio.sleep(START_AGAIN_S)
             else:
                 return home
@@ -323,7 +339,7 @@ class Agent:
 
     def _assemble(self, azure: Azure, home: Home) -> LedgerBlob:
         settings, name = self._settings, home.instance.name
-        blob = azure.ledger(settings.election.blob_name or blob_name_of(home.availability_set_id))
+        blob = self._blob(azure, home)
         self._home = home
         self._watcher = Watcher(
             imds=azure.imds,
@@ -354,6 +370,10 @@ class Agent:
         message = f"agent of {name} in {short(home.availability_set_id)}, {home.peers} VMs"
         log(logger, logging.INFO, message, event="start", vm=name)
         return blob
+
+    def _blob(self, azure: Azure, home: Home) -> LedgerBlob:
+        name = self._settings.election.blob_name or blob_name_of(home.availability_set_id)
+        return azure.ledger(name)
 
     def _elect(self, blob: LedgerBlob, home: Home) -> Elector:
         elector = Elector(

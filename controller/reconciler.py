@@ -62,6 +62,10 @@ from controller.watcher import Watcher
 
 logger = logging.getLogger(__name__)
 
+PLANS_PER_PASS = 20
+"""Each ledger write is followed by a new plan; more in a row than this can wait a moment."""
+OPEN_LEDGER_TRIES = 5
+"""A leader that cannot open the ledger so often in a row leaves the lease to others."""
 PASS_AT_LEAST_EVERY_S = 10.0
 """Passes without a reason: they feed the watchdog."""
 IDLE_READS_PER_HOUR = 48
@@ -112,6 +116,7 @@ class Reconciler:
         self._tenure = 0
         self._etag = ""
         self._leaving = False
+        self._unopened = 0
         self.ledger = Ledger()
         self.plan: Plan | None = None
         self._start_over()
@@ -187,13 +192,14 @@ class Reconciler:
 
     async def _pass(self) -> None:
         before = self.ledger
+        self._wake_at = None
         if self._dry_run:
             await self._refresh_ledger()
         elif not await self._in_office():
-            self.plan, self._wake_at = None, None
+            self.plan = None
             self._report(None, before, before)
             return
-        while True:
+        for _ in range(PLANS_PER_PASS):
             before = self.ledger
             self.plan = plan(self._observe(), self.ledger, self._policy, self._watcher.now())
             self._wake_at = self.plan.wake_at
@@ -238,9 +244,16 @@ class Reconciler:
             elector.lost(str(error))
             return False
         except ControllerError as error:
-            log(logger, logging.WARNING, f"the ledger cannot be opened: {error}", event="ledger")
+            self._unopened += 1
+            if self._unopened == 1:
+                message = f"the ledger cannot be opened: {error}"
+                log(logger, logging.WARNING, message, event="ledger", outcome=type(error).__name__)
+            elif self._unopened == OPEN_LEDGER_TRIES:
+                self._unopened = 0
+                elector.resign()
             self._wake_at = self._watcher.now() + timedelta(seconds=1)
             return False
+        self._unopened = 0
         self.ledger, self._tenure, self._leaving = bumped, tenure, False
         message = f"leads with epoch {bumped.epoch}, {len(bumped.entries)} entries in the ledger"
         log(logger, logging.INFO, message, event="leader", epoch=bumped.epoch)
