@@ -247,6 +247,7 @@ class Agent:
                 document=watcher.document,
                 vms=reconciler.views.vms,
                 pools=reconciler.views.pools,
+                pools_without_peers=reconciler.views.pools_without_peers(lease.ledger),
                 plan=plan,
                 pool_names=names,
             )
@@ -437,6 +438,7 @@ class Agent:
             if elector is None:
                 self._announcer.would_do(would_do(plan, after))
             self._announcer.members(reconciler.views.pools, after)
+            self._announcer.without_peers(reconciler.views.pools_without_peers(after))
 
     # --- what `controller.server` shows ---
 
@@ -494,6 +496,7 @@ class Agent:
                 {"subject": hold.subject, "reason": hold.reason, "message": hold.message}
                 for hold in (plan.holds if plan else ())
             ],
+            "pools_without_peers": list(self._reconciler.views.pools_without_peers(ledger)),
             "writes_parallel_limit": self._reconciler.pace.limit,
         }
 

@@ -7,7 +7,7 @@ from controller.azure.failures import OPERATIONS, OUTCOMES
 from controller.clock import Clock
 from controller.core.actions import Plan, Reason
 from controller.core.ledger import Entry, Ledger, Transition
-from controller.core.model import Pool, fold
+from controller.core.model import Pool, fold, short
 from controller.logs import log
 from controller.metrics import Metrics
 from controller.settings import Settings
@@ -23,6 +23,7 @@ class Announcer:
         self._names = {fold(pool): name for pool, name in settings.pool_names().items()}
         self._notifier, self._clock = notifier, clock
         self._told: tuple[str, ...] = ()
+        self._without_peers: frozenset[str] = frozenset()
         self.metrics = Metrics(
             pools=self._names.values(),
             hold_reasons=[reason.value for reason in Reason],
@@ -57,6 +58,19 @@ class Announcer:
             self._told = lines
             for line in lines:
                 log(logger, logging.INFO, f"dry run: would {line}", event="dry_run")
+
+    def without_peers(self, pool_ids: tuple[str, ...]) -> None:
+        """Tell of pools that no VM of the set is in, once: most likely the wrong pool is named."""
+        for pool_id in pool_ids:
+            if fold(pool_id) not in self._without_peers:
+                message = (
+                    f"pool {short(pool_id)} has no member of this availability set, so there is "
+                    f"nothing to take out of it: add the VMs to {pool_id}, or correct "
+                    "[[backend_pools]]"
+                )
+                label = self._names.get(fold(pool_id), short(pool_id))
+                log(logger, logging.WARNING, message, event="no_members", pool=label)
+        self._without_peers = frozenset(fold(pool_id) for pool_id in pool_ids)
 
     def members(self, pools: tuple[Pool, ...], ledger: Ledger) -> None:
         """Tell how many members each pool has, and how many it should have."""

@@ -74,6 +74,8 @@ class PlanLook:
     document: EventDocument | None
     vms: tuple[Vm, ...]
     pools: tuple[Pool, ...]
+    pools_without_peers: tuple[str, ...]
+    """Ids of pools that no VM of the set is in."""
     plan: Plan
     pool_names: Mapping[str, str]
 

@@ -18,6 +18,8 @@ def print_plan(console: Console, look: PlanLook) -> None:
         name = look.pool_names.get(fold(pool.pool_id), short(pool.pool_id))
         pools.add_row(name, pool.kind.value, str(len(pool.members)))
     console.print(pools)
+    for pool_id in look.pools_without_peers:
+        console.print(f"no VM of this availability set is in {pool_id}", highlight=False)
     vms = Table("VM", "power", "phase", "why", title="VMs", title_justify="left")
     power = {fold(vm.name): vm.power.value for vm in look.vms}
     for phase in look.plan.phases:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from controller.core.ledger import Ledger
 from controller.core.model import (
     Deferral,
     LoadBalancer,
@@ -17,7 +18,9 @@ from controller.core.model import (
     PowerState,
     Vm,
     fold,
+    fold_address,
     load_balancer_of,
+    nic_of,
 )
 
 CONFIRM_AFTER = timedelta(seconds=1)
@@ -56,6 +59,30 @@ class Views:
     def pools(self) -> tuple[Pool, ...]:
         """The managed pools that exist."""
         return tuple(self._pools[key] for key in sorted(self._pools))
+
+    def pools_without_peers(self, ledger: Ledger) -> tuple[str, ...]:
+        """Return the managed pools that no VM of the set is in, or out of because of us."""
+        if self.inventory_at is None:
+            return ()
+        nics = {fold(nic_id) for vm in self.vms for nic_id in vm.nic_ids}
+        addresses = {
+            fold_address(configuration.private_ip)
+            for key in nics & self._nics.keys()
+            for configuration in self._nics[key].ip_configurations
+            if configuration.private_ip
+        }
+        recorded = {fold(m.pool_id) for entry in ledger.entries for m in entry.memberships}
+        return tuple(
+            pool.pool_id
+            for pool in self.pools
+            if fold(pool.pool_id) not in recorded
+            and not any(
+                fold_address(member.address.ip_address) in addresses
+                if member.address is not None
+                else fold(nic_of(member.ip_configuration_id)[0]) in nics
+                for member in pool.members
+            )
+        )
 
     def nic(self, nic_id: str) -> Nic | None:
         """Return the newest view of a NIC."""

@@ -19,6 +19,7 @@ from controller.errors import (
     Conflict,
     ContractViolation,
     ControllerError,
+    Denied,
     LeaseHeld,
     LeaseLost,
 )
@@ -200,11 +201,20 @@ class LedgerBlob:
                 what = f"blob {operation}: {error.status_code} {code}"
                 if code == "ContainerNotFound":
                     raise ConfigError(self._no_container()) from error
+                if code == "AuthorizationPermissionMismatch":
+                    raise Denied(self._no_permission(what)) from error
                 if code in _NOT_OURS:
                     raise on_lease_code(what) from error
                 if missing_blob is not None and error.status_code == 404:
                     raise missing_blob(what) from error
                 raise
+
+    def _no_permission(self, what: str) -> str:
+        return (
+            f"{what}: the managed identity may not do that to {self.url}. Grant it the role "
+            "'Storage Blob Data Contributor' on the container; new role assignments take some "
+            "minutes"
+        )
 
     def _no_container(self) -> str:
         account = (urlsplit(self._container_url).hostname or "").split(".", 1)[0]
