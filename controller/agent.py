@@ -498,6 +498,7 @@ class Agent:
             ],
             "pools_without_peers": list(self._reconciler.views.pools_without_peers(ledger)),
             "writes_parallel_limit": self._reconciler.pace.limit,
+            "inventory_period_s": self._reconciler.inventory_period_s,
         }
 
     def metrics(self) -> bytes:

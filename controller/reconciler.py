@@ -71,6 +71,8 @@ PASS_AT_LEAST_EVERY_S = 10.0
 IDLE_READS_PER_HOUR = 48
 """Inventories of an idle set stay below this many ARM reads an hour, however large it is."""
 INVENTORY_S = 300.0
+LIST_PAGE = 50
+"""The smallest page in which a list is assumed to come; every page is a read."""
 ACKNOWLEDGE_AGAIN_S = 10.0
 HOPELESS_S = 60.0
 """Back-off for what will not mend itself within seconds: a missing permission, a broken reply."""
@@ -127,7 +129,7 @@ class Reconciler:
         self.deferrals = Deferrals()
         self.pace = Pace.starting_at(self._most_writes)
         self._quiet_until: datetime | None = None
-        self._inventory_s = INVENTORY_S
+        self.inventory_period_s = INVENTORY_S
         self._recorded_here: set[Key] = set()
         self._sent: set[str] = set()
         self._never_ours: set[Key] = set()
@@ -273,7 +275,7 @@ class Reconciler:
             nics=self.views.nics,
             pools=self.views.pools,
             inventory_at=self.views.inventory_at,
-            inventory_period_s=self._inventory_s,
+            inventory_period_s=self.inventory_period_s,
             in_flight=frozenset(self._tasks),
             deferred=self.deferrals.active,
             verified=frozenset(self.views.verified),
@@ -435,8 +437,9 @@ class Reconciler:
         self.views.saw_nics(nics)
         self.views.saw_vms(vms, at)
         groups = {nic_id.casefold().split("/providers/")[0] for vm in vms for nic_id in vm.nic_ids}
-        reads = 2 + len(groups) + len(owners) + len(vms) // 100
-        self._inventory_s = max(INVENTORY_S, reads * 3600 / IDLE_READS_PER_HOUR)
+        nic_pages = len(groups) + len(nics) // LIST_PAGE
+        reads = 2 + len(vms) // LIST_PAGE + nic_pages + len(owners)
+        self.inventory_period_s = max(INVENTORY_S, reads * 3600 / IDLE_READS_PER_HOUR)
 
     def _fence(self, resource_id: str) -> None:
         """Checked immediately before the bytes of a write leave."""
