@@ -1,0 +1,119 @@
+"""Leaders that die, sleep, lose their way or are told to go, in the middle of the work."""
+
+import signal
+import time
+
+from controller.simulator.faults import Effect
+from controller.simulator.wire import Service
+
+from .conftest import OpenRig
+from .rig import WITHIN_S
+
+LEASE_RUNS_OUT_S = WITHIN_S + 20
+EXITS_WITHIN_S = 2.0
+MACHINE_IS_BUSY_S = 1.0
+
+
+async def test_killed_between_record_and_removal(rigged: OpenRig) -> None:
+    """What a dead leader recorded and never removed, its successor removes and restores."""
+    async with rigged() as rig:
+        leader = await rig.leader()
+        victim, successor = rig.others(leader)
+        # The ledger write arrives, its reply does not: the removal is never sent.
+        rig.fault(Service.BLOB, Effect.HANG_AFTER, vm=leader, method="PUT")
+        event = await rig.schedule("Reboot", victim, notice_s=90)
+        await rig.until("the record", lambda: rig.entry(victim) is not None)
+        await rig.fleet.kill(leader)
+        assert not rig.writes(victim)
+        await rig.until_event("event_gone", event, within_s=LEASE_RUNS_OUT_S)
+        await rig.settled()
+        assert {write.detail["by"] for write in rig.writes(victim)} <= {victim, successor}
+        assert rig.moves("member_out", victim)[0].at < event.not_before
+        assert rig.of_event("event_acknowledged", event)
+
+
+async def test_killed_after_the_removal(rigged: OpenRig) -> None:
+    """A VM that a dead leader took out is acknowledged and restored by its successor."""
+    async with rigged(settings={"operation_latency_s": 2}) as rig:
+        leader = await rig.leader()
+        victim = rig.others(leader)[0]
+        event = await rig.schedule("Reboot", victim, notice_s=90)
+        await rig.until("the removal", lambda: bool(rig.writes(victim)))
+        await rig.fleet.kill(leader)
+        assert rig.pools_with(victim)
+        await rig.until_event("event_gone", event, within_s=LEASE_RUNS_OUT_S)
+        await rig.settled()
+        first, last = rig.writes(victim)
+        assert first.detail["by"] == leader != last.detail["by"]
+        assert rig.of_event("event_acknowledged", event)
+
+
+async def test_stopped_past_its_lease(rigged: OpenRig) -> None:
+    """A leader that slept past its lease in the middle of a drain writes nothing when it wakes."""
+    async with rigged(settings={"operation_latency_s": 2}) as rig:
+        leader = await rig.leader()
+        victim = rig.others(leader)[0]
+        event = await rig.schedule("Reboot", victim, notice_s=90)
+        await rig.until("the removal", lambda: bool(rig.writes(victim)))
+        rig.stop(leader)
+        successor = await rig.leader(but=leader)
+        mark = rig.mark()
+        rig.resume(leader)
+        await rig.until_logged(leader, "standby")
+        await rig.until_event("event_gone", event, within_s=LEASE_RUNS_OUT_S)
+        await rig.settled()
+        ours = ("write", "blob_written", "event_acknowledged", "lease_acquire")
+        late = rig.changes(*ours, since=mark, by=leader)
+        assert not [change for change in late if rig.leading() != leader]
+        assert rig.of_event("event_acknowledged", event)[0].detail["by"] == successor
+
+
+async def test_storage_out_of_the_leaders_reach(rigged: OpenRig) -> None:
+    """A leader without storage writes nothing to the network; when its lease ends another does."""
+    async with rigged() as rig:
+        leader = await rig.leader()
+        victim = rig.others(leader)[0]
+        rig.fault(Service.BLOB, Effect.RESET_BEFORE, vm=leader)
+        event = await rig.schedule("Reboot", victim, notice_s=90)
+        await rig.leader(but=leader)
+        await rig.until_event("event_acknowledged", event)
+        rig.heal()
+        await rig.until_event("event_gone", event)
+        await rig.settled()
+        assert not rig.changes("write", "event_acknowledged", by=leader)
+        assert rig.moves("member_out", victim)[0].at < event.not_before
+
+
+async def test_terminated_during_a_drain(rigged: OpenRig) -> None:
+    """SIGTERM ends a leader within two seconds, its lease released, and its successor finishes."""
+    async with rigged(settings={"operation_latency_s": 4}) as rig:
+        leader = await rig.leader()
+        victim = rig.others(leader)[0]
+        event = await rig.schedule("Reboot", victim)
+        await rig.until("the removal", lambda: bool(rig.writes(victim)))
+        asked_at = time.monotonic()
+        rig.fleet.signal(leader, signal.SIGTERM)
+        code = await rig.fleet.ended(leader)
+        took_s = time.monotonic() - asked_at
+        assert code == 0
+        assert took_s < EXITS_WITHIN_S + MACHINE_IS_BUSY_S
+        assert rig.changes("lease_release", by=leader)
+        await rig.until_event("event_gone", event)
+        await rig.settled()
+        assert rig.moves("member_out", victim)[0].at < event.not_before
+        assert rig.of_event("event_acknowledged", event)
+
+
+async def test_blind_leader(rigged: OpenRig) -> None:
+    """A leader whose IMDS hangs gives way, and an event it cannot see is dealt with in time."""
+    async with rigged(overrides={"watch": {"timeout_s": 1}}) as rig:
+        leader = await rig.leader()
+        victim = rig.others(leader)[0]
+        rig.fault(Service.IMDS, Effect.HANG, vm=leader, path_contains="scheduledevents")
+        event = await rig.schedule("Reboot", victim, notice_s=100)
+        await rig.leader(but=leader)
+        await rig.until_event("event_gone", event, within_s=LEASE_RUNS_OUT_S)
+        await rig.settled()
+        assert rig.changes("lease_release", by=leader)
+        assert not rig.changes("write", by=leader)
+        assert rig.moves("member_out", victim)[0].at < event.not_before

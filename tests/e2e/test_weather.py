@@ -1,0 +1,179 @@
+"""Azure on a bad day: throttling, conflicts, operations that come to nothing, missing rights."""
+
+from itertools import pairwise
+
+import pytest
+
+from controller.simulator.faults import Effect
+from controller.simulator.wire import Service
+
+from .conftest import OpenRig
+
+EACH = 3
+RETRY_AFTER_S = 2.0
+NIC_WRITE = "Microsoft.Network/networkInterfaces/write"
+
+
+async def test_imds_fails_during_the_maintenance(rigged: OpenRig) -> None:
+    """No failed, empty or unanswered poll brings a VM back, and none stops the work."""
+    async with rigged(overrides={"watch": {"timeout_s": 1}}) as rig:
+        leader = await rig.leader()
+        victim = rig.others(leader)[0]
+        event = await rig.schedule("Reboot", victim, started_s=300)
+        await rig.until_event("event_started", event)
+        where = {"vm": leader, "method": "GET", "path_contains": "scheduledevents"}
+        rig.fault(Service.IMDS, Effect.REPLY, status=500, times=EACH, **where)
+        rig.fault(Service.IMDS, Effect.EMPTY_200, times=EACH, **where)
+        rig.fault(Service.IMDS, Effect.HANG, times=EACH, **where)
+        rig.fault(Service.IMDS, Effect.REPLY, status=410, **where)
+        for effect in ("reply", "empty_200", "hang"):
+            await rig.until(
+                f"{EACH} polls treated with {effect}",
+                lambda effect=effect: len(rig.changes("fault", effect=effect)) >= EACH,
+            )
+        # The event ends while the leader cannot see it: that is no reason either.
+        await rig.edit(lambda world: world.events.complete(event.event_id))
+        unseen = len(rig.changes("fault", effect="reply"))
+        await rig.until(
+            "polls that fail after the end",
+            lambda: len(rig.changes("fault", effect="reply")) >= unseen + EACH,
+        )
+        assert not rig.moves("member_in", victim)
+        rig.heal()
+        await rig.settled()
+        assert len(rig.writes(victim)) == 2
+
+
+async def test_throttled(rigged: OpenRig) -> None:
+    """Under 429 the agents wait as long as they are told, and still finish in time."""
+    async with rigged() as rig:
+        leader = await rig.leader()
+        victim = rig.others(leader)[0]
+        rig.fault(
+            Service.ARM,
+            Effect.REPLY,
+            method="PUT",
+            status=429,
+            headers=(("retry-after", f"{RETRY_AFTER_S:g}"),),
+            body='{"error":{"code":"SubscriptionRequestsThrottled","message":"Slow down."}}',
+            times=3,
+        )
+        rig.fault(
+            Service.ARM,
+            Effect.REPLY,
+            method="GET",
+            status=429,
+            headers=(("retry-after", "1"),),
+            times=2,
+        )
+        event = await rig.schedule("Reboot", victim)
+        await rig.until_event("event_gone", event)
+        await rig.settled()
+        tries = [change.at for change in rig.changes("fault", by="PUT")] + [
+            rig.writes(victim)[0].at
+        ]
+        gaps = [after - before for before, after in pairwise(tries)]
+        assert len(gaps) == 3
+        assert min(gaps) >= RETRY_AFTER_S - 0.05
+        assert rig.moves("member_out", victim)[0].at < event.not_before
+        assert rig.of_event("event_acknowledged", event)
+
+
+async def test_tags_edited_between_read_and_write(rigged: OpenRig) -> None:
+    """An editor's tags, set between our read and our write of the NIC, survive it."""
+    async with rigged() as rig:
+        leader = await rig.leader()
+        victim = rig.others(leader)[0]
+        nic_id = rig.nic_id(victim)
+        # The NIC has been read when the ledger is written; the reply gives time for the edit.
+        rig.fault(Service.BLOB, Effect.DELAY, vm=leader, method="PUT", delay_s=0.7)
+        event = await rig.schedule("Reboot", victim)
+        await rig.until("the record", lambda: rig.entry(victim) is not None)
+        await rig.edit(lambda world: world.edit_tags(nic_id, {"edited": "meanwhile"}))
+        rig.heal()
+        rig.expected[nic_id]["tags"] = {"edited": "meanwhile"}
+        await rig.until_event("event_gone", event)
+        await rig.settled()
+        assert "412" in rig.log(leader)
+        assert rig.moves("member_out", victim)[0].at < event.not_before
+
+
+@pytest.mark.parametrize("outcome", ["canceled", "no_effect"])
+async def test_operation_that_comes_to_nothing(rigged: OpenRig, outcome: str) -> None:
+    """A removal that Azure cancels, or only claims to have done, is done again."""
+    async with rigged() as rig:
+        victim = rig.others(await rig.leader())[0]
+        rig.fault(
+            Service.ARM, Effect.OPERATION, method="PUT", operation=outcome, delay_s=0.5, times=1
+        )
+        event = await rig.schedule("Reboot", victim)
+        await rig.until_event("event_gone", event)
+        await rig.settled()
+        assert len(rig.writes(victim)) == 3
+        assert rig.moves("member_out", victim)[0].at < event.not_before
+        assert rig.of_event("event_acknowledged", event)
+
+
+async def test_a_failing_nic_blocks_nobody_else(rigged: OpenRig) -> None:
+    """While the NIC of one VM ends in Failed, the drain of another VM is not held up."""
+    async with rigged(vms=4) as rig:
+        failing, healthy, _ = rig.others(await rig.leader())
+        await rig.edit(lambda world: world.fail_nic(rig.nic_id(failing)))
+        rig.fault(
+            Service.ARM,
+            Effect.OPERATION,
+            method="PUT",
+            path_contains=f"/{failing}-nic",
+            operation="failed",
+            times=3,
+        )
+        stuck = await rig.schedule("Reboot", failing, notice_s=60)
+        smooth = await rig.schedule("Reboot", healthy, notice_s=60)
+        await rig.until_event("event_acknowledged", smooth)
+        assert not rig.of_event("event_acknowledged", stuck)
+        await rig.until_event("event_gone", stuck, within_s=60)
+        await rig.until_event("event_gone", smooth)
+        await rig.settled()
+        out = rig.moves("member_out", failing)[0]
+        assert rig.of_event("event_acknowledged", smooth)[0].at < out.at < stuck.not_before
+
+
+async def test_permission_taken_away(rigged: OpenRig) -> None:
+    """A missing right is logged with action and scope, and once granted the work is done."""
+    async with rigged() as rig:
+        leader = await rig.leader()
+        victim = rig.others(leader)[0]
+        await rig.edit(lambda world: [world.roles.revoke(vm, NIC_WRITE) for vm in rig.vms])
+        event = await rig.schedule("Reboot", victim, notice_s=60)
+        await rig.until_logged(leader, f"lacks {NIC_WRITE} on {rig.nic_id(victim)}")
+        assert not rig.of_event("event_acknowledged", event)
+        await rig.edit(lambda world: [world.roles.reinstate(vm, NIC_WRITE) for vm in rig.vms])
+        await rig.until_event("event_gone", event)
+        await rig.settled()
+        assert rig.of_event("event_acknowledged", event)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b'{"version": "1.0", "entries": [', "the ledger is not JSON"),
+        (b'{"version": "2.0", "epoch": 7, "leader": "web-9"}', "the ledger has version 2.0"),
+    ],
+    ids=["corrupt", "newer"],
+)
+async def test_unreadable_ledger(rigged: OpenRig, body: bytes, why: str) -> None:
+    """With a ledger they cannot read, agents touch neither it nor Azure, and say so loudly."""
+    async with rigged(prepare=lambda rig: rig.put_ledger(body)) as rig:
+        rig.restores_all = False
+        event = await rig.schedule("Reboot", rig.vms[0], notice_s=6)
+        await rig.until_event("event_started", event)
+        await rig.until(
+            "an error in the log of an agent", lambda: any(why in rig.log(vm) for vm in rig.vms)
+        )
+        await rig.until_event("event_gone", event)
+        assert any('"level": "ERROR"' in rig.log(vm) for vm in rig.vms)
+        assert "Nothing is written until it is resolved" in "".join(map(rig.log, rig.vms))
+        assert not rig.changes("write", "blob_written", "event_acknowledged")
+        blob = rig.world.blobs.find(rig.blob_path)
+        assert blob is not None
+        assert blob.body == body
