@@ -264,6 +264,7 @@ class Reconciler:
     def _observe(self) -> Observation:
         now = self._watcher.now()
         self.deferrals.prune(now)
+        self.views.watch(m.pool_id for entry in self.ledger.entries for m in entry.memberships)
         busy = sum(1 for target in self._tasks if target.startswith("write:"))
         quiet = self._quiet_until is not None and self._quiet_until > now
         return Observation(

@@ -40,6 +40,11 @@ class Views:
         self.verified: set[str] = set()
         self.inventory_at: datetime | None = None
 
+    def watch(self, pool_ids: Iterable[str]) -> None:
+        """Keep views of these pools too: the ledger may name one that is not managed any more."""
+        for pool_id in pool_ids:
+            self._managed.setdefault(fold(pool_id), pool_id)
+
     @property
     def vms(self) -> tuple[Vm, ...]:
         """The VMs of the set."""

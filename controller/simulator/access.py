@@ -51,8 +51,8 @@ class Token:
 class Issuer:
     """Issues and verifies tokens. They are signed, so the world need not remember them."""
 
-    def __init__(self, secret: bytes) -> None:
-        self._secret = secret
+    def __init__(self, secret: bytes, tenant: str) -> None:
+        self._secret, self._tenant = secret, tenant
         self._current: dict[tuple[str, str], tuple[Token, str]] = {}
 
     def issue(
@@ -68,11 +68,16 @@ class Issuer:
             issued_at=int(now),
             expires_at=int(now + lifetime_s),
         )
+        # The command line client reads the tenant from the token of a managed identity.
         claims = {
             "aud": audience,
             "exp": token.expires_at,
             "iat": token.issued_at,
+            "idtyp": "app",
+            "iss": f"https://sts.windows.net/{self._tenant}/",
+            "oid": principal,
             "sub": principal,
+            "tid": self._tenant,
         }
         text = ".".join(
             (_encode(b'{"alg":"HS256","typ":"JWT"}'), _encode(json.dumps(claims).encode()))

@@ -4,6 +4,7 @@ Order of checks: the network (a VM that is down reaches nothing), the bearer tok
 api-version, the subscription and resource group, the role, then the provider's own rules.
 """
 
+import json
 import re
 
 from controller.simulator import arm_compute, arm_network
@@ -31,6 +32,8 @@ def handle(world: World, request: Request, now: float) -> Reply:
     world.advance(now)
     rate_headers: dict[str, str] = {}
     try:
+        if request.method == "GET" and request.path == "/metadata/endpoints":
+            return _endpoints(world)
         token = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
         sender = world.issuer.read(token)
         if sender is not None:
@@ -45,6 +48,39 @@ def handle(world: World, request: Request, now: float) -> Reply:
         return _route(call)
     except Refusal as refusal:
         return refuse(world, refusal, rate_headers)
+
+
+def _endpoints(world: World) -> Reply:
+    """Describe the cloud; needs no token, for it says where tokens come from."""
+    endpoint = world.settings.arm_endpoint
+    cloud = {
+        "name": "AzureSimulated",
+        "resourceManager": endpoint,
+        "authentication": {
+            "loginEndpoint": "https://login.microsoftonline.com/",
+            "audiences": [f"{AUDIENCES[1]}/", f"{AUDIENCES[0]}/"],
+            "tenant": world.tenant,
+            "identityProvider": "AAD",
+        },
+        "graph": "https://graph.windows.net/",
+        "graphAudience": "https://graph.windows.net/",
+        "portal": "https://portal.azure.com/",
+        "gallery": "https://gallery.azure.com/",
+        "batch": "https://batch.core.windows.net/",
+        "media": "https://rest.media.azure.net",
+        "sqlManagement": f"{AUDIENCES[1]}:8443/",
+        "suffixes": {
+            "storage": "core.windows.net",
+            "keyVaultDns": "vault.azure.net",
+            "sqlServerHostname": "database.windows.net",
+            "acrLoginServer": "azurecr.io",
+        },
+    }
+    return Reply(
+        status=200,
+        headers={"content-type": "application/json; charset=utf-8"},
+        body=json.dumps(cloud).encode(),
+    )
 
 
 def _authenticate(world: World, token: str) -> str:

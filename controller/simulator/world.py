@@ -66,7 +66,7 @@ class World(Network):
         )
         self.scheduled_events_policy: Json | None = None
         self.events = EventBoard(self)
-        self.issuer = Issuer(self.random.randbytes(32))
+        self.issuer = Issuer(self.random.randbytes(32), self.tenant)
         self.roles = Roles()
         self.roles.assign(OPERATOR, frozenset({"*"}), "")
         self.buckets: dict[tuple[str, str], Bucket] = {}

@@ -1,5 +1,6 @@
 """The simulated Resource Manager answers like the real one, and its data plane follows."""
 
+import base64
 import copy
 import json
 from collections.abc import Callable
@@ -727,3 +728,16 @@ def test_same_seed_same_world() -> None:
     """Two worlds of one seed answer the same bytes."""
     left, right = build(), build()
     assert left("GET", nic_id(left)) == right("GET", nic_id(right))
+
+
+def test_sign_in_of_the_command_line_client() -> None:
+    """The cloud describes itself without a token, and a token says to which tenant it belongs."""
+    client = build()
+    request = Request(service=Service.ARM, method="GET", path="/metadata/endpoints")
+    reply = arm.handle(client.world, request, client.world.now)
+    cloud = json.loads(reply.body)
+    assert reply.status == 200
+    assert ARM in cloud["authentication"]["audiences"]
+    payload = client.world.token("web-1", ARM).split(".")[1]
+    claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    assert claims["tid"] == cloud["authentication"]["tenant"] == client.world.tenant
