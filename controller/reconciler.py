@@ -239,7 +239,7 @@ class Reconciler:
             elector.fence()
             self._etag = await self._blob.write(encode(bumped), self._etag, elector.lease_id)
         except ContractViolation as error:
-            log(logger, logging.ERROR, f"{error}. {UNREADABLE}", event="ledger", outcome="held")
+            self._unreadable(error)
             elector.resign()
             return False
         except LeaseLost as error:
@@ -325,7 +325,7 @@ class Reconciler:
         try:
             found = await self._load()
         except ContractViolation as error:
-            log(logger, logging.ERROR, f"{error}. {UNREADABLE}", event="ledger", outcome="held")
+            self._unreadable(error)
             if self._elector is not None:
                 self._elector.resign()
             return False
@@ -341,6 +341,14 @@ class Reconciler:
         log(logger, logging.WARNING, f"the ledger was changed under us: {cause}", event="ledger")
         self.ledger = found
         return True
+
+    def _unreadable(self, error: ContractViolation) -> None:
+        message = (
+            f"the blob {self._blob.url} cannot be read as a ledger: {error}. Nothing is written "
+            "until it is resolved: download the blob, repair it or, if no VM is out, delete it; "
+            "the agents look again every half minute"
+        )
+        log(logger, logging.ERROR, message, event="ledger", outcome="held")
 
     def _ledger_failed(self, error: ControllerError) -> None:
         self._back_off(LEDGER, error, what="the ledger could not be written")
@@ -550,12 +558,6 @@ class Reconciler:
             message = f"{what}: {error}"
             log(logger, level, message, event="failure", outcome=type(error).__name__)
         self._woken.set()
-
-
-UNREADABLE = (
-    "Nothing is written until it is resolved: download the blob, repair it or, if no VM is out, "
-    "delete it, and restart the agents"
-)
 
 
 def refuse_basic(load_balancer: LoadBalancer) -> None:

@@ -31,6 +31,7 @@ class Views:
 
     def __init__(self, pool_ids: Iterable[str]) -> None:
         self._managed = {fold(pool_id): pool_id for pool_id in pool_ids}
+        self._configured = frozenset(self._managed)
         self._vms: dict[str, Vm] = {}
         self._former: dict[str, Vm] = {}
         self._nics: dict[str, Nic] = {}
@@ -80,7 +81,7 @@ class Views:
         return tuple(
             pool.pool_id
             for pool in self.pools
-            if fold(pool.pool_id) not in recorded
+            if fold(pool.pool_id) in self._configured - recorded
             and not any(
                 fold_address(member.address.ip_address) in addresses
                 if member.address is not None

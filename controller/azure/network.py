@@ -120,7 +120,8 @@ class Network:
         client = self._client(target.subscription)
         async with self._caller.call("load_balancer_get", READ_TIMEOUT_S):
             body = await client.load_balancers.get(target.group, target.names[-1], cls=raw)
-            return bodies.parse_load_balancer(as_object(body, "a load balancer"), self._clock.now())
+            checked = _of(load_balancer_id, as_object(body, "a load balancer"))
+            return bodies.parse_load_balancer(checked, self._clock.now())
 
     async def glance(self, load_balancer_id: str) -> LoadBalancer:
         """Return the same without loading the network SDK, for an agent that may never lead."""
@@ -252,7 +253,7 @@ class Network:
         client = self._client(target.subscription)
         async with self._caller.call("nic_get", READ_TIMEOUT_S):
             body = await client.network_interfaces.get(target.group, target.names[-1], cls=raw)
-            return as_object(body, "a NIC")
+            return _of(nic_id, as_object(body, "a NIC"))
 
     async def _get_pool(self, pool_id: str) -> Json:
         target = ResourceId.parse(pool_id)
@@ -261,7 +262,7 @@ class Network:
             body = await client.load_balancer_backend_address_pools.get(
                 target.group, target.names[0], target.names[-1], cls=raw
             )
-            return as_object(body, "a backend pool")
+            return _of(pool_id, as_object(body, "a backend pool"))
 
     async def _list_nics(self, target: ResourceId) -> list[Nic]:
         path = (
@@ -316,6 +317,14 @@ class Network:
             return await read
         except ControllerError as error:
             raise OutcomeUnknown(f"written, but not verified: {error}") from error
+
+
+def _of(resource_id: str, body: Json) -> Json:
+    """Return the body of the resource that was asked for, and of no other."""
+    found = text(body, "id")
+    if fold(found) != fold(resource_id):
+        raise ContractViolation(f"the reply for {resource_id} is about {found[:200] or 'nothing'}")
+    return body
 
 
 def _encode(edit: Edit) -> bytes:

@@ -71,7 +71,10 @@ async def run(
     left_s = max(0.0, deadline_s - (clock.monotonic() - started))
     try:
         async with caller.call(f"{operation}_wait", left_s):
-            method, body = cast("tuple[str, object]", await poller.result())
+            last = await poller.result()
+            if last is None:  # a PUT answered 200 with nothing: the SDK never asks `final`
+                raise ContractViolation(f"{operation}: a reply without a body")
+            method, body = cast("tuple[str, object]", last)
             return Final(body=as_object(body, operation), from_get=method == "GET")
     except ControllerError as error:
         if isinstance(error, _ENDED_BADLY) and _is_verdict(error.__cause__):

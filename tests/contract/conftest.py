@@ -1,0 +1,31 @@
+"""The fixture of tests that run agents in their own process."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from .in_process import Bench, open_bench
+
+OpenBench = Callable[..., AbstractAsyncContextManager[Bench]]
+
+
+@pytest.fixture
+def open_set(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> OpenBench:
+    """Return what serves a set; nothing in the environment leads anywhere else."""
+    for name in ("HTTPS_PROXY", "https_proxy", "IDENTITY_ENDPOINT", "MSI_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:9")
+    monkeypatch.setattr("controller.agent.START_AGAIN_S", 0.2)
+    return partial(open_bench, tmp_path, caplog)
+
+
+@pytest.fixture
+async def bench(open_set: OpenBench) -> AsyncIterator[Bench]:
+    """Serve the ordinary set of three."""
+    async with open_set() as opened:
+        yield opened
