@@ -28,8 +28,9 @@ WITHIN_S = 40.0
 """Deadline of one step. A step takes seconds; a lease that has to expire takes 15."""
 QUICK: Overrides = {
     **ACCELERATED,
-    "policy": {"lead_time_s": 900, "connection_drain_s": 1, "restore_settle_s": 1},
-    "watch": {"standby_poll_s": 2},
+    "policy": {"lead_time_s": 900, "connection_drain_s": 0.7, "restore_settle_s": 0.5},
+    "watch": {"leader_poll_s": 0.5, "standby_poll_s": 2},
+    "azure": {"poll_fallback_s": 0.25},
 }
 SHOWN_CHANGES = 150
 SHOWN_LOG_BYTES = 12_000
@@ -198,9 +199,9 @@ class Rig:
     # --- doing ---
 
     async def schedule(self, event_type: str, *vms: str, **options: Any) -> SimEvent:
-        """Announce maintenance. Short by default: down for 1 s, Started for 2."""
-        given: dict[str, Any] = {"notice_s": 40, "impact_s": 1, "impact_delay_s": 0.5}
-        given |= {"started_s": 2.5} | options
+        """Announce maintenance. Short by default: down for 0.8 s, Started for 1.5."""
+        given: dict[str, Any] = {"notice_s": 40, "impact_s": 0.8, "impact_delay_s": 0.3}
+        given |= {"started_s": 1.5} | options
         event = self.world.schedule_event(event_type, *vms, **given)
         await self.server.notify()
         return event
@@ -215,9 +216,15 @@ class Rig:
         """Drop every fault."""
         self.server.faults.clear()
 
-    async def edit(self, change: Callable[[World], None]) -> None:
+    async def edit(self, change: Callable[[World], object]) -> None:
         """Edit the world directly, as an operator does."""
         change(self.world)
+        await self.server.notify()
+
+    async def permit(self, action: str, *, granted: bool) -> None:
+        """Take an action away from every VM's identity, or give it back."""
+        for vm in self.vms:
+            (self.world.roles.reinstate if granted else self.world.roles.revoke)(vm, action)
         await self.server.notify()
 
     def accept_bodies(self) -> None:

@@ -64,7 +64,7 @@ async def test_started_without_notice(rigged: OpenRig) -> None:
     """A VM whose event appears as Started is taken out at once, and nothing is acknowledged."""
     async with rigged() as rig:
         victim = rig.others(await rig.leader())[0]
-        event = await rig.schedule("Reboot", victim, started_first=True, started_s=4)
+        event = await rig.schedule("Reboot", victim, started_first=True, started_s=3)
         await rig.until_out(victim, within_s=10)
         await rig.until_event("event_gone", event)
         await rig.settled()
@@ -92,7 +92,7 @@ async def test_an_event_that_the_floor_forbids_is_not_acknowledged(rigged: OpenR
     async with rigged(floor=2) as rig:
         leader = await rig.leader()
         victims = rig.others(leader)
-        event = await rig.schedule("Reboot", *victims, notice_s=7)
+        event = await rig.schedule("Reboot", *victims, notice_s=6)
         await rig.until_event("event_gone", event)
         await rig.settled()
         started = rig.of_event("event_started", event)[0]
@@ -136,7 +136,7 @@ async def test_freeze_of_the_leader(rigged: OpenRig) -> None:
     """A leader that is frozen in its own maintenance wakes up as a standby and writes nothing."""
     async with rigged() as rig:
         victim = await rig.leader()
-        event = await rig.schedule("Freeze", victim, duration_s=9, impact_s=2, started_s=3.5)
+        event = await rig.schedule("Freeze", victim, duration_s=9, impact_s=2, started_s=3)
         await rig.until_event("event_started", event)
         mark = rig.mark()
         await rig.until_event("event_gone", event)
@@ -150,7 +150,7 @@ async def test_short_freeze_is_ignored(rigged: OpenRig) -> None:
     """A freeze shorter than policy cares about moves no VM and is not acknowledged."""
     async with rigged() as rig:
         leader = await rig.leader()
-        event = await rig.schedule("Freeze", rig.others(leader)[0], duration_s=3, notice_s=4)
+        event = await rig.schedule("Freeze", rig.others(leader)[0], duration_s=3, notice_s=3)
         await rig.until_event("event_gone", event)
         polls = rig.polls(leader)
         await rig.until("three more polls", lambda: rig.polls(leader) > polls + 3)

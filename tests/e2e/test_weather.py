@@ -26,11 +26,12 @@ async def test_imds_fails_during_the_maintenance(rigged: OpenRig) -> None:
         rig.fault(Service.IMDS, Effect.EMPTY_200, times=EACH, **where)
         rig.fault(Service.IMDS, Effect.HANG, times=EACH, **where)
         rig.fault(Service.IMDS, Effect.REPLY, status=410, **where)
-        for effect in ("reply", "empty_200", "hang"):
-            await rig.until(
-                f"{EACH} polls treated with {effect}",
-                lambda effect=effect: len(rig.changes("fault", effect=effect)) >= EACH,
-            )
+        await rig.until(
+            "polls treated with all of them",
+            lambda: len(rig.changes("fault", effect="hang")) >= EACH,
+        )
+        assert len(rig.changes("fault", effect="reply")) >= EACH
+        assert len(rig.changes("fault", effect="empty_200")) == EACH
         # The event ends while the leader cannot see it: that is no reason either.
         await rig.edit(lambda world: world.events.complete(event.event_id))
         unseen = len(rig.changes("fault", effect="reply"))
@@ -143,11 +144,11 @@ async def test_permission_taken_away(rigged: OpenRig) -> None:
     async with rigged() as rig:
         leader = await rig.leader()
         victim = rig.others(leader)[0]
-        await rig.edit(lambda world: [world.roles.revoke(vm, NIC_WRITE) for vm in rig.vms])
+        await rig.permit(NIC_WRITE, granted=False)
         event = await rig.schedule("Reboot", victim, notice_s=60)
         await rig.until_logged(leader, f"lacks {NIC_WRITE} on {rig.nic_id(victim)}")
         assert not rig.of_event("event_acknowledged", event)
-        await rig.edit(lambda world: [world.roles.reinstate(vm, NIC_WRITE) for vm in rig.vms])
+        await rig.permit(NIC_WRITE, granted=True)
         await rig.until_event("event_gone", event)
         await rig.settled()
         assert rig.of_event("event_acknowledged", event)
