@@ -168,6 +168,12 @@ class Rig:
         )
         return Drained(gone, sent.at, back.at)
 
+    def operations(self, since: float) -> list[float]:
+        """Return how long each operation took that ended since an instant."""
+        begun = {c.detail["operation"]: c.at for c in self.world.changes("write")}
+        ended = self.world.changes("operation_ended")
+        return [c.at - begun[c.subject] for c in ended if c.at >= since]
+
     def calls(self, since: float, until: float) -> dict[str, int]:
         """Count ARM requests of the whole set between two instants, by kind."""
         counts = {"read": 0, "write": 0, "poll": 0, "refused": 0}
