@@ -154,9 +154,7 @@ def _record(draft: Draft, case: Case, movable: tuple[Membership, ...]) -> None:
 
 def _stay_out(draft: Draft, case: Case) -> None:
     """A VM that is due and stands in no managed pool."""
-    # Somebody may put it into a pool during the maintenance.
-    draft.refresh_pools()
-    draft.wake_in(POOL_FRESH_S)
+    # Should somebody put it back meanwhile, the next inventory shows that.
     entry = case.entry
     if entry is None:
         draft.say(case, Phase.UNMANAGED)

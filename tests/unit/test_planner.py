@@ -532,12 +532,12 @@ def test_peer_outside_the_pools_is_unmanaged(scene: Scene) -> None:
     assert acknowledged(scene.plan()) == []
 
 
-def test_peer_that_joins_a_pool_is_noticed(scene: Scene) -> None:
-    """During an event its VMs' pools are looked at again: one may be put in meanwhile."""
+def test_event_of_a_vm_outside_costs_no_reads(scene: Scene) -> None:
+    """H1: while a VM is out nothing is read for it; the periodic inventory shows who came in."""
     scene.inside["web-1"] = []
     scene.events = [event()]
     scene.pools = {APP: {"observed_at": at(-31)}}
-    assert scene.plan().actions == (ReadLoadBalancer(LB),)
+    assert scene.plan().actions == ()
 
 
 def test_case_never_matters(scene: Scene) -> None:
