@@ -71,6 +71,8 @@ PASS_AT_LEAST_EVERY_S = 10.0
 IDLE_READS_PER_HOUR = 48
 """Inventories of an idle set stay below this many ARM reads an hour, however large it is."""
 INVENTORY_S = 300.0
+GATHER_S = 0.5
+"""The longest that a pass waits for reads under way."""
 LIST_PAGE = 50
 """The smallest page in which a list is assumed to come; every page is a read."""
 ACKNOWLEDGE_AGAIN_S = 10.0
@@ -162,6 +164,16 @@ class Reconciler:
                         await self._woken.wait()
                 except TimeoutError:
                     pass
+                await self._gather_reads()
+
+    async def _gather_reads(self) -> None:
+        """Let reads that began together end together: one ledger write, and one PUT per pool.
+
+        Planned from the first of them, a shared pool would be written twice, one after the other.
+        """
+        reading = [task for target, task in self._tasks.items() if target.startswith("read:")]
+        if reading:
+            await asyncio.wait(reading, timeout=GATHER_S)
 
     async def quiesce(self) -> None:
         """Start no more writes; give those that were sent a moment to get their replies."""
