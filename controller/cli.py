@@ -17,11 +17,15 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from controller import logs
 from controller.config import describe, load
 from controller.errors import ConfigError, ControllerError
 from controller.look import LeaseLook, PlanLook
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +38,7 @@ EPILOG = (
     "78 the configuration must be changed"
 )
 WATCH_S = 2.0
+UNCUT_COLUMNS = 2000
 DRY_RUN = {"dry_run": True}
 DEFAULT_CONFIG = Path("/etc/lb-drain/config.toml")
 
@@ -158,14 +163,28 @@ def _add_simulate_commands(simulate: argparse.ArgumentParser) -> None:
     verbs = simulate.add_subparsers(metavar="VERB", help="steer a simulation that is running")
 
     def add(
-        name: str, request: Callable[[argparse.Namespace], ControlRequest], text: str
+        name: str,
+        request: Callable[[argparse.Namespace], ControlRequest],
+        text: str,
+        example: str,
     ) -> argparse.ArgumentParser:
-        verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        verb = verbs.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog=f"example: lb-drain simulate {example} --directory sim\n\n{EPILOG}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         takes_directory(verb, "the directory of the simulation (default: lb-drain-sim)")
         verb.set_defaults(command=_steer, request=request)
         return verb
 
-    event = add("event", _event_request, "announce maintenance of VMs; prints the event's id")
+    event = add(
+        "event",
+        _event_request,
+        "announce maintenance of VMs; prints the event's id",
+        "event Reboot web-1 --notice 60",
+    )
     event.add_argument("type", choices=("Freeze", "Reboot", "Redeploy", "Preempt", "Terminate"))
     event.add_argument("vm", nargs="+", metavar="VM")
     event.add_argument("--notice", type=float, default=60, metavar="S", help="seconds (60)")
@@ -175,10 +194,21 @@ def _add_simulate_commands(simulate: argparse.ArgumentParser) -> None:
     event.add_argument("--source", choices=("Platform", "User"), default="Platform")
     event.add_argument("--started-first", action="store_true", help="no notice at all")
     for name, text in (("cancel", "cancel an event"), ("complete", "end an event now")):
-        add(name, _event_verb(name), text).add_argument("id", metavar="EVENT_ID")
-    fault = add("fault", _fault_request, "inject a fault, given as JSON; without one, remove all")
-    fault.add_argument("rule", nargs="?", metavar="JSON")
-    add("state", lambda _: ("GET", "/state", None), "show VMs, pools, events and leases as JSON")
+        verb = add(name, _event_verb(name), text, f"{name} EVENT_ID")
+        verb.add_argument("id", metavar="EVENT_ID")
+    fault = add(
+        "fault",
+        _fault_request,
+        "inject a fault, given as JSON; without one, remove all",
+        """fault '{"effect":"hang","service":"blob","times":3}'""",
+    )
+    fault.add_argument("rule", nargs="?", type=_json_object, metavar="JSON")
+    add(
+        "state",
+        lambda _: ("GET", "/state", None),
+        "show VMs, pools, events and leases as JSON",
+        "state",
+    )
 
 
 def _event_request(options: argparse.Namespace) -> ControlRequest:
@@ -202,10 +232,17 @@ def _event_verb(verb: str) -> Callable[[argparse.Namespace], ControlRequest]:
 def _fault_request(options: argparse.Namespace) -> ControlRequest:
     if options.rule is None:
         return "DELETE", "/faults", None
+    return "POST", "/faults", options.rule
+
+
+def _json_object(text: str) -> object:
     try:
-        return "POST", "/faults", json.loads(options.rule)
+        value: object = json.loads(text)
     except ValueError as error:
-        raise ConfigError(f"the rule is not JSON ({error}): {options.rule}") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a JSON object")
+    return cast("object", value)
 
 
 def _between(least: int, most: int) -> Callable[[str], int]:
@@ -241,19 +278,23 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    from rich.console import Console  # noqa: PLC0415 - the agent never draws
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Column, Table  # noqa: PLC0415 - the agent never draws
 
-    table = Table("key", "value", "from", box=None)
+    table = Table("key", Column("value", overflow="fold"), "from", box=None)
     for row in describe(load(options.config, os.environ)):
         table.add_row(*row)
-    Console().print(table)
+    _console().print(table)
     return EXIT_OK
 
 
-def _plan(options: argparse.Namespace) -> int:
+def _console() -> "Console":
+    """Return what draws on stdout; in a file or a pipe no line is cut or wrapped."""
     from rich.console import Console  # noqa: PLC0415
 
+    return Console(width=None if sys.stdout.isatty() else UNCUT_COLUMNS)
+
+
+def _plan(options: argparse.Namespace) -> int:
     from controller.agent import Agent  # noqa: PLC0415
     from controller.report import print_plan  # noqa: PLC0415
 
@@ -264,19 +305,17 @@ def _plan(options: argparse.Namespace) -> int:
     async def look() -> PlanLook:
         return await Agent(dry, environ=os.environ).look()
 
-    print_plan(Console(), asyncio.run(look()))
+    print_plan(_console(), asyncio.run(look()))
     return EXIT_OK
 
 
 def _status(options: argparse.Namespace) -> int:
-    from rich.console import Console  # noqa: PLC0415
-
     from controller.agent import Agent  # noqa: PLC0415
     from controller.report import print_status  # noqa: PLC0415
 
     settings = load(options.config, os.environ).settings
     logs.setup(logging.WARNING)
-    console = Console()
+    console = _console()
 
     async def look() -> LeaseLook:
         return await Agent(settings, environ=os.environ).look_at_lease()
@@ -347,5 +386,10 @@ def _steer(options: argparse.Namespace) -> int:
 
     method, path, body = options.request(options)
     good, answer = asyncio.run(steer(options.directory, method, path, body))
-    print(json.dumps(answer, indent=1), file=sys.stdout if good else sys.stderr)
-    return EXIT_OK if good else EXIT_FAILED
+    if good:
+        print(json.dumps(answer, indent=1))
+        return EXIT_OK
+    if isinstance(answer, dict):
+        answer = cast("dict[str, object]", answer).get("error", "it did not work")
+    print(f"lb-drain: {answer}", file=sys.stderr)
+    return EXIT_FAILED

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from controller.core.model import EventStatus, fold, short
 from controller.look import LeaseLook, PlanLook, would_do
@@ -44,7 +44,13 @@ def _print_events(console: Console, look: PlanLook) -> None:
         console.print("events: none")
         return
     table = Table(
-        "event", "type", "status", "VMs", "NotBefore (UTC)", "source", title="scheduled events"
+        Column("event", overflow="fold"),
+        "type",
+        "status",
+        "VMs",
+        "NotBefore (UTC)",
+        "source",
+        title="scheduled events",
     )
     table.title_justify = "left"
     for event in events:

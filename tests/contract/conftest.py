@@ -1,6 +1,7 @@
-"""The fixture of tests that run agents in their own process."""
+"""The fixtures of tests that run adapters or agents in their own process."""
 
-from collections.abc import AsyncIterator, Callable
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,16 @@ import pytest
 from .in_process import Bench, open_bench
 
 OpenBench = Callable[..., AbstractAsyncContextManager[Bench]]
+
+
+@pytest.fixture(autouse=True)
+def levels() -> Iterator[None]:
+    """Give the SDK's loggers their levels back: the adapters set them for a whole process."""
+    loggers = [logging.getLogger(name) for name in ("azure", "azure.identity")]
+    before = [each.level for each in loggers]
+    yield
+    for each, level in zip(loggers, before, strict=True):
+        each.setLevel(level)
 
 
 @pytest.fixture

@@ -1,0 +1,371 @@
+"""The command line: help, exit codes, and what each command prints.
+
+Commands that talk to Azure run as a process against a simulated one on this host; those that must
+not talk to anybody run with an audit hook that ends them when they try.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from controller import cli
+from controller.simulator.fleet import ACCELERATED, configuration
+from controller.simulator.server import SimulatorServer
+from controller.simulator.settings import WorldSettings
+from controller.simulator.world import build_world
+
+COMMANDS = (
+    ("run",),
+    ("check-config",),
+    ("plan",),
+    ("status",),
+    ("simulate",),
+    ("demo",),
+    ("simulate", "event"),
+    ("simulate", "cancel"),
+    ("simulate", "complete"),
+    ("simulate", "fault"),
+    ("simulate", "state"),
+)
+POOL = (
+    "/subscriptions/11111111-2222-4333-8444-555555555555/resourceGroups/web-rg/providers"
+    "/Microsoft.Network/loadBalancers/web-lb/backendAddressPools/app"
+)
+GOOD = f"""
+[[backend_pools]]
+id = "{POOL}"
+[election]
+container_url = "https://lbdrain.blob.core.windows.net/lb-drain"
+renew_period_s = 7
+"""
+BAD = """
+[[backend_pools]]
+id = "app"
+min_in_service = -1
+[election]
+lease_duration_s = 5
+[policy]
+lead_time = 900
+"""
+OFFLINE = """
+import sys
+
+def refuse(event, arguments):
+    if event in {"socket.connect", "socket.getaddrinfo", "socket.sendto"}:
+        print("TOUCHES THE NETWORK", event, arguments, file=sys.stderr, flush=True)
+        import os
+        os._exit(99)
+
+sys.addaudithook(refuse)
+from controller.cli import main
+main(sys.argv[1:])
+"""
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LB_DRAIN_")}
+    for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"):
+        kept.pop(name, None)
+    return {**kept, "NO_PROXY": "*", **more}
+
+
+def offline(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process that ends when it touches the network."""
+    return subprocess.run(
+        [sys.executable, "-c", OFFLINE, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment(**environ),
+    )
+
+
+def exit_code(*arguments: str) -> object:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    return caught.value.code
+
+
+# --- help and arguments --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_shows_an_example_and_the_exit_codes(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every command explains itself: what it does, an example, and its exit codes."""
+    assert exit_code(*command, "--help") == 0
+    shown = capsys.readouterr().out
+    assert f"example: lb-drain {' '.join(command)} " in shown
+    assert "exit codes: 0 done; 1 " in shown
+    assert "78 the configuration must be changed" in shown
+
+
+def test_the_first_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """`lb-drain --help` lists the commands and the exit codes."""
+    assert exit_code("--help") == 0
+    shown = capsys.readouterr().out
+    assert all(command[0] in shown for command in COMMANDS)
+    assert "exit codes:" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "COMMAND"),
+        (("drain",), "invalid choice: 'drain'"),
+        (("check-config",), "FILE"),
+        (("demo", "--vms", "1"), "'1' is not a number from 2 to 12"),
+        (("demo", "--vms", "13"), "'13' is not a number from 2 to 12"),
+        (("demo", "--vms", "two"), "'two' is not a number from 2 to 12"),
+        (("demo", "--flows", "close"), "invalid choice: 'close'"),
+        (("simulate", "--vms", "0"), "'0' is not a number from 1 to 200"),
+        (("simulate", "--vms", "-3"), "from 1 to 200"),
+        (("simulate", "event", "Reboot"), "VM"),
+        (("simulate", "event", "Restart", "web-1"), "invalid choice: 'Restart'"),
+        (("simulate", "event", "Reboot", "web-1", "--notice", "soon"), "--notice"),
+        (("simulate", "cancel"), "EVENT_ID"),
+        (("simulate", "fault", "{effect: hang}"), "is not JSON"),
+        (("simulate", "fault", "null"), "is not a JSON object"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_wrong_arguments(
+    arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wrong arguments end with exit code 2 and say which."""
+    assert exit_code(*arguments) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("event", "Reboot", "web-1"),
+        ("cancel", "some-id"),
+        ("complete", "some-id"),
+        ("fault",),
+        ("state",),
+    ],
+    ids=lambda value: value[0],
+)
+def test_steering_without_a_simulation(
+    arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a running simulation one line says how to start one; exit code 1."""
+    assert exit_code("simulate", *arguments, "--directory", str(tmp_path)) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert line.startswith(f"lb-drain: no simulation runs in {tmp_path}")
+    assert f"lb-drain simulate --directory {tmp_path}" in line
+
+
+def test_steering_a_simulation_that_is_gone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A simulation that was killed is told in one line; exit code 1."""
+    (tmp_path / "control.url").write_text("http://127.0.0.1:9\n")
+    assert exit_code("simulate", "state", "--directory", str(tmp_path)) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "does not answer" in line
+
+
+# --- the configuration ---------------------------------------------------------------------------
+
+
+def test_check_config_prints_values_and_origins(tmp_path: Path) -> None:
+    """Every effective value is shown with where it comes from, without touching the network."""
+    path = tmp_path / "config.toml"
+    path.write_text(GOOD)
+    done = offline("check-config", str(path), LB_DRAIN_POLICY_LEAD_TIME_S="600")
+    assert done.returncode == 0, done.stderr
+    lines = [line.rstrip() for line in done.stdout.splitlines()[1:]]
+    rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in lines}
+    assert rows["election.renew_period_s"] == ["7.0", "file"]
+    assert rows["policy.lead_time_s"] == ["600.0", "environment LB_DRAIN_POLICY_LEAD_TIME_S"]
+    assert rows["policy.connection_drain_s"] == ["30.0", "default"]
+    assert rows["backend_pools[0].id"] == [POOL, "file"]
+
+
+@pytest.mark.parametrize("command", ["check-config", "run", "plan", "status"])
+def test_a_bad_configuration_is_told_as_a_whole(command: str, tmp_path: Path) -> None:
+    """Every problem at once, exit code 78, and not a single connection."""
+    path = tmp_path / "config.toml"
+    path.write_text(BAD)
+    named = [str(path)] if command == "check-config" else ["--config", str(path)]
+    done = offline(command, *named, LB_DRAIN_POLICY_LEADTIME="5")
+    assert done.returncode == 78, done.stderr
+    for problem in (
+        "backend_pools[0].id",
+        "backend_pools[0].min_in_service",
+        "election.container_url: is required",
+        "election.lease_duration_s: must be at least 15",
+        "policy.lead_time: is not a setting; did you mean lead_time_s?",
+        "LB_DRAIN_POLICY_LEADTIME is not a setting",
+    ):
+        assert problem in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "status"])
+def test_a_missing_configuration_shows_a_minimal_one(command: str, tmp_path: Path) -> None:
+    """A file that is not there is told with the smallest one that works."""
+    done = offline(command, "--config", str(tmp_path / "none.toml"))
+    assert done.returncode == 78
+    assert "none.toml: does not exist" in done.stderr
+    assert "[[backend_pools]]" in done.stderr
+
+
+# --- against a simulated set ---------------------------------------------------------------------
+
+
+class Set:
+    """A simulated set and the command beside it."""
+
+    def __init__(self, server: SimulatorServer, directory: Path) -> None:
+        self.server, self.world, self._directory = server, server.world, directory
+
+    def config(self, vm: str = "web-1", listen: str = "") -> Path:
+        path = self._directory / f"{vm}.toml"
+        path.write_text(configuration(self.server, vm, overrides=ACCELERATED, listen=listen))
+        return path
+
+    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "controller",
+            *arguments,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment(),
+        )
+
+    async def run(self, *arguments: str) -> tuple[int, str, str]:
+        """Run a command to its end; return exit code, stdout and stderr."""
+        process = await self.start(*arguments)
+        async with asyncio.timeout(60):
+            out, err = await process.communicate()
+        return process.returncode or 0, out.decode(), err.decode()
+
+
+@pytest.fixture
+async def simulated(tmp_path: Path) -> AsyncIterator[Set]:
+    """Serve a set in which nobody ever led."""
+    world = build_world(
+        now=time.time(), settings=WorldSettings(operation_latency_s=0.1), pools=("app", "admin")
+    )
+    async with SimulatorServer(world, tmp_path / "pki") as server:
+        yield Set(server, tmp_path)
+
+
+async def test_status_where_nobody_ever_led(simulated: Set) -> None:
+    """Before the first agent the status says so, in words and as one JSON object."""
+    path = str(simulated.config("web-2"))
+    code, out, err = await simulated.run("status", "--config", path)
+    assert (code, err) == (0, "")
+    assert "leader: nobody   lease: available   epoch: 0" in out
+    assert "nothing is out of rotation because of us" in out
+    code, out, _ = await simulated.run("status", "--config", path, "--json")
+    assert code == 0
+    assert json.loads(out) == {
+        "leader": None,
+        "epoch": 0,
+        "lease_state": "available",
+        "lease_age_s": None,
+        "entries": [],
+        "holds": [],
+        "transitions": [],
+    }
+    assert simulated.world.history == []
+
+
+async def test_plan_tells_what_a_leader_would_do_and_does_nothing(simulated: Set) -> None:
+    """The plan shows pools, VMs, events and next steps, and leaves no trace in Azure."""
+    path = str(simulated.config("web-3"))
+    code, out, err = await simulated.run("plan", "--config", path)
+    assert (code, err) == (0, "")
+    assert "this VM: web-3   leader: nobody   epoch: 0" in out
+    assert "events: none" in out
+    assert "held: nothing" in out
+    assert "a leader would now: do nothing" in out
+    event = simulated.world.schedule_event("Reboot", "web-1", notice_s=600)
+    await simulated.server.notify()
+    before = len(simulated.world.history)
+    code, out, err = await simulated.run("plan", "--config", path)
+    assert (code, err) == (0, "")
+    assert event.event_id in out
+    assert "record web-1 and remove it from admin, app, because of Reboot" in out
+    assert "drain_due" in out
+    assert simulated.world.history[before:] == []
+
+
+async def test_status_during_a_drain(simulated: Set) -> None:
+    """While an agent drains, any VM's status names leader, entry, pools and history."""
+    agent = await simulated.start("run", "--config", str(simulated.config("web-1")))
+    try:
+        simulated.world.schedule_event("Reboot", "web-2", notice_s=600, started_s=600)
+        app = simulated.world.pool_id("app")
+        await simulated.server.wait_until(lambda: "web-2" not in simulated.world.rotation(app))
+        other = str(simulated.config("web-3"))
+        async with asyncio.timeout(30):
+            while True:
+                code, out, err = await simulated.run("status", "--config", other, "--json")
+                assert (code, err) == (0, "")
+                (line,) = out.splitlines()
+                found = json.loads(line)
+                if found["entries"] and found["entries"][0]["out_at"]:
+                    break
+        assert found["leader"] == "web-1"
+        assert found["epoch"] == 1
+        assert found["lease_state"] == "leased"
+        assert found["entries"][0]["vm"] == "web-2"
+        assert sorted(found["entries"][0]["memberships"]) == sorted(simulated.world.pool_ids())
+        assert [line["what"] for line in found["transitions"]][:2] == ["leads", "recorded"]
+        code, out, _ = await simulated.run("status", "--config", other)
+        assert code == 0
+        assert "leader: web-1, for " in out
+        assert "web-2: out" in out
+    finally:
+        agent.terminate()
+        _, log = await agent.communicate()
+    assert agent.returncode == 0, log.decode()
+
+
+async def test_commands_fail_in_one_line_where_azure_refuses(simulated: Set) -> None:
+    """What Azure refuses is one line on stderr and exit code 1, never a traceback."""
+    action = "Microsoft.Compute/virtualMachines/read"
+    simulated.world.roles.revoke("web-1", action)
+    for command in ("plan", "status"):
+        code, out, err = await simulated.run(command, "--config", str(simulated.config()))
+        assert (code, out) == (1, "")
+        (line,) = err.splitlines()
+        assert line.startswith("lb-drain: ")
+        assert action in line
+
+
+async def test_run_refuses_a_pool_that_does_not_exist(simulated: Set) -> None:
+    """A configuration that Azure contradicts ends the agent with exit code 78."""
+    path = simulated.config()
+    path.write_text(path.read_text().replace("backendAddressPools/app", "backendAddressPools/ap"))
+    code, _, err = await simulated.run("run", "--config", str(path))
+    assert code == 78
+    assert "not found in Azure" in err
+    assert "Traceback" not in err
+
+
+async def test_run_refuses_a_port_in_use(simulated: Set) -> None:
+    """A taken status port ends the agent with exit code 78 and names the key."""
+    listen = simulated.server.control_url.removeprefix("http://")
+    code, _, err = await simulated.run("run", "--config", str(simulated.config(listen=listen)))
+    assert code == 78
+    assert "server.listen: cannot listen on" in err
