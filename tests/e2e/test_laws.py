@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import pytest
 
-from controller.simulator.bodies import Json
-from controller.simulator.dataplane import Member
 from controller.simulator.history import Change
 from controller.simulator.world import World, build_world
 
 from .laws import Replay, bodies_of, differences, log_violations, violations
+
+if TYPE_CHECKING:
+    from controller.simulator.bodies import Json
+    from controller.simulator.dataplane import Member
 
 BLOB = "/account/container/ledger.json"
 EVENT = {"event_type": "Reboot", "resources": "web-1"}
