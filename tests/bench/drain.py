@@ -80,6 +80,12 @@ async def _one_vm(runs: int, directory: Path) -> list[Figure]:
             await _follow(made, case, victims, noticed, ratios)
             await _follow(made, case, victims, back, back_ratios, restore=True)
             await asyncio.sleep(3)  # the entry settles and is forgotten
+        own: list[float] = []
+        for _ in range(max(1, runs // 2)):
+            victims = [made.leader]
+            await _follow(made, case, victims, own, [])
+            await _follow(made, case, victims, [], [], restore=True)
+            await asyncio.sleep(3)
     note = f"1 of 3 VMs, operations of {LATENCY_S:.0f} to {LATENCY_S + JITTER_S:.0f} s"
     return [
         Figure(
@@ -89,6 +95,13 @@ async def _one_vm(runs: int, directory: Path) -> list[Figure]:
             unit="polls",
             target=1.5,
             note=f"poll interval {POLL_S:.0f} s",
+        ),
+        Figure(
+            group=GROUP,
+            name="the same when the leader is the victim",
+            samples=own,
+            unit="polls",
+            note="it hands over first",
         ),
         Figure(
             group=GROUP,
