@@ -180,7 +180,7 @@ class Elector:
             self._free_since = None
             self._happened(Input.HELD)
             return
-        self._unanswered = False
+        self._unanswered = self._failing = False
         self._free_since = None
         self.term = term
         self.renewed_at = term.sent_at

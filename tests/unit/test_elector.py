@@ -1,0 +1,403 @@
+"""The elector, turn by turn, on a clock of the test, with the real blob client over a socket.
+
+Turns are taken by hand: the loop around them only waits.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.azure.blob import LedgerBlob
+from controller.azure.session import open_azure
+from controller.core.leadership import Handicap, State
+from controller.elector import Elector
+from controller.errors import LeaseLost
+from controller.settings import Settings
+from controller.simulator.faults import Effect, Fault
+from controller.simulator.server import SimulatorServer
+from controller.simulator.wire import Service
+from controller.simulator.world import build_world
+
+LEASE_S, RENEW_S, YIELD_S = 15, 3, 5
+
+
+class Clock:
+    """Two clocks that stand still until they are moved; Azure's clock is the monotonic one."""
+
+    def __init__(self) -> None:
+        self.start = time.time()
+        self.wall_s = self.monotonic_s = 0.0
+
+    def pass_(self, seconds: float) -> None:
+        self.wall_s += seconds
+        self.monotonic_s += seconds
+
+    def azure(self) -> float:
+        return self.start + self.monotonic_s
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.start + self.wall_s, UTC)
+
+    def monotonic(self) -> float:
+        return 1000 + self.monotonic_s
+
+
+class Candidate:
+    """One elector and what it was told."""
+
+    def __init__(self, blob: LedgerBlob, clock: Clock, *, peers: int = 3, seed: int = 0) -> None:
+        self.handicap = Handicap()
+        self.calls: list[str] = []
+        self.changes: list[State] = []
+        self.elector = Elector(
+            blob=blob,
+            clock=clock,
+            entropy=random.Random(seed),
+            lease_duration_s=LEASE_S,
+            renew_period_s=RENEW_S,
+            yield_s=YIELD_S,
+            peers=peers,
+            handicap=lambda: self.handicap,
+            look=self._look,
+            quiesce=self._quiesce,
+        )
+        self.elector.on_change(lambda: self.changes.append(self.elector.state))
+
+    async def _look(self) -> None:
+        self.calls.append("look")
+
+    async def _quiesce(self) -> None:
+        self.calls.append("quiesce")
+
+    async def turn(self) -> State:
+        """Take one turn, as `run` does between two waits."""
+        elector = self.elector
+        await (elector._stand_by() if elector.state is State.STANDBY else elector._stay_leader())
+        return elector.state
+
+    def refused(self) -> bool:
+        """Tell whether the fence holds a write back."""
+        try:
+            self.elector.fence()
+        except LeaseLost:
+            return True
+        return False
+
+
+class Polling:
+    """A blob on a simulated Azure, and candidates for its lease."""
+
+    def __init__(self, server: SimulatorServer, clock: Clock, blobs: dict[str, LedgerBlob]) -> None:
+        self.server, self.clock, self._blobs = server, clock, blobs
+        self.asked: list[str] = []
+        server.observers.append(lambda request, _: self._note(request))
+
+    def _note(self, request: Any) -> None:
+        if request.service is Service.BLOB:
+            action = request.headers.get("x-ms-lease-action", "")
+            self.asked.append(action or request.method)
+
+    def candidate(self, vm: str = "web-1", **options: Any) -> Candidate:
+        return Candidate(self._blobs[vm], self.clock, **options)
+
+    def holder(self) -> str | None:
+        (lease,) = self.server.world.blobs.leases(self.clock.azure())
+        return lease.holder
+
+    def fault(self, effect: Effect, **options: Any) -> None:
+        self.server.faults.add(Fault(service=Service.BLOB, effect=effect, **options))
+
+    def heal(self) -> None:
+        self.server.faults.clear()
+
+
+@pytest.fixture
+async def polling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Polling]:
+    monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:9")
+    clock = Clock()
+    world = build_world(now=clock.start)
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(
+            SimulatorServer(world, tmp_path, clock=clock.azure)
+        )
+        blobs: dict[str, LedgerBlob] = {}
+        for vm in ("web-1", "web-2"):
+            settings = Settings.model_validate(
+                {
+                    "backend_pools": [{"id": world.pool_id("app")}],
+                    "election": {"container_url": server.container_url("lb-drain")},
+                    "azure": {
+                        "resource_manager_endpoint": server.arm_url,
+                        "imds_endpoint": server.imds_url(vm),
+                        "ca_file": str(server.ca_file),
+                    },
+                }
+            )
+            azure = await stack.enter_async_context(open_azure(settings, clock, {}))
+            blobs[vm] = azure.ledger("web.json")
+        await blobs["web-1"].create()
+        yield Polling(server, clock, blobs)
+
+
+async def test_the_first_to_ask_leads_and_the_other_stands_by(polling: Polling) -> None:
+    """One leader; the other only looks at the lease, and never tries to take a held one."""
+    first, second = polling.candidate(), polling.candidate("web-2", seed=1)
+    assert first.refused()
+    assert await first.turn() is State.LEADER
+    assert not first.refused()
+    assert (first.elector.tenures, first.changes) == (1, [State.LEADER])
+    assert first.calls == ["look"]
+    polling.asked.clear()
+    assert await second.turn() is State.STANDBY
+    assert polling.asked == ["HEAD"]
+    assert second.calls == []
+
+
+async def test_a_race_for_the_lease_is_lost_in_silence(
+    polling: Polling, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who finds the lease free and another one faster stands by without a warning."""
+    first, second = polling.candidate(), polling.candidate("web-2", seed=1)
+    await asyncio.gather(first.turn(), second.turn())
+    assert sorted((first.elector.state.value, second.elector.state.value)) == ["leader", "standby"]
+    assert [record for record in caplog.records if record.levelname == "WARNING"] == []
+
+
+async def test_renewal_is_sent_when_it_is_due(polling: Polling) -> None:
+    """A leader renews every renew_period_s and asks nothing in between."""
+    leader = polling.candidate()
+    await leader.turn()
+    polling.asked.clear()
+    polling.clock.pass_(RENEW_S - 0.1)
+    await leader.turn()
+    assert polling.asked == []
+    polling.clock.pass_(0.1)
+    await leader.turn()
+    assert polling.asked == ["renew"]
+    assert leader.changes == [State.LEADER]
+
+
+async def test_a_lapsed_lease_lets_nothing_pass_until_renewed(polling: Polling) -> None:
+    """Two seconds before the lease can have expired the fence closes; a late renewal opens it."""
+    leader = polling.candidate()
+    await leader.turn()
+    polling.clock.pass_(LEASE_S - 2.1)
+    assert not leader.refused()
+    polling.clock.pass_(0.2)
+    assert leader.refused()
+    polling.fault(Effect.REPLY, status=503)
+    assert await leader.turn() is State.SUSPECT
+    assert await leader.turn() is State.SUSPECT
+    assert leader.refused()
+    polling.clock.pass_(LEASE_S)  # expired in storage too, and nobody took it
+    polling.heal()
+    assert await leader.turn() is State.LEADER
+    assert not leader.refused()
+    assert leader.elector.tenures == 1
+
+
+async def test_a_late_renewal_finds_a_successor(polling: Polling) -> None:
+    """Whoever comes back after a peer took the lease stands by at once."""
+    leader, peer = polling.candidate(), polling.candidate("web-2", seed=1)
+    await leader.turn()
+    polling.clock.pass_(LEASE_S + 1)
+    assert await peer.turn() is State.LEADER
+    assert leader.refused()
+    assert await leader.turn() is State.STANDBY
+    assert leader.changes[-2:] == [State.SUSPECT, State.STANDBY]
+    assert polling.holder() == "web-2"
+
+
+async def test_a_frozen_leader_wakes_up_suspect(polling: Polling) -> None:
+    """A wall clock that ran on alone closes the fence before anything was noticed (S4)."""
+    leader = polling.candidate()
+    await leader.turn()
+    polling.clock.wall_s += 20
+    assert leader.refused()
+    assert leader.elector.state is State.LEADER
+    assert await leader.turn() is State.LEADER
+    assert leader.changes == [State.LEADER, State.SUSPECT, State.LEADER]
+    assert not leader.refused()
+
+
+async def test_a_lost_reply_to_acquire_is_asked_again_under_the_same_id(polling: Polling) -> None:
+    """A lease that was granted and not heard of is taken at the next turn, not waited out."""
+    candidate = polling.candidate()
+    polling.fault(Effect.RESET_AFTER, method="PUT", times=1)
+    assert await candidate.turn() is State.STANDBY
+    lease_id = candidate.elector.lease_id
+    assert polling.holder() == "web-1"
+    assert candidate.refused()
+    assert await candidate.turn() is State.LEADER
+    assert candidate.elector.lease_id == lease_id
+
+
+async def test_a_lost_acquire_that_a_peer_won_is_dropped(polling: Polling) -> None:
+    """A request that never arrived leaves no claim: the next one has another id."""
+    candidate, peer = polling.candidate(), polling.candidate("web-2", seed=1)
+    polling.fault(Effect.RESET_BEFORE, method="PUT", times=1)
+    await candidate.turn()
+    lease_id = candidate.elector.lease_id
+    assert await peer.turn() is State.LEADER
+    assert await candidate.turn() is State.STANDBY
+    await peer.elector.stop()
+    assert await candidate.turn() is State.LEADER
+    assert candidate.elector.lease_id != lease_id
+
+
+async def test_a_leader_yields_once_per_event(polling: Polling) -> None:
+    """The next victim offers the lease, waits, takes it back, and keeps it until a new event."""
+    leader = polling.candidate()
+    await leader.turn()
+    leader.handicap = Handicap(frozenset({"event-1"}))
+    assert await leader.turn() is State.STANDBY
+    assert leader.calls[-1] == "quiesce"
+    assert polling.holder() is None
+    assert await leader.turn() is State.STANDBY
+    polling.clock.pass_(YIELD_S - 0.1)
+    assert await leader.turn() is State.STANDBY
+    polling.clock.pass_(0.2)
+    assert await leader.turn() is State.LEADER
+    assert await leader.turn() is State.LEADER
+    leader.handicap = Handicap(frozenset({"event-1", "event-2"}))
+    assert await leader.turn() is State.STANDBY
+
+
+async def test_an_unaffected_peer_takes_the_offered_lease_at_once(polling: Polling) -> None:
+    """Only the affected agent waits."""
+    leader, peer = polling.candidate(), polling.candidate("web-2", seed=1)
+    await leader.turn()
+    leader.handicap = Handicap(frozenset({"event-1"}))
+    await leader.turn()
+    assert await peer.turn() is State.LEADER
+
+
+async def test_a_blind_leader_yields_again_and_again(polling: Polling) -> None:
+    """Peers may have regained their sight, so a blind leader offers the lease every minute."""
+    leader = polling.candidate()
+    await leader.turn()
+    leader.handicap = Handicap(blind=True)
+    for _ in range(2):
+        assert await leader.turn() is State.STANDBY
+        await leader.turn()
+        polling.clock.pass_(YIELD_S + 0.1)
+        assert await leader.turn() is State.LEADER
+        assert await leader.turn() is State.LEADER
+        polling.clock.pass_(60)
+
+
+async def test_quarantine_keeps_out_of_the_election(polling: Polling) -> None:
+    """Who resigns gives the lease back, stays out for half a minute and may then try again."""
+    leader = polling.candidate()
+    await leader.turn()
+    leader.elector.resign()
+    assert await leader.turn() is State.STANDBY
+    assert polling.holder() is None
+    polling.asked.clear()
+    polling.clock.pass_(29.9)
+    assert await leader.turn() is State.STANDBY
+    assert polling.asked == []
+    polling.clock.pass_(0.2)
+    assert await leader.turn() is State.LEADER
+
+
+async def test_stop_releases_after_the_writes_have_ended(polling: Polling) -> None:
+    """A stopped leader lets its writes finish, then a peer can lead at once."""
+    leader, peer = polling.candidate(), polling.candidate("web-2", seed=1)
+    await leader.turn()
+    await leader.elector.stop()
+    assert leader.calls == ["look", "quiesce"]
+    assert leader.elector.state is State.STANDBY
+    assert await peer.turn() is State.LEADER
+
+
+async def test_stop_of_a_standby_asks_nothing(polling: Polling) -> None:
+    """Who holds nothing releases nothing."""
+    standby = polling.candidate()
+    polling.asked.clear()
+    await standby.elector.stop()
+    assert polling.asked == standby.calls == []
+
+
+async def test_a_release_that_fails_ends_the_tenure_all_the_same(polling: Polling) -> None:
+    """Whether storage heard of it or not: whoever gave up writes nothing any more."""
+    leader = polling.candidate()
+    await leader.turn()
+    polling.fault(Effect.REPLY, status=500)
+    await leader.elector.stop()
+    assert leader.elector.state is State.STANDBY
+    assert leader.refused()
+
+
+async def test_a_loss_during_a_renewal_is_final(polling: Polling) -> None:
+    """When storage refuses a write while a renewal is under way, the renewal counts no more."""
+    leader = polling.candidate()
+    await leader.turn()
+    polling.clock.pass_(RENEW_S)
+    polling.fault(Effect.DELAY, delay_s=0.3)
+    polling.asked.clear()
+    turn = asyncio.create_task(leader.turn())
+    await polling.server.wait_until(lambda: "renew" in polling.asked)
+    leader.elector.lost("storage refused a write")
+    leader.elector.lost("and another one")
+    assert await turn is State.STANDBY
+    assert leader.refused()
+
+
+async def test_trouble_is_told_once(polling: Polling, caplog: pytest.LogCaptureFixture) -> None:
+    """A storage that is away is told once, and once more when it was back in between."""
+    candidate = polling.candidate()
+
+    def told() -> int:
+        return sum("lease cannot be reached" in record.getMessage() for record in caplog.records)
+
+    polling.fault(Effect.REPLY, status=503)
+    for _ in range(3):
+        await candidate.turn()
+    assert told() == 1
+    polling.heal()
+    assert await candidate.turn() is State.LEADER
+    polling.fault(Effect.REPLY, status=503)
+    for _ in range(3):
+        polling.clock.pass_(RENEW_S)
+        await candidate.turn()
+    assert told() == 2
+
+
+async def test_the_set_as_a_whole_looks_at_a_bounded_pace(polling: Polling) -> None:
+    """A standby of a large set looks more rarely, with jitter, never in step with the others."""
+    await polling.candidate("web-2").turn()
+    for peers, middle in ((3, 1.0), (200, 50.0)):
+        standby = polling.candidate(peers=peers).elector
+        pauses = {await standby._stand_by() for _ in range(5)}
+        assert len(pauses) == 5
+        assert all(0.5 * middle <= pause <= 1.5 * middle for pause in pauses)
+
+
+async def test_the_blob_is_made_when_it_is_not_there(polling: Polling) -> None:
+    """A deleted blob is created again, and its lease is free."""
+    polling.server.world.blobs.containers.clear()
+    polling.server.container_url("lb-drain")
+    candidate = polling.candidate()
+    assert await candidate.turn() is State.LEADER
+    assert polling.holder() == "web-1"
+
+
+async def test_run_takes_turns_until_cancelled(polling: Polling) -> None:
+    """The loop acquires, and a wake makes it look at once."""
+    candidate = polling.candidate()
+    running = asyncio.create_task(candidate.elector.run())
+    await polling.server.wait_until(lambda: candidate.elector.leading)
+    candidate.handicap = Handicap(frozenset({"event-1"}))
+    candidate.elector.wake()
+    await polling.server.wait_until(lambda: candidate.elector.state is State.STANDBY)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert running.cancelled()

@@ -1,0 +1,219 @@
+"""The watcher over the real metadata client and a real socket, on a clock the test owns."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from controller.azure.imds import Imds
+from controller.simulator.faults import Effect, Fault
+from controller.simulator.server import SimulatorServer
+from controller.simulator.settings import WorldSettings
+from controller.simulator.wire import Service
+from controller.simulator.world import build_world
+from controller.watcher import Watcher
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.start = time.time()
+        self.passed_s = 0.0
+        self.wrong_s = 0.0
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.start + self.passed_s + self.wrong_s, UTC)
+
+    def monotonic(self) -> float:
+        return self.passed_s
+
+
+class Post:
+    """A watcher and the metadata service it watches."""
+
+    def __init__(self, server: SimulatorServer, clock: Clock, watcher: Watcher) -> None:
+        self.server, self.world = server, server.world
+        self.clock, self.watcher = clock, watcher
+        self.heard = 0
+        watcher.on_poll(self._hear)
+
+    def _hear(self) -> None:
+        self.heard += 1
+
+    def fault(self, effect: Effect = Effect.REPLY, **options: Any) -> None:
+        self.server.faults.add(Fault(service=Service.IMDS, effect=effect, **options))
+
+    def heal(self) -> None:
+        self.server.faults.clear()
+
+    def polls(self) -> int:
+        return self.world.request_counts["imds", "web-1", "GET"]
+
+
+@pytest.fixture
+async def post(tmp_path: Path) -> AsyncIterator[Post]:
+    clock = Clock()
+    world = build_world(now=clock.start, settings=WorldSettings(imds_limit=False))
+    async with (
+        SimulatorServer(world, tmp_path, clock=lambda: clock.start + clock.passed_s) as server,
+        aiohttp.ClientSession() as session,
+    ):
+        imds = Imds(session, endpoint=server.imds_url("web-1"), clock=clock, timeout_s=2)
+        watcher = Watcher(imds=imds, clock=clock, leader_poll_s=1, standby_poll_s=15)
+        yield Post(server, clock, watcher)
+
+
+def told(caplog: pytest.LogCaptureFixture, text: str) -> int:
+    return sum(text in record.getMessage() for record in caplog.records)
+
+
+async def test_a_good_poll_is_kept_and_told(post: Post) -> None:
+    """The document, its instant and its age are known after the first poll."""
+    assert post.watcher.document is None
+    assert post.watcher.age_s() == float("inf")
+    event = post.world.schedule_event("Reboot", "web-2")
+    await post.watcher.poll()
+    assert post.watcher.document is not None
+    assert [each.event_id for each in post.watcher.document.events] == [event.event_id]
+    assert post.watcher.document_at == post.watcher.now()
+    assert post.watcher.age_s() == 0
+    post.clock.passed_s += 7
+    assert post.watcher.age_s() == 7
+    assert post.heard == 1
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"status": 500},
+        {"status": 410},
+        {"status": 200, "body": "{}"},
+        {"effect": Effect.EMPTY_200},
+        {"effect": Effect.RESET_BEFORE},
+    ],
+    ids=str,
+)
+async def test_a_bad_poll_is_no_observation(
+    post: Post, bad: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The last good document stays and ages, the clean run starts again, one warning (S6)."""
+    await post.watcher.poll()
+    await post.watcher.poll()
+    document = post.watcher.document
+    assert len(post.watcher.clean_documents) == 2
+    post.clock.passed_s += 3
+    post.fault(**bad)
+    await post.watcher.poll()
+    await post.watcher.poll()
+    assert post.watcher.document is document
+    assert post.watcher.clean_documents == ()
+    assert post.watcher.age_s() == 3
+    assert post.watcher.failures == 2
+    assert post.heard == 4
+    assert told(caplog, "could not be read") == 1
+    post.heal()
+    caplog.set_level("INFO")
+    await post.watcher.poll()
+    assert (post.watcher.failures, len(post.watcher.clean_documents)) == (0, 1)
+    assert told(caplog, "can be read again") == 1
+
+
+async def test_only_the_newest_two_clean_documents_are_kept(post: Post) -> None:
+    """The run of clean polls is as long as a restore needs, and ends with the newest."""
+    for _ in range(3):
+        await post.watcher.poll()
+    post.world.schedule_event("Reboot", "web-2")
+    await post.watcher.poll()
+    older, newest = post.watcher.clean_documents
+    assert older.events == ()
+    assert newest is post.watcher.document
+
+
+async def test_a_new_leader_starts_a_new_clean_run(post: Post) -> None:
+    """What a standby saw is not enough to restore on; going on to lead changes nothing."""
+    await post.watcher.poll()
+    await post.watcher.poll()
+    post.watcher.lead(True)
+    assert post.watcher.clean_documents == ()
+    assert post.watcher.document is not None
+    await post.watcher.poll()
+    post.watcher.lead(True)
+    assert len(post.watcher.clean_documents) == 1
+
+
+async def test_the_pace(post: Post) -> None:
+    """15 s as standby, 1 s as leader; what the service asks for, if that is longer."""
+    assert await post.watcher.poll() == 15
+    post.watcher.lead(True)
+    assert await post.watcher.poll() == 1
+    post.fault(status=429, headers=(("Retry-After", "7"),), times=1)
+    assert await post.watcher.poll() == 7
+    post.fault(status=429, times=1)
+    assert await post.watcher.poll() == 5
+    post.watcher.lead(False)
+    post.fault(status=500, times=1)
+    assert await post.watcher.poll() == 15
+
+
+async def test_without_a_first_document_a_standby_tries_soon_again(post: Post) -> None:
+    """Nobody waits a quarter of a minute for the very first document."""
+    post.fault(status=500, times=1)
+    assert await post.watcher.poll() == 5
+
+
+@pytest.mark.parametrize(("wrong_s", "warnings"), [(0, 0), (1.5, 0), (-30, 1), (3600, 1)])
+async def test_a_wrong_clock_is_corrected(
+    post: Post, wrong_s: float, warnings: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A clock that is off by more than the header can tell is corrected, and told once."""
+    post.clock.wrong_s = wrong_s
+    await post.watcher.poll()
+    await post.watcher.poll()
+    off = abs(post.watcher.now() - (post.clock.now() - timedelta(seconds=wrong_s)))
+    assert off <= timedelta(seconds=2)
+    assert told(caplog, "deadlines are corrected") == warnings
+    post.clock.wrong_s = 0
+    await post.watcher.poll()
+    assert post.watcher.now() == post.clock.now()
+
+
+async def test_a_look_polls_only_when_the_last_poll_is_old(post: Post) -> None:
+    """Whoever wants a fresh document gets one, at the price of at most one request."""
+    await post.watcher.look(no_older_than_s=2)
+    assert post.polls() == 1
+    post.clock.passed_s += 2
+    await post.watcher.look(no_older_than_s=2)
+    assert post.polls() == 1
+    post.clock.passed_s += 0.1
+    await post.watcher.look(no_older_than_s=2)
+    assert post.polls() == 2
+
+
+async def test_one_poll_at_a_time(post: Post) -> None:
+    """Whoever asks while a poll is under way waits for it instead of asking beside it."""
+    post.fault(Effect.DELAY, delay_s=0.2)
+    first = asyncio.create_task(post.watcher.poll())
+    await post.server.wait_until(lambda: post.polls() == 1)
+    second = asyncio.create_task(post.watcher.poll())
+    done, _ = await asyncio.wait({first, second}, return_when=asyncio.FIRST_COMPLETED)
+    assert done == {first}
+    assert post.polls() == 1
+    await second
+    assert post.polls() == 2
+
+
+async def test_becoming_leader_hurries_the_next_poll(post: Post) -> None:
+    """A standby that starts to lead polls now, not when its quarter of a minute is over."""
+    running = asyncio.create_task(post.watcher.run())
+    await post.server.wait_until(lambda: post.heard == 1)
+    post.watcher.lead(True)
+    await post.server.wait_until(lambda: post.heard >= 2, timeout_s=5)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert running.cancelled()
