@@ -53,13 +53,13 @@ async def test_stopped_past_its_lease(rigged: OpenRig) -> None:
     async with rigged() as rig:
         leader = await rig.leader()
         victim, third = rig.others(leader)
-        rig.fault(Service.BLOB, Effect.DELAY, vm=leader, method="PUT", delay_s=1)
+        later = (("retry-after", "5"),)
+        rig.fault(Service.ARM, Effect.REPLY, method="PUT", status=429, headers=later, times=1)
         event = await rig.schedule("Reboot", victim, notice_s=90)
-        await rig.until("the record", lambda: rig.entry(victim) is not None)
+        await rig.until("the throttled removal", lambda: bool(rig.changes("fault", by="PUT")))
         rig.stop(leader)
-        rig.heal()
-        # Nothing but its own clock tells the sleeper that it is too late: storage is silent, the
-        # reply to its record is waiting, and the NIC is as it was, since no successor gets at it.
+        # Nothing but its own clock tells the sleeper that it is too late: its removal is recorded
+        # and due, storage is silent, and the NIC is as it was, since no successor gets at it.
         rig.fault(Service.BLOB, Effect.HANG, vm=leader)
         rig.fault(Service.ARM, Effect.RESET_BEFORE, vm=victim)
         rig.fault(Service.ARM, Effect.RESET_BEFORE, vm=third)
@@ -67,7 +67,7 @@ async def test_stopped_past_its_lease(rigged: OpenRig) -> None:
         mark = rig.mark()
         rig.resume(leader)
         await rig.until_logged(leader, "the lease could have expired")
-        await rig.until("two renewals", lambda: len(rig.changes("fault", vm=leader)) >= 2)
+        await rig.until("two renewals", lambda: len(rig.changes("fault", effect="hang")) >= 2)
         assert not rig.writes(victim)
         rig.heal()
         await rig.until_logged(leader, "standby")
