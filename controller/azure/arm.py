@@ -5,8 +5,13 @@ Retry-After), follows redirects with the token, and registers resource providers
 retrying lives in the reconcile loop and nothing is written that nobody asked for.
 """
 
+import asyncio
+import ctypes
+import importlib
 import re
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, cast
@@ -228,6 +233,19 @@ class SlimClient:
             body = cast("bytes", response.content)
             raise from_status(response.status_code, headers, body, f"arm {operation}")
         return as_object(response.json(), operation)
+
+
+async def load_sdk(package: str) -> Any:
+    """Import a management SDK, which only a leader needs, without holding up the event loop.
+
+    The import takes most of a second of processor time, several seconds without compiled bytecode,
+    and leaves megabytes of garbage in the heap of a process that then runs for months.
+    """
+    if package not in sys.modules:
+        await asyncio.to_thread(importlib.import_module, package)
+        with suppress(OSError, AttributeError):  # not every C library can give memory back
+            ctypes.CDLL(None).malloc_trim(0)
+    return sys.modules[package]
 
 
 # --- JSON ---------------------------------------------------------------------------------------

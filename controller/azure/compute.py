@@ -13,6 +13,7 @@ from controller.azure.arm import (
     as_object,
     child,
     children,
+    load_sdk,
     raw,
     required,
     text,
@@ -90,7 +91,7 @@ class Compute:
         always in the resource group of its set. A VM the list lags behind on is read singly.
         """
         target = ResourceId.parse(availability_set_id)
-        sets = self._client(target.subscription).availability_sets
+        sets = (await self._client(target.subscription)).availability_sets
         async with self._caller.call("availability_set_get", READ_TIMEOUT_S):
             body = await sets.get(target.group, target.names[-1], cls=raw)
             vm_ids = _vm_ids(as_object(body, "an availability set"))
@@ -123,21 +124,21 @@ class Compute:
         self._missing_since.pop(fold(vm_id), None)
         return vm.power
 
-    def _client(self, subscription: str) -> ComputeClient:
+    async def _client(self, subscription: str) -> ComputeClient:
         client = self._clients.get(fold(subscription))
         if client is None:
-            # 39 MB, which only a leader needs: imported when it first does.
-            from azure.mgmt.compute.aio import ComputeManagementClient  # noqa: PLC0415
-
-            made: object = ComputeManagementClient(
-                self._arm.credential, subscription, **self._arm.client_options()
+            sdk = await load_sdk("azure.mgmt.compute.aio")
+            client = self._clients[fold(subscription)] = cast(
+                "ComputeClient",
+                sdk.ComputeManagementClient(
+                    self._arm.credential, subscription, **self._arm.client_options()
+                ),
             )
-            client = self._clients[fold(subscription)] = cast("ComputeClient", made)
         return client
 
     async def _read(self, vm_id: str) -> Vm:
         target = ResourceId.parse(vm_id)
-        machines = self._client(target.subscription).virtual_machines
+        machines = (await self._client(target.subscription)).virtual_machines
         async with self._caller.call("vm_get", READ_TIMEOUT_S):
             body = await machines.get(
                 target.group, target.names[-1], expand="instanceView", cls=raw

@@ -19,6 +19,7 @@ from controller.azure.arm import (
     ResourceId,
     SlimClient,
     as_object,
+    load_sdk,
     raw,
     text,
 )
@@ -117,7 +118,7 @@ class Network:
     async def load_balancer(self, load_balancer_id: str) -> LoadBalancer:
         """Return a load balancer with all its pools, from one GET."""
         target = ResourceId.parse(load_balancer_id)
-        client = self._client(target.subscription)
+        client = await self._client(target.subscription)
         async with self._caller.call("load_balancer_get", READ_TIMEOUT_S):
             body = await client.load_balancers.get(target.group, target.names[-1], cls=raw)
             checked = _of(load_balancer_id, as_object(body, "a load balancer"))
@@ -236,28 +237,28 @@ class Network:
 
     # --- requests
 
-    def _client(self, subscription: str) -> NetworkClient:
+    async def _client(self, subscription: str) -> NetworkClient:
         client = self._clients.get(fold(subscription))
         if client is None:
-            # 20 MB, which only a leader needs: imported when it first does.
-            from azure.mgmt.network.aio import NetworkManagementClient  # noqa: PLC0415
-
-            made: object = NetworkManagementClient(
-                self._arm.credential, subscription, **self._arm.client_options()
+            sdk = await load_sdk("azure.mgmt.network.aio")
+            client = self._clients[fold(subscription)] = cast(
+                "NetworkClient",
+                sdk.NetworkManagementClient(
+                    self._arm.credential, subscription, **self._arm.client_options()
+                ),
             )
-            client = self._clients[fold(subscription)] = cast("NetworkClient", made)
         return client
 
     async def _get_nic(self, nic_id: str) -> Json:
         target = ResourceId.parse(nic_id)
-        client = self._client(target.subscription)
+        client = await self._client(target.subscription)
         async with self._caller.call("nic_get", READ_TIMEOUT_S):
             body = await client.network_interfaces.get(target.group, target.names[-1], cls=raw)
             return _of(nic_id, as_object(body, "a NIC"))
 
     async def _get_pool(self, pool_id: str) -> Json:
         target = ResourceId.parse(pool_id)
-        client = self._client(target.subscription)
+        client = await self._client(target.subscription)
         async with self._caller.call("pool_get", READ_TIMEOUT_S):
             body = await client.load_balancer_backend_address_pools.get(
                 target.group, target.names[0], target.names[-1], cls=raw
@@ -277,7 +278,7 @@ class Network:
 
     async def _put_nic(self, nic_id: str, edit: Edit, fence: Fence) -> Nic:
         target = ResourceId.parse(nic_id)
-        interfaces = self._client(target.subscription).network_interfaces
+        interfaces = (await self._client(target.subscription)).network_interfaces
         content, options = _encode(edit), _options(nic_id, edit, fence)
 
         def begin() -> Awaitable[operations.Poller]:
@@ -292,7 +293,7 @@ class Network:
 
     async def _put_pool(self, pool_id: str, edit: Edit, fence: Fence) -> Json:
         target = ResourceId.parse(pool_id)
-        pools = self._client(target.subscription).load_balancer_backend_address_pools
+        pools = (await self._client(target.subscription)).load_balancer_backend_address_pools
         content, options = _encode(edit), _options(pool_id, edit, fence)
 
         def begin() -> Awaitable[operations.Poller]:
