@@ -7,7 +7,7 @@ from controller.azure.failures import OPERATIONS, OUTCOMES
 from controller.clock import Clock
 from controller.core.actions import Plan, Reason
 from controller.core.ledger import Entry, Ledger, Transition
-from controller.core.model import Pool, fold, short
+from controller.core.model import Key, Pool, fold, nic_of, short
 from controller.logs import log
 from controller.metrics import Metrics
 from controller.settings import Settings
@@ -75,13 +75,14 @@ class Announcer:
     def members(self, pools: tuple[Pool, ...], ledger: Ledger) -> None:
         """Tell how many members each pool has, and how many it should have."""
         for pool in pools:
-            out = sum(
-                1
+            recorded = {
+                membership.key
                 for entry in ledger.entries
                 for membership in entry.memberships
                 if fold(membership.pool_id) == fold(pool.pool_id) and entry.restored_at is None
-            )
+            }
             inside = len(pool.members)
+            out = len(recorded - _standing(pool))
             label = self._names.get(fold(pool.pool_id), "")
             self.metrics.set_members(label, in_rotation=inside, expected=inside + out)
 
@@ -102,6 +103,18 @@ class Announcer:
             return
         lead_s = (event.not_before - line.at).total_seconds()
         self.metrics.drained(event.event_type, "in_time" if lead_s >= 0 else "late", lead_s)
+
+
+def _standing(pool: Pool) -> set[Key]:
+    """Return who is in a pool; what is recorded may not have left it yet."""
+    found: set[Key] = set()
+    for member in pool.members:
+        if member.address is not None:
+            found.add(member.address.key)
+        else:
+            nic_id, name = nic_of(member.ip_configuration_id)
+            found.add((fold(pool.pool_id), fold(nic_id), fold(name)))
+    return found
 
 
 def _new_transitions(before: Ledger, after: Ledger) -> tuple[Transition, ...]:

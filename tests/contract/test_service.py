@@ -1,0 +1,168 @@
+"""The agent as a service: what systemd hears of it, and what its status page says."""
+
+import asyncio
+import re
+import socket
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from controller.azure.failures import OPERATIONS
+from controller.server import StatusServer
+from controller.simulator.wire import Service
+
+from .in_process import Bench
+
+
+class Systemd:
+    """Receives what a service tells its manager."""
+
+    def __init__(self, sock: socket.socket, address: str) -> None:
+        self._sock = sock
+        self.environ = {"NOTIFY_SOCKET": address}
+        self._heard: list[str] = []
+
+    def read(self) -> None:
+        """Take what has arrived; the queue of a socket is short."""
+        with suppress(BlockingIOError):
+            while True:
+                self._heard.append(self._sock.recv(4096).decode())
+
+    def heard(self, begin: str = "") -> list[str]:
+        """Return every message so far that begins like this."""
+        self.read()
+        return [message for message in self._heard if message.startswith(begin)]
+
+
+@pytest.fixture
+async def systemd(tmp_path: Path) -> AsyncIterator[Systemd]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        sock.bind(str(tmp_path / "notify"))
+        manager = Systemd(sock, str(tmp_path / "notify"))
+        asyncio.get_running_loop().add_reader(sock, manager.read)
+        yield manager
+        asyncio.get_running_loop().remove_reader(sock)
+
+
+async def test_systemd_hears_of_every_stage(bench: Bench, systemd: Systemd) -> None:
+    """READY comes once and at home, WATCHDOG with every pass, STATUS changes, STOPPING ends it."""
+    bench.fault(Service.IMDS, path_contains="identity", status=500)
+    bench.start(environ=systemd.environ)
+    await bench.until("waiting", lambda: systemd.heard("STATUS=waiting for Azure"))
+    assert systemd.heard("READY") == systemd.heard("WATCHDOG") == []
+    bench.heal()
+    await bench.until("ready", lambda: systemd.heard("READY=1"))
+    await bench.until("leads", lambda: "STATUS=leader; all in service" in systemd.heard())
+    await bench.announce("web-2")
+    await bench.until("out", lambda: "STATUS=leader; out of rotation: web-2" in systemd.heard())
+    assert len(systemd.heard("WATCHDOG=1")) >= len(systemd.heard("STATUS=leader"))
+    assert systemd.heard("STOPPING") == []
+    await bench.close()
+    assert systemd.heard("READY") == ["READY=1"]
+    assert systemd.heard()[-1] == "STOPPING=1"
+
+
+async def test_a_stop_while_waiting_for_azure(bench: Bench, systemd: Systemd) -> None:
+    """An agent that never got anywhere stops at once, and says so."""
+    bench.fault(Service.ARM, status=503)
+    bench.start(environ=systemd.environ)
+    await bench.until("waiting", lambda: systemd.heard("STATUS=waiting for Azure"))
+    await bench.close()
+    assert systemd.heard("READY") == []
+    assert systemd.heard()[-1] == "STOPPING=1"
+
+
+async def test_a_standby_feeds_the_watchdog_too(bench: Bench, systemd: Systemd) -> None:
+    """Passes without office count: a standby must not be killed."""
+    await bench.lead("web-1")
+    bench.start("web-2", environ=systemd.environ)
+    await bench.until("fed", lambda: systemd.heard("WATCHDOG=1"))
+    await bench.until("told", lambda: "STATUS=standby" in systemd.heard())
+
+
+async def test_the_status_page_of_a_leader(bench: Bench) -> None:
+    """Health, readiness, status and metrics of a real agent, before, during and after a drain."""
+    bench.fault(Service.IMDS, path_contains="identity", status=500)
+    agent = bench.start()
+    async with (
+        StatusServer("127.0.0.1:0", agent) as server,
+        aiohttp.ClientSession(server.url) as client,
+    ):
+
+        async def get(path: str) -> tuple[int, str]:
+            async with client.get(path) as reply:
+                return reply.status, await reply.text()
+
+        await bench.until("waiting", lambda: "waiting for Azure" in agent.ready()[1])
+        assert (await get("/readyz"))[0] == 503
+        status, text = await get("/healthz")
+        assert (status, "waiting for Azure" in text) == (200, True)
+        assert "state" in (await get("/status"))[1]
+        bench.heal()
+        await bench.until("leads", lambda: agent.health()[1] == "leader; all in service")
+        assert await get("/readyz") == (200, "leader; all in service\n")
+        event = await bench.announce("web-2")
+        await bench.until("out", lambda: acknowledged(bench))
+        async with client.get("/status") as reply:
+            shown: dict[str, Any] = await reply.json()
+        assert shown["vm"] == "web-1"
+        assert shown["leading"] is True
+        assert shown["epoch"] == 1
+        assert event in [each["event_id"] for each in shown["events"]] or not shown["events"]
+        assert [each["vm"] for each in shown["vms"]] == ["web-1", "web-2", "web-3"]
+        await bench.until("back", lambda: not bench.ledger()["entries"])
+        status, text = await get("/metrics")
+    assert status == 200
+    values = samples(text)
+    assert values["lbdrain_leader", ""] == 1
+    assert values["lbdrain_drains_total", "in_time Reboot"] == 1
+    assert values["lbdrain_members_expected", "web-lb/app"] == 3
+    assert values["lbdrain_drain_lead_seconds_count", ""] == 1
+    assert ("lbdrain_azure_requests_total", "nic_put ok network") in values
+    for name, labels in values:
+        if name.startswith("lbdrain_azure_request"):
+            assert "other" not in labels.split(), (name, labels)
+            assert set(labels.split()) & {each for known in OPERATIONS.values() for each in known}
+
+
+def acknowledged(bench: Bench) -> bool:
+    entries = bench.ledger().get("entries")
+    return bool(entries and entries[0]["events"][0]["acknowledged_at"])
+
+
+def samples(text: str) -> dict[tuple[str, str], float]:
+    """Return every sample by its name and its label values, in the order of the label names."""
+    return {
+        (each.name, " ".join(each.labels[name] for name in sorted(each.labels) if name != "le")): (
+            each.value
+        )
+        for family in text_string_to_metric_families(text)
+        for each in family.samples
+    }
+
+
+async def test_no_name_of_a_vm_or_event_is_a_label(bench: Bench) -> None:
+    """Labels are closed lists: however many VMs and events there are, the series stay the same."""
+    agent = await bench.lead()
+    event = await bench.announce("web-2")
+    await bench.until("out", lambda: not bench.inside("web-2"))
+    text = agent.metrics().decode()
+    assert event not in text
+    assert re.search(r'"[^"]*web-[123][^"]*"', text) is None
+
+
+async def test_a_leader_that_cannot_renew_is_not_healthy(bench: Bench) -> None:
+    """A lease that could have expired is bad health until it is renewed."""
+    agent = await bench.lead()
+    bench.fault(Service.BLOB, status=503)
+    bench.clock.ahead_s += 14
+    await bench.until("suspect", lambda: not agent.health()[0])
+    assert agent.health() == (False, "the lease could have expired and is not renewed")
+    bench.heal()
+    await bench.until("healthy", lambda: agent.health()[0])
