@@ -92,7 +92,7 @@ def test_levels(json_stream: io.StringIO) -> None:
         logging.getLogger(name).info("noise")
     log(LOGGER, logging.DEBUG, "noise")
     assert json_stream.getvalue() == ""
-    logging.getLogger("azure.identity").warning("signal")
+    logging.getLogger("azure.storage").warning("signal")
     assert json.loads(json_stream.getvalue())["message"] == "signal"
 
 

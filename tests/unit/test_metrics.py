@@ -61,7 +61,7 @@ def test_help_lists_the_labels(metrics: Metrics) -> None:
     assert "outcome: in_time, late, unannounced, missed." in helps["lbdrain_drains"]
     assert "reason: capacity_floor, busy, other." in helps["lbdrain_holds"]
     assert "imds: poll; network: nic_put; blob: renew" in helps["lbdrain_azure_requests"]
-    assert "outcome: ok, not_sent, " in helps["lbdrain_azure_requests"]
+    assert "outcome: busy, not_sent, ok; or other." in helps["lbdrain_azure_requests"]
     assert "pool: " in helps["lbdrain_members_expected"]
 
 
@@ -151,6 +151,6 @@ def test_requests(metrics: Metrics) -> None:
 
 def test_agents_do_not_share_a_registry(metrics: Metrics) -> None:
     """Two agents in one process count apart."""
-    other = Metrics(pools=[], hold_reasons=[], operations={})
+    other = Metrics(pools=[], hold_reasons=[], operations={}, outcomes=[])
     metrics.set_ledger_entries(5)
     assert samples(other)["lbdrain_ledger_entries"] == 0
