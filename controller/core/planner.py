@@ -37,8 +37,11 @@ def plan(observed: Observation, ledger: Ledger, policy: Policy, now: datetime) -
     document = observed.document
     if observed.inventory_at is None or document is None:
         # Nothing can be said of a world that was not looked at yet.
-        reads = (ReadInventory(),) if observed.inventory_at is None else ()
-        return Plan(ledger=None, actions=reads, phases=(), holds=(), wake_at=None)
+        read = ReadInventory()
+        deferral = observed.deferred.get(read.target)
+        again_at = deferral.until if deferral is not None and deferral.until > now else None
+        reads = (read,) if observed.inventory_at is None and again_at is None else ()
+        return Plan(ledger=None, actions=reads, phases=(), holds=(), wake_at=again_at)
     draft = Draft(observed, ledger, policy, now)
     cases = [draft.case(vm, document.events) for vm in draft.subjects]
     _look_around(draft, document)
