@@ -119,6 +119,8 @@ async def open_azure(
     logging.getLogger("azure").setLevel(logging.WARNING)
     # Each failed token request is an error of the call that needed it, and reported as that.
     logging.getLogger("azure.identity").setLevel(logging.ERROR)
+    # So is an error reply that is not JSON, which the SDK would log with its traceback.
+    logging.getLogger("azure.mgmt").setLevel(logging.ERROR)
     tls = _tls(settings.azure.ca_file)
     proxied = any(environ.get(name) or environ.get(name.upper()) for name in _PROXIES)
     async with AsyncExitStack() as stack:
