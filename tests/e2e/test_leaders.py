@@ -12,6 +12,8 @@ from .rig import WITHIN_S
 LEASE_RUNS_OUT_S = WITHIN_S + 20
 EXITS_WITHIN_S = 2.0
 MACHINE_IS_BUSY_S = 1.0
+HAMMERING = 30
+"""Refused requests of a new leader within seconds; with back-off there are a handful."""
 
 
 async def test_killed_between_record_and_removal(rigged: OpenRig) -> None:
@@ -69,6 +71,7 @@ async def test_stopped_past_its_lease(rigged: OpenRig) -> None:
         await rig.until_logged(leader, "the lease could have expired")
         await rig.until("two renewals", lambda: len(rig.changes("fault", effect="hang")) >= 2)
         assert not rig.writes(victim)
+        assert len(rig.changes("fault", effect="reset_before")) < HAMMERING
         rig.heal()
         await rig.until_logged(leader, "standby")
         await rig.until_event("event_gone", event)
