@@ -31,6 +31,7 @@ WITHIN_S = 20.0
 QUICK: Overrides = {
     **ACCELERATED,
     "policy": {"lead_time_s": 900, "connection_drain_s": 0.2, "restore_settle_s": 0.2},
+    "azure": {"poll_fallback_s": 0.05},
     "watch": {"leader_poll_s": 0.2, "standby_poll_s": 0.5, "timeout_s": 2},
 }
 

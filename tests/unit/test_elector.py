@@ -4,9 +4,10 @@ Turns are taken by hand: the loop around them only waits.
 """
 
 import asyncio
+import logging
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -116,6 +117,16 @@ class Polling:
 
     def heal(self) -> None:
         self.server.faults.clear()
+
+
+@pytest.fixture(autouse=True)
+def levels() -> Iterator[None]:
+    """Give the SDK's loggers their levels back: the adapters set them for a whole process."""
+    loggers = [logging.getLogger(name) for name in ("azure", "azure.identity")]
+    before = [each.level for each in loggers]
+    yield
+    for each, level in zip(loggers, before, strict=True):
+        each.setLevel(level)
 
 
 @pytest.fixture
