@@ -281,6 +281,7 @@ class Agent:
 
     async def _start(self, azure: Azure) -> Home:
         """Find home, trying again for as long as Azure does not answer."""
+        failed: type[ControllerError] | None = None
         while True:
             try:
                 home = await find_home(azure)
@@ -290,11 +291,11 @@ class Agent:
             except ConfigError:
                 raise
             except ControllerError as error:
-                waiting_for = f"waiting for Azure: {error}"
-                if waiting_for != self._waiting_for:
-                    log(logger, logging.WARNING, waiting_for, event="start")
-                self._waiting_for = waiting_for
-                self._notifier.status(waiting_for)
+                self._waiting_for = f"waiting for Azure: {error}"
+                if type(error) is not failed:  # its text differs every time, by a request id
+                    failed = type(error)
+                    log(logger, logging.WARNING, self._waiting_for, event="start")
+                self._notifier.status(self._waiting_for)
                 await asyncio.sleep(START_AGAIN_S)
             else:
                 return home

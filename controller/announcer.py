@@ -97,7 +97,7 @@ class Announcer:
     def _count(self, line: Transition, entry: Entry | None) -> None:
         if line.what != "out" or entry is None or not entry.events:
             return
-        event = entry.events[-1]
+        event = min(entry.events, key=lambda each: each.not_before or entry.recorded_at)
         if event.not_before is None:
             self.metrics.drained(event.event_type, "unannounced")
             return

@@ -71,6 +71,8 @@ PASS_AT_LEAST_EVERY_S = 10.0
 IDLE_READS_PER_HOUR = 48
 """Inventories of an idle set stay below this many ARM reads an hour, however large it is."""
 INVENTORY_S = 300.0
+READ_AGAIN_AFTER = timedelta(seconds=0.5)
+"""A read that did not satisfy the plan is not repeated at once."""
 GATHER_S = 0.5
 """The longest that a pass waits for reads under way."""
 LIST_PAGE = 50
@@ -131,6 +133,7 @@ class Reconciler:
         self.deferrals = Deferrals()
         self.pace = Pace.starting_at(self._most_writes)
         self._quiet_until: datetime | None = None
+        self._read_at: dict[str, datetime] = {}
         self.inventory_period_s = INVENTORY_S
         self._recorded_here: set[Key] = set()
         self._sent: set[str] = set()
@@ -218,7 +221,8 @@ class Reconciler:
             self.plan = plan(self._observe(), self.ledger, self._policy, self._watcher.now())
             self._wake_at = self.plan.wake_at
             for action in self.plan.actions:
-                self._start(action)
+                if not self._just_read(action):
+                    self._start(action)
             wanted = self.plan.ledger
             if wanted is None or self._dry_run:
                 break
@@ -227,6 +231,19 @@ class Reconciler:
             if not written:
                 break
         self._report(self.plan, self.ledger, self.ledger)
+
+    def _just_read(self, action: Action) -> bool:
+        """Tell whether a read would repeat one that did not satisfy the plan a moment ago."""
+        if not _reads(action):
+            return False
+        now = self._watcher.now()
+        last = self._read_at.get(action.target)
+        if last is not None and now - READ_AGAIN_AFTER < last <= now:
+            again_at = last + READ_AGAIN_AFTER
+            self._wake_at = again_at if self._wake_at is None else min(self._wake_at, again_at)
+            return True
+        self._read_at[action.target] = now
+        return False
 
     async def _in_office(self) -> bool:
         """Tell whether this agent leads, after doing what a new leader does first."""
@@ -316,7 +333,7 @@ class Reconciler:
 
     async def _write_ledger(self, wanted: Ledger) -> bool:
         elector = self._elector
-        if elector is None or not elector.leading:
+        if elector is None or not elector.leading or elector.tenures != self._tenure:
             return False
         try:
             elector.fence()

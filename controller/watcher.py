@@ -121,7 +121,8 @@ class Watcher:
             log(logger, logging.WARNING, message, event="imds", outcome=type(error).__name__)
 
     def _correct(self, date: datetime) -> None:
-        ahead = date - self._clock.now()
+        # The header counts whole seconds and is rounded down: half a second more is the best guess.
+        ahead = date + timedelta(seconds=0.5) - self._clock.now()
         off = abs(ahead.total_seconds()) > CLOCK_TOLERANCE_S
         if off and not self._ahead:
             message = f"this clock is {ahead.total_seconds():+.0f} s off; deadlines are corrected"
