@@ -13,38 +13,30 @@ import logging
 import random
 from collections.abc import MutableMapping
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass
-from datetime import datetime
 from typing import TypeVar, cast
 
 from controller.announcer import Announcer
 from controller.azure.blob import LedgerBlob
-from controller.azure.imds import Instance
 from controller.azure.session import Azure, SessionFactory, open_azure, tcp_session
 from controller.clock import Clock, SystemClock
 from controller.core.actions import Plan
 from controller.core.leadership import Handicap, check_timing, handicap
-from controller.core.ledger import Ledger, decode
-from controller.core.model import (
-    EventAction,
-    EventPolicy,
-    Floor,
-    Policy,
-    fold,
-    load_balancer_of,
-    short,
-)
+from controller.core.ledger import Ledger
+from controller.core.model import fold, short
 from controller.elector import Elector
-from controller.errors import (
-    ConfigError,
-    ControllerError,
-    InvariantViolation,
-    NotFound,
-    OutcomeUnknown,
+from controller.errors import ConfigError, ControllerError, InvariantViolation, OutcomeUnknown
+from controller.home import (
+    Home,
+    blob_name_of,
+    check_pools,
+    ensure_exists,
+    find_home,
+    look_at_lease,
 )
 from controller.logs import log
 from controller.look import LeaseLook, PlanLook, would_do
-from controller.reconciler import Reconciler, refuse_basic
+from controller.policy import policy_from
+from controller.reconciler import Reconciler
 from controller.settings import Settings
 from controller.systemd import Notifier
 from controller.watcher import Watcher
@@ -58,117 +50,6 @@ HEALTHY_PASS_S = 60.0
 """Without a completed pass for so long, the agent is not healthy."""
 LOOK_BEFORE_ACQUIRING_S = 2.0
 LOOK_TIMEOUT_S = 6.0
-
-
-def policy_from(settings: Settings) -> Policy:
-    """Translate the operator's settings into what the core decides by."""
-    pools = {
-        pool.id: Floor(number=pool.floor[0], percent=pool.floor[1])
-        for pool in settings.backend_pools
-    }
-    events = {
-        name: EventPolicy(
-            action=EventAction(event.action),
-            min_duration_s=event.min_duration_s,
-            acknowledge=event.acknowledge,
-        )
-        for name, event in settings.policy.events.by_type().items()
-    }
-    return Policy(
-        pools=pools,
-        events=events,
-        lead_time_s=settings.policy.lead_time_s,
-        connection_drain_s=settings.policy.connection_drain_s,
-        acknowledge=settings.policy.acknowledge,
-        acknowledge_unmanaged=settings.policy.acknowledge_unmanaged,
-        acknowledge_ignored=settings.policy.acknowledge_ignored,
-        restore_settle_s=settings.policy.restore_settle_s,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Home:
-    """Where this agent lives."""
-
-    instance: Instance
-    availability_set_id: str
-    peers: int
-
-
-def blob_name_of(availability_set_id: str) -> str:
-    """Return the default name of the ledger's blob: the folded id of the set, as a path."""
-    parts = fold(availability_set_id).strip("/").split("/")
-    named = dict(zip(parts[::2], parts[1::2], strict=False))
-    group = named.get("resourcegroups", "group")
-    return f"{named.get('subscriptions', 'subscription')}/{group}/{parts[-1]}.json"
-
-
-async def find_home(azure: Azure) -> Home:
-    """Ask IMDS who we are, and ARM for our availability set.
-
-    Raises:
-        ConfigError: this VM is in no availability set.
-        ControllerError: the answer could not be had; worth trying again.
-    """
-    instance = await azure.imds.instance()
-    found = await azure.compute.discover(instance.vm_id)
-    return Home(
-        instance=instance,
-        availability_set_id=found.availability_set_id,
-        peers=max(1, len(found.vm_ids)),
-    )
-
-
-async def ensure_exists(blob: LedgerBlob) -> None:
-    """Create the ledger's blob if there is none.
-
-    Raises:
-        ConfigError: there is no container either; names the command that creates it.
-    """
-    try:
-        await blob.peek()
-    except NotFound:
-        await blob.create()
-
-
-async def look_at_lease(blob: LedgerBlob, now: datetime) -> LeaseLook:
-    """Read the lease and the ledger.
-
-    Raises:
-        ControllerError: they could not be read. A blob that does not exist yet is an empty ledger.
-    """
-    try:
-        content = await blob.read()
-    except NotFound:
-        return LeaseLook(lease_state="available", ledger=Ledger(), at=now)
-    return LeaseLook(lease_state=content.lease_state, ledger=decode(content.body), at=now)
-
-
-async def check_pools(azure: Azure, settings: Settings) -> None:
-    """Refuse pools that do not exist or cannot be managed.
-
-    Raises:
-        ConfigError: names every such pool.
-    """
-    owners = {
-        fold(load_balancer_of(pool.id)): load_balancer_of(pool.id)
-        for pool in settings.backend_pools
-    }
-    existing: set[str] = set()
-    for key in sorted(owners):
-        try:
-            load_balancer = await azure.network.glance(owners[key])
-        except NotFound:
-            continue
-        refuse_basic(load_balancer)
-        existing.update(fold(pool.pool_id) for pool in load_balancer.pools)
-    missing = [pool.id for pool in settings.backend_pools if fold(pool.id) not in existing]
-    if missing:
-        raise ConfigError(
-            "backend_pools: not found in Azure: "
-            + ", ".join(missing)
-            + ". Correct the id, or take the pool out of the configuration"
-        )
 
 
 class Agent:

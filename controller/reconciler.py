@@ -56,6 +56,7 @@ from controller.errors import (
     OutcomeUnknown,
     Throttled,
 )
+from controller.home import refuse_basic
 from controller.logs import log
 from controller.views import Deferrals, Views
 from controller.watcher import Watcher
@@ -587,20 +588,6 @@ class Reconciler:
             message = f"{what}: {error}"
             log(logger, level, message, event="failure", outcome=type(error).__name__)
         self._woken.set()
-
-
-def refuse_basic(load_balancer: LoadBalancer) -> None:
-    """Refuse a Basic load balancer (retired 30 September 2025; Microsoft docs, Load Balancer FAQ).
-
-    Raises:
-        ConfigError: the SKU is Basic.
-    """
-    if load_balancer.sku.casefold() == "basic":
-        raise ConfigError(
-            f"load balancer {load_balancer.load_balancer_id} has the Basic SKU, which Azure has "
-            "retired and this controller does not manage: upgrade it to Standard, or take its "
-            "pools out of [[backend_pools]]"
-        )
 
 
 def _reads(action: Action) -> bool:
