@@ -33,6 +33,7 @@ from controller.home import (
     find_home,
     look_at_lease,
 )
+from controller.ledger_store import LedgerStore
 from controller.logs import log
 from controller.look import LeaseLook, PlanLook, would_do
 from controller.policy import policy_from
@@ -112,14 +113,13 @@ class Agent:
         async with self._open() as azure:
             home = await find_home(azure)
             await check_pools(azure, self._settings)
-            blob = self._assemble(azure, home)
+            store = self._assemble(azure, home)
             watcher, reconciler = self._watcher_(), self._reconciler_()
             await watcher.poll()
             await watcher.poll()
             if watcher.document is None:
                 raise OutcomeUnknown("the event document could not be read; see the log above")
-            lease = await look_at_lease(blob, watcher.now())
-            reconciler.ledger = lease.ledger
+            lease = await look_at_lease(store, watcher.now())
             plan = await reconciler.look_once()
             names = {fold(key): name for key, name in self._settings.pool_names().items()}
             return PlanLook(
@@ -139,7 +139,7 @@ class Agent:
             name = self._settings.election.blob_name
             if not name:
                 name = blob_name_of((await find_home(azure)).availability_set_id)
-            return await look_at_lease(azure.ledger(name), self._clock.now())
+            return await look_at_lease(LedgerStore(azure.ledger(name)), self._clock.now())
 
     def _open(self) -> AbstractAsyncContextManager[Azure]:
         return open_azure(
@@ -220,9 +220,10 @@ class Agent:
         for task in tasks:
             task.cancel()
 
-    def _assemble(self, azure: Azure, home: Home) -> LedgerBlob:
+    def _assemble(self, azure: Azure, home: Home) -> LedgerStore:
         settings, name = self._settings, home.instance.name
         blob = self._blob(azure, home)
+        store = LedgerStore(blob)
         self._home = home
         self._watcher = Watcher(
             imds=azure.imds,
@@ -234,7 +235,7 @@ class Agent:
             imds=azure.imds,
             compute=azure.compute,
             network=azure.network,
-            blob=blob,
+            store=store,
             watcher=self._watcher,
             policy=self._policy,
             vm=name,
@@ -252,7 +253,7 @@ class Agent:
             self._reconciler.attach(self._elector)
         message = f"agent of {name} in {short(home.availability_set_id)}, {home.peers} VMs"
         log(logger, logging.INFO, message, event="start", vm=name)
-        return blob
+        return store
 
     def _blob(self, azure: Azure, home: Home) -> LedgerBlob:
         name = self._settings.election.blob_name or blob_name_of(home.availability_set_id)

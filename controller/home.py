@@ -6,9 +6,9 @@ from datetime import datetime
 from controller.azure.blob import LedgerBlob
 from controller.azure.imds import Instance
 from controller.azure.session import Azure
-from controller.core.ledger import Ledger, decode
 from controller.core.model import LoadBalancer, fold, load_balancer_of
 from controller.errors import ConfigError, NotFound
+from controller.ledger_store import LedgerStore
 from controller.look import LeaseLook
 from controller.settings import Settings
 
@@ -58,17 +58,14 @@ async def ensure_exists(blob: LedgerBlob) -> None:
         await blob.create()
 
 
-async def look_at_lease(blob: LedgerBlob, now: datetime) -> LeaseLook:
+async def look_at_lease(store: LedgerStore, now: datetime) -> LeaseLook:
     """Read the lease and the ledger.
 
     Raises:
-        ControllerError: they could not be read. A blob that does not exist yet is an empty ledger.
+        ControllerError: they could not be read.
     """
-    try:
-        content = await blob.read()
-    except NotFound:
-        return LeaseLook(lease_state="available", ledger=Ledger(), at=now)
-    return LeaseLook(lease_state=content.lease_state, ledger=decode(content.body), at=now)
+    await store.read()
+    return LeaseLook(lease_state=store.lease_state, ledger=store.ledger, at=now)
 
 
 def refuse_basic(load_balancer: LoadBalancer) -> None:

@@ -9,11 +9,9 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from controller.azure.blob import LedgerBlob
 from controller.azure.compute import Compute
 from controller.azure.imds import Imds
 from controller.azure.network import Network
@@ -28,7 +26,7 @@ from controller.core.actions import (
     ReadNic,
     ReadPower,
 )
-from controller.core.ledger import Ledger, decode, encode
+from controller.core.ledger import Ledger
 from controller.core.model import (
     EventDocument,
     Key,
@@ -53,10 +51,10 @@ from controller.errors import (
     InvariantViolation,
     LeaseLost,
     NotFound,
-    OutcomeUnknown,
     Throttled,
 )
 from controller.home import refuse_basic
+from controller.ledger_store import LedgerStore
 from controller.logs import log
 from controller.views import Deferrals, Views
 from controller.watcher import Watcher
@@ -100,7 +98,7 @@ class Reconciler:
         imds: Imds,
         compute: Compute,
         network: Network,
-        blob: LedgerBlob,
+        store: LedgerStore,
         watcher: Watcher,
         policy: Policy,
         vm: str,
@@ -111,7 +109,7 @@ class Reconciler:
         report: Callable[[Plan | None, Ledger, Ledger], None],
     ) -> None:
         self._imds, self._compute, self._network = imds, compute, network
-        self._blob, self._watcher, self._policy = blob, watcher, policy
+        self._store, self._watcher, self._policy = store, watcher, policy
         self._vm, self._availability_set_id = vm, availability_set_id
         self._dry_run, self._entropy, self._report = dry_run, entropy, report
         self._woken = asyncio.Event()
@@ -121,10 +119,8 @@ class Reconciler:
         self._most_writes = max_parallel_writes
         self._elector: Elector | None = None
         self._tenure = 0
-        self._etag = ""
         self._leaving = False
         self._unopened = 0
-        self.ledger = Ledger()
         self.plan: Plan | None = None
         self._start_over()
 
@@ -258,19 +254,12 @@ class Reconciler:
         return not self._leaving
 
     async def _take_office(self, elector: Elector) -> bool:
-        """Read the ledger and write it back under the next epoch (law S4)."""
+        """Open the ledger under the next epoch (law S4)."""
         tenure = elector.tenures
         try:
-            ledger = await self._load()
-            now = self._watcher.now()
-            bumped = replace(
-                ledger, epoch=ledger.epoch + 1, leader=self._vm, leader_since=now
-            ).noting(at=now, vm=self._vm, what="leads")
-            elector.fence()
-            self._etag = await self._blob.write(encode(bumped), self._etag, elector.lease_id)
+            await self._store.open(elector, vm=self._vm, now=self._watcher.now())
         except ContractViolation as error:
-            self._unreadable(error)
-            elector.resign()
+            self._unreadable(error, elector)
             return False
         except LeaseLost as error:
             elector.lost(str(error))
@@ -285,10 +274,10 @@ class Reconciler:
                 elector.resign()
             self._wake_at = self._watcher.now() + timedelta(seconds=1)
             return False
-        self._unopened = 0
-        self.ledger, self._tenure, self._leaving = bumped, tenure, False
-        message = f"leads with epoch {bumped.epoch}, {len(bumped.entries)} entries in the ledger"
-        log(logger, logging.INFO, message, event="leader", epoch=bumped.epoch)
+        self._unopened, self._tenure, self._leaving = 0, tenure, False
+        epoch, entries = self.ledger.epoch, len(self.ledger.entries)
+        message = f"leads with epoch {epoch}, {entries} entries in the ledger"
+        log(logger, logging.INFO, message, event="leader", epoch=epoch)
         return True
 
     def _observe(self) -> Observation:
@@ -318,76 +307,47 @@ class Reconciler:
 
     # --- the ledger ---
 
-    async def _load(self) -> Ledger:
-        content = await self._blob.read()
-        self._etag = content.etag
-        return decode(content.body)
+    @property
+    def ledger(self) -> Ledger:
+        """The newest durable ledger."""
+        return self._store.ledger
 
     async def _refresh_ledger(self) -> None:
         """Read what the real leader, if there is one, has written; for a dry run."""
         try:
-            self.ledger = await self._load()
-        except NotFound:
-            self.ledger = Ledger()
+            await self._store.read()
         except ControllerError as error:
             self._back_off(LEDGER, error, what="the ledger could not be read")
 
     async def _write_ledger(self, wanted: Ledger) -> bool:
-        elector = self._elector
+        """Make a ledger durable; tell whether to plan again at once."""
+        elector, before = self._elector, self.ledger
         if elector is None or not elector.leading or elector.tenures != self._tenure:
             return False
         try:
-            elector.fence()
-            self._etag = await self._blob.write(encode(wanted), self._etag, elector.lease_id)
+            if not await self._store.write(wanted, elector):
+                log(logger, logging.WARNING, "the ledger holds something else", event="ledger")
+        except ContractViolation as error:
+            self._unreadable(error, elector)
+            return False
         except LeaseLost as error:
             elector.lost(str(error))
             return False
-        except (Conflict, OutcomeUnknown) as error:
-            return await self._compare_ledger(wanted, error)
         except ControllerError as error:
-            self._ledger_failed(error)
+            self._back_off(LEDGER, error, what="the ledger could not be written")
             return False
-        self._adopt(wanted)
-        return True
-
-    async def _compare_ledger(self, wanted: Ledger, cause: ControllerError) -> bool:
-        """After a reply that does not tell: what does the blob hold now?"""
-        try:
-            found = await self._load()
-        except ContractViolation as error:
-            self._unreadable(error)
-            if self._elector is not None:
-                self._elector.resign()
-            return False
-        except ControllerError as error:
-            self._ledger_failed(error)
-            return False
-        if found == wanted:
-            self._adopt(wanted)
-            return True
-        if found.epoch != self.ledger.epoch and self._elector is not None:
-            self._elector.lost("the ledger has another epoch")
-            return False
-        log(logger, logging.WARNING, f"the ledger was changed under us: {cause}", event="ledger")
-        self.ledger = found
-        return True
-
-    def _unreadable(self, error: ContractViolation) -> None:
-        message = (
-            f"the blob {self._blob.url} cannot be read as a ledger: {error}. Nothing is written "
-            "until it is resolved: download the blob, repair it or, if no VM is out, delete it; "
-            "the agents look again every half minute"
-        )
-        log(logger, logging.ERROR, message, event="ledger", outcome="held")
-
-    def _ledger_failed(self, error: ControllerError) -> None:
-        self._back_off(LEDGER, error, what="the ledger could not be written")
-
-    def _adopt(self, written: Ledger) -> None:
-        """Make the durable ledger ours, and forget what belonged to entries that are over."""
         self.deferrals.clear(LEDGER)
+        self._adopt(before, self.ledger)
+        return True
+
+    def _unreadable(self, error: ContractViolation, elector: Elector) -> None:
+        log(logger, logging.ERROR, str(error), event="ledger", outcome="held")
+        elector.resign()
+
+    def _adopt(self, before: Ledger, written: Ledger) -> None:
+        """Know which memberships this agent recorded, and forget those of entries that are over."""
         for entry in written.entries:
-            old = self.ledger.entry(entry.vm)
+            old = before.entry(entry.vm)
             known = {membership.key for membership in old.memberships} if old else set[Key]()
             again = old is None or (old.restored_at is not None and entry.restored_at is None)
             for membership in entry.memberships:
@@ -398,7 +358,6 @@ class Reconciler:
         present = {m.key for entry in written.entries for m in entry.memberships}
         self._never_ours &= present
         self._recorded_here &= present
-        self.ledger = written
 
     # --- applying ---
 
