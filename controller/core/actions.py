@@ -1,7 +1,8 @@
 """The vocabulary of a plan: phases, reasons to hold, and the actions an agent can carry out.
 
 Every action names the target it occupies while it runs: at most one action per target is under way
-at a time, and back-off is kept per target.
+at a time. Back-off is kept per key, which is finer: one pool that fails must not make another pool
+of its load balancer wait, nor a removal that fails a restore (law L2).
 
 Pure: standard library only, no I/O.
 """
@@ -48,6 +49,11 @@ def write_target(resource_id: str) -> str:
     return f"write:{fold(resource_id)}"
 
 
+def pool_key(pool_id: str, *, restore: bool) -> str:
+    """Return what back-off of a write to this pool is kept by."""
+    return f"{'restore' if restore else 'remove'}:{fold(pool_id)}"
+
+
 @dataclass(frozen=True, slots=True)
 class ReadLoadBalancer:
     """Read a load balancer and all its pools."""
@@ -61,6 +67,11 @@ class ReadLoadBalancer:
     def target(self) -> str:
         """What this action occupies while it runs."""
         return f"read:{fold(self.load_balancer_id)}"
+
+    @property
+    def key(self) -> str:
+        """What back-off is kept by."""
+        return self.target
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +88,11 @@ class ReadNic:
         """What this action occupies while it runs."""
         return f"read:{fold(self.nic_id)}"
 
+    @property
+    def key(self) -> str:
+        """What back-off is kept by."""
+        return self.target
+
 
 @dataclass(frozen=True, slots=True)
 class ReadPower:
@@ -92,6 +108,11 @@ class ReadPower:
         """What this action occupies while it runs."""
         return f"read:{fold(self.vm_id)}"
 
+    @property
+    def key(self) -> str:
+        """What back-off is kept by."""
+        return self.target
+
 
 @dataclass(frozen=True, slots=True)
 class ReadInventory:
@@ -104,6 +125,11 @@ class ReadInventory:
     def target(self) -> str:
         """What this action occupies while it runs."""
         return "read:inventory"
+
+    @property
+    def key(self) -> str:
+        """What back-off is kept by."""
+        return self.target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +154,11 @@ class ChangeNic:
         """What this action occupies while it runs."""
         return write_target(self.nic_id)
 
+    @property
+    def key(self) -> str:
+        """What back-off is kept by."""
+        return self.target
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangePool:
@@ -151,6 +182,11 @@ class ChangePool:
         """What this action occupies: the load balancer, where a second write cancels the first."""
         return write_target(load_balancer_of(self.pool_id))
 
+    @property
+    def key(self) -> str:
+        """What back-off is kept by: the pool and the direction."""
+        return pool_key(self.pool_id, restore=self.restore)
+
 
 @dataclass(frozen=True, slots=True)
 class Acknowledge:
@@ -165,6 +201,11 @@ class Acknowledge:
     def target(self) -> str:
         """What this action occupies while it runs."""
         return f"acknowledge:{fold(self.event_id)}"
+
+    @property
+    def key(self) -> str:
+        """What back-off is kept by."""
+        return self.target
 
 
 Action = (

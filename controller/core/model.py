@@ -220,11 +220,13 @@ class Vm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deferral:
-    """A target that must be left alone for a while, and why."""
+    """A key that must be left alone for a while, and why."""
 
     until: datetime
     reason: str
     message: str = ""
+    attempts: int = 0
+    """Failures in a row so far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,7 +252,11 @@ class Observation:
     in_flight: frozenset[str] = frozenset()
     """Targets of actions that are under way."""
     deferred: Mapping[str, Deferral] = field(default_factory=lambda: MappingProxyType({}))
-    """Targets that failed or were throttled, with the instant of the next attempt."""
+    """Keys of actions that failed or were throttled, with the instant of the next attempt."""
+    attempts: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    """Failures in a row so far, by the key of the action, of those that are not deferred now."""
+    sent_at: Mapping[str, datetime] = field(default_factory=lambda: MappingProxyType({}))
+    """When this agent last let a write to a NIC or pool (folded id) leave."""
     verified: frozenset[str] = frozenset()
     """NICs and pools (folded ids) whose newest view verified the end of a write of this agent."""
     never_ours: frozenset[Key] = frozenset()
