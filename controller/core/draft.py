@@ -48,7 +48,7 @@ POOL_FRESH_S = 30.0
 DOCUMENT_FRESH_S = 30.0
 """An event document older than this is no reason to restore or to acknowledge anything."""
 PREDECESSOR_S = 60.0
-"""How long a write that a predecessor sent may take to show (seen: over a minute)."""
+"""How long a write whose end nobody saw may take to show (seen: over a minute)."""
 
 STRANGER_S = 60.0
 """How old an inventory may be that does not know a VM which an event names."""
@@ -207,6 +207,23 @@ class Draft:
         """Tell whether a view is no older than `since`, and not from the future."""
         return seen_at >= since and self.age_s(seen_at) < float("inf")
 
+    def last_sent(self, resource_id: str, *, since: datetime) -> datetime:
+        """Return until when a write decided at `since` may have left, here or at a predecessor."""
+        leader_since = self.durable.leader_since or since
+        return max(since, leader_since, self.observed.sent_at.get(fold(resource_id), since))
+
+    def settled_at(self, resource_id: str, *, since: datetime) -> datetime:
+        """Return from when on a view proves that a write decided at `since` does not land later.
+
+        The view that ended a write of ours proves it at once, any other only after a while.
+        """
+        sent_at = self.last_sent(resource_id, since=since)
+        nic, pool = self.inventory.nic(resource_id), self.inventory.pool(resource_id)
+        seen_at = nic.observed_at if nic else pool.observed_at if pool else None
+        if fold(resource_id) in self.observed.verified and seen_at and seen_at >= sent_at:
+            return sent_at
+        return sent_at + timedelta(seconds=PREDECESSOR_S)
+
     def missing(self, resource_id: str) -> bool:
         """Tell whether a NIC, pool or VM is confirmed not to exist."""
         return fold(resource_id) in self.observed.missing
@@ -246,12 +263,19 @@ class Draft:
         """Plan a read of the load balancer with this pool."""
         self.actions.append(ReadLoadBalancer(load_balancer_of(pool_id)))
 
-    def read_nic_again(self, nic_id: str) -> None:
-        """Plan a read of a NIC whose view proves nothing yet, at most once a second."""
+    def read_nic_again(self, nic_id: str, *, every_s: float = 1) -> None:
+        """Plan a read of a NIC whose view proves nothing yet, now and then."""
         nic = self.inventory.nic(nic_id)
-        if self.age_s(nic.observed_at if nic else None) >= 1:
+        if self.age_s(nic.observed_at if nic else None) >= every_s:
             self.actions.append(ReadNic(nic_id))
-        self.wake_in(1)
+        self.wake_in(every_s)
+
+    def read_pool_again(self, pool_id: str, *, every_s: float = 1) -> None:
+        """Plan a read of a pool whose view proves nothing yet, now and then."""
+        pool = self.inventory.pool(pool_id)
+        if self.age_s(pool.observed_at if pool else None) >= every_s:
+            self.read_pool(pool_id)
+        self.wake_in(every_s)
 
     def under_way(self, memberships: Iterable[Membership]) -> bool:
         """Tell whether a write of ours that may change one of these has not ended yet."""

@@ -27,7 +27,7 @@ from controller.core.model import (
 )
 from controller.errors import ContractViolation
 
-MAJOR, MINOR = 1, 0
+MAJOR, MINOR = 1, 1
 MOST_TRANSITIONS = 50
 """How many transitions are remembered for `lb-drain status`."""
 
@@ -58,12 +58,20 @@ class Entry:
     memberships: tuple[Membership, ...]
     recorded_at: datetime
     out_at: datetime | None = None
-    """When the VM was first observed out of every managed pool."""
+    """When the VM was observed out of every managed pool; None again before a restore is sent."""
+    restoring_at: datetime | None = None
+    """Since when a restore may have been sent; None while none can still land. Since minor 1."""
     restored_at: datetime | None = None
     """When every membership was observed back."""
     gone: bool = False
     """The VM was deleted while it was out; kept for the operator to see, never blocks."""
     extra: Extra = field(default_factory=lambda: NOTHING_EXTRA, hash=False)
+
+    @property
+    def removed(self) -> bool:
+        """Tell whether every removal has taken effect: the VM was seen out, or sent back since."""
+        restoring = self.restoring_at is not None and self.restoring_at > self.recorded_at
+        return self.out_at is not None or restoring
 
     def holds(self, key: Key) -> bool:
         """Tell whether the membership with this key is recorded here."""
@@ -228,6 +236,7 @@ def _entry_out(entry: Entry) -> dict[str, Any]:
         "memberships": [_membership_out(membership) for membership in entry.memberships],
         "recorded_at": _instant_out(entry.recorded_at),
         "out_at": _instant_out(entry.out_at),
+        "restoring_at": _instant_out(entry.restoring_at),
         "restored_at": _instant_out(entry.restored_at),
         "gone": entry.gone,
     }
@@ -241,6 +250,7 @@ def _entry_in(fields: "_Fields") -> Entry:
         memberships=fields.each("memberships", _membership_in),
         recorded_at=fields.instant("recorded_at"),
         out_at=fields.instant_or_none("out_at"),
+        restoring_at=fields.instant_or_none("restoring_at"),
         restored_at=fields.instant_or_none("restored_at"),
         gone=fields.flag("gone"),
         extra=fields.rest(),

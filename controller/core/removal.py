@@ -8,7 +8,7 @@ Pure: standard library only, no I/O, no clock.
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from controller.core.actions import Phase, ReadNic, Reason
 from controller.core.draft import (
@@ -104,8 +104,12 @@ def _remove(draft: Draft, case: Case, movable: tuple[Membership, ...]) -> None:
             _record(draft, case, movable)
         return
     draft.say(case, Phase.DRAINING)
-    # Whoever stands in a pool again, whatever the reason, has to empty once more.
-    updated = replace(entry, events=with_references(entry, case.events), out_at=None)
+    updated = replace(entry, events=with_references(entry, case.events))
+    if entry.removed:
+        # Whoever stands in a pool again has to empty once more, and what is sent now may be late.
+        updated = replace(updated, recorded_at=draft.now, out_at=None)
+        draft.note(updated, "recorded", "in a pool again")
+        return
     if updated != entry:
         draft.ledger = draft.ledger.with_entry(updated)
     draft.change(movable, restore=False)
@@ -143,6 +147,7 @@ def _record(draft: Draft, case: Case, movable: tuple[Membership, ...]) -> None:
         events=with_references(old, case.events),
         memberships=(*(old.memberships if old else ()), *added),
         recorded_at=draft.now,
+        restoring_at=case.entry.restoring_at if case.entry else None,
         extra=case.entry.extra if case.entry else NOTHING_EXTRA,
     )
     pools = sorted({short(membership.pool_id) for membership in added})
@@ -169,7 +174,10 @@ def _stay_out(draft: Draft, case: Case) -> None:
 
 
 def _observed_out(draft: Draft, case: Case, entry: Entry) -> bool:
-    """Law S1: is every view that proves absence newer than the record? If not, plan reads."""
+    """Law S1: is every view that proves absence newer than the record? If not, plan reads.
+
+    While a restore may still land, absence is proven only by a view from after that.
+    """
     proven = not draft.under_way(entry.memberships)
     untouched = entry.recorded_at - timedelta(seconds=UNTOUCHED_S)
     nics = {fold(m.nic_id) for m in nic_memberships(entry.memberships)}
@@ -177,26 +185,36 @@ def _observed_out(draft: Draft, case: Case, entry: Entry) -> bool:
         if draft.missing(nic_id):
             continue
         nic = draft.inventory.nic(nic_id)
-        since = entry.recorded_at if fold(nic_id) in nics else untouched
+        since = _decided_at(draft, entry, nic_id) if fold(nic_id) in nics else untouched
         if nic is None or nic.updating or not draft.proves(nic.observed_at, since=since):
-            draft.read_nic_again(nic_id)
+            draft.read_nic_again(nic_id, every_s=1 if since <= draft.now else FRESH_S)
+            draft.wakes.append(since)
             proven = False
     pools = {fold(m.pool_id) for m in address_memberships(entry.memberships)}
     for pool_id in draft.policy.pools:
         if draft.missing(pool_id):
             continue
         pool = draft.inventory.pool(pool_id)
-        since = entry.recorded_at if fold(pool_id) in pools else untouched
+        since = _decided_at(draft, entry, pool_id) if fold(pool_id) in pools else untouched
         if pool is None or not draft.proves(pool.observed_at, since=since):
-            draft.read_pool(pool_id)
+            draft.read_pool_again(pool_id, every_s=1 if since <= draft.now else FRESH_S)
+            draft.wakes.append(since)
             proven = False
     return proven
+
+
+def _decided_at(draft: Draft, entry: Entry, resource_id: str) -> datetime:
+    """Return from when on a view of a recorded NIC or pool tells that the VM is out and stays."""
+    if entry.restoring_at is None:
+        return entry.recorded_at
+    settled_at = draft.settled_at(resource_id, since=entry.restoring_at)
+    return max(entry.recorded_at, settled_at)
 
 
 def _note_out(draft: Draft, case: Case, entry: Entry) -> None:
     noted = replace(entry, events=with_references(entry, case.events))
     if noted.out_at is None:
-        noted = replace(noted, out_at=draft.now)
+        noted = replace(noted, out_at=draft.now, restoring_at=None)
         draft.note(noted, "out")
     for event in noted.events:
         at = draft.observed.acknowledged.get(fold(event.event_id))

@@ -7,13 +7,12 @@ Pure: standard library only, no I/O, no clock.
 """
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from controller.core.actions import Phase, ReadPower, Reason
 from controller.core.draft import (
     DOCUMENT_FRESH_S,
     FRESH_S,
-    PREDECESSOR_S,
     Case,
     Draft,
     address_memberships,
@@ -60,7 +59,15 @@ def _put_back(draft: Draft, case: Case, entry: Entry) -> None:
             draft.note(replace(entry, gone=False), "exists again")
         elif _runs(draft, case):
             draft.say(case, Phase.RESTORING)
-            draft.change(outside, restore=True)
+            _restore(draft, entry, outside)
+
+
+def _restore(draft: Draft, entry: Entry, outside: tuple[Membership, ...]) -> None:
+    """Write ahead that a restore may land from now on (law S1), then send it."""
+    if entry.out_at is None and entry.removed:
+        draft.change(outside, restore=True)
+    elif entry.removed or _surely_standing(draft, entry):
+        draft.note(replace(entry, restoring_at=draft.now, out_at=None), "restoring")
 
 
 # --- may it come back? ---
@@ -140,36 +147,49 @@ def _possible(draft: Draft, entry: Entry, membership: Membership) -> bool:
 def _finish(draft: Draft, case: Case, entry: Entry) -> None:
     """Everything recorded stands again, whoever put it back."""
     draft.say(case, Phase.RESTORING, "waiting to be sure that it stays")
-    if _surely_inside(draft, entry):
+    if _surely_standing(draft, entry):
         draft.note(replace(entry, restored_at=draft.now, gone=False), "restored")
         draft.say(case, Phase.RESTORING, "waiting for the probes")
 
 
-def _surely_inside(draft: Draft, entry: Entry) -> bool:
-    """Tell whether no write can still take the memberships away again.
+def _surely_standing(draft: Draft, entry: Entry) -> bool:
+    """Tell whether no removal can still take any of the memberships away.
 
-    A view that ended a write of ours says so, and so does one from after the VM was observed out:
-    the removal had taken effect by then. Any other must be so much newer than the record that what
-    a predecessor sent has shown.
+    That is so when the removal has taken effect: all was observed out, or this NIC or pool is. What
+    stands inside without that may be taken away by a removal that was sent late (law S5), until the
+    end of a write of ours or enough time says otherwise.
     """
     sure = not draft.under_way(entry.memberships)
-    settled_at = entry.out_at or entry.recorded_at + timedelta(seconds=PREDECESSOR_S)
+    outside = {m.key for m in entry.memberships if not draft.inventory.stands(m)}
     for nic_id in sorted({m.nic_id for m in nic_memberships(entry.memberships)}):
-        nic = draft.inventory.nic(nic_id)
-        since = entry.recorded_at if fold(nic_id) in draft.observed.verified else settled_at
+        here = {m.key for m in nic_memberships(entry.memberships) if m.nic_id == nic_id}
+        nic, since = draft.inventory.nic(nic_id), _over_at(draft, entry, nic_id, here <= outside)
         if nic is None or nic.updating or not draft.proves(nic.observed_at, since=since):
             sure = False
-            if draft.now >= settled_at:
+            draft.wakes.append(since)
+            if draft.now >= since:
                 draft.read_nic_again(nic_id)
     for pool_id in sorted({m.pool_id for m in address_memberships(entry.memberships)}):
-        pool = draft.inventory.pool(pool_id)
-        since = entry.recorded_at if fold(pool_id) in draft.observed.verified else settled_at
+        here = {m.key for m in address_memberships(entry.memberships) if m.pool_id == pool_id}
+        pool, since = (
+            draft.inventory.pool(pool_id),
+            _over_at(draft, entry, pool_id, here <= outside),
+        )
         if pool is None or not draft.proves(pool.observed_at, since=since):
             sure = False
-            if draft.now >= settled_at:
-                draft.read_pool(pool_id)
-    draft.wakes.append(settled_at)
+            draft.wakes.append(since)
+            if draft.now >= since:
+                draft.read_pool_again(pool_id)
     return sure
+
+
+def _over_at(draft: Draft, entry: Entry, resource_id: str, out: bool) -> datetime:
+    """Return from when on a view of this NIC or pool tells that its removal is over."""
+    if entry.removed:
+        return entry.out_at or entry.restoring_at or entry.recorded_at
+    if out:
+        return entry.recorded_at
+    return draft.settled_at(resource_id, since=entry.recorded_at)
 
 
 def _settle(draft: Draft, case: Case, entry: Entry) -> None:

@@ -7,6 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from controller.core.ledger import (
+    MINOR,
     MOST_TRANSITIONS,
     Entry,
     EventReference,
@@ -56,6 +57,7 @@ entries = st.builds(
     memberships=st.lists(memberships, max_size=3).map(tuple),
     recorded_at=instants,
     out_at=maybe,
+    restoring_at=maybe,
     restored_at=maybe,
     gone=st.booleans(),
     extra=extras,
@@ -69,7 +71,7 @@ ledgers = st.builds(
     entries=st.lists(entries, max_size=3, unique_by=lambda entry: fold(entry.vm)).map(tuple),
     holds=st.lists(holds, max_size=2).map(tuple),
     transitions=st.lists(lines, max_size=2).map(tuple),
-    minor=st.integers(0, 9),
+    minor=st.integers(MINOR, 9),
     extra=extras,
 )
 

@@ -158,6 +158,8 @@ class Memory:
     never_ours: set[Key] = field(default_factory=set)
     acknowledged: dict[str, datetime] = field(default_factory=dict)
     deferred: dict[str, Deferral] = field(default_factory=dict)
+    attempts: dict[str, int] = field(default_factory=dict)
+    sent_at: dict[str, datetime] = field(default_factory=dict)
 
 
 class Run:
@@ -203,6 +205,8 @@ class Run:
             never_ours=frozenset(memory.never_ours),
             acknowledged=MappingProxyType(memory.acknowledged),
             deferred=MappingProxyType(memory.deferred),
+            attempts=MappingProxyType(memory.attempts),
+            sent_at=MappingProxyType(memory.sent_at),
             write_slots=4,
         )
         planned = plan(observed, self.ledger, POLICY, self.world.at())
@@ -253,9 +257,8 @@ class Run:
 
     def _apply(self, action: Action, fault: str) -> None:
         memory, world = self.memory, self.world
-        until = world.at() + timedelta(seconds=2)
         if fault == "not sent":
-            memory.deferred[action.target] = Deferral(until=until, reason="x", message="no")
+            self._defer(action, "no")
             return
         match action:
             case ReadInventory():
@@ -280,10 +283,18 @@ class Run:
                 self._acknowledge(action)
             case ChangeNic() | ChangePool():
                 if self._write(action) and fault == "lost reply":
-                    memory.deferred[action.target] = Deferral(until=until, reason="x")
+                    self._defer(action)
                     return
                 self._verify(action)
-        memory.deferred.pop(action.target, None)
+        memory.deferred.pop(action.key, None)
+        memory.attempts.pop(action.key, None)
+
+    def _defer(self, action: Action, message: str = "") -> None:
+        memory, until = self.memory, self.world.at() + timedelta(seconds=2)
+        attempts = memory.attempts[action.key] = memory.attempts.get(action.key, 0) + 1
+        memory.deferred[action.key] = Deferral(
+            until=until, reason="x", message=message, attempts=attempts
+        )
 
     def _see_pools(self, pools: Mapping[str, Floor]) -> None:
         for pool_id in pools:
@@ -327,6 +338,7 @@ class Run:
             (world.ours.discard if action.restore else world.ours.add)(membership.key)
         if changed:
             memory.sent.add(resource)
+            memory.sent_at[fold(resource)] = world.at()
             self.writes += 1
         return bool(changed)
 
@@ -338,6 +350,7 @@ class Run:
             assert entry is not None, "S5: removed without a durable entry"
             assert entry.holds(membership.key), "S5: removed what is not recorded"
             assert entry.restored_at is None
+            assert not entry.removed, "S5: removed again without a new record"
         if self.world.now - self.world.operator_at < VIEWS_S:
             return
         leaving = {vm_of(membership) for membership in changed}
@@ -355,6 +368,10 @@ class Run:
     def _check_restore(self, changed: list[NicMembership] | list[AddressMembership]) -> None:
         for membership in changed:
             name = vm_of(membership)
+            entry = self.ledger.entry(name)
+            assert entry is not None
+            assert entry.restoring_at is not None, "S1: restored without writing it ahead"
+            assert entry.out_at is None
             assert membership.key in self.world.ours, "S3: restored what we did not remove"
             assert self.memory.clean_polls[name] >= 2, "S6: restored without two clean polls"
             assert not any(e.affects(name) for e in self.memory.clean[-1].events)

@@ -155,7 +155,14 @@ def _paths(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int
     return found
 
 
-OPTIONAL = {"leader_since", "not_before", "acknowledged_at", "out_at", "restored_at"}
+OPTIONAL = {
+    "leader_since",
+    "not_before",
+    "acknowledged_at",
+    "out_at",
+    "restoring_at",
+    "restored_at",
+}
 
 
 @pytest.mark.parametrize("path", _paths(document()), ids=str)
@@ -231,3 +238,13 @@ def test_entries_by_vm() -> None:
     assert both.entry("web-9") is None
     assert entry.holds(NIC.key)
     assert not entry.holds(("x", "y", "z"))
+
+
+def test_ledger_of_the_first_minor_version() -> None:
+    """A ledger from before `restoring_at` is read, and written with it."""
+    body = document()
+    body["version"] = "1.0"
+    del body["entries"][0]["restoring_at"]
+    older = decode(json.dumps(body).encode())
+    assert older.entries == FULL.entries
+    assert json.loads(encode(older))["version"] == f"{MAJOR}.{MINOR}"
