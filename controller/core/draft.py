@@ -224,6 +224,20 @@ class Draft:
             return sent_at
         return sent_at + timedelta(seconds=PREDECESSOR_S)
 
+    def landed_late(self, entry: Entry) -> bool:
+        """Tell whether a removal of ours undid what was seen restored; if not, an operator did.
+
+        Law S5 against law S3: ours it can be only if the removal was never seen to take effect, and
+        no longer than a write may take to show.
+        """
+        if entry.removed:
+            return False
+        return any(
+            self.age_s(self.last_sent(resource_of(m), since=entry.recorded_at)) <= PREDECESSOR_S
+            for m in entry.memberships
+            if not self.inventory.stands(m)
+        )
+
     def missing(self, resource_id: str) -> bool:
         """Tell whether a NIC, pool or VM is confirmed not to exist."""
         return fold(resource_id) in self.observed.missing
@@ -383,6 +397,15 @@ def target_of(membership: Membership) -> str:
             return write_target(membership.nic_id)
         case AddressMembership():
             return write_target(load_balancer_of(membership.pool_id))
+
+
+def resource_of(membership: Membership) -> str:
+    """Return the id of the NIC or pool that a write changes for this membership."""
+    match membership:
+        case NicMembership():
+            return membership.nic_id
+        case AddressMembership():
+            return membership.pool_id
 
 
 def nic_memberships(memberships: Iterable[Membership]) -> list[NicMembership]:

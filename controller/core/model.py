@@ -356,7 +356,10 @@ class Policy:
             or event.not_before is None
         ):
             return None
-        return event.not_before - timedelta(seconds=self.lead_time_s)
+        try:
+            return event.not_before - timedelta(seconds=self.lead_time_s)
+        except OverflowError:
+            return None  # the calendar begins later than that
 
 
 def load_balancer_of(pool_id: str) -> str:

@@ -163,6 +163,10 @@ def _stay_out(draft: Draft, case: Case) -> None:
     entry = case.entry
     if entry is None:
         draft.say(case, Phase.UNMANAGED)
+    elif entry.restored_at is not None and draft.landed_late(entry):
+        events = with_references(entry, case.events)
+        draft.note(replace(entry, events=events, restored_at=None), "out again")
+        draft.say(case, Phase.DRAINING)
     elif entry.restored_at is not None:
         draft.forget(case, entry, "taken out by an operator")
     elif draft.drop(case, entry, draft.observed.never_ours, "removed by an operator"):

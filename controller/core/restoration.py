@@ -194,10 +194,15 @@ def _over_at(draft: Draft, entry: Entry, resource_id: str, out: bool) -> datetim
 
 def _settle(draft: Draft, case: Case, entry: Entry) -> None:
     """Restored: until the probes have found the VM the floor does not count on it."""
+    if draft.landed_late(entry):
+        draft.note(replace(entry, restored_at=None), "out again", "a removal took effect late")
+        draft.say(case, Phase.RESTORE_DUE)
+        return
     restored_at = entry.restored_at or draft.now
     settled_at = restored_at + timedelta(seconds=draft.policy.restore_settle_s)
     if settled_at > draft.now:
         draft.wakes.append(settled_at)
         draft.say(case, Phase.RESTORING, "waiting for the probes")
     else:
-        draft.forget(case, entry)
+        standing = all(draft.inventory.stands(m) for m in entry.memberships)
+        draft.forget(case, entry, "" if standing else "taken out by an operator")

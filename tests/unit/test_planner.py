@@ -1498,3 +1498,49 @@ def test_removal_of_a_predecessor_is_waited_for(scene: Scene) -> None:
     scene.now = 110
     scene.through()
     assert scene.entry().restored_at == at(110)
+
+
+@pytest.mark.parametrize("due", [False, True])
+def test_removal_that_undoes_a_restore_is_ours(scene: Scene, due: bool) -> None:
+    """S5: what our own late removal takes away after "restored" is not taken for an operator's."""
+    scene.events = [event()]
+    scene.adopt()
+    scene.now, scene.events = 20, []
+    sent = {"sent_at": MappingProxyType({fold(nic_id("web-1")): at(10)})}
+    scene.through(**sent, verified=frozenset({fold(nic_id("web-1"))}))
+    assert scene.entry().restored_at == at(20)
+    scene.now, scene.inside["web-1"] = 30, []
+    scene.events = [event(event_id="E-2")] if due else []
+    scene.adopt(**sent)
+    assert scene.entry().restored_at is None
+    scene.events = []
+    assert writes(scene.through(**sent)) == [restoral()]
+
+
+def test_removal_by_an_operator_while_settling() -> None:
+    """S3: once our removal was seen out and undone, who is out again was taken out by others."""
+    scene = out_and_over()
+    assert writes(scene.through()) == [restoral()]
+    scene.now, scene.inside["web-1"] = 305, [APP]
+    scene.through()
+    scene.now, scene.inside["web-1"] = 320, []
+    scene.through()
+    assert scene.ledger.entries == ()
+    assert scene.ledger.transitions[-1].detail == "taken out by an operator"
+
+
+def test_first_instants_of_the_calendar(scene: Scene) -> None:
+    """S7: a NotBefore so early that no lead time precedes it means at once."""
+    early = datetime.min.replace(tzinfo=UTC)
+    scene.events = [replace(event(), not_before=early)]
+    assert scene.policy.drain_at(scene.events[0]) is None
+    assert scene.plan().ledger is not None
+
+
+def test_failed_first_inventory_waits() -> None:
+    """H1: an agent whose first inventory failed does not try again before its time."""
+    blank, policy = Observation(document=None), Policy(pools={APP: Floor()})
+    waiting = replace(blank, **deferred(ReadInventory().key, until=7, message="403"))
+    planned = plan(waiting, Ledger(), policy, T0)
+    assert (planned.actions, planned.wake_at) == ((), at(7))
+    assert plan(waiting, Ledger(), policy, at(7)).actions == (ReadInventory(),)
