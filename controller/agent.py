@@ -18,7 +18,7 @@ from typing import TypeVar, cast
 from controller.announcer import Announcer
 from controller.azure.blob import LedgerBlob
 from controller.azure.session import Azure, SessionFactory, open_azure, tcp_session
-from controller.clock import Clock, SystemClock
+from controller.clock import Clock, CorrectedClock, SystemClock
 from controller.core.actions import Plan
 from controller.core.leadership import Handicap, check_timing, handicap
 from controller.core.ledger import Ledger
@@ -32,6 +32,7 @@ from controller.home import (
     ensure_exists,
     find_home,
     look_at_lease,
+    tell_missing,
 )
 from controller.ledger_store import LedgerStore
 from controller.logs import log
@@ -72,7 +73,7 @@ class Agent:
             timeout_s=election.request_timeout_s,
         )
         self._settings, self._environ = settings, environ
-        self._clock = clock or SystemClock()
+        self._clock = CorrectedClock(clock or SystemClock())
         self._entropy = entropy or random.SystemRandom()
         self._session_factory = session_factory
         self._policy = policy_from(settings)
@@ -112,7 +113,7 @@ class Agent:
         """
         async with self._open() as azure:
             home = await find_home(azure)
-            await check_pools(azure, self._settings)
+            tell_missing(await check_pools(azure, self._settings))
             store = self._assemble(azure, home)
             watcher, reconciler = self._watcher_(), self._reconciler_()
             await watcher.poll()
@@ -166,7 +167,7 @@ class Agent:
         while True:
             try:
                 home = await find_home(azure)
-                await check_pools(azure, self._settings)
+                tell_missing(await check_pools(azure, self._settings))
                 if not self._settings.policy.dry_run:
                     await ensure_exists(self._blob(azure, home))
             except ConfigError:
@@ -262,7 +263,8 @@ class Agent:
     def _elect(self, blob: LedgerBlob, home: Home) -> Elector:
         elector = Elector(
             blob=blob,
-            clock=self._clock,
+            # The lease is counted on the raw clocks: a correction must not look like a freeze.
+            clock=self._clock.clock,
             entropy=self._entropy,
             lease_duration_s=self._settings.election.lease_duration_s,
             renew_period_s=self._settings.election.renew_period_s,

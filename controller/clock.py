@@ -5,8 +5,8 @@ package reads the time, so a test that supplies a clock owns time altogether.
 """
 
 import time
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 
@@ -31,3 +31,21 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+
+@dataclass(slots=True)
+class CorrectedClock:
+    """A clock whose wall time is set right by `ahead`, as a trusted source has it.
+
+    Views, deadlines and event documents are all stamped by this one: two clocks that differ by a
+    few seconds would make every view look stale, or come from the future.
+    """
+
+    clock: Clock
+    ahead: timedelta = field(default_factory=timedelta)
+
+    def now(self) -> datetime:
+        return self.clock.now() + self.ahead
+
+    def monotonic(self) -> float:
+        return self.clock.monotonic()

@@ -218,9 +218,8 @@ class Elector:
             self._report(error)
         else:
             self._failing = False
-            if self.state is not State.STANDBY:  # storage may have refused a write meanwhile
-                self.term, self.renewed_at = term, term.sent_at
-                self._happened(Input.RENEWED)
+            self.term, self.renewed_at = term, term.sent_at
+            self._unless_lost(Input.RENEWED)
         return TICK_S
 
     async def _release(self) -> None:
@@ -233,7 +232,7 @@ class Elector:
             # It expires by itself; what matters is that we stop.
             self._report(error)
         self._free_since = self._clock.monotonic()
-        self._happened(Input.RELEASED, "released the lease")
+        self._unless_lost(Input.RELEASED, "released the lease")
 
     # --- common ---
 
@@ -249,6 +248,11 @@ class Elector:
         monotonic = self._clock.monotonic()
         wall_ahead = self._clock.now().timestamp() - monotonic
         return self.term is not None and self.term.valid(monotonic=monotonic, wall_ahead=wall_ahead)
+
+    def _unless_lost(self, happened: Input, why: str = "") -> None:
+        """Take note of a reply, unless storage has refused a write while it was on its way."""
+        if self.state is not State.STANDBY:
+            self._happened(happened, why)
 
     def _happened(self, happened: Input, why: str = "") -> None:
         before, self.state = self.state, step(self.state, happened)

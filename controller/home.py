@@ -1,5 +1,7 @@
 """Where an agent lives: its VM, its availability set, its pools, and the blob of its ledger."""
 
+import asyncio
+import logging
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -7,10 +9,16 @@ from controller.azure.blob import LedgerBlob
 from controller.azure.imds import Instance
 from controller.azure.session import Azure
 from controller.core.model import LoadBalancer, fold, load_balancer_of
-from controller.errors import ConfigError, NotFound
+from controller.errors import ConfigError, ControllerError, NotFound
 from controller.ledger_store import LedgerStore
+from controller.logs import log
 from controller.look import LeaseLook
 from controller.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+ASK_AGAIN = 2
+ASK_AGAIN_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,28 +90,64 @@ def refuse_basic(load_balancer: LoadBalancer) -> None:
         )
 
 
-async def check_pools(azure: Azure, settings: Settings) -> None:
-    """Refuse pools that do not exist or cannot be managed.
+async def check_pools(azure: Azure, settings: Settings) -> tuple[str, ...]:
+    """Refuse pools that cannot be managed; return those that Azure does not have.
+
+    A pool that was deleted is no reason to leave the others alone, so only a configuration of which
+    nothing exists is refused. One 404 is no proof, so it is asked again.
 
     Raises:
-        ConfigError: names every such pool.
+        ConfigError: a load balancer has the Basic SKU, or no configured pool exists.
+        ControllerError: no load balancer could be read.
     """
+    missing = await _missing_pools(azure, settings)
+    for _ in range(ASK_AGAIN):
+        if not missing:
+            break
+        await asyncio.sleep(ASK_AGAIN_S)
+        missing = await _missing_pools(azure, settings)
+    if len(missing) == len(settings.backend_pools):
+        raise ConfigError(f"backend_pools: {_not_found(missing)}")
+    return missing
+
+
+async def _missing_pools(azure: Azure, settings: Settings) -> tuple[str, ...]:
+    missing: list[str] = []
+    failures: list[ControllerError] = []
     owners = {
         fold(load_balancer_of(pool.id)): load_balancer_of(pool.id)
         for pool in settings.backend_pools
     }
-    existing: set[str] = set()
     for key in sorted(owners):
+        listed: set[str] = set()
         try:
             load_balancer = await azure.network.glance(owners[key])
         except NotFound:
+            pass
+        except ControllerError as error:
+            failures.append(error)
             continue
-        refuse_basic(load_balancer)
-        existing.update(fold(pool.pool_id) for pool in load_balancer.pools)
-    missing = [pool.id for pool in settings.backend_pools if fold(pool.id) not in existing]
-    if missing:
-        raise ConfigError(
-            "backend_pools: not found in Azure: "
-            + ", ".join(missing)
-            + ". Correct the id, or take the pool out of the configuration"
-        )
+        else:
+            refuse_basic(load_balancer)
+            listed = {fold(pool.pool_id) for pool in load_balancer.pools}
+        missing += [
+            pool.id
+            for pool in settings.backend_pools
+            if fold(load_balancer_of(pool.id)) == key and fold(pool.id) not in listed
+        ]
+    if len(failures) == len(owners):
+        raise failures[0]
+    return tuple(missing)
+
+
+def _not_found(pool_ids: tuple[str, ...]) -> str:
+    return (
+        f"not found in Azure: {', '.join(pool_ids)}. Correct the id, or take the pool out of the "
+        "configuration"
+    )
+
+
+def tell_missing(pool_ids: tuple[str, ...]) -> None:
+    """Say loudly which configured pools do not exist."""
+    if pool_ids:
+        log(logger, logging.ERROR, f"backend_pools: {_not_found(pool_ids)}", event="start")

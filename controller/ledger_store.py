@@ -73,6 +73,8 @@ class LedgerStore:
         return self.ledger == wanted
 
     async def _put(self, ledger: Ledger, elector: Elector) -> None:
+        if not self._etag:
+            raise LeaseLost("the blob of the ledger was deleted, and the lease with it")
         elector.fence()
         self._etag = await self._blob.write(encode(ledger), self._etag, elector.lease_id)
         self.ledger = ledger

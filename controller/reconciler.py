@@ -8,7 +8,8 @@ time, and the actions that need it are planned by the pass after.
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import assert_never
 
@@ -31,12 +32,14 @@ from controller.core.model import (
     EventDocument,
     Key,
     LoadBalancer,
+    Membership,
     Observation,
     Policy,
     PowerState,
     Vm,
     fold,
     load_balancer_of,
+    short,
 )
 from controller.core.pacing import Pace, backoff_s
 from controller.core.planner import FRESH_S, plan
@@ -126,6 +129,8 @@ class Reconciler:
 
     def _start_over(self) -> None:
         """Forget everything but the ledger: a new tenure starts from observation."""
+        for task in self._tasks.values():
+            task.cancel()
         self.views = Views(self._policy.pools)
         self.deferrals = Deferrals()
         self.pace = Pace.starting_at(self._most_writes)
@@ -133,7 +138,8 @@ class Reconciler:
         self._read_at: dict[str, datetime] = {}
         self.inventory_period_s = INVENTORY_S
         self._recorded_here: set[Key] = set()
-        self._sent: set[str] = set()
+        self._sent: set[Key] = set()
+        self._sent_at: dict[str, datetime] = {}
         self._never_ours: set[Key] = set()
         self._acknowledged: dict[str, datetime] = {}
 
@@ -302,6 +308,8 @@ class Reconciler:
             never_ours=frozenset(self._never_ours),
             missing=frozenset(self.views.missing),
             acknowledged=dict(self._acknowledged),
+            attempts=self.deferrals.failures,
+            sent_at=dict(self._sent_at),
             write_slots=0 if quiet else max(0, self.pace.limit - busy),
         )
 
@@ -323,6 +331,8 @@ class Reconciler:
         """Make a ledger durable; tell whether to plan again at once."""
         elector, before = self._elector, self.ledger
         if elector is None or not elector.leading or elector.tenures != self._tenure:
+            return False
+        if self._leaving:
             return False
         try:
             if not await self._store.write(wanted, elector):
@@ -354,7 +364,7 @@ class Reconciler:
                 if again or membership.key not in known:
                     self._recorded_here.add(membership.key)
                     self._never_ours.discard(membership.key)
-                    self._sent.discard(fold(_resource(membership)))
+                    self._sent.discard(membership.key)
         present = {m.key for entry in written.entries for m in entry.memberships}
         self._never_ours &= present
         self._recorded_here &= present
@@ -365,7 +375,7 @@ class Reconciler:
         if action.target in self._tasks or (self._dry_run and not _reads(action)):
             return
         # In a task group, so that an error nobody foresaw ends the agent instead of vanishing.
-        task = self._group.create_task(self._run(action), name=action.target)
+        task = self._group.create_task(self._run(action, self._tenure), name=action.target)
         self._tasks[action.target] = task
         task.add_done_callback(lambda done: self._ended(action.target, done))
 
@@ -374,10 +384,10 @@ class Reconciler:
             del self._tasks[target]
         self._woken.set()
 
-    async def _run(self, action: Action) -> None:
+    async def _run(self, action: Action, tenure: int) -> None:
         """Carry out one action; every failure becomes a deferral of its target."""
         try:
-            await self._apply(action)
+            await self._apply(action, tenure)
         except (InvariantViolation, ConfigError):
             raise
         except LeaseLost:
@@ -386,9 +396,9 @@ class Reconciler:
             self._failed(action, error)
         else:
             if not isinstance(action, Acknowledge):
-                self.deferrals.clear(action.target)
+                self.deferrals.clear(action.key)
 
-    async def _apply(self, action: Action) -> None:
+    async def _apply(self, action: Action, tenure: int) -> None:
         now = self._watcher.now
         match action:
             case ReadLoadBalancer():
@@ -401,11 +411,11 @@ class Reconciler:
             case ReadInventory():
                 await self._read_inventory()
             case ChangeNic():
-                await self._change_nic(action)
+                await self._change_nic(action, tenure)
             case ChangePool():
-                await self._change_pool(action)
+                await self._change_pool(action, tenure)
             case Acknowledge():
-                await self._acknowledge(action)
+                await self._acknowledge(action, tenure)
             case _:
                 assert_never(action)
 
@@ -422,73 +432,120 @@ class Reconciler:
         return Vm(name=name, vm_id=vm_id, nic_ids=(), power=PowerState.UNKNOWN)
 
     async def _read_inventory(self) -> None:
-        """Read everything: the set, its VMs, their NICs by list, and the load balancers."""
+        """Read everything: the set, its VMs, their NICs by list, and the load balancers.
+
+        Part by part: what cannot be read says so by its own deferral and hides nothing else.
+        """
         at = self._watcher.now()
         vms = await self._compute.members(self._availability_set_id)
-        nics = await self._network.nics_in([nic_id for vm in vms for nic_id in vm.nic_ids])
-        owners = {fold(load_balancer_of(p)): load_balancer_of(p) for p in self._policy.pools}
+        groups: dict[str, list[str]] = {}
+        for nic_id in sorted(nic_id for vm in vms for nic_id in vm.nic_ids):
+            groups.setdefault(nic_id.casefold().split("/providers/")[0], []).append(nic_id)
+        seen = 0
+        for group, nic_ids in groups.items():
+            with self._apart(f"read:{group}", f"read the NICs of {short(group)}"):
+                nics = await self._network.nics_in(nic_ids)
+                self.views.saw_nics(nics)
+                seen += len(nics)
+        recorded = [m.pool_id for entry in self.ledger.entries for m in entry.memberships]
+        pool_ids = (*self._policy.pools, *recorded)
+        owners = {fold(load_balancer_of(p)): load_balancer_of(p) for p in pool_ids}
         for key in sorted(owners):
-            try:
-                self._saw(await self._network.load_balancer(owners[key]))
-            except NotFound:
-                self.views.lost_load_balancer(owners[key], self._watcher.now())
-        self.views.saw_nics(nics)
+            read = ReadLoadBalancer(owners[key])
+            with self._apart(read.key, str(read)):
+                try:
+                    self._saw(await self._network.load_balancer(owners[key]))
+                except NotFound:
+                    self.views.lost_load_balancer(owners[key], self._watcher.now())
         self.views.saw_vms(vms, at)
-        groups = {nic_id.casefold().split("/providers/")[0] for vm in vms for nic_id in vm.nic_ids}
-        nic_pages = len(groups) + len(nics) // LIST_PAGE
-        reads = 2 + len(vms) // LIST_PAGE + nic_pages + len(owners)
+        pages = len(vms) // LIST_PAGE + len(groups) + seen // LIST_PAGE
+        reads = 2 + pages + len(owners)
         self.inventory_period_s = max(INVENTORY_S, reads * 3600 / IDLE_READS_PER_HOUR)
 
-    def _fence(self, resource_id: str) -> None:
+    @contextmanager
+    def _apart(self, key: str, what: str) -> Generator[None]:
+        """Let one part fail on its own."""
+        try:
+            yield
+        except (InvariantViolation, ConfigError):
+            raise
+        except ControllerError as error:
+            self._back_off(key, error, what=what)
+        else:
+            self.deferrals.clear(key)
+
+    def _fence(self, action: ChangeNic | ChangePool | Acknowledge, tenure: int) -> None:
         """Checked immediately before the bytes of a write leave."""
-        if self._elector is None or self._leaving or self._elector.tenures != self._tenure:
+        if self._elector is None or self._leaving or self._elector.tenures != tenure:
             raise LeaseLost("this agent does not lead any more")
         self._elector.fence()
-        self._sent.add(fold(resource_id))
+        if isinstance(action, Acknowledge):
+            return
+        keys = {membership.key for membership in action.memberships}
+        if action.restore:
+            self._check_unthreatened(keys)
+        self._sent |= keys
+        resource_id = action.nic_id if isinstance(action, ChangeNic) else action.pool_id
+        self._sent_at[fold(resource_id)] = self._watcher.now()
 
-    async def _change_nic(self, action: ChangeNic) -> None:
-        nic_id = action.nic_id
-        known = self.views.nic(nic_id)
+    def _check_unthreatened(self, keys: set[Key]) -> None:
+        """Law S6: an event may have been announced since the restore was planned."""
+        document = self._watcher.document
+        for entry in self.ledger.entries:
+            if any(entry.holds(key) for key in keys):
+                for event in document.events if document else ():
+                    if event.affects(entry.vm) and self._policy.impacting(event):
+                        raise Conflict(f"an event for {entry.vm} was announced meanwhile")
+
+    async def _change_nic(self, action: ChangeNic, tenure: int) -> None:
+        known = self.views.nic(action.nic_id)
         age_s = (self._watcher.now() - known.observed_at).total_seconds() if known else FRESH_S
         usable = known if known is not None and known.body and 0 <= age_s < FRESH_S else None
         log(logger, logging.INFO, str(action), event="write", action=action.verb)
+
+        def fence() -> None:
+            self._fence(action, tenure)
+
         if action.restore:
-            write = await self._network.restore_to_nic(
-                nic_id, action.memberships, lambda: self._fence(nic_id)
-            )
+            write = await self._network.restore_to_nic(action.nic_id, action.memberships, fence)
         else:
-            untouched = fold(nic_id) not in self._sent
+            sent = frozenset(self._sent)
             write = await self._network.remove_from_nic(
-                usable, nic_id, action.memberships, lambda: self._fence(nic_id)
+                usable, action.nic_id, action.memberships, fence
             )
-            if untouched:
-                absent = {membership.key for membership in write.absent}
-                self._never_ours |= absent & self._recorded_here
+            if usable is None:
+                self._judge_absent(action, write.absent, sent)
         self.views.saw_nic(write.nic, verified=True)
         self.pace = self.pace.succeeded()
 
-    async def _change_pool(self, action: ChangePool) -> None:
-        pool_id = action.pool_id
+    async def _change_pool(self, action: ChangePool, tenure: int) -> None:
         log(logger, logging.INFO, str(action), event="write", action=action.verb)
+
+        def fence() -> None:
+            self._fence(action, tenure)
+
         if action.restore:
-            write = await self._network.restore_to_pool(
-                pool_id, action.memberships, lambda: self._fence(pool_id)
-            )
+            write = await self._network.restore_to_pool(action.pool_id, action.memberships, fence)
         else:
-            untouched = fold(pool_id) not in self._sent
-            write = await self._network.remove_from_pool(
-                pool_id, action.memberships, lambda: self._fence(pool_id)
-            )
-            if untouched:
-                absent = {membership.key for membership in write.absent}
-                self._never_ours |= absent & self._recorded_here
+            sent = frozenset(self._sent)
+            write = await self._network.remove_from_pool(action.pool_id, action.memberships, fence)
+            self._judge_absent(action, write.absent, sent)
         self.views.saw_pool(write.pool, verified=True)
         self.pace = self.pace.succeeded()
 
-    async def _acknowledge(self, action: Acknowledge) -> None:
-        if self._elector is None:
-            return
-        self._elector.fence()
+    def _judge_absent(
+        self, action: ChangeNic | ChangePool, absent: Iterable[Membership], sent: frozenset[Key]
+    ) -> None:
+        """Law S3: what this agent recorded, never wrote to and now finds gone an operator removed.
+
+        What a predecessor recorded may have been removed by the predecessor.
+        """
+        gone = {membership.key for membership in absent}
+        self._never_ours |= (gone & self._recorded_here) - sent
+        self._never_ours -= {membership.key for membership in action.memberships} - gone
+
+    async def _acknowledge(self, action: Acknowledge, tenure: int) -> None:
+        self._fence(action, tenure)
         await self._imds.acknowledge([action.event_id])
         now = self._watcher.now()
         key = fold(action.event_id)
@@ -497,8 +554,8 @@ class Reconciler:
             log(logger, logging.INFO, message, event="acknowledged", event_id=action.event_id)
             self._acknowledged[key] = now
         until = now + timedelta(seconds=ACKNOWLEDGE_AGAIN_S)
-        self.deferrals.clear(action.target)
-        self.deferrals.defer(action.target, until=until, reason="acknowledged")
+        self.deferrals.clear(action.key)
+        self.deferrals.defer(action.key, until=until, reason="acknowledged")
 
     # --- failures ---
 
@@ -513,21 +570,24 @@ class Reconciler:
         if isinstance(error, Throttled) and isinstance(action, ChangeNic | ChangePool):
             wait_s = error.retry_after_s or backoff_s(1, jitter=self._entropy.random())
             self._quiet_until = now + timedelta(seconds=wait_s)
-        self._back_off(action.target, error, what=str(action))
+        self._back_off(action.key, error, what=str(action))
 
     def _not_found(self, action: Action, now: datetime) -> None:
+        """Take note of a 404 of a read; one of a write may mean anything and asks for a read."""
         match action:
-            case ReadNic() | ChangeNic():
+            case ReadNic():
                 self.views.did_not_see(action.nic_id, now)
             case ReadLoadBalancer():
                 self.views.lost_load_balancer(action.load_balancer_id, now)
+            case ChangeNic():
+                self._start(ReadNic(action.nic_id))
             case ChangePool():
-                self.views.did_not_see(action.pool_id, now)
+                self._start(ReadLoadBalancer(load_balancer_of(action.pool_id)))
             case _:
                 pass
 
-    def _back_off(self, target: str, error: ControllerError, *, what: str) -> None:
-        attempts = self.deferrals.attempts(target)
+    def _back_off(self, key: str, error: ControllerError, *, what: str) -> None:
+        attempts = self.deferrals.attempts(key)
         wait_s = backoff_s(attempts, jitter=self._entropy.random())
         told_s: float | None = getattr(error, "retry_after_s", None)
         if isinstance(error, Denied | ContractViolation) and attempts > 3:
@@ -537,7 +597,7 @@ class Reconciler:
         # Conflicts and throttling are the weather of a busy set; they are told when they last.
         weather = isinstance(error, Conflict | Throttled) and attempts < 5
         self.deferrals.defer(
-            target,
+            key,
             until=self._watcher.now() + timedelta(seconds=wait_s),
             reason=type(error).__name__,
             message="" if weather else f"{what}: {error}",
@@ -551,7 +611,3 @@ class Reconciler:
 
 def _reads(action: Action) -> bool:
     return isinstance(action, ReadLoadBalancer | ReadNic | ReadPower | ReadInventory)
-
-
-def _resource(membership: object) -> str:
-    return str(getattr(membership, "nic_id", "") or getattr(membership, "pool_id", ""))

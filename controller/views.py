@@ -1,8 +1,8 @@
 """What one agent knows of the set: the newest view of every VM, NIC and pool.
 
 Kept in memory only, and lost with the process: everything a successor must know is in the ledger.
-One 404 is no proof of deletion (Azure replicas lag), so an id counts as missing after two, at least
-a second apart.
+One 404 is no proof of deletion (Azure replicas lag, a resource group can vanish for seconds), and
+what is missing is struck from the ledger: an id counts as missing when it was absent for minutes.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,7 +23,7 @@ from controller.core.model import (
     nic_of,
 )
 
-CONFIRM_AFTER = timedelta(seconds=1)
+CONFIRM_AFTER = timedelta(minutes=2)
 
 
 class Views:
@@ -196,6 +196,11 @@ class Deferrals:
         """Deferral by target."""
         return dict(self._until)
 
+    @property
+    def failures(self) -> Mapping[str, int]:
+        """Failures in a row, by key."""
+        return dict(self._attempts)
+
     def attempts(self, target: str) -> int:
         """Return how often the target failed since it last succeeded, this time included."""
         self._attempts[target] = self._attempts.get(target, 0) + 1
@@ -203,7 +208,9 @@ class Deferrals:
 
     def defer(self, target: str, *, until: datetime, reason: str, message: str = "") -> None:
         """Leave the target alone until then."""
-        self._until[target] = Deferral(until=until, reason=reason, message=message)
+        self._until[target] = Deferral(
+            until=until, reason=reason, message=message, attempts=self._attempts.get(target, 0)
+        )
 
     def clear(self, target: str) -> None:
         """The target succeeded."""

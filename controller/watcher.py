@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from controller.azure.imds import Imds
-from controller.clock import Clock
+from controller.clock import CorrectedClock
 from controller.core.model import EventDocument
 from controller.errors import ControllerError, Throttled
 from controller.logs import log
@@ -26,7 +26,7 @@ class Watcher:
     """Polls IMDS for as long as it runs. One poll at a time, whoever asks."""
 
     def __init__(
-        self, *, imds: Imds, clock: Clock, leader_poll_s: float, standby_poll_s: float
+        self, *, imds: Imds, clock: CorrectedClock, leader_poll_s: float, standby_poll_s: float
     ) -> None:
         self._imds, self._clock = imds, clock
         self._leader_poll_s, self._standby_poll_s = leader_poll_s, standby_poll_s
@@ -35,7 +35,6 @@ class Watcher:
         self._polling = asyncio.Lock()
         self._listeners: list[Callable[[], None]] = []
         self._polled_at: float | None = None
-        self._ahead = timedelta()
         self.document: EventDocument | None = None
         self.document_at: datetime | None = None
         self.clean_documents: tuple[EventDocument, ...] = ()
@@ -47,7 +46,7 @@ class Watcher:
 
     def now(self) -> datetime:
         """Return the wall clock, corrected by what IMDS says the time is."""
-        return self._clock.now() + self._ahead
+        return self._clock.now()
 
     def age_s(self) -> float:
         """Return seconds since the last good poll; infinite before the first."""
@@ -121,10 +120,16 @@ class Watcher:
             log(logger, logging.WARNING, message, event="imds", outcome=type(error).__name__)
 
     def _correct(self, date: datetime) -> None:
+        """Follow the clock of IMDS, but not its rounding: small differences change nothing."""
         # The header counts whole seconds and is rounded down: half a second more is the best guess.
-        ahead = date + timedelta(seconds=0.5) - self._clock.now()
-        off = abs(ahead.total_seconds()) > CLOCK_TOLERANCE_S
-        if off and not self._ahead:
-            message = f"this clock is {ahead.total_seconds():+.0f} s off; deadlines are corrected"
+        ahead = date + timedelta(seconds=0.5) - self._clock.clock.now()
+        off_s = abs(ahead.total_seconds())
+        corrected = bool(self._clock.ahead)
+        if off_s > CLOCK_TOLERANCE_S and not corrected:
+            message = f"this clock is {-ahead.total_seconds():+.0f} s off; deadlines are corrected"
             log(logger, logging.WARNING, message, event="clock")
-        self._ahead = ahead if off else timedelta()
+            self._clock.ahead = ahead
+        elif corrected and off_s < CLOCK_TOLERANCE_S / 2:
+            self._clock.ahead = timedelta()
+        elif corrected and abs((ahead - self._clock.ahead).total_seconds()) > CLOCK_TOLERANCE_S / 2:
+            self._clock.ahead = ahead

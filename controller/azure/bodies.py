@@ -25,6 +25,7 @@ from controller.core.model import (
     fold,
     fold_address,
 )
+from controller.errors import ContractViolation
 
 POOLS_KEY = "loadBalancerBackendAddressPools"
 ADDRESSES_KEY = "loadBalancerBackendAddresses"
@@ -169,6 +170,9 @@ def parse_load_balancer(body: Json, observed_at: datetime) -> LoadBalancer:
     """Return the load balancer in `body` with all its pools."""
     load_balancer_id = required(body, "id", "a load balancer")
     properties = child(body, "properties", load_balancer_id)
+    if "backendAddressPools" not in properties:
+        # Azure sends an empty list; a reply without it would make every pool look deleted.
+        raise ContractViolation(f"{load_balancer_id} came without backendAddressPools")
     return LoadBalancer(
         load_balancer_id=load_balancer_id,
         sku=text(child(body, "sku", load_balancer_id), "name"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -95,7 +96,7 @@ class Compute:
         async with self._caller.call("availability_set_get", READ_TIMEOUT_S):
             body = await sets.get(target.group, target.names[-1], cls=raw)
             vm_ids = _vm_ids(as_object(body, "an availability set"))
-        listed = await self._list(target)
+        listed = await self._list(target, {fold(vm_id) for vm_id in vm_ids})
         gate = asyncio.Semaphore(SINGLE_READS)
 
         async def find(vm_id: str) -> Vm:
@@ -152,14 +153,16 @@ class Compute:
             # Still a peer by name, as long as the set says so.
             return Vm(name=ResourceId.parse(vm_id).names[-1], vm_id=vm_id, nic_ids=())
 
-    async def _list(self, target: ResourceId) -> dict[str, Vm]:
+    async def _list(self, target: ResourceId, wanted: Container[str]) -> dict[str, Vm]:
         path = (
             f"/subscriptions/{target.subscription}/resourceGroups/{target.group}"
             "/providers/Microsoft.Compute/virtualMachines"
         )
         params = {"api-version": COMPUTE_VERSION, "$expand": "instanceView"}
         listed = await self._slim.list("vm_list", path, params, LIST_TIMEOUT_S)
-        return {fold(vm.vm_id): vm for vm in map(self._vm, listed)}
+        # Other people's VMs in the group are not ours to understand.
+        ours = [body for body in listed if fold(text(body, "id")) in wanted]
+        return {fold(vm.vm_id): vm for vm in map(self._vm, ours)}
 
     def _vm(self, body: Json) -> Vm:
         vm_id = required(body, "id", "a VM")

@@ -187,6 +187,9 @@ def _parse_event(value: object) -> ScheduledEvent:
     )
 
 
+SANE_YEARS = range(2000, 9000)
+
+
 def parse_not_before(text: str) -> datetime | None:
     """Return the instant that `text` names: RFC 1123 or ISO 8601; None when it names none.
 
@@ -195,10 +198,11 @@ def parse_not_before(text: str) -> datetime | None:
     for parse in (datetime.fromisoformat, parsedate_to_datetime):
         try:
             moment = parse(text.strip())
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-            return moment.astimezone(UTC)
+            moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
         except (ValueError, TypeError, OverflowError, IndexError):
             continue
+        # "0001-01-01" is how some clients of Azure write "not set".
+        return moment if moment.year in SANE_YEARS else None
     return None
 
 

@@ -7,7 +7,7 @@ verified by a read: Azure is known to report success for an edit that did not ha
 """
 
 import json
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Container, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -143,7 +143,7 @@ class Network:
         }
         found: list[Nic] = []
         for target in groups.values():
-            found += [nic for nic in await self._list_nics(target) if fold(nic.nic_id) in wanted]
+            found += await self._list_nics(target, wanted)
         return tuple(found)
 
     async def pool(self, pool_id: str) -> Pool:
@@ -265,7 +265,7 @@ class Network:
             )
             return _of(pool_id, as_object(body, "a backend pool"))
 
-    async def _list_nics(self, target: ResourceId) -> list[Nic]:
+    async def _list_nics(self, target: ResourceId, wanted: Container[str]) -> list[Nic]:
         path = (
             f"/subscriptions/{target.subscription}/resourceGroups/{target.group}"
             "/providers/Microsoft.Network/networkInterfaces"
@@ -274,7 +274,12 @@ class Network:
             "nic_list", path, {"api-version": NETWORK_VERSION}, LIST_TIMEOUT_S
         )
         now = self._clock.now()
-        return [bodies.parse_nic(body, now, keep_body=False) for body in listed]
+        # Other people's NICs in the group are not ours to understand.
+        return [
+            bodies.parse_nic(body, now, keep_body=False)
+            for body in listed
+            if fold(text(body, "id")) in wanted
+        ]
 
     async def _put_nic(self, nic_id: str, edit: Edit, fence: Fence) -> Nic:
         target = ResourceId.parse(nic_id)

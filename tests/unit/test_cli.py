@@ -353,10 +353,21 @@ async def test_commands_fail_in_one_line_where_azure_refuses(simulated: Set) -> 
         assert action in line
 
 
-async def test_run_refuses_a_pool_that_does_not_exist(simulated: Set) -> None:
-    """A configuration that Azure contradicts ends the agent with exit code 78."""
+async def test_a_deleted_pool_is_told_and_the_others_are_managed(simulated: Set) -> None:
+    """One of two pools that does not exist is an error message, and no reason to do nothing."""
     path = simulated.config()
     path.write_text(path.read_text().replace("backendAddressPools/app", "backendAddressPools/ap"))
+    code, out, err = await simulated.run("plan", "--config", str(path))
+    assert code == 0
+    assert "not found in Azure" in err
+    assert "backendAddressPools/ap." in err
+    assert "admin" in out
+
+
+async def test_run_refuses_pools_of_which_none_exists(simulated: Set) -> None:
+    """A configuration that Azure contradicts ends the agent with exit code 78."""
+    path = simulated.config()
+    path.write_text(path.read_text().replace("backendAddressPools/", "backendAddressPools/no-"))
     code, _, err = await simulated.run("run", "--config", str(path))
     assert code == 78
     assert "not found in Azure" in err

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from controller.azure.imds import Imds
+from controller.clock import CorrectedClock
 from controller.simulator.faults import Effect, Fault
 from controller.simulator.server import SimulatorServer
 from controller.simulator.settings import WorldSettings
@@ -65,7 +66,9 @@ async def post(tmp_path: Path) -> AsyncIterator[Post]:
         aiohttp.ClientSession() as session,
     ):
         imds = Imds(session, endpoint=server.imds_url("web-1"), clock=clock, timeout_s=2)
-        watcher = Watcher(imds=imds, clock=clock, leader_poll_s=1, standby_poll_s=15)
+        watcher = Watcher(
+            imds=imds, clock=CorrectedClock(clock), leader_poll_s=1, standby_poll_s=15
+        )
         yield Post(server, clock, watcher)
 
 
@@ -180,7 +183,17 @@ async def test_a_wrong_clock_is_corrected(
     assert told(caplog, "deadlines are corrected") == warnings
     post.clock.wrong_s = 0
     await post.watcher.poll()
-    assert post.watcher.now() == post.clock.now()
+    assert abs(post.watcher.now() - post.clock.now()) <= timedelta(seconds=1)
+
+
+async def test_rounding_never_toggles_the_correction(
+    post: Post, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A clock at the edge of the tolerance is corrected once, or not at all, but not in turns."""
+    for wrong_s in (-2.2, -1.8, -2.1, -1.5, -2.4, -1.9):
+        post.clock.wrong_s = wrong_s
+        await post.watcher.poll()
+    assert told(caplog, "deadlines are corrected") <= 1
 
 
 async def test_a_look_polls_only_when_the_last_poll_is_old(post: Post) -> None:
