@@ -21,6 +21,7 @@ from controller.core.actions import (
     Reason,
     VmPhase,
     Write,
+    pool_key,
     write_target,
 )
 from controller.core.inventory import Inventory
@@ -108,13 +109,15 @@ class Draft:
         self._holds: list[Hold] = []
         self._slots = observed.write_slots
         self._claimed: set[str] = set()
+        self._wanted: set[str] = set()
+        """Keys of writes that this pass would plan, were they not blocked or out of slots."""
         self._pool_changes: dict[tuple[str, bool], list[AddressMembership]] = {}
 
     def result(self) -> Plan:
         """Return the plan as it stands."""
         actions = tuple(self._startable())
-        self._hold_failed_targets()
-        self._note_holds({action.target for action in actions} | self.observed.in_flight)
+        self._hold_what_failed()
+        self._note_holds({action.key for action in actions} | self.observed.in_flight)
         return Plan(
             ledger=self.ledger if self.ledger != self.durable else None,
             actions=actions,
@@ -242,10 +245,21 @@ class Draft:
         """Tell whether a NIC, pool or VM is confirmed not to exist."""
         return fold(resource_id) in self.observed.missing
 
-    def deferred(self, target: str) -> bool:
-        """Tell whether a target failed and has to be left alone for now."""
-        deferral = self.observed.deferred.get(target)
+    def deferred(self, key: str) -> bool:
+        """Tell whether what has this key failed and has to be left alone for now."""
+        deferral = self.observed.deferred.get(key)
         return deferral is not None and deferral.until > self.now
+
+    def attempts(self, memberships: Iterable[Membership], *, restore: bool) -> int:
+        """Return how often writes of these memberships have failed in a row.
+
+        Of equally urgent writes the one that failed least is tried first (law L2).
+        """
+        return max((self._attempts(key_of(m, restore=restore)) for m in memberships), default=0)
+
+    def _attempts(self, key: str) -> int:
+        deferral = self.observed.deferred.get(key)
+        return deferral.attempts if deferral else self.observed.attempts.get(key, 0)
 
     def unreadable(self, membership: Membership) -> bool:
         """Tell whether the view behind a membership is old and reading it again just failed.
@@ -338,38 +352,43 @@ class Draft:
             )
 
     def change_pools(self) -> None:
-        """Plan the shared writes that `change` has gathered; removals first."""
-        for (_, restore), items in sorted(
-            self._pool_changes.items(), key=lambda item: (item[0][1], item[0][0])
-        ):
-            self._start(
-                ChangePool(pool_id=items[0].pool_id, memberships=tuple(items), restore=restore)
-            )
+        """Plan the shared writes that `change` has gathered.
+
+        A load balancer takes one write at a time: what failed least comes first, then the removals,
+        in the order in which they were found to be urgent (laws L2, S7).
+        """
+        changes = [
+            ChangePool(pool_id=items[0].pool_id, memberships=tuple(items), restore=restore)
+            for (_, restore), items in self._pool_changes.items()
+        ]
+        for change in sorted(changes, key=lambda each: (self._attempts(each.key), each.restore)):
+            self._start(change)
 
     def _start(self, write: Write) -> None:
-        if not self._blocked(write.target) and self.claim(write.memberships):
+        self._wanted.add(write.key)
+        if not self._blocked(write) and self.claim(write.memberships):
             self.actions.append(write)
 
-    def _blocked(self, target: str) -> bool:
-        return target in self.observed.in_flight or self.deferred(target)
+    def _blocked(self, action: Action) -> bool:
+        return action.target in self.observed.in_flight or self.deferred(action.key)
 
     def _startable(self) -> Iterator[Action]:
         """The actions whose target is free, once each, in the order they were planned."""
         taken: set[str] = set()
         for action in self.actions:
-            if action.target not in taken and not self._blocked(action.target):
+            if action.target not in taken and not self._blocked(action):
                 taken.add(action.target)
                 yield action
 
     # --- holding ---
 
-    def _hold_failed_targets(self) -> None:
-        for target, deferral in sorted(self.observed.deferred.items()):
+    def _hold_what_failed(self) -> None:
+        for key, deferral in sorted(self.observed.deferred.items()):
             if deferral.until <= self.now:
                 continue
             self.wakes.append(deferral.until)
             if deferral.message:
-                subject, reason = _failed(target)
+                subject, reason = _failed(key)
                 self.hold(subject, reason, deferral.message)
 
     def _note_holds(self, trying: set[str]) -> None:
@@ -381,11 +400,11 @@ class Draft:
         holds: dict[tuple[str, str], Hold] = {}
         for hold in self._holds:
             holds[hold.subject, hold.reason] = known.get((hold.subject, hold.reason), hold)
-        for target in trying:
-            subject, reason = _failed(target)
+        for key in trying | self._wanted:
+            subject, reason = _failed(key)
             if (subject, reason.value) in known:
                 holds[subject, reason.value] = known[subject, reason.value]
-        ordered = tuple(holds[key] for key in sorted(holds))
+        ordered = tuple(holds[name] for name in sorted(holds))
         if ordered != self.durable.holds:
             self.ledger = replace(self.ledger, holds=ordered)
 
@@ -397,6 +416,15 @@ def target_of(membership: Membership) -> str:
             return write_target(membership.nic_id)
         case AddressMembership():
             return write_target(load_balancer_of(membership.pool_id))
+
+
+def key_of(membership: Membership, *, restore: bool) -> str:
+    """Return what back-off of a write that changes this membership is kept by."""
+    match membership:
+        case NicMembership():
+            return write_target(membership.nic_id)
+        case AddressMembership():
+            return pool_key(membership.pool_id, restore=restore)
 
 
 def resource_of(membership: Membership) -> str:
@@ -431,9 +459,9 @@ def with_references(
     return tuple(known.values())
 
 
-def _failed(target: str) -> tuple[str, Reason]:
-    """Return how a hold names a target that failed."""
-    kind, _, subject = target.partition(":")
+def _failed(key: str) -> tuple[str, Reason]:
+    """Return how a hold names what failed."""
+    kind, _, subject = key.partition(":")
     return short(subject), (
         Reason.NOT_ACKNOWLEDGED if kind == "acknowledge" else Reason.WRITE_FAILED
     )

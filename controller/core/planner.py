@@ -46,9 +46,7 @@ def plan(observed: Observation, ledger: Ledger, policy: Policy, now: datetime) -
     cases = [draft.case(vm, document.events) for vm in draft.subjects]
     _look_around(draft, document)
     removal.take_out(draft, [case for case in cases if case.due])
-    for case in cases:
-        if not case.due:
-            restoration.keep_or_restore(draft, case)
+    restoration.put_back(draft, [case for case in cases if not case.due])
     draft.change_pools()
     for event in document.events:
         acknowledgement.consider(draft, event)

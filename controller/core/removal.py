@@ -30,6 +30,9 @@ UNTOUCHED_S = 60.0
 def take_out(draft: Draft, cases: Iterable[Case]) -> None:
     """Drain every VM whose time has come, most urgent first, as far as the floors allow.
 
+    Of equally urgent ones those whose writes failed least: a write that hangs must not keep the
+    others from the only slot (law L2).
+
     Recorded VMs come first: their removal may already be under way. For the same reason the floor
     never counts on them (`Draft.unhealthy`).
     """
@@ -38,6 +41,7 @@ def take_out(draft: Draft, cases: Iterable[Case]) -> None:
         key=lambda case: (
             not case.recorded,
             case.deadline or draft.now,
+            draft.attempts(case.inside, restore=False),
             fold(case.vm.name),
         ),
     )

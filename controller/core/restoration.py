@@ -6,6 +6,7 @@ no write of a predecessor can take them away again.
 Pure: standard library only, no I/O, no clock.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -27,7 +28,17 @@ GONE_AGAIN_S = 600.0
 """The same for a VM that does not exist."""
 
 
-def keep_or_restore(draft: Draft, case: Case) -> None:
+def put_back(draft: Draft, cases: Iterable[Case]) -> None:
+    """See to every VM for which nothing is due; whose writes failed least comes first (law L2)."""
+    for case in sorted(cases, key=lambda case: _attempts(draft, case)):
+        _keep_or_restore(draft, case)
+
+
+def _attempts(draft: Draft, case: Case) -> int:
+    return draft.attempts(case.entry.memberships, restore=True) if case.entry else 0
+
+
+def _keep_or_restore(draft: Draft, case: Case) -> None:
     """A VM for which nothing is due: in service, or out and perhaps on its way back."""
     entry = case.entry
     if case.puzzling:

@@ -9,7 +9,6 @@ import pytest
 
 from controller.core.actions import (
     Acknowledge,
-    Action,
     ChangeNic,
     ChangePool,
     Phase,
@@ -18,6 +17,7 @@ from controller.core.actions import (
     ReadLoadBalancer,
     ReadNic,
     ReadPower,
+    pool_key,
 )
 from controller.core.ledger import Entry, Ledger
 from controller.core.model import (
@@ -202,13 +202,20 @@ class Scene:
         self.adopt()
         assert self.entry(name).out_at == at(self.now)
 
+    def take_out_addresses(self, pool_id: str) -> None:
+        """Record, remove and note out every address of one pool."""
+        self.adopt()
+        self.addresses[pool_id] = []
+        self.now += 5
+        self.adopt()
+
     def entry(self, name: str = "web-1") -> Entry:
         found = self.ledger.entry(name)
         assert found is not None
         return found
 
 
-def writes(planned: Plan) -> list[Action]:
+def writes(planned: Plan) -> list[ChangeNic | ChangePool]:
     return [a for a in planned.actions if isinstance(a, ChangeNic | ChangePool)]
 
 
@@ -1544,3 +1551,80 @@ def test_failed_first_inventory_waits() -> None:
     planned = plan(waiting, Ledger(), policy, T0)
     assert (planned.actions, planned.wake_at) == ((), at(7))
     assert plan(waiting, Ledger(), policy, at(7)).actions == (ReadInventory(),)
+
+
+# --- fairness ---
+
+
+def two_address_pools() -> Scene:
+    """Web-1 is out of APP and its event over; web-2 has to leave API; one load balancer."""
+    scene = Scene(
+        inside={"web-1": [], "web-2": []},
+        ips={"web-1": "10.0.0.1", "web-2": "10.0.0.2"},
+        policy=Policy(pools={APP: Floor(number=0), API: Floor(number=0)}),
+    )
+    scene.addresses = {
+        APP: [address("a", "10.0.0.1")],
+        API: [address("b", "10.0.0.2", pool_id=API)],
+    }
+    scene.events = [event()]
+    scene.take_out_addresses(APP)
+    scene.now, scene.events = 300, [event("web-2", event_id="E-2")]
+    scene.through()
+    return scene
+
+
+def pool_write(scene: Scene, **over: Any) -> str:
+    found = writes(scene.through(**over))
+    assert len(found) == 1, "one load balancer takes one write at a time"
+    return found[0].key
+
+
+def test_failing_pool_does_not_block_its_load_balancer() -> None:
+    """L2: back-off is per pool and direction; the other pool of the load balancer goes on."""
+    scene = two_address_pools()
+    remove, restore = pool_key(API, restore=False), pool_key(APP, restore=True)
+    assert pool_write(scene) == remove, "S7: removals first"
+    assert pool_write(scene, **deferred(remove, until=400)) == restore
+    assert pool_write(scene, attempts=MappingProxyType({remove: 1})) == restore
+    assert pool_write(scene, attempts=MappingProxyType({remove: 1, restore: 1})) == remove
+    busy = frozenset({writes(scene.plan())[0].target})
+    assert writes(scene.plan(in_flight=busy)) == []
+
+
+def test_hold_of_a_pool_lasts_while_it_is_tried_again() -> None:
+    """A failed pool write is held under the pool's name until it succeeds."""
+    scene = two_address_pools()
+    remove = pool_key(API, restore=False)
+    assert reasons(scene.adopt(**deferred(remove, until=400, message="no"))) == {
+        "api": "write_failed"
+    }
+    scene.now = 310
+    scene.adopt(attempts=MappingProxyType({remove: 1}))
+    busy = frozenset({writes(scene.plan())[0].target})
+    assert scene.adopt(in_flight=busy).holds[0].since == at(300)
+
+
+def test_hanging_removal_does_not_keep_the_only_slot(scene: Scene) -> None:
+    """L2, S7: of equally urgent removals the one that failed least comes first."""
+    scene.events = [event("web-1", "web-2")]
+    scene.adopt()
+    scene.slots = 1
+    assert writes(scene.plan()) == [removal("web-1")]
+    failed = MappingProxyType({removal("web-1").key: 1})
+    assert writes(scene.plan(attempts=failed)) == [removal("web-2")]
+    worse = Deferral(until=at(0), reason="Timeout", attempts=2)
+    over = {"deferred": MappingProxyType({removal("web-2").key: worse})}
+    assert writes(scene.plan(attempts=failed, **over)) == [removal("web-1")]
+
+
+def test_hanging_restore_does_not_keep_the_only_slot(scene: Scene) -> None:
+    """L2: of the restores the one that failed least comes first."""
+    scene.events = [event("web-1", "web-2")]
+    scene.adopt()
+    scene.now, scene.inside["web-1"], scene.inside["web-2"] = 5, [], []
+    scene.adopt()
+    scene.now, scene.events, scene.slots = 300, [], 1
+    assert writes(scene.through()) == [restoral("web-1")]
+    failed = MappingProxyType({restoral("web-1").key: 1})
+    assert writes(scene.through(attempts=failed)) == [restoral("web-2")]
