@@ -61,12 +61,15 @@ def _ready(draft: Draft, event: ScheduledEvent, name: str) -> bool:
 
 def _may_ignore(draft: Draft, event: ScheduledEvent, name: str) -> bool:
     """A resource in no managed pool: nothing to drain for it, if the operator says so."""
-    stranger = draft.inventory.peer(name) is None
-    if stranger and draft.age_s(draft.observed.inventory_at) >= STRANGER_S:
+    age_s = draft.age_s(draft.observed.inventory_at)
+    again_s = draft.again_s(event.event_id, Reason.UNMANAGED_RESOURCE, first_s=STRANGER_S)
+    unsure = draft.inventory.peer(name) is None and age_s >= again_s
+    if unsure:
         draft.actions.append(ReadInventory())
-        return False
     if draft.policy.acknowledge_unmanaged:
-        return draft.refresh_pools()
+        return not unsure and draft.refresh_pools()
+    if unsure and draft.held_since(event.event_id, Reason.UNMANAGED_RESOURCE) is None:
+        return False
     draft.hold(
         event.event_id,
         Reason.UNMANAGED_RESOURCE,

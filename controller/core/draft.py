@@ -51,6 +51,8 @@ DOCUMENT_FRESH_S = 30.0
 PREDECESSOR_S = 60.0
 """How long a write whose end nobody saw may take to show (seen: over a minute)."""
 
+LOOK_AGAIN_S = 300.0
+"""How often, at the least, the reason of a hold is looked at again."""
 STRANGER_S = 60.0
 """How old an inventory may be that does not know a VM which an event names."""
 
@@ -137,6 +139,19 @@ class Draft:
         self._holds.append(
             Hold(subject=subject, reason=reason.value, message=message, since=self.now)
         )
+
+    def held_since(self, subject: str, reason: Reason) -> datetime | None:
+        """Return since when the durable ledger says that this is held; None if it does not."""
+        for hold in self.durable.holds:
+            if (hold.subject, hold.reason) == (subject, reason.value):
+                return hold.since
+        return None
+
+    def again_s(self, subject: str, reason: Reason, *, first_s: float) -> float:
+        """Return how often to look again at what is held: the less often, the longer it lasts."""
+        since = self.held_since(subject, reason) or self.now
+        waited_s = (self.now - since).total_seconds()
+        return min(LOOK_AGAIN_S, max(first_s, waited_s / 4))
 
     def hold_back(self, case: Case, reason: Reason, message: str) -> None:
         """Report a VM for which nothing is done, and why."""

@@ -17,7 +17,7 @@ Pure: standard library only, no I/O, no clock.
 from datetime import datetime
 
 from controller.core import acknowledgement, removal, restoration
-from controller.core.actions import Plan, ReadInventory
+from controller.core.actions import Plan, ReadInventory, Reason
 from controller.core.draft import FRESH_S, STRANGER_S, Draft
 from controller.core.ledger import Ledger
 from controller.core.model import EventDocument, Observation, Policy
@@ -55,11 +55,12 @@ def plan(observed: Observation, ledger: Ledger, policy: Policy, now: datetime) -
 
 def _look_around(draft: Draft, document: EventDocument) -> None:
     """Plan an inventory when the last one is old, or knows nothing of a VM in an event."""
-    named = [name for event in document.events for name in event.resources]
-    strangers = any(draft.inventory.peer(name) is None for name in named)
     period_s = draft.observed.inventory_period_s
-    if strangers:
-        period_s = min(period_s, STRANGER_S)
+    for event in document.events:
+        if any(draft.inventory.peer(name) is None for name in event.resources):
+            reason = Reason.UNMANAGED_RESOURCE
+            again_s = draft.again_s(event.event_id, reason, first_s=STRANGER_S)
+            period_s = min(period_s, again_s)
     age_s = draft.age_s(draft.observed.inventory_at)
     if age_s >= period_s:
         draft.actions.append(ReadInventory())

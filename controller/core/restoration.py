@@ -97,17 +97,24 @@ def _two_clean_polls(draft: Draft, vm: str) -> bool:
 
 
 def _runs(draft: Draft, case: Case) -> bool:
-    """Law S6: the VM runs. Necessary, never sufficient; the probes decide the rest."""
-    vm = case.vm
+    """Law S6: the VM runs. Necessary, never sufficient; the probes decide the rest.
+
+    A VM that was seen stopped is held until it is seen running, also while it is looked at again,
+    so that the hold does not come and go with every read (law H1).
+    """
+    vm, running = case.vm, case.vm.power is PowerState.RUNNING
     age_s = draft.age_s(vm.power_observed_at)
-    if age_s > FRESH_S or (vm.power is not PowerState.RUNNING and age_s >= POWER_AGAIN_S):
-        draft.actions.append(ReadPower(vm.vm_id))
-        return False
-    if vm.power is PowerState.RUNNING:
+    if running and age_s <= FRESH_S:
         return True
-    message = f"{vm.name} stays out: Compute says it is {vm.power.value}"
-    draft.hold_back(case, Reason.VM_NOT_RUNNING, message)
-    draft.wake_in(POWER_AGAIN_S)
+    again_s = draft.again_s(vm.name, Reason.VM_NOT_RUNNING, first_s=POWER_AGAIN_S)
+    held = draft.held_since(vm.name, Reason.VM_NOT_RUNNING) is not None
+    if held or age_s <= FRESH_S:
+        message = f"{vm.name} stays out: Compute says it is {vm.power.value}"
+        draft.hold_back(case, Reason.VM_NOT_RUNNING, message)
+    if age_s >= again_s or running:
+        draft.actions.append(ReadPower(vm.vm_id))
+    else:
+        draft.wake_in(again_s - age_s)
     return False
 
 

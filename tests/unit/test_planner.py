@@ -1628,3 +1628,48 @@ def test_hanging_restore_does_not_keep_the_only_slot(scene: Scene) -> None:
     assert writes(scene.through()) == [restoral("web-1")]
     failed = MappingProxyType({restoral("web-1").key: 1})
     assert writes(scene.through(attempts=failed)) == [restoral("web-2")]
+
+
+# --- holds that last ---
+
+
+def test_hold_of_a_stopped_vm_does_not_come_and_go() -> None:
+    """H1: while a stopped VM is looked at again, and that ever less often, its hold stays."""
+    scene = out_and_over()
+    scene.vms = {"web-1": {"power": PowerState.NOT_RUNNING}}
+    assert reasons(scene.through()) == {"web-1": "vm_not_running"}
+    reading = ReadPower(vm_id("web-1"))
+    looks = [(310, 300, True), (400, 376, False), (400, 375, True), (9000, 8701, False)]
+    for now, seen, again in (*looks, (9000, 8700, True)):
+        scene.now, scene.vms["web-1"]["power_observed_at"] = now, at(seen)
+        planned = scene.plan()
+        assert planned.ledger is None
+        assert planned.actions == ((reading,) if again else ())
+        flying = scene.plan(in_flight=frozenset({reading.target}))
+        assert (flying.ledger, reasons(flying)) == (None, {"web-1": "vm_not_running"})
+    scene.vms = {"web-1": {"power_observed_at": at(8980)}}
+    assert (scene.plan().ledger, scene.plan().actions) == (None, (reading,))
+    scene.vms = {}
+    assert writes(scene.through()) == [restoral()]
+    assert scene.ledger.holds == ()
+
+
+def test_vm_is_not_held_on_an_old_view() -> None:
+    """H1: what was known of a VM before its maintenance ended is no reason to warn."""
+    scene = out_and_over()
+    scene.vms = {"web-1": {"power": PowerState.NOT_RUNNING, "power_observed_at": at(280)}}
+    planned = scene.plan()
+    assert (reasons(planned), planned.actions) == ({}, (ReadPower(vm_id("web-1")),))
+
+
+def test_hold_of_a_stranger_does_not_come_and_go(scene: Scene) -> None:
+    """H1: while the set is looked at again for a name nobody knows, the hold stays."""
+    scene.events = [event("db-1", not_before=4000)]
+    scene.now = 3100
+    assert reasons(scene.plan(inventory_at=at(3040))) == {}
+    assert reasons(scene.adopt()) == {"E-1": "unmanaged_resource"}
+    for now, seen, again in ((3160, 3100, True), (3500, 3401, False), (3500, 3400, True)):
+        scene.now = now
+        planned = scene.plan(inventory_at=at(seen))
+        assert planned.ledger is None
+        assert planned.actions == ((ReadInventory(),) if again else ())
