@@ -54,6 +54,8 @@ API = "/s/Microsoft.Network/loadBalancers/one/backendAddressPools/api"
 ADDRESSES = "/s/Microsoft.Network/loadBalancers/two/backendAddressPools/addresses"
 POLICY = Policy(pools={APP: Floor(), API: Floor(number=34, percent=True), ADDRESSES: Floor()})
 NOTICE_S = 600.0
+LATE_S = 50.0
+"""How long a write may take to show after nobody waits for it any more."""
 VIEWS_S = 60.0
 """How long an agent may act on what was true before somebody else changed it."""
 
@@ -88,6 +90,8 @@ class World:
     """Removed by an agent and not put back by anybody."""
     stopped: set[str] = field(default_factory=set)
     """VMs that are down; they boot some time after their event has left the document."""
+    pending: list[tuple[float, ChangeNic | ChangePool]] = field(default_factory=list)
+    """Writes whose end nobody waits for any more, and when they take effect."""
     operator_at: float = -1e9
     """When an operator last changed a pool."""
 
@@ -171,6 +175,24 @@ class Run:
         self.memory = Memory()
         self.writes = 0
 
+    def land(self, resource: str = "") -> None:
+        """Let late writes take effect; a resource finishes one write before it takes the next."""
+        world = self.world
+        for landing in list(world.pending):
+            at, action = landing
+            mine = action.nic_id if isinstance(action, ChangeNic) else ADDRESSES
+            if at > world.now and mine != resource:
+                continue
+            world.pending.remove(landing)
+            standing = self._standing()
+            changed = [m for m in action.memberships if (m.key in standing) is not action.restore]
+            for name in {vm_of(m) for m in changed} if action.restore else ():
+                for event_id in world.acknowledged & set(world.events):
+                    event = world.events[event_id]
+                    quiet = event.status is EventStatus.STARTED or not event.affects(name)
+                    assert quiet, f"S1: {name} comes back after {event_id} was acknowledged"
+            self._change(action, changed)
+
     @property
     def ledger(self) -> Ledger:
         return decode(self.blob)
@@ -179,6 +201,7 @@ class Run:
 
     def poll(self, *, good: bool = True) -> None:
         memory = self.memory
+        self.land()
         if not good:
             memory.clean = ()
             memory.clean_polls = dict.fromkeys(NAMES, 0)
@@ -226,6 +249,7 @@ class Run:
                 self._apply(step, fault)
         if crash_after is not None:
             self.memory = Memory()
+            self.blob = encode(replace(self.ledger, leader_since=self.world.at()))
         return bool(steps)
 
     def _write_ledger(self, wanted: Ledger) -> None:
@@ -282,7 +306,7 @@ class Run:
             case Acknowledge():
                 self._acknowledge(action)
             case ChangeNic() | ChangePool():
-                if self._write(action) and fault == "lost reply":
+                if self._write(action, late=fault == "late") and fault in {"lost reply", "late"}:
                     self._defer(action)
                     return
                 self._verify(action)
@@ -310,10 +334,11 @@ class Run:
             self.memory.pools[ADDRESSES] = self.world.pool(ADDRESSES)
             self.memory.verified.add(fold(ADDRESSES))
 
-    def _write(self, action: ChangeNic | ChangePool) -> bool:
+    def _write(self, action: ChangeNic | ChangePool, *, late: bool) -> bool:
         """Apply a write as the adapter does: what is so already is not written."""
         world, memory = self.world, self.memory
         resource = action.nic_id if isinstance(action, ChangeNic) else ADDRESSES
+        self.land(resource)
         changed = [
             m for m in action.memberships if (m.key in self._standing()) is not action.restore
         ]
@@ -324,6 +349,22 @@ class Run:
             if resource not in memory.sent:
                 absent = {m.key for m in action.memberships if m not in changed}
                 memory.never_ours |= absent & memory.recorded_here
+        if changed:
+            memory.sent.add(resource)
+            memory.sent_at[fold(resource)] = world.at()
+            self.writes += 1
+        if changed and late:
+            world.pending.append((world.now + LATE_S, action))
+        else:
+            self._change(action, changed)
+        return bool(changed)
+
+    def _change(
+        self,
+        action: ChangeNic | ChangePool,
+        changed: list[NicMembership] | list[AddressMembership],
+    ) -> None:
+        world = self.world
         for membership in changed:
             name = vm_of(membership)
             match membership:
@@ -336,11 +377,6 @@ class Run:
                 case AddressMembership():
                     del world.addresses[name]
             (world.ours.discard if action.restore else world.ours.add)(membership.key)
-        if changed:
-            memory.sent.add(resource)
-            memory.sent_at[fold(resource)] = world.at()
-            self.writes += 1
-        return bool(changed)
 
     # --- the laws ---
 
@@ -412,6 +448,7 @@ class Run:
     def operate(self, name: str, *, put_back: bool) -> None:
         """An operator's edit: a removal only of a VM that no agent is concerned with."""
         world = self.world
+        self.land(nic_id(name))
         entry = self.ledger.entry(name)
         concerned = any(event.affects(name) for event in world.events.values())
         if put_back:
@@ -431,7 +468,7 @@ class Run:
         for _ in range(60):
             self.world.now += 7
             self.poll()
-            if not self.run_pass() and not self.ledger.entries:
+            if not self.run_pass() and not self.ledger.entries and not self.world.pending:
                 return
         raise AssertionError(f"L1: {self.ledger} after 60 passes, {self.steps()}")
 
@@ -439,7 +476,7 @@ class Run:
 NAME = st.sampled_from(NAMES)
 SUBSETS = st.sampled_from([("web-1",), ("web-2",), ("web-3", "web-1"), ("web-2", "web-3"), NAMES])
 STEPS = st.one_of(
-    st.tuples(st.just("pass"), st.sampled_from(["", "", "", "not sent", "lost reply"])),
+    st.tuples(st.just("pass"), st.sampled_from(["", "", "", "not sent", "lost reply", "late"])),
     st.tuples(st.just("passes"), st.sampled_from([1, 3, 6])),
     st.tuples(st.just("crash"), st.integers(0, 4)),
     st.tuples(st.just("time"), st.sampled_from([0.5, 3.0, 12.0, 35.0, 400.0])),
