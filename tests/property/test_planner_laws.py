@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -601,3 +602,22 @@ def test_a_maintenance_takes_four_writes() -> None:
     assert run.writes == 4
     run.settle()
     assert run.writes == 4
+
+
+WEB_1 = ("announce", ("web-1",))
+LATE = [("pass", "late"), ("pass", "late")]
+LATE_RESTORE = [
+    WEB_1, ("passes", 6), ("end", 0), ("passes", 1), ("time", 3.0), *LATE, WEB_1,
+    *[("passes", 6)] * 5, ("end", 0),
+]  # fmt: skip
+LATE_REMOVAL = [WEB_1, ("passes", 1), ("passes", 1), *LATE, ("end", 0), *[("passes", 6)] * 3]
+
+
+@pytest.mark.parametrize("script", [LATE_RESTORE, LATE_REMOVAL], ids=["restore", "removal"])
+def test_late_writes(script: list[tuple[str, object]]) -> None:
+    """S1, S5: a restore that lands late finds nothing acknowledged, a removal is undone."""
+    run = Run()
+    for kind, value in script:
+        play(run, kind, value)
+    run.settle()
+    assert run.world.state() == World().state()

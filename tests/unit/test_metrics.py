@@ -148,7 +148,6 @@ def test_requests(metrics: Metrics) -> None:
     assert found[duration] == pytest.approx(0.6)
 
 
-
 def test_agents_do_not_share_a_registry(metrics: Metrics) -> None:
     """Two agents in one process count apart."""
     other = Metrics(pools=[], hold_reasons=[], operations={}, outcomes=[])
