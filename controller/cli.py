@@ -255,8 +255,8 @@ def _between(least: int, most: int) -> Callable[[str], int]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from controller.agent import Agent  # noqa: PLC0415 - check-config must not load the SDKs
-    from controller.server import StatusServer  # noqa: PLC0415
+    from controller.agent import Agent
+    from controller.server import StatusServer
 
     loaded = load(options.config, os.environ)
     logs.setup(logging.DEBUG if options.verbose else logging.INFO)
@@ -278,7 +278,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    from rich.table import Column, Table  # noqa: PLC0415 - the agent never draws
+    from rich.table import Column, Table
 
     table = Table("key", Column("value", overflow="fold"), "from", box=None)
     for row in describe(load(options.config, os.environ)):
@@ -289,14 +289,14 @@ def _check_config(options: argparse.Namespace) -> int:
 
 def _console() -> "Console":
     """Return what draws on stdout; in a file or a pipe no line is cut or wrapped."""
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else UNCUT_COLUMNS)
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from controller.agent import Agent  # noqa: PLC0415
-    from controller.report import print_plan  # noqa: PLC0415
+    from controller.agent import Agent
+    from controller.report import print_plan
 
     settings = load(options.config, os.environ).settings
     logs.setup(logging.WARNING)
@@ -310,8 +310,8 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from controller.agent import Agent  # noqa: PLC0415
-    from controller.report import print_status  # noqa: PLC0415
+    from controller.agent import Agent
+    from controller.report import print_status
 
     settings = load(options.config, os.environ).settings
     logs.setup(logging.WARNING)
@@ -334,10 +334,10 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
-    from controller.simulator.demo import Demo  # noqa: PLC0415
-    from controller.simulator.screen import Screen, summarise  # noqa: PLC0415
+    from controller.simulator.demo import Demo
+    from controller.simulator.screen import Screen, summarise
 
     console = Console(stderr=options.json)
     directory = Path(tempfile.mkdtemp(prefix="lb-drain-demo-"))
@@ -369,7 +369,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _simulate(options: argparse.Namespace) -> int:
-    from controller.simulator.workshop import serve  # noqa: PLC0415
+    from controller.simulator.workshop import serve
 
     async def serve_until_interrupted() -> None:
         stopping = asyncio.Event()
@@ -382,7 +382,7 @@ def _simulate(options: argparse.Namespace) -> int:
 
 
 def _steer(options: argparse.Namespace) -> int:
-    from controller.simulator.workshop import steer  # noqa: PLC0415
+    from controller.simulator.workshop import steer
 
     method, path, body = options.request(options)
     good, answer = asyncio.run(steer(options.directory, method, path, body))
