@@ -1,7 +1,8 @@
 """The command `lb-drain`: arguments, exit codes and signals. One function per subcommand.
 
 Exit codes: 0 done; 1 it did not work (the message says why); 2 wrong arguments; 78 the
-configuration must be changed (a service manager should not try again).
+configuration must be changed (a service manager should not try again); 130 and 143 ended by ^C or
+SIGTERM before the end.
 """
 
 import argparse
@@ -15,9 +16,10 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from controller import logs
 from controller.config import describe, load
@@ -27,15 +29,16 @@ from controller.look import LeaseLook, PlanLook
 if TYPE_CHECKING:
     from rich.console import Console
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 ControlRequest = tuple[str, str, object]
 """Method, path and JSON body for the simulator's control endpoint."""
 
-EXIT_OK, EXIT_FAILED, EXIT_CONFIG = 0, 1, 78
+EXIT_OK, EXIT_FAILED, EXIT_CONFIG, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 78, 130, 143
 EPILOG = (
     "exit codes: 0 done; 1 it did not work, the message says why; 2 wrong arguments; "
-    "78 the configuration must be changed"
+    "78 the configuration must be changed; 130 and 143 ended by ^C or SIGTERM"
 )
 WATCH_S = 2.0
 UNCUT_COLUMNS = 2000
@@ -56,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"lb-drain: {error}", file=sys.stderr)
         code = EXIT_FAILED
     except KeyboardInterrupt:
-        code = 130
+        code = EXIT_INTERRUPTED
     except BrokenPipeError:
         code = EXIT_FAILED
     sys.exit(code)
@@ -69,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         "pools before maintenance, and puts them back.",
         epilog=EPILOG,
     )
+    parser.add_argument("--version", action="version", version=version("lb-drain-controller"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(
@@ -291,7 +295,8 @@ def _console() -> "Console":
     """Return what draws on stdout; in a file or a pipe no line is cut or wrapped."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else UNCUT_COLUMNS)
+    # No markup: what stands in brackets is a name of a table or comes from Azure.
+    return Console(width=None if sys.stdout.isatty() else UNCUT_COLUMNS, markup=False)
 
 
 def _plan(options: argparse.Namespace) -> int:
@@ -321,13 +326,22 @@ def _status(options: argparse.Namespace) -> int:
         return await Agent(settings, environ=os.environ).look_at_lease()
 
     while True:
-        found = asyncio.run(look())
-        if options.json:
-            print(json.dumps(found.as_json()), flush=True)
+        try:
+            found = asyncio.run(look())
+        except ConfigError:
+            raise
+        except ControllerError as error:
+            if not options.watch:
+                raise
+            # A VM in maintenance cannot be asked for a while: whoever watches wants to see it.
+            print(f"{time.strftime('%H:%M:%S')}  {error}", file=sys.stderr)
         else:
-            if options.watch:
-                console.clear()
-            print_status(console, found)
+            if options.json:
+                print(json.dumps(found.as_json()), flush=True)
+            else:
+                if options.watch:
+                    console.clear()
+                print_status(console, found)
         if not options.watch:
             return EXIT_OK
         time.sleep(WATCH_S)
@@ -352,24 +366,33 @@ def _demo(options: argparse.Namespace) -> int:
     kept = True
     try:
         with screen:
-            result = asyncio.run(demo.run())
+            result = asyncio.run(_until_terminated(demo.run()))
         kept = options.keep
     except TimeoutError:
         print("lb-drain: the set did not get through its maintenance in time", file=sys.stderr)
         return EXIT_FAILED
+    except asyncio.CancelledError:
+        return EXIT_TERMINATED
     finally:
         if kept:
             print(f"configurations and logs are in {directory}", file=sys.stderr)
         else:
             shutil.rmtree(directory, ignore_errors=True)
-    summarise(console, result, with_controller=not options.without_controller)
+    summarise(console, result, with_controller=not options.without_controller, flows=options.flows)
     if options.json:
         print(json.dumps(result.as_json()))
     return EXIT_OK if result.good else EXIT_FAILED
 
 
+async def _until_terminated(work: Coroutine[object, object, T]) -> T:
+    """Let SIGTERM end the work as ^C does: in good order, leaving no process behind."""
+    task = asyncio.ensure_future(work)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await task
+
+
 def _simulate(options: argparse.Namespace) -> int:
-    from controller.simulator.workshop import serve
+    from controller.simulator.workshop import BusyDirectoryError, serve
 
     async def serve_until_interrupted() -> None:
         stopping = asyncio.Event()
@@ -377,7 +400,11 @@ def _simulate(options: argparse.Namespace) -> int:
             asyncio.get_running_loop().add_signal_handler(number, stopping.set)
         await serve(options.directory, vms=options.vms, stopping=stopping)
 
-    asyncio.run(serve_until_interrupted())
+    try:
+        asyncio.run(serve_until_interrupted())
+    except BusyDirectoryError as error:
+        print(f"lb-drain: {error}", file=sys.stderr)
+        return EXIT_FAILED
     return EXIT_OK
 
 

@@ -50,7 +50,6 @@ from controller.errors import (
     Conflict,
     ContractViolation,
     ControllerError,
-    Denied,
     InvariantViolation,
     LeaseLost,
     NotFound,
@@ -80,8 +79,6 @@ GATHER_S = 0.5
 LIST_PAGE = 50
 """The smallest page in which a list is assumed to come; every page is a read."""
 ACKNOWLEDGE_AGAIN_S = 10.0
-HOPELESS_S = 60.0
-"""Back-off for what will not mend itself within seconds: a missing permission, a broken reply."""
 QUIESCE_S = 1.0
 """How long a leaving leader waits for replies to writes that were sent."""
 LEDGER = "write:ledger"
@@ -590,8 +587,6 @@ class Reconciler:
         attempts = self.deferrals.attempts(key)
         wait_s = backoff_s(attempts, jitter=self._entropy.random())
         told_s: float | None = getattr(error, "retry_after_s", None)
-        if isinstance(error, Denied | ContractViolation) and attempts > 3:
-            wait_s = HOPELESS_S
         if told_s is not None:
             wait_s = told_s + 0.2 * self._entropy.random()
         # Conflicts and throttling are the weather of a busy set; they are told when they last.

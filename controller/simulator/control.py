@@ -186,6 +186,10 @@ def _schedule(call: _Call) -> object:
     resources = _texts(body.pop("resources", None), "resources")
     if not resources:
         raise ValueError("resources must name at least one VM")
+    strangers = [name for name in resources if call.world.find_vm(name) is None]
+    if strangers:
+        known_vms = ", ".join(vm.name for vm in call.world.vms.values())
+        raise ValueError(f"there is no VM {', '.join(strangers)}; there are {known_vms}")
     options: Json = {}
     if (late := body.pop("late_impact", None)) is not None:
         pair = [_checked("late_impact", value, float) for value in _items(late, "late_impact")]

@@ -107,7 +107,7 @@ def _requests(progress: DemoProgress) -> Table:
     return table
 
 
-def summarise(console: Console, result: Result, *, with_controller: bool) -> None:
+def summarise(console: Console, result: Result, *, with_controller: bool, flows: str) -> None:
     """Print what came of it."""
     table = Table(title="maintenance of every VM", title_justify="left")
     for heading in ("event", "VM", "was leader", "notice", "lead time", "out of rotation", "ack"):
@@ -127,8 +127,15 @@ def summarise(console: Console, result: Result, *, with_controller: bool) -> Non
         "in the same maintenance\n"
         f"saved:                  {result.lost_without - result.lost} requests\n"
         f"memberships restored:   {'yes, all of them' if result.memberships_restored else 'NO'}\n"
-        f"leader changes:         {result.leader_changes}"
+        f"leader changes:         {result.leader_changes}\n"
+        "lead time is NotBefore minus the moment the VM was out of every pool; ack is whether "
+        "Azure was told to go ahead"
     )
+    if result.lost and flows != "keep":
+        console.print(
+            f"lost with --flows {flows}: the load balancer itself broke requests that were under "
+            "way at the moment of removal, which no controller can prevent"
+        )
 
 
 def _row(event: EventResult) -> tuple[str, ...]:

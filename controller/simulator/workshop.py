@@ -20,10 +20,19 @@ OVERRIDES: Overrides = {
 }
 
 
+class BusyDirectoryError(Exception):
+    """Another simulation uses the directory. Says which, and what to do."""
+
+
 async def serve(directory: Path, *, vms: int, stopping: asyncio.Event) -> None:
     """Serve a set of `vms` VMs until `stopping`; write everything an agent needs to `directory`."""
     await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
     directory = await asyncio.to_thread(directory.resolve)
+    running, _ = await steer(directory, "GET", "/state", None)
+    if running:
+        raise BusyDirectoryError(
+            f"a simulation already runs in {directory}: end it first, or name another --directory"
+        )
     settings = WorldSettings(operation_latency_s=3.0, ack_starts_event_after_s=5.0)
     world = build_world(now=time.time(), vms=vms, settings=settings)
     async with SimulatorServer(world, directory) as server:
@@ -46,8 +55,9 @@ def _write(directory: Path, server: SimulatorServer) -> None:
 
 
 def _readme(directory: Path, names: list[str], server: SimulatorServer) -> str:
-    command = f"{sys.executable} -m controller"
-    first = names[0]
+    installed = Path(sys.executable).with_name("lb-drain")
+    command = str(installed) if installed.exists() else f"{sys.executable} -m controller"
+    first, last = names[0], names[-1]
     runs = "\n".join(f"{command} run --config {directory}/{name}.toml" for name in names)
     return f"""# A simulated availability set
 
@@ -58,9 +68,9 @@ Run one agent per VM, each in a terminal of its own:
 
     {runs.replace(chr(10), chr(10) + "    ")}
 
-See who leads, and what is out of rotation:
+See who leads, and what is out of rotation (from a VM that the next step does not reboot):
 
-    {command} status --config {directory}/{first}.toml --watch
+    {command} status --config {directory}/{last}.toml --watch
 
 Announce a reboot of {first}, 60 seconds ahead:
 
@@ -68,19 +78,27 @@ Announce a reboot of {first}, 60 seconds ahead:
 
 See what a leader would do, without doing anything:
 
-    {command} plan --config {directory}/{first}.toml
+    {command} plan --config {directory}/{last}.toml
 
 Watch VMs, pools, events and leases as the simulated Azure has them:
 
     {command} simulate state --directory {directory}
 
 While a VM reboots or freezes its agent cannot reach anything; a real reboot would also end the
-agent's process and start it again. Cancel or end an event early with `simulate cancel ID` and
-`simulate complete ID`. Inject a fault, for example Resource Manager refusing three writes:
+agent's process and start it again. The maintenance begins soon after the leader has acknowledged
+the event, which is what the acknowledgement is for; `acknowledge = false` in [policy] waits for
+NotBefore instead. Cancel an announced event, or end one that has started, by the id that announcing
+it printed:
 
-    {command} simulate fault \
-      '{{"effect":"reply","service":"arm","method":"PUT","status":429,"times":3}}' \
-      --directory {directory}
+    {command} simulate cancel ID --directory {directory}
+    {command} simulate complete ID --directory {directory}
+
+A simulation that is started again has other ports: start the agents again too.
+
+Inject a fault, for example Resource Manager refusing the next three writes:
+
+    {command} simulate fault --directory {directory} \\
+      '{{"effect":"reply","service":"arm","method":"PUT","status":429,"times":3}}'
 
 `simulate fault` without a rule removes all faults. The certificate authority is `ca.pem`; the
 control endpoint, JSON over HTTP, is {server.control_url}.
