@@ -149,7 +149,7 @@ class Elector:
         except ControllerError as error:
             self._report(error)
         else:
-            self._failing = False
+            self._recovered()
         return pause_s
 
     async def _taken(self) -> bool:
@@ -180,7 +180,8 @@ class Elector:
             self._free_since = None
             self._happened(Input.HELD)
             return
-        self._unanswered = self._failing = False
+        self._unanswered = False
+        self._recovered()
         self._free_since = None
         self.term = term
         self.renewed_at = term.sent_at
@@ -217,7 +218,7 @@ class Elector:
         except ControllerError as error:
             self._report(error)
         else:
-            self._failing = False
+            self._recovered()
             self.term, self.renewed_at = term, term.sent_at
             self._unless_lost(Input.RENEWED)
         return TICK_S
@@ -258,9 +259,15 @@ class Elector:
         before, self.state = self.state, step(self.state, happened)
         if self.state is not before:
             message = f"{self.state.value}: {why}" if why else self.state.value
-            log(logger, logging.INFO, message, event="lease", outcome=happened.value)
+            level = logging.WARNING if self.state is State.SUSPECT else logging.INFO
+            log(logger, level, message, event="lease", outcome=happened.value)
             for listener in self._listeners:
                 listener()
+
+    def _recovered(self) -> None:
+        if self._failing:
+            self._failing = False
+            log(logger, logging.INFO, "the lease can be reached again", event="lease")
 
     def _report(self, error: ControllerError) -> None:
         if not self._failing:
