@@ -299,3 +299,9 @@ async def test_acknowledgement_has_the_documented_body(imds: Imds, wire: Wire) -
     wire.answer("POST", status=200, body=b"")
     await imds.acknowledge(["a", "b"])
     assert wire.only_call()["json"] == {"StartRequests": [{"EventId": "a"}, {"EventId": "b"}]}
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+def test_an_instant_that_means_unset_is_none(text: str) -> None:
+    """A NotBefore at the edge of the calendar is none; arithmetic on it would end every agent."""
+    assert parse_not_before(text) is None
