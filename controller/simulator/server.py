@@ -96,10 +96,10 @@ class SimulatorServer:
         certificates = await asyncio.to_thread(create_certificates, self._directory)
         tls = certificates.server_context()
         try:
-            self._arm_port = await self._listen(self._service(Service.ARM), tls)
-            self._blob_port = await self._listen(self._service(Service.BLOB), tls)
+            self._arm_port = await self._listen(self.handler(Service.ARM), tls)
+            self._blob_port = await self._listen(self.handler(Service.BLOB), tls)
             for vm in self.world.vms.values():
-                port = await self._listen(self._service(Service.IMDS, vm.name), None)
+                port = await self._listen(self.handler(Service.IMDS, vm.name), None)
                 self._imds_ports[vm.name.casefold()] = port
             self._control_port = await self._listen(self._control, None)
         except BaseException:
@@ -132,7 +132,9 @@ class SimulatorServer:
         address: tuple[str, int] = runner.addresses[-1]
         return address[1]
 
-    def _service(self, service: Service, vm: str | None = None) -> Handler:
+    def handler(self, service: Service, vm: str | None = None) -> Handler:
+        """Return what answers the requests to one service; for IMDS, to one VM's endpoint."""
+
         async def answer(request: web.BaseRequest) -> web.StreamResponse:
             body = await request.read()
             asked = Request(

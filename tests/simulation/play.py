@@ -1,0 +1,403 @@
+"""Plays a scenario: whole agents on virtual time against the simulated Azure, to its history.
+
+The agents are `controller.agent.Agent` as `lb-drain run` starts it, given nothing but settings, a
+clock, randomness and sessions. What happened is told by the simulated Azure (`World.history`), and
+by what was seen on the wires; what agents say of themselves is only listened to for law H2.
+"""
+
+import asyncio
+import json
+import logging
+import random
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from unittest.mock import patch
+
+from controller.agent import Agent
+from controller.settings import Settings
+from controller.simulator.fleet import CONTAINER
+from controller.simulator.history import Change
+from controller.simulator.server import ACCOUNT, SimulatorServer
+from controller.simulator.wire import Reply, Request, Service
+from controller.simulator.world import World, WorldSettings, build_world
+
+from .acts import Stage
+from .host import Host
+from .loop import VirtualLoop, current_process
+from .scenario import Scenario, Storm
+from .weather import LATE_S, SPIKE_S, Weather, between
+from .wires import Departure, Passage, Wires, unit
+
+EPOCH = 1_780_000_000.0
+"""Where every simulation starts, in epoch seconds."""
+IMDS, ARM, BLOB = "http://127.0.0.1:8001", "https://127.0.0.1:8002", "https://127.0.0.1:8003"
+LOOK_EVERY_S = 2.0
+TICK_AFTER_S = 1e-6
+"""Epoch seconds are too coarse to meet an instant exactly: the world is woken just after it."""
+GOODBYE_S = 15.0
+
+
+@dataclass(slots=True)
+class Played:
+    """What came of a scenario."""
+
+    scenario: Scenario
+    start: World
+    """A world as it was before anything happened."""
+    world: World
+    history: list[Change]
+    marks: set[str] = field(default_factory=set[str])
+    duration_s: float = 0.0
+    steps: int = 0
+
+
+class Simulation:
+    """One run."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.loop = VirtualLoop(scenario.seed)
+        self.world = _world_of(scenario)
+        self.marks: set[str] = set()
+        self.departing: list[Callable[[Departure, Host], bool]] = []
+        """Asked about each request that leaves; False when its process died over it."""
+        self.handled: list[Callable[[Request, Reply], None]] = []
+        """Told of each request that was handled, before its reply leaves."""
+        self.server = SimulatorServer(self.world, Path(), clock=self.epoch)
+        self.server.faults = Weather(
+            scenario.seed, scenario.storms, start=EPOCH, struck=self.marks.add
+        )
+        self.server.observers.append(self._observe)
+        self.world.settings.arm_endpoint = ARM
+        self.world.blobs.create_container(ACCOUNT, CONTAINER, EPOCH)
+        self.world.blobs.wait_after_expiry_s = scenario.wait_after_expiry_s
+        self._cuts = [storm for storm in scenario.storms if storm.kind == "cut"]
+        self._journeys = [storm for storm in scenario.storms if storm.kind in ("slow", "late")]
+        self.wires = Wires(
+            self.loop,
+            handlers=lambda service, vm: self.server.handler(service, vm or None),
+            leaving=self._leaving,
+            cut_until=self._cut_until,
+        )
+        self.hosts = {
+            vm.name: Host(self, vm.name, settings_of(scenario, self.world, vm.name))
+            for vm in self.world.peers()
+        }
+        self.stage = Stage(self)
+        self._seen = len(self.world.history)
+        self._timer: asyncio.TimerHandle | None = None
+
+    # --- time and record
+
+    def epoch(self) -> float:
+        """Return what the time truly is."""
+        return EPOCH + self.loop.now
+
+    def record(self, kind: str, subject: str, **detail: object) -> None:
+        """Append to the history what the simulated Azure cannot know."""
+        self.world.history.append(Change(self.epoch(), kind, subject, MappingProxyType(detail)))
+
+    # --- running
+
+    def run(self) -> Played:
+        """Play the scenario to its end."""
+        begun = time.perf_counter()
+        start = _world_of(self.scenario)
+        with _sealed(self), _listening(self):
+            try:
+                self.loop.run_until_complete(self._main())
+            finally:
+                for host in self.hosts.values():
+                    host.bury()
+                self.loop.close()
+        for complaint in self.loop.complaints:
+            self.record("complaint", "loop", message=complaint)
+        return Played(
+            scenario=self.scenario,
+            start=start,
+            world=self.world,
+            history=self.world.history,
+            marks=self.marks,
+            duration_s=time.perf_counter() - begun,
+            steps=self.loop.steps,
+        )
+
+    async def _main(self) -> None:
+        scenario = self.scenario
+        for order, host in enumerate(self.hosts.values()):
+            self.loop.call_later(0.3 * order, host.boot)
+        for act in scenario.acts:
+            self.loop.call_at(act.at_s, self._perform, act)
+        self.loop.call_at(scenario.calm_at_s, self._calm)
+        await asyncio.sleep(scenario.calm_at_s + 1)
+        quiet_since = self.loop.now
+        while self.loop.now < quiet_since + scenario.converge_within_s:
+            if self.stage.events_pending():
+                quiet_since = self.loop.now
+            elif self.stage.converged():
+                break
+            await asyncio.sleep(LOOK_EVERY_S)
+        self.record("converged" if self.stage.converged() else "not_converged", "set")
+        await asyncio.sleep(scenario.idle_s)
+        self.record("goodbye", "set")
+        await self._say_goodbye()
+        await self.wires.close()
+
+    async def _say_goodbye(self) -> None:
+        """Stop every agent as its service manager would, and see what it leaves."""
+        for host in self.hosts.values():
+            host.stop()
+        deadline = self.loop.now + GOODBYE_S
+        while self.loop.now < deadline and any(host.running for host in self.hosts.values()):
+            await asyncio.sleep(0.5)
+        for host in self.hosts.values():
+            host.left_behind()
+
+    def _perform(self, act: Any) -> None:
+        self.world.advance(self.epoch())
+        self.record("act", act.what, text=str(act))
+        self.marks.add(f"act: {act.what}")
+        self.stage.perform(act)
+        self.follow()
+
+    def _calm(self) -> None:
+        self.world.advance(self.epoch())
+        self.record("calm", "set")
+        self.stage.mend()
+        self.follow()
+
+    # --- the world around the agents
+
+    def follow(self) -> None:
+        """Do to each agent what happened to its VM, and wake up when the world changes next."""
+        while self._seen < len(self.world.history):
+            change = self.world.history[self._seen]
+            self._seen += 1
+            host = self.hosts.get(change.subject)
+            if host is not None:
+                host.follow(change)
+        due = self.world.next_timer()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if due is not None:
+            at = max(due - EPOCH, self.loop.now) + TICK_AFTER_S
+            self._timer = self.loop.call_at(at, self._tick, context=self.wires.context)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.world.advance(self.epoch())
+        self.follow()
+
+    def _observe(self, request: Request, reply: Reply) -> None:
+        self.record(
+            "request",
+            request.path,
+            service=request.service.value,
+            vm=_caller(self.world, request),
+            method=request.method,
+            query=_significant(request),
+            status=reply.status,
+            delivery=reply.delivery.value,
+            said=_said(request, reply),
+            wait=_told_to_wait(reply),
+        )
+        for listener in self.handled:
+            listener(request, reply)
+        self.follow()
+
+    # --- the wires
+
+    def _leaving(self, departure: Departure) -> Passage | None:
+        host = self.hosts[departure.vm]
+        self.record(
+            "sent",
+            departure.target.partition("?")[0],
+            service=departure.service.value,
+            vm=departure.vm,
+            method=departure.method,
+            query=departure.target.partition("?")[2],
+            lease_action=_header(departure.head, b"x-ms-lease-action"),
+            create=_header(departure.head, b"if-none-match") == "*",
+            length=_header(departure.head, b"content-length"),
+        )
+        for listener in self.departing:
+            if not listener(departure, host):
+                return None
+        which = (self.scenario.seed, departure.vm, departure.service, departure.method)
+        near = departure.service is Service.IMDS
+        share = unit(*which, departure.target, departure.number, "way")
+        out_s = between(0.0005, 0.003, share) if near else between(0.003, 0.05, share)
+        back_s = out_s * 0.8
+        for storm in self._journeys:
+            if near or not storm.from_s <= self.loop.now < storm.until_s:
+                continue
+            if storm.vm not in ("", departure.vm):
+                continue
+            lot = unit(*which, departure.target, departure.number, storm.kind)
+            if lot < storm.chance:
+                self.marks.add(storm.kind)
+                low, high = LATE_S if storm.kind == "late" else SPIKE_S
+                out_s = between(low, high, unit(*which, departure.number, "far"))
+        return Passage(out_s, back_s)
+
+    def _cut_until(self, vm: str, service: Service) -> float | None:
+        ends = [
+            storm.until_s
+            for storm in self._cuts
+            if storm.from_s <= self.loop.now < storm.until_s
+            and storm.vm in ("", vm)
+            and storm.service in ("", service.value)
+        ]
+        if ends:
+            self.marks.add(f"cut {service.value}")
+        return max(ends, default=None)
+
+
+# --- making things
+
+
+def _world_of(scenario: Scenario) -> World:
+    settings: Any = dict(scenario.settings)
+    return build_world(
+        now=EPOCH,
+        vms=scenario.vms,
+        nics_per_vm=scenario.nics_per_vm,
+        settings=WorldSettings(**settings),
+        seed=scenario.seed,
+        pools=scenario.pools,
+        ip_pools=scenario.ip_pools,
+        ipv6=scenario.ipv6,
+        foreign_vms=scenario.foreign_vms,
+    )
+
+
+def settings_of(scenario: Scenario, world: World, vm: str) -> Settings:
+    """Return what the operator of this set has configured."""
+    pools = [
+        {
+            "id": pool.upper() if scenario.shout else pool,
+            "min_in_service": scenario.floors.get(pool.rsplit("/", 1)[-1], 1),
+        }
+        for pool in world.pool_ids()
+    ]
+    return Settings.model_validate(
+        {
+            "backend_pools": pools,
+            "election": {
+                "container_url": f"{BLOB}/{ACCOUNT}/{CONTAINER}",
+                **scenario.election,
+            },
+            "policy": dict(scenario.policy),
+            "watch": dict(scenario.watch),
+            "azure": {
+                "resource_manager_endpoint": ARM,
+                "imds_endpoint": IMDS,
+                **scenario.azure,
+            },
+            "server": {"listen": ""},
+        }
+    )
+
+
+# --- looking at requests
+
+
+def _caller(world: World, request: Request) -> str:
+    if request.service is Service.IMDS:
+        return request.vm or ""
+    scheme, _, credential = request.headers.get("authorization", "").partition(" ")
+    found = world.issuer.read(credential.strip()) if scheme.casefold() == "bearer" else None
+    return found.principal if found is not None else ""
+
+
+def _significant(request: Request) -> str:
+    return request.headers.get("x-ms-lease-action", "") or request.parameter("comp")
+
+
+def _said(request: Request, reply: Reply) -> str:
+    """Return what a poll told: the ids of the events it named, or "?" when it told nothing."""
+    if request.method != "GET" or not request.path.endswith("/scheduledevents"):
+        return ""
+    if reply.status != 200 or reply.delivery.value != "normal":
+        return "?"
+    try:
+        events = json.loads(reply.body)["Events"]
+        return ",".join(["!", *(str(event["EventId"]) for event in events)])
+    except (ValueError, KeyError, TypeError):
+        return "?"
+
+
+def _told_to_wait(reply: Reply) -> str:
+    wait = next((v for k, v in reply.headers.items() if k.casefold() == "retry-after"), "")
+    return wait if reply.status in (409, 429, 503) and reply.delivery.value == "normal" else ""
+
+
+def _header(head: bytes, name: bytes) -> str:
+    at = head.lower().find(b"\r\n" + name + b": ")
+    if at < 0:
+        return ""
+    begin = at + len(name) + 4
+    return head[begin : head.index(b"\r\n", begin)].decode()
+
+
+# --- sealing off
+
+
+@contextmanager
+def _sealed(simulation: Simulation) -> Iterator[None]:
+    """Give the libraries below the agents the simulated time, and nothing that differs in a rerun.
+
+    azure-identity compares the lifetime of tokens with `time.time`; an agent's is its own clock.
+    """
+
+    def now() -> float:
+        process = current_process()
+        host = simulation.hosts.get(process.name) if process is not None else None
+        return simulation.epoch() if host is None else host.wall()
+
+    random.seed(simulation.scenario.seed)
+    with patch("time.time", now), patch("ssl.create_default_context", lambda: _TLS):
+        yield
+
+
+_TLS = ssl.create_default_context()
+
+
+@contextmanager
+def _listening(simulation: Simulation) -> Iterator[None]:
+    """Put what agents log into the history."""
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            process = current_process()
+            simulation.record(
+                "log",
+                process.name if process is not None else "",
+                level=record.levelname,
+                logger=record.name,
+                message=record.getMessage(),
+                trace=record.exc_info is not None,
+            )
+
+    ear, root, ours = Ear(), logging.getLogger(), logging.getLogger("controller")
+    before = (list(root.handlers), root.level, ours.level)
+    root.handlers = [ear]
+    root.setLevel(logging.WARNING)
+    ours.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.handlers = before[0]
+        root.setLevel(before[1])
+        ours.setLevel(before[2])
+
+
+__all__ = ["EPOCH", "Agent", "Played", "Simulation", "Storm", "UTC", "datetime"]
