@@ -197,7 +197,12 @@ class EventBoard:
         event.state = EventState.SCHEDULED
         self._changed()
         self._record(
-            "event_published", event, not_before=event.not_before, started_first=started_first
+            "event_published",
+            event,
+            not_before=event.not_before,
+            started_first=started_first,
+            source=event.source,
+            duration_s=event.duration_s,
         )
         if started_first:
             self._start(event)

@@ -45,6 +45,7 @@ class Host:
         self._agent: Agent | None = None
         self._frozen_at: float | None = None
         self._vm_up = True
+        self._retired = False
         self._dead: list[Process] = []
 
     def wall(self) -> float:
@@ -66,7 +67,7 @@ class Host:
 
     def boot(self) -> None:
         """Start the agent, unless it runs or its VM does not."""
-        if self._process is not None or not self._vm_up:
+        if self._process is not None or not self._vm_up or self._retired:
             return
         self._boots += 1
         seed = self.simulation.scenario.seed
@@ -102,7 +103,7 @@ class Host:
         for task in process.tasks:
             self.simulation.record("leaked", self.vm, task=task.get_name())
         self.simulation.record("agent_ended", self.vm, error=error)
-        self._bury_later(process)
+        self._bury(process)
         if not error.startswith("ConfigError"):
             self._later(RESTART_S)
 
@@ -111,7 +112,7 @@ class Host:
         process, self._frozen_at = self._process, None
         if process is not None:
             self.simulation.record("agent_killed", self.vm)
-            self._bury_later(process)
+            self._bury(process)
 
     def crash(self, restart_s: float | None) -> None:
         """Kill the process; the service manager starts it again after a while, or never."""
@@ -135,7 +136,8 @@ class Host:
             self._process.thaw(frozen_s, clock_stood_still=clock_stood_still)
 
     def stop(self) -> None:
-        """Ask the agent to hand over and end."""
+        """Ask the agent to hand over and end, for good."""
+        self._retired = True
         if self._agent is not None and self._process is not None:
             self._process.context.copy().run(self._agent.stop)
 
@@ -145,14 +147,17 @@ class Host:
             self.simulation.record("leaked", self.vm, task="the agent did not stop")
             self.kill()
 
-    def bury(self) -> None:
-        """Dispose of every process that ever was."""
-        if self._process is not None:
-            self._bury_later(self._process)
+    def exhume(self) -> None:
+        """Let every process that ever was clean up; what it does has no effect any more."""
         for process in self._dead:
-            process.bury()
+            process.exhume()
 
-    def _bury_later(self, process: Process) -> None:
+    @property
+    def restless(self) -> bool:
+        """Whether some dead process has not ended yet."""
+        return any(process.tasks for process in self._dead)
+
+    def _bury(self, process: Process) -> None:
         self.simulation.wires.kill(process)
         self._dead.append(process)
         self._process = self._agent = None

@@ -14,11 +14,11 @@ import heapq
 import random
 import weakref
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
 RESOLUTION_S = 1e-9
+LEAST_WAIT_S = 1e-7
 
 
 class DeadlockError(Exception):
@@ -40,6 +40,7 @@ class Process:
         self._held: list[asyncio.Handle] = []
         self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         self._left: tuple[asyncio.Task[Any], ...] = ()
+        """Held here when it dies: as garbage they would run their `finally` in the middle of it."""
 
     def start(self, main: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run the process' main coroutine."""
@@ -56,15 +57,14 @@ class Process:
 
     def hold(self, handle: asyncio.Handle) -> bool:
         """Tell whether the loop must not run this now."""
-        if self.frozen:
+        held = self.frozen or not self.alive
+        if held:
             self._held.append(handle)
-        return self.frozen or not self.alive
+        return held
 
     def kill(self) -> None:
         """Let nothing of it run again."""
         self.alive, self.frozen = False, False
-        self._held.clear()
-        # Collected as garbage they would run their `finally`, which a killed process does not.
         self._left = self.tasks
 
     def freeze(self) -> None:
@@ -83,14 +83,16 @@ class Process:
         else:
             self._loop.resume(held)
 
-    def bury(self) -> None:
-        """Dispose of what a dead process left, without a word about it."""
+    def exhume(self) -> None:
+        """Let a dead process run its `finally` blocks after all, when that changes nothing more.
+
+        Otherwise they would run as garbage, at any time, with complaints.
+        """
+        self.alive = True
         for task in self._left:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
-            coroutine: Any = task.get_coro()
-            with suppress(BaseException):
-                coroutine.close()
-        self._left = ()
+            task.cancel()
+        held, self._held, self._left = self._held, [], ()
+        self._loop.resume(held)
 
 
 _PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
@@ -184,9 +186,10 @@ class _Jump:
     def select(self, timeout: float | None) -> list[object]:
         if timeout is None:
             raise DeadlockError("everybody waits and nothing is going to happen")
-        if timeout > 0:
+        if not self._loop._ready:  # type: ignore[attr-defined]
+            # At least a little: whoever waits for less than a clock can tell must not wait for ever.
             timers = self._loop._scheduled  # type: ignore[attr-defined]
-            self._loop.now = max(self._loop.now, timers[0]._when)
+            self._loop.now = max(self._loop.now + LEAST_WAIT_S, timers[0]._when)
         return []
 
     def close(self) -> None:

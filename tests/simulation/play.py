@@ -33,7 +33,7 @@ from .host import Host
 from .loop import VirtualLoop, current_process
 from .scenario import Scenario, Storm
 from .weather import LATE_S, SPIKE_S, Weather, between
-from .wires import Departure, Passage, Wires, unit
+from .wires import SERIAL, Departure, Passage, Wires, unit
 
 EPOCH = 1_780_000_000.0
 """Where every simulation starts, in epoch seconds."""
@@ -42,6 +42,7 @@ LOOK_EVERY_S = 2.0
 TICK_AFTER_S = 1e-6
 """Epoch seconds are too coarse to meet an instant exactly: the world is woken just after it."""
 GOODBYE_S = 15.0
+CLEAR_AWAY_S = 60.0
 
 
 @dataclass(slots=True)
@@ -52,7 +53,7 @@ class Played:
     start: World
     """A world as it was before anything happened."""
     world: World
-    history: list[Change]
+    history: tuple[Change, ...]
     marks: set[str] = field(default_factory=set[str])
     duration_s: float = 0.0
     steps: int = 0
@@ -65,6 +66,7 @@ class Simulation:
         self.scenario = scenario
         self.loop = VirtualLoop(scenario.seed)
         self.world = _world_of(scenario)
+        self.history: tuple[Change, ...] = ()
         self.marks: set[str] = set()
         self.departing: list[Callable[[Departure, Host], bool]] = []
         """Asked about each request that leaves; False when its process died over it."""
@@ -72,8 +74,13 @@ class Simulation:
         """Told of each request that was handled, before its reply leaves."""
         self.server = SimulatorServer(self.world, Path(), clock=self.epoch)
         self.server.faults = Weather(
-            scenario.seed, scenario.storms, start=EPOCH, struck=self.marks.add
+            scenario.seed,
+            scenario.storms,
+            start=EPOCH,
+            struck=self.marks.add,
+            arrived=self._arrived,
         )
+        self._sent_at: dict[str, float] = {}
         self.server.observers.append(self._observe)
         self.world.settings.arm_endpoint = ARM
         self.world.blobs.create_container(ACCOUNT, CONTAINER, EPOCH)
@@ -113,17 +120,14 @@ class Simulation:
         with _sealed(self), _listening(self):
             try:
                 self.loop.run_until_complete(self._main())
+                self.loop.run_until_complete(self._clear_away())
             finally:
-                for host in self.hosts.values():
-                    host.bury()
                 self.loop.close()
-        for complaint in self.loop.complaints:
-            self.record("complaint", "loop", message=complaint)
         return Played(
             scenario=self.scenario,
             start=start,
             world=self.world,
-            history=self.world.history,
+            history=self.history,
             marks=self.marks,
             duration_s=time.perf_counter() - begun,
             steps=self.loop.steps,
@@ -136,6 +140,7 @@ class Simulation:
         for act in scenario.acts:
             self.loop.call_at(act.at_s, self._perform, act)
         self.loop.call_at(scenario.calm_at_s, self._calm)
+        self.loop.call_at(scenario.calm_at_s + scenario.patience_s, self._take_back)
         await asyncio.sleep(scenario.calm_at_s + 1)
         quiet_since = self.loop.now
         while self.loop.now < quiet_since + scenario.converge_within_s:
@@ -148,7 +153,9 @@ class Simulation:
         await asyncio.sleep(scenario.idle_s)
         self.record("goodbye", "set")
         await self._say_goodbye()
-        await self.wires.close()
+        for complaint in self.loop.complaints:
+            self.record("complaint", "loop", message=complaint)
+        self.history = tuple(self.world.history)
 
     async def _say_goodbye(self) -> None:
         """Stop every agent as its service manager would, and see what it leaves."""
@@ -160,17 +167,33 @@ class Simulation:
         for host in self.hosts.values():
             host.left_behind()
 
+    async def _clear_away(self) -> None:
+        """Leave nothing behind for the garbage collector; the history is over."""
+        self.wires.closed = True
+        for host in self.hosts.values():
+            host.exhume()
+        deadline = self.loop.now + CLEAR_AWAY_S
+        while self.loop.now < deadline and any(host.restless for host in self.hosts.values()):
+            await asyncio.sleep(0.5)
+        await self.wires.close()
+
     def _perform(self, act: Any) -> None:
         self.world.advance(self.epoch())
         self.record("act", act.what, text=str(act))
         self.marks.add(f"act: {act.what}")
         self.stage.perform(act)
+        self.record("act_over", act.what)
         self.follow()
 
     def _calm(self) -> None:
         self.world.advance(self.epoch())
         self.record("calm", "set")
         self.stage.mend()
+        self.follow()
+
+    def _take_back(self) -> None:
+        self.world.advance(self.epoch())
+        self.stage.take_back()
         self.follow()
 
     # --- the world around the agents
@@ -196,6 +219,18 @@ class Simulation:
         self.world.advance(self.epoch())
         self.follow()
 
+    def _arrived(self, request: Request, vm: str) -> None:
+        serial = request.headers.get(SERIAL, "")
+        self.record(
+            "arrived",
+            request.path,
+            service=request.service.value,
+            vm=vm,
+            method=request.method,
+            sent_at=self._sent_at.pop(serial, 0.0),
+            serial=serial,
+        )
+
     def _observe(self, request: Request, reply: Reply) -> None:
         self.record(
             "request",
@@ -217,6 +252,7 @@ class Simulation:
 
     def _leaving(self, departure: Departure) -> Passage | None:
         host = self.hosts[departure.vm]
+        self._sent_at[str(departure.serial)] = self.epoch()
         self.record(
             "sent",
             departure.target.partition("?")[0],
@@ -226,7 +262,7 @@ class Simulation:
             query=departure.target.partition("?")[2],
             lease_action=_header(departure.head, b"x-ms-lease-action"),
             create=_header(departure.head, b"if-none-match") == "*",
-            length=_header(departure.head, b"content-length"),
+            serial=str(departure.serial),
         )
         for listener in self.departing:
             if not listener(departure, host):
@@ -323,14 +359,14 @@ def _significant(request: Request) -> str:
 
 
 def _said(request: Request, reply: Reply) -> str:
-    """Return what a poll told: the ids of the events it named, or "?" when it told nothing."""
+    """Return what a poll told: id and status of each event, or "?" when it told nothing."""
     if request.method != "GET" or not request.path.endswith("/scheduledevents"):
         return ""
     if reply.status != 200 or reply.delivery.value != "normal":
         return "?"
     try:
         events = json.loads(reply.body)["Events"]
-        return ",".join(["!", *(str(event["EventId"]) for event in events)])
+        return ",".join(["!", *(f"{each['EventId']}:{each['EventStatus']}" for each in events)])
     except (ValueError, KeyError, TypeError):
         return "?"
 
@@ -364,7 +400,11 @@ def _sealed(simulation: Simulation) -> Iterator[None]:
         return simulation.epoch() if host is None else host.wall()
 
     random.seed(simulation.scenario.seed)
-    with patch("time.time", now), patch("ssl.create_default_context", lambda: _TLS):
+    with (
+        patch("time.time", now),
+        patch("ssl.create_default_context", lambda: _TLS),
+        patch("controller.elector.SHORTEST_LOOK_S", simulation.scenario.look_s),
+    ):
         yield
 
 

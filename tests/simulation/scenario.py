@@ -83,9 +83,13 @@ class Scenario:
     storms: tuple[Storm, ...] = ()
     calm_at_s: float = 0.0
     """From here on nothing goes wrong any more, and everything has to come right."""
+    patience_s: float = 100.0
+    """How long after that the platform keeps up events that nobody acknowledges."""
     converge_within_s: float = 420.0
     """After the calm began, or after the last event left if that is later."""
-    idle_s: float = 40.0
+    idle_s: float = 20.0
     """How long the set is watched doing nothing in the end."""
+    look_s: float = 1.0
+    """How often a standby looks whether the lease is free; what is shipped is 1."""
     boot_s: float = 8.0
     """From a VM that is up to its agent that runs."""

@@ -126,15 +126,22 @@ class Weather(FaultBook):
     """Deals out the faults of a scenario's storms."""
 
     def __init__(
-        self, seed: int, storms: Sequence[Storm], *, start: float, struck: Callable[[str], None]
+        self,
+        seed: int,
+        storms: Sequence[Storm],
+        *,
+        start: float,
+        struck: Callable[[str], None],
+        arrived: Callable[[Request, str], None],
     ) -> None:
         super().__init__()
-        self._seed, self._start, self._struck = seed, start, struck
+        self._seed, self._start, self._struck, self._arrived = seed, start, struck, arrived
         self._storms = [storm for storm in storms if storm.kind in KINDS]
         self._seen: dict[tuple[str, str, str, str], int] = {}
 
     def take(self, request: Request, vm: str | None, now: float) -> Fault | None:
-        """Return the fault that hits this request."""
+        """Return the fault that hits this request, which has just arrived."""
+        self._arrived(request, vm or "")
         at_s = now - self._start
         for storm in self._storms:
             if not storm.from_s <= at_s < storm.until_s or storm.vm not in ("", vm):

@@ -25,6 +25,8 @@ from controller.simulator.wire import Service
 
 from .loop import Process, VirtualLoop
 
+SERIAL = "x-simulation-serial"
+"""Header in which a request carries its number, put in where its bytes leave the agent."""
 METHODS = (b"GET ", b"PUT ", b"POST ", b"HEAD ", b"DELETE ")
 SERVICES = {
     Traffic.IMDS: Service.IMDS,
@@ -53,6 +55,8 @@ class Departure:
     """What left in one piece with it."""
     number: int
     """How many equal requests of this VM went before it."""
+    serial: int
+    """Its number among all requests of the simulation; it travels with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,9 @@ class Wires:
         self.context = copy_context()
         self.sent: Counter[tuple[str, Service, str, str]] = Counter()
         self.connections = 0
+        self.requests = 0
+        self.closed = False
+        """Whether nothing gets through any more, in either direction."""
         self._handlers = handlers
         self._servers: dict[tuple[Service, str], web.Server[Any]] = {}
         self._open: dict[Process, set[_Pair]] = {}
@@ -141,6 +148,8 @@ class _Connector(aiohttp.BaseConnector):
         self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout
     ) -> ResponseHandler:
         loop = self._wires.loop
+        if self._wires.closed:
+            raise aiohttp.ClientConnectorError(req.connection_key, OSError("the play is over"))
         async with asyncio.timeout(timeout.sock_connect):
             while (until := self._wires.cut_until(self._vm, self._service)) is not None:
                 await asyncio.sleep(until - loop.time() + 0.001)
@@ -177,21 +186,24 @@ class _Pair:
         """Reset the connection on behalf of a process that died."""
         self.client.abort()
 
-    def note(self, data: bytes) -> bool:
-        """Look at what leaves the client; tell whether it still does."""
+    def note(self, data: bytes) -> bytes:
+        """Look at what leaves the client; return what of it leaves, which is nothing if it died."""
         if not data.startswith(METHODS):
-            return True
-        line, _, _ = data.partition(b"\r\n")
+            return data
+        line, end, rest = data.partition(b"\r\n")
         method, target, _ = line.decode().split(" ", 2)
         key = (self.vm, self.service, method, target)
+        self.wires.requests += 1
+        serial = self.wires.requests
         departure = Departure(
-            self.vm, self.service, method, target, data, self.wires.sent[key]
+            self.vm, self.service, method, target, data, self.wires.sent[key], serial
         )
         self.wires.sent[key] += 1
         passage = self.wires.leaving(departure)
-        if passage is not None:
-            self.passage = passage
-        return passage is not None
+        if passage is None:
+            return b""
+        self.passage = passage
+        return line + end + f"{SERIAL}: {serial}".encode() + end + rest
 
 
 class _End(asyncio.Transport):
@@ -214,11 +226,12 @@ class _End(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         data = bytes(data)
-        if self._closing or not data:
+        if self._closing or not data or self._pair.wires.closed:
             return
-        if self._outward and not self._pair.note(data):
-            return
-        self._send(lambda: self.peer.arrive(data))
+        if self._outward:
+            data = self._pair.note(data)
+        if data:
+            self._send(lambda: self.peer.arrive(data))
 
     def writelines(self, list_of_data: Any) -> None:
         self.write(b"".join(list_of_data))

@@ -1,0 +1,342 @@
+"""The true state of the world while its history is replayed, entry by entry.
+
+Built from nothing but the history: what the simulated Azure did, and what was seen on the wires at
+which true instant. Laws ask it; it judges nothing.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from controller.simulator.access import OPERATOR
+from controller.simulator.bodies import Json, key
+from controller.simulator.history import Change
+from controller.simulator.world import World
+
+from .scenario import Scenario
+
+PEOPLE = frozenset({"leave_pool", "join_pool", "add_address", "delete_pool", "delete_vm"})
+"""Acts by which people decide who is in a pool."""
+PLATFORM = "platform policy"
+
+
+@dataclass(slots=True, kw_only=True)
+class Event:
+    """One scheduled event as the platform has it."""
+
+    ids: set[str]
+    event_type: str
+    resources: frozenset[str]
+    """Folded names."""
+    published_at: float
+    not_before: float
+    source: str
+    duration_s: int
+    started_first: bool
+    acknowledged_at: float | None = None
+    acknowledged_by: str = ""
+    started_at: float | None = None
+    over_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Poll:
+    """What one agent was told by one poll."""
+
+    at: float
+    good: bool
+    events: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Status by folded id."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """A request that writes, with what was true when it left its agent."""
+
+    vm: str
+    sent_at: float
+    ledger: Json
+    down: Mapping[str, float]
+    polls: tuple[Poll, ...]
+    people_at: float
+    """When people last decided who is in a pool."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Member:
+    """One member of one pool, in or out."""
+
+    vm: str
+    inside: bool
+    in_by: str = ""
+    """Who put it in last: a VM name, "people", or nothing for how the world began."""
+    out_by: str = ""
+    """Who took it out last."""
+    wanted: bool = True
+    """Whether people want it in."""
+    moved_at: float = 0.0
+
+
+class Truth:
+    """Replays a history."""
+
+    def __init__(self, scenario: Scenario, start: World) -> None:
+        self.scenario = scenario
+        self.lease_s = float(str(scenario.election.get("lease_duration_s", 30)))
+        self.peers = frozenset(vm.name for vm in start.peers())
+        self.pools: dict[str, dict[str, Member]] = {
+            key(pool_id): {
+                member.identity: Member(vm=member.label, inside=True)
+                for member in start.members(pool_id)
+            }
+            for pool_id in start.pool_ids()
+        }
+        self.floors = {
+            key(pool): scenario.floors.get(pool.rsplit("/", 1)[-1], 1) for pool in start.pool_ids()
+        }
+        self.events: list[Event] = []
+        self.down: dict[str, float] = {}
+        """Since when VMs do not answer."""
+        self.stopped: dict[str, float] = {}
+        """Since when Compute says of a VM that it does not run; a freeze it does not notice."""
+        self.gone: set[str] = set()
+        self.deleted_pools: set[str] = set()
+        self.holder, self.held_until = "", -math.inf
+        self.broken_at, self.broken_holder = -math.inf, ""
+        self.ledger: Json = {}
+        self.ledger_sent_at = -math.inf
+        self.sent: dict[str, Write] = {}
+        self.arrived: Change | None = None
+        self.writes: dict[str, Write] = {}
+        self.polls: dict[str, list[Poll]] = {}
+        self.born_at: dict[str, float] = {}
+        self.act: str = ""
+        self.people_at = -math.inf
+        self.trouble_at = 0.0
+        """When something last went wrong, or was mended."""
+        self.calm_at = math.inf
+        self.converged_at = math.inf
+        self.deletions: set[tuple[float, str]] = set()
+
+    # --- asking
+
+    def event(self, event_id: str) -> Event | None:
+        """Return the event that has, or had, this id."""
+        wanted = event_id.casefold()
+        return next((each for each in self.events if wanted in each.ids), None)
+
+    def inside(self, vm: str) -> list[tuple[str, Member]]:
+        """Return where a VM truly stands."""
+        return [
+            (pool, member)
+            for pool, members in self.pools.items()
+            for member in members.values()
+            if member.inside and member.vm.casefold() == vm.casefold()
+        ]
+
+    def impacting(self, event: Event) -> bool:
+        """Tell whether the default policy, which every scenario has, acts on an event."""
+        return event.event_type != "Freeze" or not 0 <= event.duration_s < 5
+
+    def write_behind(self, change: Change) -> Write | None:
+        """Return the agent's write that moved a member; None when somebody else moved it."""
+        if self.act in PEOPLE or (change.at, str(change.detail["vm"])) in self.deletions:
+            return None
+        return self.writes.get(key(str(change.detail["nic"]) or change.subject))
+
+    def floor(self, pool: str) -> int:
+        """Return how many machines a pool must keep."""
+        floor = self.floors.get(pool, 0)
+        if isinstance(floor, int):
+            return floor
+        full = {m.vm for m in self.pools[pool].values() if m.wanted and m.vm not in self.gone}
+        return -(-int(floor.removesuffix("%")) * len(full) // 100)
+
+    # --- following
+
+    def follow(self, change: Change) -> None:
+        """Take one change in."""
+        kind, detail = change.kind, change.detail
+        match kind:
+            case "sent":
+                self._sent(change)
+            case "arrived":
+                self.arrived = change
+            case "request":
+                self._polled(change)
+                self.arrived = None
+            case "write":
+                if (write := self.write_of(change)) is not None:
+                    self.writes[key(change.subject)] = write
+            case "blob_written":
+                self.ledger = parsed(str(detail["body"])) or self.ledger
+                if detail["body"] and self.arrived is not None:
+                    self.ledger_sent_at = float(str(self.arrived.detail["sent_at"]))
+            case "member_in" | "member_out":
+                self._moved(change)
+            case "vm_down" | "vm_up" | "vm_state":
+                self._vm(change)
+            case "act":
+                self.act = change.subject
+                if self.act in PEOPLE:
+                    self.people_at = change.at
+            case "act_over":
+                if self.act == "delete_pool":
+                    self.people_at = change.at
+                self.act = ""
+            case "operator" if detail["what"] == "deleted":
+                self.deleted_pools.add(key(change.subject))
+            case "agent_started":
+                self.born_at[change.subject] = change.at
+                self.polls[change.subject] = []
+            case "calm":
+                self.calm_at = change.at
+            case "converged":
+                self.converged_at = change.at
+            case _:
+                self._lease(change)
+                self._event(change)
+
+    def write_of(self, _change: Change) -> Write | None:
+        """Return the request that is being handled, as it was when it left."""
+        if self.arrived is None:
+            return None
+        return self.sent.get(str(self.arrived.detail["serial"]))
+
+    def _sent(self, change: Change) -> None:
+        if change.detail["method"] in ("PUT", "POST"):
+            vm = str(change.detail["vm"])
+            self.sent[str(change.detail["serial"])] = Write(
+                vm=vm,
+                sent_at=change.at,
+                ledger=self.ledger,
+                down=dict(self.stopped),
+                polls=tuple(self.polls.get(vm, ())[-6:]),
+                people_at=self.people_at,
+            )
+
+    def _polled(self, change: Change) -> None:
+        said = str(change.detail["said"])
+        if said:
+            found = (entry.rpartition(":") for entry in said.split(",")[1:])
+            poll = Poll(
+                at=change.at,
+                good=said.startswith("!"),
+                events={event_id.casefold(): status for event_id, _, status in found},
+            )
+            self.polls.setdefault(str(change.detail["vm"]), []).append(poll)
+
+    def _moved(self, change: Change) -> None:
+        members = self.pools.setdefault(key(change.subject), {})
+        name = identity(change)
+        vm = str(change.detail["vm"]) or str(change.detail["address"])
+        member = members.setdefault(name, Member(vm=vm, inside=False, wanted=False))
+        write, came = self.write_behind(change), change.kind == "member_in"
+        who = write.vm if write is not None else "people"
+        member.inside, member.moved_at = came, change.at
+        if came:
+            member.in_by = who
+        else:
+            member.out_by = who
+        if write is None:
+            member.wanted = came
+
+    def _vm(self, change: Change) -> None:
+        vm, state = change.subject, str(change.detail.get("state", ""))
+        if change.kind == "vm_up":
+            self.down.pop(vm, None)
+            self.stopped.pop(vm, None)
+        elif change.kind == "vm_down":
+            self.down.setdefault(vm, change.at)
+            if state != "frozen":
+                self.stopped.setdefault(vm, change.at)
+            if state == "deleted":
+                self.gone.add(vm)
+
+    def _lease(self, change: Change) -> None:
+        match change.kind:
+            case "lease_acquire" | "lease_renew":
+                self.holder, self.held_until = str(change.detail["by"]), change.at + self.lease_s
+            case "lease_release":
+                self.holder = ""
+            case "lease_broken":
+                self.broken_at, self.broken_holder = change.at, self.holder
+                self.held_until = min(
+                    self.held_until, change.at + float(str(change.detail["period"]))
+                )
+            case _:
+                pass
+
+    def _event(self, change: Change) -> None:
+        detail = change.detail
+        match change.kind:
+            case "event_published":
+                self.events.append(
+                    Event(
+                        ids={change.subject.casefold()},
+                        event_type=str(detail["event_type"]),
+                        resources=names(change),
+                        published_at=change.at,
+                        not_before=float(str(detail["not_before"])),
+                        source=str(detail["source"]),
+                        duration_s=int(str(detail["duration_s"])),
+                        started_first=bool(detail["started_first"]),
+                    )
+                )
+            case "event_acknowledged":
+                event = self.event(change.subject)
+                if event is not None and event.acknowledged_at is None:
+                    event.acknowledged_at = change.at
+                    event.acknowledged_by = str(detail["by"])
+            case "event_started":
+                event = self.event(change.subject) or self._renamed(change)
+                if event is not None:
+                    event.ids.add(change.subject.casefold())
+                    event.started_at = change.at
+            case "event_gone" | "event_cancelled":
+                event = self.event(change.subject)
+                if event is not None:
+                    event.over_at = change.at
+            case _:
+                pass
+
+    def _renamed(self, change: Change) -> Event | None:
+        """Return the event that has another id since it started."""
+        return next(
+            (
+                each
+                for each in self.events
+                if each.resources == names(change)
+                and each.event_type == change.detail["event_type"]
+                and each.started_at is None
+                and each.over_at is None
+            ),
+            None,
+        )
+
+
+def names(change: Change) -> frozenset[str]:
+    """Return the folded names of an event's resources."""
+    return frozenset(name.casefold() for name in str(change.detail["resources"]).split(","))
+
+
+def identity(change: Change) -> str:
+    """Return what tells the member of a move from others."""
+    configuration = str(change.detail["ip_configuration"])
+    return key(configuration) if configuration else str(change.detail["address"])
+
+
+def parsed(body: str) -> Json:
+    """Return a ledger as JSON; empty when it is none."""
+    try:
+        found: Any = json.loads(body or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def by_agent(change: Change) -> bool:
+    """Tell whether an agent did this, and neither the platform nor a person."""
+    return str(change.detail.get("by", "")) not in ("", OPERATOR, PLATFORM)
