@@ -24,7 +24,13 @@ from controller.core.leadership import Handicap, check_timing, handicap
 from controller.core.ledger import Ledger
 from controller.core.model import fold, short
 from controller.elector import Elector
-from controller.errors import ConfigError, ControllerError, InvariantViolation, OutcomeUnknown
+from controller.errors import (
+    ConfigError,
+    ControllerError,
+    InvariantViolation,
+    NotFound,
+    OutcomeUnknown,
+)
 from controller.home import (
     Home,
     blob_name_of,
@@ -41,6 +47,7 @@ from controller.policy import policy_from
 from controller.reconciler import Reconciler
 from controller.settings import Settings
 from controller.systemd import Notifier
+from controller.views import CONFIRM_AFTER
 from controller.watcher import Watcher
 
 logger = logging.getLogger(__name__)
@@ -85,6 +92,8 @@ class Agent:
         self._elector: Elector | None = None
         self._reconciler: Reconciler | None = None
         self._passed_at = self._clock.monotonic()
+        self._lost_since: float | None = None
+        """Since when no configured pool can be found; monotonic seconds."""
         self._waiting_for = "starting"
 
     def stop(self) -> None:
@@ -167,7 +176,7 @@ class Agent:
         while True:
             try:
                 home = await find_home(azure)
-                tell_missing(await check_pools(azure, self._settings))
+                tell_missing(await self._missing_pools(azure))
                 if not self._settings.policy.dry_run:
                     await ensure_exists(self._blob(azure, home))
             except ConfigError:
@@ -181,6 +190,19 @@ class Agent:
                 await asyncio.sleep(START_AGAIN_S)
             else:
                 return home
+
+    async def _missing_pools(self, azure: Azure) -> tuple[str, ...]:
+        """Check the pools; what cannot be found for long enough the operator has to correct."""
+        try:
+            missing = await check_pools(azure, self._settings)
+        except NotFound as error:
+            now = self._clock.monotonic()
+            self._lost_since = now if self._lost_since is None else self._lost_since
+            if now - self._lost_since >= CONFIRM_AFTER.total_seconds():
+                raise ConfigError(str(error)) from error
+            raise
+        self._lost_since = None
+        return missing
 
     async def _work(self, azure: Azure, home: Home) -> None:
         self._assemble(azure, home)

@@ -227,6 +227,8 @@ class Elector:
         await self._quiesce()
         if self.state is State.STANDBY:
             return
+        # From the instant the release leaves, nothing else may: it can be done long before we know.
+        self.term = None
         try:
             await self._blob.release(self.lease_id)
         except ControllerError as error:

@@ -94,25 +94,30 @@ async def check_pools(azure: Azure, settings: Settings) -> tuple[str, ...]:
     """Refuse pools that cannot be managed; return those that Azure does not have.
 
     A pool that was deleted is no reason to leave the others alone, so only a configuration of which
-    nothing exists is refused. One 404 is no proof, so it is asked again.
+    nothing exists is refused, and for good only when the load balancers themselves answered. A 404
+    for a whole load balancer is no proof: a resource group can be away for seconds.
 
     Raises:
         ConfigError: a load balancer has the Basic SKU, or no configured pool exists.
+        NotFound: no configured pool can be found, because a load balancer cannot.
         ControllerError: no load balancer could be read.
     """
-    missing = await _missing_pools(azure, settings)
+    missing, unproven = await _missing_pools(azure, settings)
     for _ in range(ASK_AGAIN):
         if not missing:
             break
         await asyncio.sleep(ASK_AGAIN_S)
-        missing = await _missing_pools(azure, settings)
+        missing, unproven = await _missing_pools(azure, settings)
     if len(missing) == len(settings.backend_pools):
-        raise ConfigError(f"backend_pools: {_not_found(missing)}")
+        problem = f"backend_pools: {_not_found(missing)}"
+        raise NotFound(problem) if unproven else ConfigError(problem)
     return missing
 
 
-async def _missing_pools(azure: Azure, settings: Settings) -> tuple[str, ...]:
+async def _missing_pools(azure: Azure, settings: Settings) -> tuple[tuple[str, ...], bool]:
+    """Return the pools that were not found, and whether a load balancer was not found either."""
     missing: list[str] = []
+    unproven = False
     failures: list[ControllerError] = []
     owners = {
         fold(load_balancer_of(pool.id)): load_balancer_of(pool.id)
@@ -123,7 +128,7 @@ async def _missing_pools(azure: Azure, settings: Settings) -> tuple[str, ...]:
         try:
             load_balancer = await azure.network.glance(owners[key])
         except NotFound:
-            pass
+            unproven = True
         except ControllerError as error:
             failures.append(error)
             continue
@@ -137,7 +142,7 @@ async def _missing_pools(azure: Azure, settings: Settings) -> tuple[str, ...]:
         ]
     if len(failures) == len(owners):
         raise failures[0]
-    return tuple(missing)
+    return tuple(missing), unproven
 
 
 def _not_found(pool_ids: tuple[str, ...]) -> str:

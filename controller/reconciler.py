@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from controller.azure.compute import Compute
+from controller.azure.failures import refused
 from controller.azure.imds import Imds
 from controller.azure.network import Network
 from controller.core.actions import (
@@ -136,6 +137,7 @@ class Reconciler:
         self.inventory_period_s = INVENTORY_S
         self._recorded_here: set[Key] = set()
         self._sent: set[Key] = set()
+        self._first_sent: dict[str, set[Key]] = {}
         self._sent_at: dict[str, datetime] = {}
         self._never_ours: set[Key] = set()
         self._acknowledged: dict[str, datetime] = {}
@@ -481,6 +483,7 @@ class Reconciler:
         keys = {membership.key for membership in action.memberships}
         if action.restore:
             self._check_unthreatened(keys)
+        self._first_sent[action.target] = keys - self._sent
         self._sent |= keys
         resource_id = action.nic_id if isinstance(action, ChangeNic) else action.pool_id
         self._sent_at[fold(resource_id)] = self._watcher.now()
@@ -562,6 +565,9 @@ class Reconciler:
             self._not_found(action, now)
         if isinstance(action, ChangeNic):
             self.views.forget_nic_body(action.nic_id)
+        if isinstance(action, ChangeNic | ChangePool) and refused(error):
+            # As if it had never left (law S3): what goes from here on an operator takes away.
+            self._sent -= self._first_sent.get(action.target, set())
         if isinstance(error, Busy):
             self.pace = self.pace.conflicted()
         if isinstance(error, Throttled) and isinstance(action, ChangeNic | ChangePool):

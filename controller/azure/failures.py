@@ -144,6 +144,15 @@ def translate(error: Exception, what: str) -> ControllerError | None:
     return translated
 
 
+def refused(error: ControllerError) -> bool:
+    """Tell whether the service itself answered that it did not do what a request asked for.
+
+    An operation that began and ended badly is no such answer: that comes with status 200.
+    """
+    cause = error.__cause__
+    return isinstance(cause, HttpResponseError) and (cause.status_code or 0) in range(400, 500)
+
+
 def _from_azure(error: AzureError, what: str) -> ControllerError:
     reason = _cap(error.message)
     if isinstance(error, ClientAuthenticationError):

@@ -48,10 +48,13 @@ class Stage:
         )
 
     def converged(self) -> bool:
-        """Tell whether all is as it should be in the end (law L1)."""
+        """Tell whether all is as it should be in the end (law L1); nobody is left to see to a void."""
+        if not any(self._world.serving(vm) for vm in self._simulation.hosts):
+            return True
         return (
             not any(self._open_entries())
             and not self._world.in_flight
+            and all(host.settled for host in self._simulation.hosts.values())
             and any(lease.holder for lease in self._world.blobs.leases(self._simulation.epoch()))
         )
 

@@ -20,6 +20,9 @@ from types import MappingProxyType
 from typing import Any
 from unittest.mock import patch
 
+import azure.mgmt.compute.aio  # an agent would import them in a thread, and there are none
+import azure.mgmt.network.aio  # noqa: F401
+
 from controller.agent import Agent
 from controller.settings import Settings
 from controller.simulator.fleet import CONTAINER

@@ -82,8 +82,10 @@ class Member:
 class Truth:
     """Replays a history."""
 
-    def __init__(self, scenario: Scenario, start: World) -> None:
+    def __init__(self, scenario: Scenario, start: World, world: World) -> None:
         self.scenario = scenario
+        self.start, self.world = start, world
+        """As it began, and as it is in the end."""
         self.lease_s = float(str(scenario.election.get("lease_duration_s", 30)))
         self.peers = frozenset(vm.name for vm in start.peers())
         self.pools: dict[str, dict[str, Member]] = {
@@ -112,12 +114,18 @@ class Truth:
         self.writes: dict[str, Write] = {}
         self.polls: dict[str, list[Poll]] = {}
         self.born_at: dict[str, float] = {}
-        self.act: str = ""
+        self.act, self.act_text = "", ""
         self.people_at = -math.inf
         self.trouble_at = 0.0
         """When something last went wrong, or was mended."""
         self.calm_at = math.inf
         self.converged_at = math.inf
+        self.parting = False
+        self.idle_reads = 0
+        self.told_to_wait: dict[tuple[str, str, str], float] = {}
+        """Until when requests of a VM, by method and path, were told to wait."""
+        self.tags: dict[str, str] = {}
+        """What people tagged a NIC with last, by folded id."""
         self.deletions: set[tuple[float, str]] = set()
 
     # --- asking
@@ -154,6 +162,31 @@ class Truth:
         full = {m.vm for m in self.pools[pool].values() if m.wanted and m.vm not in self.gone}
         return -(-int(floor.removesuffix("%")) * len(full) // 100)
 
+    def needed_s(self, event: Event) -> float:
+        """Return how long the writes for an event take at the worst, one after the other."""
+        knobs = self.scenario.settings
+        slowest_s = max(
+            float(str(knobs.get(name, default)))
+            for name, default in (("operation_latency_s", 10), ("pool_operation_latency_s", 5))
+        ) + float(str(knobs.get("operation_jitter_s", 0)))
+        busy = sum(1 for each in self.events if each.over_at is None)
+        writes = len(event.resources) * self.scenario.nics_per_vm + len(self.scenario.ip_pools)
+        drain_s = float(str(self.scenario.policy.get("connection_drain_s", 30)))
+        return (writes + 2 * busy) * (slowest_s + 3.0) + drain_s
+
+    def unmanaged(self, vm: str) -> bool:
+        """Tell whether people want a VM in no pool."""
+        return not any(
+            member.wanted and member.vm.casefold() == vm
+            for members in self.pools.values()
+            for member in members.values()
+        )
+
+    def ledger_names(self, change: Change) -> bool:
+        """Tell whether the ledger has an entry for the VM of a move."""
+        vm = str(change.detail["vm"]).casefold()
+        return any(entry["vm"].casefold() == vm for entry in self.ledger.get("entries", []))
+
     # --- following
 
     def follow(self, change: Change) -> None:
@@ -166,6 +199,7 @@ class Truth:
                 self.arrived = change
             case "request":
                 self._polled(change)
+                self._told(change)
                 self.arrived = None
             case "write":
                 if (write := self.write_of(change)) is not None:
@@ -178,8 +212,10 @@ class Truth:
                 self._moved(change)
             case "vm_down" | "vm_up" | "vm_state":
                 self._vm(change)
+            case "operator" if detail["what"] == "tags" and self.act == "edit_tags":
+                self.tags[key(change.subject)] = self.act_text.rpartition("value=")[2]
             case "act":
-                self.act = change.subject
+                self.act, self.act_text = change.subject, str(detail["text"])
                 if self.act in PEOPLE:
                     self.people_at = change.at
             case "act_over":
@@ -191,10 +227,17 @@ class Truth:
             case "agent_started":
                 self.born_at[change.subject] = change.at
                 self.polls[change.subject] = []
+                self.told_to_wait = {
+                    asked: until
+                    for asked, until in self.told_to_wait.items()
+                    if asked[0] != change.subject
+                }
             case "calm":
                 self.calm_at = change.at
             case "converged":
                 self.converged_at = change.at
+            case "goodbye":
+                self.parting = True
             case _:
                 self._lease(change)
                 self._event(change)
@@ -205,7 +248,16 @@ class Truth:
             return None
         return self.sent.get(str(self.arrived.detail["serial"]))
 
+    def _told(self, change: Change) -> None:
+        wait = str(change.detail["wait"])
+        if wait.isdecimal() and change.detail["service"] == "arm":
+            vm, method = str(change.detail["vm"]), str(change.detail["method"])
+            asked = (vm, method, change.subject.casefold())
+            self.told_to_wait[asked] = change.at + float(wait)
+
     def _sent(self, change: Change) -> None:
+        if change.at > self.converged_at and change.detail["service"] == "arm":
+            self.idle_reads += 1
         if change.detail["method"] in ("PUT", "POST"):
             vm = str(change.detail["vm"])
             self.sent[str(change.detail["serial"])] = Write(
@@ -291,7 +343,7 @@ class Truth:
                     event.acknowledged_at = change.at
                     event.acknowledged_by = str(detail["by"])
             case "event_started":
-                event = self.event(change.subject) or self._renamed(change)
+                event = self.event(change.subject) or self.renamed(change)
                 if event is not None:
                     event.ids.add(change.subject.casefold())
                     event.started_at = change.at
@@ -302,7 +354,7 @@ class Truth:
             case _:
                 pass
 
-    def _renamed(self, change: Change) -> Event | None:
+    def renamed(self, change: Change) -> Event | None:
         """Return the event that has another id since it started."""
         return next(
             (
