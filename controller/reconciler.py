@@ -73,6 +73,8 @@ PASS_AT_LEAST_EVERY_S = 10.0
 IDLE_READS_PER_HOUR = 48
 """Inventories of an idle set stay below this many ARM reads an hour, however large it is."""
 INVENTORY_S = 300.0
+HOLE_S = 15.0
+"""After so long an inventory is read again of which a part could not be read."""
 READ_AGAIN_AFTER = timedelta(seconds=0.5)
 """A read that did not satisfy the plan is not repeated at once."""
 GATHER_S = 0.5
@@ -135,9 +137,11 @@ class Reconciler:
         self._quiet_until: datetime | None = None
         self._read_at: dict[str, datetime] = {}
         self.inventory_period_s = INVENTORY_S
+        self._holes = self._apart_failures = 0
         self._recorded_here: set[Key] = set()
         self._sent: set[Key] = set()
         self._first_sent: dict[str, set[Key]] = {}
+        """What the write under way to a target sent for the first time."""
         self._sent_at: dict[str, datetime] = {}
         self._never_ours: set[Key] = set()
         self._acknowledged: dict[str, datetime] = {}
@@ -399,6 +403,7 @@ class Reconciler:
 
     async def _apply(self, action: Action, tenure: int) -> None:
         now = self._watcher.now
+        self._first_sent.pop(action.target, None)
         match action:
             case ReadLoadBalancer():
                 self._saw(await self._network.load_balancer(action.load_balancer_id))
@@ -441,6 +446,7 @@ class Reconciler:
         for nic_id in sorted(nic_id for vm in vms for nic_id in vm.nic_ids):
             groups.setdefault(nic_id.casefold().split("/providers/")[0], []).append(nic_id)
         seen = 0
+        failures = self._apart_failures
         for group, nic_ids in groups.items():
             with self._apart(f"read:{group}", f"read the NICs of {short(group)}"):
                 nics = await self._network.nics_in(nic_ids)
@@ -460,6 +466,11 @@ class Reconciler:
         pages = len(vms) // LIST_PAGE + len(groups) + seen // LIST_PAGE
         reads = 2 + pages + len(owners)
         self.inventory_period_s = max(INVENTORY_S, reads * 3600 / IDLE_READS_PER_HOUR)
+        # What has holes is read again soon, and then less and less often.
+        self._holes = self._holes + 1 if self._apart_failures > failures else 0
+        if self._holes:
+            soon_s = HOLE_S * 2.0 ** min(self._holes - 1, 10)
+            self.inventory_period_s = min(self.inventory_period_s, soon_s)
 
     @contextmanager
     def _apart(self, key: str, what: str) -> Generator[None]:
@@ -469,6 +480,7 @@ class Reconciler:
         except (InvariantViolation, ConfigError):
             raise
         except ControllerError as error:
+            self._apart_failures += 1
             self._back_off(key, error, what=what)
         else:
             self.deferrals.clear(key)
@@ -567,7 +579,7 @@ class Reconciler:
             self.views.forget_nic_body(action.nic_id)
         if isinstance(action, ChangeNic | ChangePool) and refused(error):
             # As if it had never left (law S3): what goes from here on an operator takes away.
-            self._sent -= self._first_sent.get(action.target, set())
+            self._sent -= self._first_sent.pop(action.target, set())
         if isinstance(error, Busy):
             self.pace = self.pace.conflicted()
         if isinstance(error, Throttled) and isinstance(action, ChangeNic | ChangePool):

@@ -48,7 +48,8 @@ def _ready(draft: Draft, event: ScheduledEvent, name: str) -> bool:
     entry = draft.durable.entry(name)
     inside = draft.inside(vm) if vm else ()
     if entry is None or entry.restored_at is not None:
-        return not inside and _may_ignore(draft, event, name)
+        hidden = vm is not None and draft.unseen(vm)
+        return not inside and not hidden and _may_ignore(draft, event, name)
     if inside or entry.out_at is None or entry.restoring_at or draft.under_way(entry.memberships):
         return False  # a restore that is still on its way would put the VM back
     drained_at = entry.out_at + timedelta(seconds=draft.policy.connection_drain_s)

@@ -291,6 +291,26 @@ class Draft:
         old = nic is None or nic.body is None or self.age_s(nic.observed_at) > FRESH_S
         return old and self.deferred(ReadNic(membership.nic_id).target)
 
+    def unseen(self, vm: Vm) -> bool:
+        """Tell whether a VM may stand where nobody has looked yet, and plan the look.
+
+        An inventory can have holes. Whose NIC, or a pool, was never seen is not known to be out.
+        """
+        nics = [
+            nic_id
+            for nic_id in vm.nic_ids
+            if self.inventory.nic(nic_id) is None and not self.missing(nic_id)
+        ]
+        pools = [
+            pool_id
+            for pool_id in self.policy.pools
+            if self.inventory.pool(pool_id) is None and not self.missing(pool_id)
+        ]
+        self.actions += [ReadNic(nic_id) for nic_id in nics]
+        for pool_id in pools:
+            self.read_pool(pool_id)
+        return bool(nics or pools)
+
     def refresh_pools(self) -> bool:
         """Plan a read of every pool whose view is old; tell whether none is, or can be read."""
         fresh = True

@@ -165,7 +165,9 @@ def _stay_out(draft: Draft, case: Case) -> None:
     """A VM that is due and stands in no managed pool."""
     # Should somebody put it back meanwhile, the next inventory shows that.
     entry = case.entry
-    if entry is None:
+    if entry is None and draft.unseen(case.vm):
+        draft.say(case, Phase.DRAIN_DUE, "its pools or NICs were not read yet")
+    elif entry is None:
         draft.say(case, Phase.UNMANAGED)
     elif entry.restored_at is not None and draft.landed_late(entry):
         events = with_references(entry, case.events)

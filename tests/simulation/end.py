@@ -1,34 +1,12 @@
-"""What the world must look like in the end, and what a ledger says of members."""
+"""What the world must look like in the end (law S3)."""
 
 import copy
 from collections.abc import Iterator
 from typing import Any
 
 from controller.simulator.bodies import Json, key
-from controller.simulator.history import Change
 
-from .truth import Truth, identity
-
-
-def members_of(entry: Json) -> Iterator[tuple[str, str]]:
-    """Yield (pool, identity) of what an entry of a ledger has recorded."""
-    for membership in entry["memberships"]:
-        pool = key(membership["pool_id"])
-        if membership["kind"] == "address":
-            yield pool, membership["ip_address"]
-        else:
-            name = membership["ip_configuration"]
-            yield pool, key(f"{membership['nic_id']}/ipConfigurations/{name}")
-
-
-def recorded(ledger: Json, change: Change) -> bool:
-    """Tell whether a ledger says that this member is out, or about to be."""
-    wanted = (key(change.subject), identity(change))
-    return any(
-        wanted in members_of(entry)
-        for entry in ledger.get("entries", [])
-        if not entry.get("restored_at")
-    )
+from .truth import Truth, members_of
 
 
 def differences(truth: Truth) -> Iterator[str]:

@@ -15,7 +15,6 @@ from .scenario import ClockError
 if TYPE_CHECKING:
     from .play import Simulation
 
-SETTLED_S = 10.0
 RESTART_S = 3.0
 """How long the service manager waits before it starts an agent again."""
 
@@ -42,7 +41,6 @@ class Host:
         self.error = simulation.scenario.clocks.get(vm, ClockError())
         self._settings = settings
         self._boots = 0
-        self._born_at = 0.0
         self._process: Process | None = None
         self._agent: Agent | None = None
         self._frozen_at: float | None = None
@@ -62,9 +60,8 @@ class Host:
 
     @property
     def settled(self) -> bool:
-        """Whether the agent has been running for a while, or its VM does not run."""
-        young = self.simulation.loop.now - self._born_at < SETTLED_S
-        return not self._vm_up or (self.running and not young)
+        """Whether the agent has found its place, or its VM does not run."""
+        return not self._vm_up or (self._agent is not None and self._agent.ready()[0])
 
     @property
     def frozen(self) -> bool:
@@ -78,7 +75,6 @@ class Host:
         if self._process is not None or not self._vm_up or self._retired:
             return
         self._boots += 1
-        self._born_at = self.simulation.loop.now
         seed = self.simulation.scenario.seed
         process = Process(self.simulation.loop, self.vm)
         self._process = process

@@ -12,7 +12,17 @@ from controller.simulator.bodies import Json, key
 from controller.simulator.history import Change
 
 from . import end, patience
-from .truth import Event, Truth, Write, by_agent, identity, parsed
+from .truth import (
+    Event,
+    Truth,
+    Write,
+    by_agent,
+    identity,
+    in_doubt,
+    members_of,
+    parsed,
+    recorded,
+)
 
 KNOWN_AFTER_S = 3.0
 """Within so long everything that an agent polls for is known to it, clock corrections included."""
@@ -110,15 +120,10 @@ def s3_exact(truth: Truth, change: Change) -> Iterator[str]:
     """Nothing comes back but what an agent took out; all comes back as it was."""
     if change.kind == "member_in" and (write := truth.write_behind(change)) is not None:
         member = truth.pools.get(key(change.subject), {}).get(identity(change))
-        if member is None or (not member.wanted and not _in_doubt(truth, change, write)):
+        if member is None or (not member.wanted and not in_doubt(member, write)):
             yield f"{write.vm} added what people had removed, or never put there"
     if change.kind == "converged":
         yield from end.differences(truth)
-
-
-def _in_doubt(truth: Truth, change: Change, write: Write) -> bool:
-    """Tell whether nobody could say who removed it: we were about to when people did."""
-    return end.recorded(write.ledger, change) and truth.ledger_names(change)
 
 
 # --- S4
@@ -161,7 +166,7 @@ def _is_write(change: Change) -> bool:
 def s5_write_ahead(truth: Truth, change: Change) -> Iterator[str]:
     """The ledger says it before it is done, and forgets it only when it is undone."""
     if change.kind == "member_out" and (write := truth.write_behind(change)) is not None:
-        if not end.recorded(write.ledger, change):
+        if not recorded(write.ledger, change):
             yield f"removed by {write.vm} without a ledger entry that says so"
     if change.kind != "blob_written" or not change.detail["body"]:
         return
@@ -170,9 +175,9 @@ def s5_write_ahead(truth: Truth, change: Change) -> Iterator[str]:
         if sent_at < truth.ledger_sent_at:
             yield "an older ledger replaces a newer one"
     after = parsed(str(change.detail["body"]))
-    kept = {name for entry in after.get("entries", []) for name in end.members_of(entry)}
+    kept = {name for entry in after.get("entries", []) for name in members_of(entry)}
     for entry in truth.ledger.get("entries", []):
-        for pool, name in end.members_of(entry):
+        for pool, name in members_of(entry):
             member = truth.pools.get(pool, {}).get(name)
             if (pool, name) in kept or member is None or pool in truth.deleted_pools:
                 continue

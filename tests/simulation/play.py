@@ -42,6 +42,8 @@ EPOCH = 1_780_000_000.0
 """Where every simulation starts, in epoch seconds."""
 IMDS, ARM, BLOB = "http://127.0.0.1:8001", "https://127.0.0.1:8002", "https://127.0.0.1:8003"
 LOOK_EVERY_S = 2.0
+LAST_WORDS_S = 6.0
+"""Whatever is said of an event that has just ended is said within so long."""
 TICK_AFTER_S = 1e-6
 """Epoch seconds are too coarse to meet an instant exactly: the world is woken just after it."""
 GOODBYE_S = 15.0
@@ -149,7 +151,7 @@ class Simulation:
         while self.loop.now < quiet_since + scenario.converge_within_s:
             if self.stage.events_pending():
                 quiet_since = self.loop.now
-            elif self.stage.converged():
+            elif self.loop.now > quiet_since + LAST_WORDS_S and self.stage.converged():
                 break
             await asyncio.sleep(LOOK_EVERY_S)
         self.record("converged" if self.stage.converged() else "not_converged", "set")

@@ -6,7 +6,7 @@ which true instant. Laws ask it; it judges nothing.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,6 +77,11 @@ class Member:
     wanted: bool = True
     """Whether people want it in."""
     moved_at: float = 0.0
+    doubtful: bool = False
+    """Whether people took it out when a removal of ours could have taken effect already."""
+    epoch: int = 0
+    """Of the ledger that had it recorded when people took it out: who leads in a later one cannot
+    know that it was not the predecessor."""
 
 
 class Truth:
@@ -112,6 +117,8 @@ class Truth:
         self.sent: dict[str, Write] = {}
         self.arrived: Change | None = None
         self.writes: dict[str, Write] = {}
+        self.unanswered: dict[str, set[str]] = {}
+        """Serials of PUTs by resource that were not refused: they may have had their effect."""
         self.polls: dict[str, list[Poll]] = {}
         self.born_at: dict[str, float] = {}
         self.act, self.act_text = "", ""
@@ -182,11 +189,6 @@ class Truth:
             for member in members.values()
         )
 
-    def ledger_names(self, change: Change) -> bool:
-        """Tell whether the ledger has an entry for the VM of a move."""
-        vm = str(change.detail["vm"]).casefold()
-        return any(entry["vm"].casefold() == vm for entry in self.ledger.get("entries", []))
-
     # --- following
 
     def follow(self, change: Change) -> None:
@@ -235,7 +237,9 @@ class Truth:
             case "calm":
                 self.calm_at = change.at
             case "converged":
-                self.converged_at = change.at
+                # Who waits for a VM that does not run is not idle.
+                idle = not self.ledger.get("entries")
+                self.converged_at = change.at if idle else math.inf
             case "goodbye":
                 self.parting = True
             case _:
@@ -249,6 +253,10 @@ class Truth:
         return self.sent.get(str(self.arrived.detail["serial"]))
 
     def _told(self, change: Change) -> None:
+        told_no = change.detail["delivery"] == "normal" and int(str(change.detail["status"])) >= 400
+        if told_no and self.arrived is not None:
+            serial = str(self.arrived.detail["serial"])
+            self.unanswered.get(key(change.subject), set()).discard(serial)
         wait = str(change.detail["wait"])
         if wait.isdecimal() and change.detail["service"] == "arm":
             vm, method = str(change.detail["vm"]), str(change.detail["method"])
@@ -258,6 +266,8 @@ class Truth:
     def _sent(self, change: Change) -> None:
         if change.at > self.converged_at and change.detail["service"] == "arm":
             self.idle_reads += 1
+        if change.detail["method"] == "PUT" and change.detail["service"] == "arm":
+            self.unanswered.setdefault(key(change.subject), set()).add(str(change.detail["serial"]))
         if change.detail["method"] in ("PUT", "POST"):
             vm = str(change.detail["vm"])
             self.sent[str(change.detail["serial"])] = Write(
@@ -292,8 +302,13 @@ class Truth:
             member.in_by = who
         else:
             member.out_by = who
+        if came and write is not None and not member.wanted and in_doubt(member, write):
+            member.wanted = True
         if write is None:
             member.wanted = came
+            member.epoch = epoch_of(self.ledger) if recorded(self.ledger, change) else 0
+            resource = key(str(change.detail["nic"]) or change.subject)
+            member.doubtful = bool(member.epoch) and bool(self.unanswered.get(resource))
 
     def _vm(self, change: Change) -> None:
         vm, state = change.subject, str(change.detail.get("state", ""))
@@ -367,6 +382,37 @@ class Truth:
             ),
             None,
         )
+
+
+def in_doubt(member: Member, write: Write) -> bool:
+    """Tell whether the agent could not know that people had taken a member out."""
+    return member.doubtful or member.epoch not in (0, epoch_of(write.ledger))
+
+
+def epoch_of(ledger: Json) -> int:
+    """Return the epoch of a ledger; 0 for none."""
+    return int(ledger.get("epoch", 0))
+
+
+def members_of(entry: Json) -> Iterator[tuple[str, str]]:
+    """Yield (pool, identity) of what an entry of a ledger has recorded."""
+    for membership in entry["memberships"]:
+        pool = key(membership["pool_id"])
+        if membership["kind"] == "address":
+            yield pool, membership["ip_address"]
+        else:
+            name = membership["ip_configuration"]
+            yield pool, key(f"{membership['nic_id']}/ipConfigurations/{name}")
+
+
+def recorded(ledger: Json, change: Change) -> bool:
+    """Tell whether a ledger says that this member is out, or about to be."""
+    wanted = (key(change.subject), identity(change))
+    return any(
+        wanted in members_of(entry)
+        for entry in ledger.get("entries", [])
+        if not entry.get("restored_at")
+    )
 
 
 def names(change: Change) -> frozenset[str]:

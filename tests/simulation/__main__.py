@@ -1,0 +1,112 @@
+"""`python -m tests.simulation`: play seeds, judge them by the laws, tell the story of one.
+
+    python -m tests.simulation --seeds 0..1000 --jobs 2
+    python -m tests.simulation --seeds 0..300 --ablate write-ahead
+    python -m tests.simulation --seed 17 --story
+
+Exit code 0: all laws were kept (with --ablate: the law it names was broken).
+"""
+
+import argparse
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from . import ablations, campaign, marks, story
+from .draw import draw
+
+SHOWN = 30
+
+
+def main() -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.simulation",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--seeds", metavar="A..B", help="play the seeds from A up to B, without B")
+    parser.add_argument("--jobs", type=int, default=1, help="how many at once")
+    parser.add_argument("--ablate", choices=sorted(ablations.SWITCHES), default="")
+    parser.add_argument("--seed", type=int, help="play one seed")
+    parser.add_argument("--story", action="store_true", help="tell what happened")
+    options = parser.parse_args()
+    if options.seed is not None:
+        return _one(options.seed, options.ablate, told=options.story)
+    first, _, last = (options.seeds or "0..100").partition("..")
+    return _many(range(int(first), int(last)), options.jobs, options.ablate)
+
+
+def _one(seed: int, ablated: str, *, told: bool) -> int:
+    played = campaign.play(draw(seed), ablated)
+    broken = campaign.judge(played)
+    if told:
+        print("\n".join(story.tell(played, broken)))
+    else:
+        print("\n".join(str(each) for each in broken) or "all laws were kept")
+    print(f"history {campaign.digest_of(played.history)}")
+    return 1 if broken else 0
+
+
+def _many(seeds: range, jobs: int, ablated: str) -> int:
+    console = Console(stderr=True)
+    began = time.monotonic()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("seeds", total=len(seeds))
+        done = 0
+
+        def heard(verdict: campaign.Verdict) -> bool:
+            nonlocal done
+            done += 1
+            rate = done / (time.monotonic() - began)
+            progress.update(task, advance=1, description=f"{rate:.1f} seeds/s")
+            if verdict.broken and not ablated:
+                console.print(f"seed {verdict.seed}: {verdict.broken[0]}", markup=False)
+            return False
+
+        report = campaign.run(seeds, jobs=jobs, ablated=ablated, heard=heard)
+    print(_page(report, seeds, ablated, time.monotonic() - began, jobs))
+    if ablated:
+        return 0 if report.laws[ablations.SWITCHES[ablated][0]] else 1
+    return 1 if report.failed or (len(seeds) >= marks.ENOUGH_SEEDS and report.unmarked) else 0
+
+
+def _page(
+    report: campaign.Report, seeds: range, ablated: str, took_s: float, jobs: int
+) -> str:
+    what = f" without {ablated}" if ablated else ""
+    lines = [
+        f"seeds {seeds.start}..{seeds.stop}{what}: {report.verdicts} histories, "
+        f"{len(report.failed)} with a broken law",
+        f"simulated {report.lasted_s / 3600:.1f} h with {report.requests:,} requests in "
+        f"{took_s:.0f} s, {report.verdicts / took_s:.1f} seeds/s with {jobs} jobs",
+    ]
+    if not ablated:
+        lines.append(f"{report.twice} seeds were played twice, and gave the same history")
+    lines += [
+        f"  {law}: {count} seeds, {1000 * count / report.verdicts:.0f} per thousand"
+        for law, count in sorted(report.laws.items())
+    ]
+    if ablated:
+        lines.append(f"  the law to break was {ablations.SWITCHES[ablated][0]}")
+        return "\n".join(lines)
+    for verdict in report.failed[:SHOWN]:
+        lines.append(f"  seed {verdict.seed}: {verdict.broken[0]}")
+        lines.append(f"    python -m tests.simulation --seed {verdict.seed} --story")
+    walked = len(marks.EXPECTED) - len(report.unmarked)
+    lines.append(f"marks: {walked} of {len(marks.EXPECTED)} happened at least once")
+    rare = sorted(marks.EXPECTED, key=lambda mark: (report.marks[mark], mark))[:8]
+    lines.append("  rarest: " + ", ".join(f"{mark} {report.marks[mark]}" for mark in rare))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
