@@ -448,6 +448,8 @@ class Reconciler:
         seen = 0
         failures = self._apart_failures
         for group, nic_ids in groups.items():
+            if self._told_to_wait(f"read:{group}"):
+                continue
             with self._apart(f"read:{group}", f"read the NICs of {short(group)}"):
                 nics = await self._network.nics_in(nic_ids)
                 self.views.saw_nics(nics)
@@ -457,6 +459,8 @@ class Reconciler:
         owners = {fold(load_balancer_of(p)): load_balancer_of(p) for p in pool_ids}
         for key in sorted(owners):
             read = ReadLoadBalancer(owners[key])
+            if self._told_to_wait(read.key):
+                continue
             with self._apart(read.key, str(read)):
                 try:
                     self._saw(await self._network.load_balancer(owners[key]))
@@ -471,6 +475,13 @@ class Reconciler:
         if self._holes:
             soon_s = HOLE_S * 2.0 ** min(self._holes - 1, 10)
             self.inventory_period_s = min(self.inventory_period_s, soon_s)
+
+    def _told_to_wait(self, key: str) -> bool:
+        """Tell whether a part of the inventory has to be left out for now."""
+        deferral = self.deferrals.active.get(key)
+        waits = deferral is not None and deferral.until > self._watcher.now()
+        self._apart_failures += waits
+        return waits
 
     @contextmanager
     def _apart(self, key: str, what: str) -> Generator[None]:

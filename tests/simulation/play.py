@@ -148,11 +148,12 @@ class Simulation:
         self.loop.call_at(scenario.calm_at_s + scenario.patience_s, self._take_back)
         await asyncio.sleep(scenario.calm_at_s + 1)
         quiet_since = self.loop.now
-        while self.loop.now < quiet_since + scenario.converge_within_s:
+        settled = 0
+        while self.loop.now < quiet_since + scenario.converge_within_s and settled < 2:
             if self.stage.events_pending():
                 quiet_since = self.loop.now
-            elif self.loop.now > quiet_since + LAST_WORDS_S and self.stage.converged():
-                break
+            late = self.loop.now > quiet_since + LAST_WORDS_S
+            settled = settled + 1 if late and self.stage.converged() else 0
             await asyncio.sleep(LOOK_EVERY_S)
         self.record("converged" if self.stage.converged() else "not_converged", "set")
         await asyncio.sleep(scenario.idle_s)
