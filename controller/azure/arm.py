@@ -26,6 +26,7 @@ from azure.mgmt.core import AsyncARMPipelineClient
 from azure.mgmt.core.policies import AsyncARMChallengeAuthenticationPolicy
 
 from controller.azure.failures import Caller, from_status
+from controller.core import strict_json
 from controller.errors import ContractViolation, OutcomeUnknown
 
 USER_AGENT = "lb-drain"
@@ -232,7 +233,7 @@ class SlimClient:
             headers = {key.casefold(): value for key, value in response.headers.items()}
             body = cast("bytes", response.content)
             raise from_status(response.status_code, headers, body, f"arm {operation}")
-        return as_object(response.json(), operation)
+        return as_object(json_of(response, operation), operation)
 
 
 async def load_sdk(package: str) -> Any:
@@ -253,7 +254,12 @@ async def load_sdk(package: str) -> Any:
 
 def raw(pipeline_response: Any, _model: object, _headers: object) -> object:
     """Return the body as it came; for the SDK's `cls` argument."""
-    return pipeline_response.http_response.json()
+    return json_of(pipeline_response.http_response, "the reply")
+
+
+def json_of(response: Any, what: str) -> object:
+    """Return the body of an SDK response, which itself would read more than JSON."""
+    return strict_json.loads(cast("bytes", response.content), what)
 
 
 def as_object(value: object, what: str) -> Json:

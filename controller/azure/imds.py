@@ -5,7 +5,6 @@ what it does not know, and refuses a document as a whole where guessing could hi
 "not in the document" is what a restore is decided on.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ import aiohttp
 
 from controller.azure.failures import Caller, Observer, from_status, ignore
 from controller.clock import Clock
+from controller.core import strict_json
 from controller.core.model import EventDocument, EventSource, EventStatus, ScheduledEvent
 from controller.errors import Conflict, ContractViolation
 
@@ -236,9 +236,9 @@ def _parse_json(body: bytes) -> object:
     if not body.strip():
         raise ContractViolation("imds: 200 with an empty body")
     try:
-        return cast("object", json.loads(body))
-    except (ValueError, RecursionError) as error:
-        raise ContractViolation(f"imds: not JSON: {_excerpt(body)}") from error
+        return strict_json.loads(body, "imds: the reply")
+    except ContractViolation as error:
+        raise ContractViolation(f"{error}: {_excerpt(body)}") from error
 
 
 def _object(value: object, what: str) -> Mapping[str, object]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
+from controller.core import strict_json
 from controller.core.model import (
     NOTHING_EXTRA,
     AddressMembership,
@@ -183,11 +184,8 @@ def decode(body: bytes) -> Ledger:
     """
     if not body:
         return Ledger()
-    try:
-        document: object = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise ContractViolation(f"the ledger is not JSON ({error})") from error
-    fields = _Fields(document, "ledger")
+    # The texts of errors are kept in it, and those may hold whatever came over the wire.
+    fields = _Fields(strict_json.loads(body, "the ledger", halves=True), "ledger")
     minor = _minor(fields.text("version"))
     entries = fields.each("entries", _entry_in)
     if len({fold(entry.vm) for entry in entries}) < len(entries):

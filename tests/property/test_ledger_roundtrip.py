@@ -26,7 +26,8 @@ texts = st.text(max_size=20)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 instants = st.integers(0, 2**53).map(lambda us: EPOCH + timedelta(microseconds=us))
 maybe = st.none() | instants
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts
+numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)  # what JSON has
+scalars = st.none() | st.booleans() | numbers | texts
 values = st.recursive(
     scalars, lambda v: st.lists(v, max_size=3) | st.dictionaries(texts, v), max_leaves=5
 )

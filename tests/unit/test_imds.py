@@ -152,6 +152,9 @@ def test_not_before_never_raises(text: str) -> None:
         document(event(NotBefore=5)),
         document(event(EventStatus=["Started"])),
         document(EVENT, event(EventId=...)),
+        document(EVENT)[:-1] + b', "Events": []}',
+        document(EVENT).replace(b'"Resources"', b'"Resources": ["web-3"], "Resources"'),
+        document(event(Resources=["web-\ud800"])),
     ],
 )
 def test_what_is_no_document_is_refused_as_a_whole(body: bytes) -> None:

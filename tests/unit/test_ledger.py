@@ -137,6 +137,8 @@ def test_odd_version_is_refused(version: str) -> None:
     [
         b" ", b"null", b"[]", b'"x"', b"{", b"{}", b"\xff\xfe", b"\x00\x01", b"[" * 100_000,
         b'{"version": "1.0"}', b"<html>", b'{"version": ' + b"9" * 5000 + b"}",
+        encode(FULL)[:-1] + b', "entries": []}', edited("news", value=float("inf")),
+        edited("news", value=json.loads("[" * 70 + "]" * 70)),
     ],
 )  # fmt: skip
 def test_what_is_no_ledger(body: bytes) -> None:
