@@ -27,6 +27,7 @@ from azure.mgmt.core.policies import AsyncARMChallengeAuthenticationPolicy
 
 from controller.azure.failures import Caller, from_status
 from controller.core import strict_json
+from controller.core.model import fold
 from controller.errors import ContractViolation, OutcomeUnknown
 
 USER_AGENT = "lb-drain"
@@ -269,10 +270,28 @@ def as_object(value: object, what: str) -> Json:
     return cast("Json", value)
 
 
+def about(resource_id: str, body: Json) -> Json:
+    """Return the body of the resource that was asked for, and of no other."""
+    found = text(body, "id")
+    if fold(found) != fold(resource_id):
+        raise ContractViolation(f"the reply for {resource_id} is about {found[:200] or 'nothing'}")
+    return body
+
+
 def child(parent: Mapping[str, Any], key: str, what: str) -> Json:
     """Return an object property; absent and null are an empty object."""
     value = cast("object", parent.get(key))
     return {} if value is None else as_object(value, f"{key} of {what}")
+
+
+def part(parent: Mapping[str, Any], key: str, what: str) -> Json:
+    """Return an object property that Azure always sends.
+
+    A body without it is half a body: read as an empty one, it would say that nothing stands there.
+    """
+    if parent.get(key) is None:
+        raise ContractViolation(f"{what} came without {key}")
+    return child(parent, key, what)
 
 
 def children(parent: Mapping[str, Any], key: str, what: str) -> list[Json]:

@@ -17,7 +17,13 @@ import aiohttp
 from controller.azure.failures import Caller, Observer, from_status, ignore
 from controller.clock import Clock
 from controller.core import strict_json
-from controller.core.model import EventDocument, EventSource, EventStatus, ScheduledEvent
+from controller.core.model import (
+    EventDocument,
+    EventSource,
+    EventStatus,
+    ScheduledEvent,
+    fold,
+)
 from controller.errors import Conflict, ContractViolation
 
 EVENTS_VERSION = "2020-07-01"
@@ -158,10 +164,11 @@ def parse_document(body: bytes) -> EventDocument:
     events = document.get("Events")
     if not isinstance(events, list):
         raise ContractViolation(f"Events is {_excerpt(events)}, not a list")
-    return EventDocument(
-        incarnation=incarnation,
-        events=tuple(_parse_event(event) for event in cast("list[object]", events)),
-    )
+    parsed = tuple(_parse_event(event) for event in cast("list[object]", events))
+    if len({fold(event.event_id) for event in parsed}) < len(parsed):
+        # An acknowledgement names an event by its id: it would release both of them (law S1).
+        raise ContractViolation("two events have one EventId")
+    return EventDocument(incarnation=incarnation, events=parsed)
 
 
 def _parse_event(value: object) -> ScheduledEvent:

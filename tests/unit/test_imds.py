@@ -152,6 +152,7 @@ def test_not_before_never_raises(text: str) -> None:
         document(event(NotBefore=5)),
         document(event(EventStatus=["Started"])),
         document(EVENT, event(EventId=...)),
+        document(EVENT, event(EventId=EVENT["EventId"].lower(), Resources=["web-3"])),
         document(EVENT)[:-1] + b', "Events": []}',
         document(EVENT).replace(b'"Resources"', b'"Resources": ["web-3"], "Resources"'),
         document(event(Resources=["web-\ud800"])),
