@@ -12,7 +12,7 @@ from azure.core.exceptions import HttpResponseError
 from azure.core.pipeline.transport import AsyncHttpTransport
 from azure.storage.blob.aio import BlobClient, BlobLeaseClient
 
-from controller.azure.failures import Caller, Observer, ignore
+from controller.azure.failures import Caller, Observer, cap, ignore
 from controller.clock import Clock
 from controller.errors import (
     ConfigError,
@@ -236,4 +236,4 @@ def _describe(properties: _Properties) -> tuple[str, str, str]:
 def _code(error: HttpResponseError) -> str:
     """Return the storage error code. HEAD replies have it in a header only; the SDK reads both."""
     code = cast("object", getattr(error, "error_code", None))
-    return str(getattr(code, "value", code) or "")
+    return cap(str(getattr(code, "value", code) or ""))

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from controller.azure.arm import Json, as_object, child, children, part, required, text
+from controller.azure.failures import cap
 from controller.core import strict_json
 from controller.core.model import (
     AddressMembership,
@@ -61,7 +62,7 @@ def parse_nic(body: Json, observed_at: datetime, *, keep_body: bool = True) -> N
     )
     if not configurations:
         # Every NIC has one; without it, this one would seem to be out of every pool.
-        raise ContractViolation(f"{nic_id} came without ipConfigurations")
+        raise ContractViolation(f"{cap(nic_id)} came without ipConfigurations")
     _once((configuration.name for configuration in configurations), nic_id)
     return Nic(
         nic_id=nic_id,
@@ -91,7 +92,7 @@ def _once(names: Iterable[str], where: str) -> None:
     seen: set[str] = set()
     for name in names:
         if fold(name) in seen:
-            raise ContractViolation(f"{name} stands twice in {where}")
+            raise ContractViolation(f"{cap(name)} stands twice in {cap(where)}")
         seen.add(fold(name))
 
 
@@ -187,7 +188,7 @@ def parse_load_balancer(body: Json, observed_at: datetime) -> LoadBalancer:
     properties = part(body, "properties", load_balancer_id)
     if "backendAddressPools" not in properties:
         # Azure sends an empty list; a reply without it would make every pool look deleted.
-        raise ContractViolation(f"{load_balancer_id} came without backendAddressPools")
+        raise ContractViolation(f"{cap(load_balancer_id)} came without backendAddressPools")
     pools = tuple(
         parse_pool(pool, observed_at)
         for pool in children(properties, "backendAddressPools", load_balancer_id)

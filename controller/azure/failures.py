@@ -68,6 +68,8 @@ OPERATIONS: Mapping[str, tuple[str, ...]] = {
 """Every operation a `Caller` names, per service: the labels of the request metrics."""
 
 EXCERPT_CHARACTERS = 300
+NAME_CHARACTERS = 100
+"""Of a code or an id; the real ones have 40 or so."""
 MAX_RETRY_AFTER_S = 3600.0
 
 _BUSY = {
@@ -125,7 +127,7 @@ class Caller:
 
 def translate(error: Exception, what: str) -> ControllerError | None:
     """Return the error of our tree that `error` stands for; None when it is a bug of ours."""
-    reason = _cap(str(error) or repr(error))
+    reason = cap(str(error) or repr(error))
     translated: ControllerError | None = None
     if isinstance(error, ControllerError):
         translated = error
@@ -154,7 +156,7 @@ def refused(error: ControllerError) -> bool:
 
 
 def _from_azure(error: AzureError, what: str) -> ControllerError:
-    reason = _cap(error.message)
+    reason = cap(error.message)
     if isinstance(error, ClientAuthenticationError):
         return _from_authentication(error, what)
     if isinstance(error, DecodeError) and not isinstance(error, IncompleteReadError):
@@ -182,15 +184,15 @@ def _from_authentication(error: ClientAuthenticationError, what: str) -> Control
         response = _response_of(cause)
     if response is None:
         if cause is not None:
-            return errors.NotSent(f"{what}: no token ({_cap(error.message)})")
-        return errors.Denied(f"{what}: {_cap(error.message)}")
+            return errors.NotSent(f"{what}: no token ({cap(error.message)})")
+        return errors.Denied(f"{what}: {cap(error.message)}")
     status = response.status
     unreachable = status == 403 and "unreachable" in error.message
     if response.is_identity and (status in {404, 410, 429} or status >= 500 or unreachable):
         return errors.NotSent(f"{what}: no token, identity service answered {status}")
     if response.is_identity:
         return errors.Denied(
-            f"{what}: the VM has no usable managed identity ({_cap(error.message)}). Assign one, "
+            f"{what}: the VM has no usable managed identity ({cap(error.message)}). Assign one, "
             "or correct azure.client_id"
         )
     return from_status(response.status, response.headers, response.body, what)
@@ -224,10 +226,10 @@ def _response_of(error: HttpResponseError) -> _Response | None:
 def _from_response(error: HttpResponseError, what: str) -> ControllerError:
     response = _response_of(error)
     if response is None:
-        return errors.OutcomeUnknown(f"{what}: {_cap(error.message)}")
+        return errors.OutcomeUnknown(f"{what}: {cap(error.message)}")
     if isinstance(error.inner_exception, BadResponse):
         return errors.ContractViolation(
-            f"{what}: {_cap(error.message)}: {_cap(response.body.decode(errors='replace'))}"
+            f"{what}: {cap(error.message)}: {cap(response.body.decode(errors='replace'))}"
         )
     return from_status(response.status, response.headers, response.body, what)
 
@@ -273,7 +275,7 @@ def _denied(report: "_Report", text: str) -> errors.Denied:
     match = _DENIAL.search(report.text)
     if match is None:
         return errors.Denied(text)
-    action, scope = match.groups()
+    action, scope = (cap(each) for each in match.groups())
     return errors.Denied(
         f"{text.split(': ', 1)[0]}: the managed identity lacks {action} on {scope} (or that "
         "resource does not exist). Grant it; new role assignments take some minutes"
@@ -319,9 +321,10 @@ class _Report:
         )
 
     def summary(self, status: int) -> str:
-        parts = [str(status), self.operation_status, self.first_code, _cap(self.text)]
+        named = (cap(name, NAME_CHARACTERS) for name in (self.operation_status, self.first_code))
+        parts = [str(status), *named, cap(self.text)]
         if self.request_id:
-            parts.append(f"(request {self.request_id})")
+            parts.append(f"(request {cap(self.request_id, NAME_CHARACTERS)})")
         return " ".join(part for part in parts if part)
 
 
@@ -364,7 +367,8 @@ def _seconds_until(http_date: str) -> float | None:
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())
 
 
-def _cap(text: str) -> str:
-    """Return one line of at most `EXCERPT_CHARACTERS`."""
-    line = " ".join(text.split())
-    return line if len(line) <= EXCERPT_CHARACTERS else line[:EXCERPT_CHARACTERS] + "..."
+def cap(text: str, most: int = EXCERPT_CHARACTERS) -> str:
+    """Return one line of at most `most` characters, all of which a terminal and a log can hold."""
+    line = " ".join(text[: 10 * most].split())
+    shown = "".join(each if each.isprintable() else "?" for each in line[:most])
+    return shown if len(line) <= most and len(text) <= 10 * most else shown + "..."

@@ -14,7 +14,7 @@ from typing import cast
 
 import aiohttp
 
-from controller.azure.failures import Caller, Observer, from_status, ignore
+from controller.azure.failures import Caller, Observer, cap, from_status, ignore
 from controller.clock import Clock
 from controller.core import strict_json
 from controller.core.model import (
@@ -29,6 +29,8 @@ from controller.errors import Conflict, ContractViolation
 EVENTS_VERSION = "2020-07-01"
 INSTANCE_VERSION = "2021-12-13"
 MAX_BODY_BYTES = 1024 * 1024
+MAX_TEXT_CHARACTERS = 1024
+"""Of a name, an id or a date. They end up in the ledger and in logs."""
 _HEADERS: Mapping[str, str] = MappingProxyType({"Metadata": "true"})
 _TYPES = {
     name.casefold(): name for name in ("Freeze", "Reboot", "Redeploy", "Preempt", "Terminate")
@@ -180,7 +182,7 @@ def _parse_event(value: object) -> ScheduledEvent:
     if not isinstance(resources, list):
         raise ContractViolation(f"Resources of event {event_id} is {_excerpt(resources)}")
     names = cast("list[object]", resources)
-    if not all(isinstance(name, str) for name in names):
+    if not all(isinstance(name, str) and len(name) <= MAX_TEXT_CHARACTERS for name in names):
         raise ContractViolation(f"Resources of event {event_id} holds {_excerpt(names)}")
     event_type = _text(event, "EventType")
     return ScheduledEvent(
@@ -260,6 +262,8 @@ def _text(fields: Mapping[str, object], key: str) -> str:
         return ""
     if not isinstance(value, str):
         raise ContractViolation(f"{key} is {_excerpt(value)}, not text")
+    if len(value) > MAX_TEXT_CHARACTERS:
+        raise ContractViolation(f"{key} has {len(value)} characters: {_excerpt(value)}")
     return value
 
 
@@ -274,5 +278,5 @@ def _integer(fields: Mapping[str, object], key: str, *, default: int) -> int:
 
 def _excerpt(value: object) -> str:
     """Return at most 120 characters of a value, for a message."""
-    text = value[:200].decode(errors="replace") if isinstance(value, bytes) else repr(value)
-    return text if len(text) <= 120 else text[:120] + "..."
+    text = value[:2000].decode(errors="replace") if isinstance(value, bytes) else repr(value)
+    return cap(text, 120)

@@ -225,6 +225,43 @@ def test_bugs_are_not_disguised() -> None:
     assert translate(KeyError("x"), "x") is None
 
 
+LONG = "x" * 20_000
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"x-ms-request-id": LONG}, b""),
+        ({"x-ms-error-code": LONG}, b""),
+        ({}, json.dumps({"status": LONG}).encode()),
+        ({}, json.dumps({"status": [LONG]}).encode()),
+        ({}, envelope(LONG, LONG, (LONG, LONG))),
+        (
+            {},
+            envelope(
+                "AuthorizationFailed",
+                f"does not have permission to perform action '{LONG}' over scope '{LONG}'",
+            ),
+        ),
+        ({}, LONG.encode()),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 403, 409])
+def test_no_part_of_a_reply_makes_a_message_long(
+    status: int, headers: dict[str, str], body: bytes
+) -> None:
+    """Whatever part of an error reply is long, the message is one that a log line can hold."""
+    assert len(str(from_status(status, headers, body, "arm nic_put"))) < 1000
+
+
+def test_a_message_holds_no_control_characters() -> None:
+    """Neither a terminal nor a log is steered by what a reply says."""
+    headers = {"x-ms-request-id": "\udcff\x1b[2J", "x-ms-error-code": "\x07Code"}
+    text = str(from_status(409, headers, envelope("A", "b\x1b[31m\r\nc\u202e"), "arm nic_put"))
+    assert text.isprintable()
+    text.encode()
+
+
 def test_excerpts_are_capped() -> None:
     """However long a reply, the message stays short and on one line."""
     message = str(from_status(500, {}, b"<html>\n" * 100_000, "x"))

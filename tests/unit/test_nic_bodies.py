@@ -342,6 +342,17 @@ def test_half_a_nic_is_not_out_of_every_pool(name: str) -> None:
         bodies.parse_nic(HALF_NICS[name], NOW)
 
 
+@pytest.mark.parametrize("key", ["id", "etag"])
+def test_a_body_of_endless_names_is_refused_in_few_words(key: str) -> None:
+    """An id that no resource can have is refused, and no message repeats it in full."""
+    body = nic_body(POOLS[0])
+    body[key] = "x" * 50_000
+    body["properties"]["virtualMachine"] = []
+    with pytest.raises(errors.ContractViolation) as caught:
+        bodies.parse_nic(body, NOW)
+    assert len(str(caught.value)) < 500
+
+
 def test_an_ip_configuration_that_stands_twice_is_refused() -> None:
     """Of two ipConfigurations with one name nobody can say which one is meant."""
     body = nic_body(POOLS[0], second=(POOLS[1],))
