@@ -135,10 +135,17 @@ class GuardedTransport(AsyncHttpTransport[Any, Any]):
 
     async def send(self, request: Any, **kwargs: Any) -> Any:
         """Send once, through the fence given as the option `fence`."""
-        target, ours = urlsplit(str(request.url)), self._origin
+        ours = self._origin
+        try:
+            target = urlsplit(str(request.url))
+            port = target.port
+        except ValueError as error:
+            raise ContractViolation(
+                f"a reply leads to what is no URL ({cap(str(error))})"
+            ) from error
         host, our_host = target.hostname or "", ours.hostname or ""
         same_host = host == our_host or host.endswith("." + our_host)
-        if (target.scheme, target.port) != (ours.scheme, ours.port) or not same_host:
+        if (target.scheme, port) != (ours.scheme, ours.port) or not same_host:
             raise ContractViolation(
                 f"a reply leads to {cap(target.scheme)}://{cap(host)}, which is not {ours.netloc}"
             )

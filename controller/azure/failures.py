@@ -9,6 +9,8 @@ transport turns every `aiohttp.ClientError` into it). So the cause is looked at,
 import asyncio
 import json
 import re
+import traceback
+import zlib
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -85,6 +87,8 @@ _DENIAL = re.compile(
     r"(?:over|on) (?:the linked )?scope(?:\(s\))? '([^']*)'"
 )
 _RETRY_TEXT = re.compile(r"retried (?:in|after) (\d+(?:\.\d+)?) second", re.IGNORECASE)
+# What Python raises when code that trusts its input meets another.
+_STUMBLES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, zlib.error)
 # What aiohttp raises before a byte of the request has left; all else may have had its effect.
 _NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 
@@ -143,6 +147,9 @@ def translate(error: Exception, what: str) -> ControllerError | None:
         translated = errors.ContractViolation(f"{what}: the reply is not JSON ({reason})")
     elif isinstance(error, OSError):
         translated = errors.OutcomeUnknown(f"{what}: {reason}")
+    elif isinstance(error, _STUMBLES) and _raised_below_us(error):
+        named = f"{type(error).__name__}: {reason}"
+        translated = errors.ContractViolation(f"{what}: the reply cannot be read ({named})")
     return translated
 
 
@@ -153,6 +160,21 @@ def refused(error: ControllerError) -> bool:
     """
     cause = error.__cause__
     return isinstance(cause, HttpResponseError) and (cause.status_code or 0) in range(400, 500)
+
+
+def _raised_below_us(error: Exception) -> bool:
+    """Tell whether a library stumbled over what it was sent, rather than we over ourselves.
+
+    The SDK trusts its services: a header that is no number, or a body that is a list, ends in
+    whatever Python raises for it. Such an error was raised by, or below, the library that our
+    innermost frame had called. One that our own lines raised is a bug and stays one.
+    """
+    modules = [
+        str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    ]
+    ours = [index for index, module in enumerate(modules) if module == __name__.partition(".")[0]]
+    return bool(ours) and modules[ours[-1] + 1 : ours[-1] + 2] in (["azure"], ["aiohttp"])
 
 
 def _from_azure(error: AzureError, what: str) -> ControllerError:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import ssl
+import zlib
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
@@ -260,6 +261,40 @@ def test_a_message_holds_no_control_characters() -> None:
     text = str(from_status(409, headers, envelope("A", "b\x1b[31m\r\nc\u202e"), "arm nic_put"))
     assert text.isprintable()
     text.encode()
+
+
+def called(caller: str, callee: str, raised: Exception) -> Exception:
+    """Return what `raised` looks like when code of module `caller` called that of `callee`."""
+    below: dict[str, Any] = {"__name__": callee, "raised": raised.with_traceback(None)}
+    exec("def act():\n    raise raised", below)
+    above: dict[str, Any] = {"__name__": caller, "act": below["act"]}
+    exec("def act_above():\n    act()", above)
+    try:
+        above["act_above"]()
+    except type(raised) as error:
+        return error
+    raise AssertionError
+
+
+STUMBLES = (
+    AttributeError("'str' object has no attribute 'get'"),
+    IndexError("list index out of range"),
+    KeyError("resource"),
+    OverflowError("int too large to convert to float"),
+    TypeError("object of type 'int' has no len()"),
+    ValueError("Required Content-Range response header is missing or malformed."),
+    zlib.error("Error -3 while decompressing data"),
+)
+
+
+@pytest.mark.parametrize("raised", STUMBLES, ids=lambda raised: type(raised).__name__)
+def test_a_library_that_stumbles_over_a_reply_has_met_no_bug_of_ours(raised: Exception) -> None:
+    """What the SDK raises over a reply it cannot read is the reply's fault; our own stays ours."""
+    error = called("controller.azure.blob", "azure.storage.blob._download", raised)
+    assert isinstance(translate(error, "blob read"), errors.ContractViolation)
+    assert translate(called("azure.core", "controller.azure.arm", raised), "x") is None
+    assert translate(called("controller.azure.arm", "json", raised), "x") is None
+    assert translate(called("test", "azure.core", raised), "x") is None
 
 
 def test_excerpts_are_capped() -> None:
