@@ -35,6 +35,12 @@ MOST_TRANSITIONS = 50
 MOST_DIGITS = 6
 """Of a version number; more is no version, and int() refuses thousands of them."""
 
+MOST_NUMBER = 10**18
+"""Of an epoch or a position; counting gets nowhere near it."""
+
+YEARS = range(1970, 9000)
+"""Of an instant; adding a drain or a lead time to one must not leave the calendar."""
+
 T = TypeVar("T")
 
 
@@ -360,8 +366,8 @@ class _Fields:
 
     def integer(self, name: str) -> int:
         number = self._get(name, int)
-        if number < 0:
-            raise ContractViolation(f"{self.where}.{name}: {number} is below zero")
+        if not 0 <= number <= MOST_NUMBER:
+            raise ContractViolation(f"{self.where}.{name}: is not between 0 and {MOST_NUMBER}")
         return number
 
     def flag(self, name: str) -> bool:
@@ -371,11 +377,15 @@ class _Fields:
         text = self.text(name)
         try:
             instant = datetime.fromisoformat(text)
-            if instant.tzinfo is not None:
-                return instant.astimezone(UTC)
+            known = instant.tzinfo is not None
+            instant = instant.astimezone(UTC)
         except (ValueError, OverflowError) as error:
             raise ContractViolation(f"{self.where}.{name}: {text[:60]!r} is no instant") from error
-        raise ContractViolation(f"{self.where}.{name}: {text[:60]!r} has no time zone")
+        if not known:
+            raise ContractViolation(f"{self.where}.{name}: {text[:60]!r} has no time zone")
+        if instant.year not in YEARS:
+            raise ContractViolation(f"{self.where}.{name}: {text[:60]!r} is out of all reckoning")
+        return instant
 
     def instant_or_none(self, name: str) -> datetime | None:
         self.asked.add(name)

@@ -67,7 +67,7 @@ holds = st.builds(Hold, subject=texts, reason=texts, message=texts, since=instan
 lines = st.builds(Transition, at=instants, vm=texts, what=texts, detail=texts, extra=extras)
 ledgers = st.builds(
     Ledger,
-    epoch=st.integers(0, 2**70),
+    epoch=st.integers(0, 10**18),
     leader=texts,
     entries=st.lists(entries, max_size=3, unique_by=lambda entry: fold(entry.vm)).map(tuple),
     holds=st.lists(holds, max_size=2).map(tuple),
