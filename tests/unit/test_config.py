@@ -447,6 +447,8 @@ listen = "example.com:80"
         (b"[election]\nx = = 2\n", "line 2, column 5"),
         (b"a = 1\na = 2\n", "line 2"),
         (b"\xff\xfe", "not UTF-8"),
+        (b"a = " + b"[" * 100_000, "nested too deeply"),
+        (b"a = " + b"9" * 5000, "too many digits"),
     ],
 )
 def test_files_that_are_no_configuration(tmp_path: Path, content: bytes, told: str) -> None:
@@ -458,6 +460,53 @@ def test_files_that_are_no_configuration(tmp_path: Path, content: bytes, told: s
     [problem] = caught.value.problems
     assert problem.startswith(f"{path}: ")
     assert told in problem
+
+
+SECRET = '"https://user:SECRET@host/c?sig=SECRET"'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"[policy]\nlead_time_s = {SECRET}\n",
+        f"[policy.events.Freeze]\naction = {SECRET}\n",
+        f"[azure]\ncloud = {SECRET}\nca_file = {SECRET}\nclient_id = {SECRET}\n",
+        f"[azure]\nimds_endpoint = {SECRET}\nresource_manager_endpoint = {SECRET}\n",
+        f"[server]\nlisten = {SECRET}\n",
+        '[server]\nlisten = "https://host/c?sig=SECRET:80"\n',
+        f"[server]\n{SECRET} = 1\n",
+        f"[[backend_pools]]\nid = {SECRET}\nmin_in_service = {SECRET}\n",
+        f"blob_name = [{SECRET}]\n",
+    ],
+)
+def test_a_secret_in_the_wrong_place_is_not_repeated(problems: Problems, text: str) -> None:
+    """Wherever an operator puts a URL by mistake, no problem repeats what may be secret in it."""
+    told = problems(MINIMAL + text)
+    assert told
+    assert "SECRET" not in "".join(told)
+
+
+LONG = "x" * 50_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"[policy]\nlead_time_s = 0x{'f' * 6000}\n",
+        f'[policy]\nlead_time_s = "{LONG}"\n',
+        f"[policy]\n{LONG} = 1\n",
+        f"[{LONG}]\n",
+        f"[policy]\nlead_time_s = '''\n{'a.' * 50_000}\n'''\n",
+        f'[server]\nlisten = "127.0.0.1:{"9" * 5000}"\n',
+        f'[azure]\nca_file = "/{LONG}"\n',
+        f'[[backend_pools]]\nid = "{POOL}{LONG}"\n[[backend_pools]]\nid = "{POOL}{LONG}"\n',
+    ],
+)
+def test_no_problem_is_long(problems: Problems, text: str) -> None:
+    """Whatever stands in the file, a problem is a line that one can read."""
+    told = problems(MINIMAL + text)
+    assert all(len(each) < 1200 for each in told)
+    assert told
 
 
 def test_missing_and_unreadable_files(tmp_path: Path) -> None:
