@@ -32,7 +32,7 @@ _CLOUDS: dict[CloudName, tuple[str, str]] = {
     ),
 }
 _POOL_ID = re.compile(
-    r"/subscriptions/[^/?#\s]+/resourceGroups/(?P<group>[^/?#\s]+)/providers/Microsoft\.Network"
+    r"/subscriptions/(?P<subscription>[^/?#\s]+)/resourceGroups/(?P<group>[^/?#\s]+)/providers/Microsoft\.Network"
     r"/loadBalancers/(?P<lb>[^/?#\s]+)/backendAddressPools/(?P<pool>[^/?#\s]+)",
     re.IGNORECASE,
 )
@@ -111,11 +111,17 @@ class BackendPool(_Section):
     @field_validator("id")
     @classmethod
     def _check_id(cls, value: str) -> str:
-        if _POOL_ID.fullmatch(value) is None:
+        match = _POOL_ID.fullmatch(value)
+        if match is None:
             raise ValueError(
                 "is not the id of a load balancer backend pool; write it in full: /subscriptions/"
                 "<id>/resourceGroups/<group>/providers/Microsoft.Network/loadBalancers/<lb>/"
                 "backendAddressPools/<pool>"
+            )
+        if _GUID.fullmatch(match["subscription"]) is None:
+            raise ValueError(
+                "must name the subscription by its id, a GUID such as "
+                "11111111-2222-4333-8444-555555555555; copy the pool's id as Azure shows it"
             )
         return value
 
@@ -282,6 +288,18 @@ class Policy(_Section):
     """Log and report what would be done, and write nothing to ARM or IMDS."""
     events: EventPolicies = EventPolicies()
     """Per event type."""
+
+    @field_validator("connection_drain_s")
+    @classmethod
+    def _check_drain(cls, value: float, info: ValidationInfo) -> float:
+        """Hold that a drain which starts in time also ends in time."""
+        lead = cast("float | None", info.data.get("lead_time_s"))
+        if lead is not None and value > lead:
+            raise ValueError(
+                f"would still last when the event starts: {value:g} s of draining do not fit into "
+                f"lead_time_s {lead:g}; lower it or raise lead_time_s"
+            )
+        return value
 
 
 class Watch(_Section):
