@@ -178,7 +178,7 @@ def _raised_below_us(error: Exception) -> bool:
 
 
 def _from_azure(error: AzureError, what: str) -> ControllerError:
-    reason = cap(error.message)
+    reason = _message(error)
     if isinstance(error, ClientAuthenticationError):
         return _from_authentication(error, what)
     if isinstance(error, DecodeError) and not isinstance(error, IncompleteReadError):
@@ -191,6 +191,11 @@ def _from_azure(error: AzureError, what: str) -> ControllerError:
             return translate(inner, what) or errors.OutcomeUnknown(f"{what}: {reason}")
         return errors.NotSent(f"{what}: {reason}")
     return errors.OutcomeUnknown(f"{what}: {reason}")
+
+
+def _message(error: AzureError) -> str:
+    """Return what the SDK says; its `message` is whatever JSON a storage error reply had there."""
+    return cap(str(cast("object", error.message)))
 
 
 def _from_authentication(error: ClientAuthenticationError, what: str) -> ControllerError:
@@ -206,15 +211,15 @@ def _from_authentication(error: ClientAuthenticationError, what: str) -> Control
         response = _response_of(cause)
     if response is None:
         if cause is not None:
-            return errors.NotSent(f"{what}: no token ({cap(error.message)})")
-        return errors.Denied(f"{what}: {cap(error.message)}")
+            return errors.NotSent(f"{what}: no token ({_message(error)})")
+        return errors.Denied(f"{what}: {_message(error)}")
     status = response.status
-    unreachable = status == 403 and "unreachable" in error.message
+    unreachable = status == 403 and "unreachable" in _message(error)
     if response.is_identity and (status in {404, 410, 429} or status >= 500 or unreachable):
         return errors.NotSent(f"{what}: no token, identity service answered {status}")
     if response.is_identity:
         return errors.Denied(
-            f"{what}: the VM has no usable managed identity ({cap(error.message)}). Assign one, "
+            f"{what}: the VM has no usable managed identity ({_message(error)}). Assign one, "
             "or correct azure.client_id"
         )
     return from_status(response.status, response.headers, response.body, what)
@@ -248,10 +253,10 @@ def _response_of(error: HttpResponseError) -> _Response | None:
 def _from_response(error: HttpResponseError, what: str) -> ControllerError:
     response = _response_of(error)
     if response is None:
-        return errors.OutcomeUnknown(f"{what}: {cap(error.message)}")
+        return errors.OutcomeUnknown(f"{what}: {_message(error)}")
     if isinstance(error.inner_exception, BadResponse):
         return errors.ContractViolation(
-            f"{what}: {cap(error.message)}: {cap(response.body.decode(errors='replace'))}"
+            f"{what}: {_message(error)}: {cap(response.body.decode(errors='replace'))}"
         )
     return from_status(response.status, response.headers, response.body, what)
 

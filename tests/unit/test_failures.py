@@ -297,6 +297,17 @@ def test_a_library_that_stumbles_over_a_reply_has_met_no_bug_of_ours(raised: Exc
     assert translate(called("test", "azure.core", raised), "x") is None
 
 
+@pytest.mark.parametrize("message", [None, 5, [""], {"a": "b"}])
+def test_a_message_that_is_no_text_is_told_as_it_is(message: Any) -> None:
+    """The SDK's `message` is what stood in a reply, and that need not be a text."""
+    error = HttpResponseError(response=response(404))
+    error.message = message
+    assert isinstance(translate(error, "blob read"), errors.NotFound)
+    away = ServiceResponseError("x")
+    away.message = message
+    assert str(message) in str(translate(away, "blob read"))
+
+
 def test_excerpts_are_capped() -> None:
     """However long a reply, the message stays short and on one line."""
     message = str(from_status(500, {}, b"<html>\n" * 100_000, "x"))
