@@ -56,9 +56,8 @@ def load(path: Path, environ: Mapping[str, str]) -> Loaded:
     for variable in sorted(name for name in environ if name.startswith(ENVIRONMENT_PREFIX)):
         location = _VARIABLES.get(variable)
         if location is None:
-            problems.append(
-                f"environment: {variable} is not a setting; {_nearest(variable, _VARIABLES)}"
-            )
+            known = _nearest(variable, _VARIABLES)
+            problems.append(f"environment: {_capped(variable)} is not a setting; {known}")
         elif _put(document, location, environ[variable]):
             origins[location] = f"environment {variable}"
     context = {"loopback_http_storage": bool(environ.get(STORAGE_CONNECTION_STRING))}
@@ -102,7 +101,12 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
     except UnicodeDecodeError as error:
         raise refuse(f"is not UTF-8 text at byte {error.start}; save it as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
-        raise refuse(f"is not TOML: {error}; correct that place") from None
+        raise refuse(f"is not TOML: {_capped(str(error))}; correct that place") from None
+    except RecursionError:
+        raise refuse("is nested too deeply; no setting is deeper than a table in a table") from None
+    except ValueError:
+        # int() takes some thousand digits and no more.
+        raise refuse("holds a number of too many digits; no setting has more than ten") from None
     if not document:
         raise refuse(f"is empty; {MINIMAL_FILE}")
     return text, document
@@ -224,11 +228,28 @@ def _shown(value: object) -> str:
         return "an array"
     if isinstance(value, bool):
         return str(value).lower()
-    return ascii(value)[:60]
+    if isinstance(value, int) and value.bit_length() > 64:
+        return "a number of too many digits"
+    if isinstance(value, str) and _URL.search(value):
+        return "a URL"
+    return _capped(ascii(value))
+
+
+_URL = re.compile(r"://|[?&]sig=|@")
+"""What may carry a secret, wherever an operator put it by mistake."""
+
+
+def _capped(text: str) -> str:
+    return text if len(text) <= 60 else text[:60] + "..."
 
 
 def _dotted(at: Location) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in at).lstrip(".")
+    parts = (f"[{part}]" if isinstance(part, int) else f".{_key(part)}" for part in at)
+    return "".join(parts).lstrip(".")
+
+
+def _key(part: str) -> str:
+    return "(a URL)" if _URL.search(part) else _capped(part)
 
 
 def _nearest(name: str, valid: Iterable[str]) -> str:
@@ -268,7 +289,8 @@ def _lines(text: str) -> dict[Location, int]:
     lines: dict[Location, int] = {}
     arrays: dict[str, int] = {}
     table: Location = ()
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, whole in enumerate(text.splitlines(), start=1):
+        line = whole[:300]  # keys are shorter, and patterns take long over what is longer
         if header := _HEADER.match(line):
             table = _path(header[2])
             if header[1] == "[[":

@@ -9,7 +9,6 @@ import ipaddress
 import os
 import re
 from collections import Counter
-from pathlib import Path
 from typing import Annotated, Literal, cast
 from urllib.parse import SplitResult, urlsplit
 
@@ -33,7 +32,7 @@ _CLOUDS: dict[CloudName, tuple[str, str]] = {
     ),
 }
 _POOL_ID = re.compile(
-    r"/subscriptions/[^/?#\s]+/resourceGroups/(?P<group>[^/?#\s]+)/providers/Microsoft\.Network"
+    r"/subscriptions/(?P<subscription>[^/?#\s]+)/resourceGroups/(?P<group>[^/?#\s]+)/providers/Microsoft\.Network"
     r"/loadBalancers/(?P<lb>[^/?#\s]+)/backendAddressPools/(?P<pool>[^/?#\s]+)",
     re.IGNORECASE,
 )
@@ -50,14 +49,15 @@ def listen_address(listen: str) -> tuple[str, int]:
     """Split `server.listen` into host and port. Raises ValueError unless it is on loopback."""
     host, separator, port = listen.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not separator or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f'{listen!r} is not host:port; write for example "127.0.0.1:9808"')
+    number = port if port.isascii() and port.isdigit() and len(port) <= 5 else ""
+    if not separator or not number or int(number) > 65535:
+        raise ValueError('is not host:port; write for example "127.0.0.1:9808"')
     if not is_loopback(host):
         raise ValueError(
-            f"{host!r} is not a loopback address; use 127.0.0.1, ::1 or localhost, because answers "
+            "is not on a loopback address; use 127.0.0.1, ::1 or localhost, because answers "
             "are not authenticated"
         )
-    return host, int(port)
+    return host, int(number)
 
 
 def is_loopback(host: str | None) -> bool:
@@ -111,11 +111,17 @@ class BackendPool(_Section):
     @field_validator("id")
     @classmethod
     def _check_id(cls, value: str) -> str:
-        if _POOL_ID.fullmatch(value) is None:
+        match = _POOL_ID.fullmatch(value)
+        if match is None:
             raise ValueError(
                 "is not the id of a load balancer backend pool; write it in full: /subscriptions/"
                 "<id>/resourceGroups/<group>/providers/Microsoft.Network/loadBalancers/<lb>/"
                 "backendAddressPools/<pool>"
+            )
+        if _GUID.fullmatch(match["subscription"]) is None:
+            raise ValueError(
+                "must name the subscription by its id, a GUID such as "
+                "11111111-2222-4333-8444-555555555555; copy the pool's id as Azure shows it"
             )
         return value
 
@@ -283,6 +289,18 @@ class Policy(_Section):
     events: EventPolicies = EventPolicies()
     """Per event type."""
 
+    @field_validator("connection_drain_s")
+    @classmethod
+    def _check_drain(cls, value: float, info: ValidationInfo) -> float:
+        """Hold that a drain which starts in time also ends in time."""
+        lead = cast("float | None", info.data.get("lead_time_s"))
+        if lead is not None and value > lead:
+            raise ValueError(
+                f"would still last when the event starts: {value:g} s of draining do not fit into "
+                f"lead_time_s {lead:g}; lower it or raise lead_time_s"
+            )
+        return value
+
 
 class Watch(_Section):
     """How scheduled events are polled; `[watch]`."""
@@ -335,10 +353,11 @@ class Azure(_Section):
     @field_validator("ca_file")
     @classmethod
     def _check_ca_file(cls, value: str) -> str:
-        path = Path(value)
-        if value and not (path.is_absolute() and path.is_file() and os.access(path, os.R_OK)):
+        # os.path says no, where pathlib raises, of a name that no file can have.
+        readable = os.path.isfile(value) and os.access(value, os.R_OK)
+        if value and not (os.path.isabs(value) and readable):
             raise ValueError(
-                f"{value!r} is not a file this user can read; give its absolute path or remove it"
+                "is not a file this user can read; give its absolute path or remove it"
             )
         return value
 
@@ -386,7 +405,8 @@ class Settings(_Section):
     def _check_unique(cls, value: tuple[BackendPool, ...]) -> tuple[BackendPool, ...]:
         counts = Counter(pool.id.casefold() for pool in value)
         if twice := [pool_id for pool_id, count in counts.items() if count > 1]:
-            raise ValueError(f"lists {', '.join(twice)} more than once; keep one of each")
+            told = ", ".join(pool_id[:300] for pool_id in twice[:3])
+            raise ValueError(f"lists {told} more than once; keep one of each")
         return value
 
     def pool_names(self) -> dict[str, str]:

@@ -25,12 +25,16 @@ from azure.core.rest import HttpRequest
 from azure.mgmt.core import AsyncARMPipelineClient
 from azure.mgmt.core.policies import AsyncARMChallengeAuthenticationPolicy
 
-from controller.azure.failures import Caller, from_status
+from controller.azure.failures import Caller, cap, from_status
+from controller.core import strict_json
+from controller.core.model import fold
 from controller.errors import ContractViolation, OutcomeUnknown
 
 USER_AGENT = "lb-drain"
 CONNECT_TIMEOUT_S = 5.0
 MAX_PAGES = 200
+MAX_NAME_CHARACTERS = 1024
+"""Of an id; the longest that Azure allows has half of that. It ends up in ledger and logs."""
 Fence = Callable[[], None]
 """Raises LeaseLost when the lease could have expired."""
 Json = dict[str, Any]
@@ -58,7 +62,7 @@ class ResourceId:
         """Split an id. Raises ContractViolation, because ids come from Azure or were checked."""
         match = _ID.fullmatch(text.rstrip("/"))
         if match is None:
-            raise ContractViolation(f"{text[:200]!r} is not the id of an Azure resource")
+            raise ContractViolation(f"{cap(text)!r} is not the id of an Azure resource")
         return cls(
             subscription=match["subscription"],
             group=match["group"],
@@ -131,12 +135,19 @@ class GuardedTransport(AsyncHttpTransport[Any, Any]):
 
     async def send(self, request: Any, **kwargs: Any) -> Any:
         """Send once, through the fence given as the option `fence`."""
-        target, ours = urlsplit(str(request.url)), self._origin
+        ours = self._origin
+        try:
+            target = urlsplit(str(request.url))
+            port = target.port
+        except ValueError as error:
+            raise ContractViolation(
+                f"a reply leads to what is no URL ({cap(str(error))})"
+            ) from error
         host, our_host = target.hostname or "", ours.hostname or ""
         same_host = host == our_host or host.endswith("." + our_host)
-        if (target.scheme, target.port) != (ours.scheme, ours.port) or not same_host:
+        if (target.scheme, port) != (ours.scheme, ours.port) or not same_host:
             raise ContractViolation(
-                f"a reply leads to {target.scheme}://{target.netloc}, which is not {ours.netloc}"
+                f"a reply leads to {cap(target.scheme)}://{cap(host)}, which is not {ours.netloc}"
             )
         fence = cast("Fence | None", kwargs.pop("fence", None))
         return await self._inner.send(
@@ -232,7 +243,7 @@ class SlimClient:
             headers = {key.casefold(): value for key, value in response.headers.items()}
             body = cast("bytes", response.content)
             raise from_status(response.status_code, headers, body, f"arm {operation}")
-        return as_object(response.json(), operation)
+        return as_object(json_of(response, operation), operation)
 
 
 async def load_sdk(package: str) -> Any:
@@ -253,14 +264,27 @@ async def load_sdk(package: str) -> Any:
 
 def raw(pipeline_response: Any, _model: object, _headers: object) -> object:
     """Return the body as it came; for the SDK's `cls` argument."""
-    return pipeline_response.http_response.json()
+    return json_of(pipeline_response.http_response, "the reply")
+
+
+def json_of(response: Any, what: str) -> object:
+    """Return the body of an SDK response, which itself would read more than JSON."""
+    return strict_json.loads(cast("bytes", response.content), what)
 
 
 def as_object(value: object, what: str) -> Json:
     """Return `value` if it is a JSON object."""
     if not isinstance(value, dict):
-        raise ContractViolation(f"{what} is {type(value).__name__}, not an object")
+        raise ContractViolation(f"{cap(what)} is {type(value).__name__}, not an object")
     return cast("Json", value)
+
+
+def about(resource_id: str, body: Json) -> Json:
+    """Return the body of the resource that was asked for, and of no other."""
+    found = text(body, "id")
+    if fold(found) != fold(resource_id):
+        raise ContractViolation(f"the reply for {resource_id} is about {cap(found) or 'nothing'}")
+    return body
 
 
 def child(parent: Mapping[str, Any], key: str, what: str) -> Json:
@@ -269,13 +293,23 @@ def child(parent: Mapping[str, Any], key: str, what: str) -> Json:
     return {} if value is None else as_object(value, f"{key} of {what}")
 
 
+def part(parent: Mapping[str, Any], key: str, what: str) -> Json:
+    """Return an object property that Azure always sends.
+
+    A body without it is half a body: read as an empty one, it would say that nothing stands there.
+    """
+    if parent.get(key) is None:
+        raise ContractViolation(f"{cap(what)} came without {key}")
+    return child(parent, key, what)
+
+
 def children(parent: Mapping[str, Any], key: str, what: str) -> list[Json]:
     """Return a list of objects; Azure uses absent and empty inconsistently, so both are empty."""
     value = cast("object", parent.get(key))
     if value is None:
         return []
     if not isinstance(value, list):
-        raise ContractViolation(f"{key} of {what} is {type(value).__name__}, not a list")
+        raise ContractViolation(f"{key} of {cap(what)} is {type(value).__name__}, not a list")
     return [as_object(item, f"an entry of {key} of {what}") for item in cast("list[object]", value)]
 
 
@@ -293,5 +327,7 @@ def required(parent: Mapping[str, Any], key: str, what: str) -> str:
     """Return a text property that must be there."""
     value = text(parent, key)
     if not value:
-        raise ContractViolation(f"{what} has no {key}")
+        raise ContractViolation(f"{cap(what)} has no {key}")
+    if len(value) > MAX_NAME_CHARACTERS:
+        raise ContractViolation(f"{cap(what)} has a {key} of {len(value)} characters")
     return value

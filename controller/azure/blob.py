@@ -12,7 +12,7 @@ from azure.core.exceptions import HttpResponseError
 from azure.core.pipeline.transport import AsyncHttpTransport
 from azure.storage.blob.aio import BlobClient, BlobLeaseClient
 
-from controller.azure.failures import Caller, Observer, ignore
+from controller.azure.failures import Caller, Observer, cap, ignore
 from controller.clock import Clock
 from controller.errors import (
     ConfigError,
@@ -138,8 +138,27 @@ class LedgerBlob:
                     f"the ledger blob holds {download.size} bytes, more than any ledger"
                 )
             body = await download.readall()
+            if len(body) != download.size:
+                # Cut off at the start it would be an empty ledger, and that is a valid one.
+                raise ContractViolation(
+                    f"blob read: {len(body)} bytes of a ledger that has {download.size}"
+                )
             etag, state, status = _describe(cast("_Properties", download.properties))
+            if not body:
+                await self._check_empty(etag)
             return Content(body=body, etag=etag, lease_state=state, lease_status=status)
+
+    async def _check_empty(self, etag: str) -> None:
+        """Look again at a blob that seems to hold nothing.
+
+        That is what the SDK makes of any 416, and to take a ledger for an empty one is to forget
+        every VM that is out (laws S3, S5).
+        """
+        properties = await self._client.get_blob_properties()
+        if properties.etag != etag or properties.size != 0:
+            raise ContractViolation(
+                f"blob read: nothing came of a ledger that has {properties.size} bytes"
+            )
 
     async def peek(self) -> Peek:
         """Return etag and lease state."""
@@ -236,4 +255,4 @@ def _describe(properties: _Properties) -> tuple[str, str, str]:
 def _code(error: HttpResponseError) -> str:
     """Return the storage error code. HEAD replies have it in a header only; the SDK reads both."""
     code = cast("object", getattr(error, "error_code", None))
-    return str(getattr(code, "value", code) or "")
+    return cap(str(getattr(code, "value", code) or ""))

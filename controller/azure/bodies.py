@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
-from controller.azure.arm import Json, as_object, child, children, required, text
+from controller.azure.arm import Json, as_object, child, children, part, required, text
+from controller.azure.failures import cap
+from controller.core import strict_json
 from controller.core.model import (
     AddressMembership,
     IpConfiguration,
@@ -53,15 +55,20 @@ class Edit:
 def parse_nic(body: Json, observed_at: datetime, *, keep_body: bool = True) -> Nic:
     """Return the NIC in `body`."""
     nic_id = required(body, "id", "a NIC")
-    properties = child(body, "properties", nic_id)
+    properties = part(body, "properties", nic_id)
+    configurations = tuple(
+        _parse_ip_configuration(entry, nic_id)
+        for entry in children(properties, "ipConfigurations", nic_id)
+    )
+    if not configurations:
+        # Every NIC has one; without it, this one would seem to be out of every pool.
+        raise ContractViolation(f"{cap(nic_id)} came without ipConfigurations")
+    _once((configuration.name for configuration in configurations), nic_id)
     return Nic(
         nic_id=nic_id,
         vm_id=text(child(properties, "virtualMachine", nic_id), "id"),
         etag=text(body, "etag"),
-        ip_configurations=tuple(
-            _parse_ip_configuration(entry, nic_id)
-            for entry in children(properties, "ipConfigurations", nic_id)
-        ),
+        ip_configurations=configurations,
         failed=text(properties, "provisioningState").casefold() == "failed",
         updating=text(properties, "provisioningState").casefold() == "updating",
         observed_at=observed_at,
@@ -71,13 +78,22 @@ def parse_nic(body: Json, observed_at: datetime, *, keep_body: bool = True) -> N
 
 def _parse_ip_configuration(entry: Json, nic_id: str) -> IpConfiguration:
     name = required(entry, "name", f"an ipConfiguration of {nic_id}")
-    properties = child(entry, "properties", name)
+    properties = part(entry, "properties", name)
     pools = children(properties, POOLS_KEY, name)
     return IpConfiguration(
         name=name,
         pool_ids=tuple(required(pool, "id", f"a pool of {name}") for pool in pools),
         private_ip=text(properties, "privateIPAddress"),
     )
+
+
+def _once(names: Iterable[str], where: str) -> None:
+    """Refuse a list in which one name stands twice: nobody could say which of them is meant."""
+    seen: set[str] = set()
+    for name in names:
+        if fold(name) in seen:
+            raise ContractViolation(f"{cap(name)} stands twice in {cap(where)}")
+        seen.add(fold(name))
 
 
 def standing(nic: Nic) -> frozenset[tuple[str, str]]:
@@ -169,17 +185,19 @@ def _configurations(body: Json) -> list[tuple[str, Json]]:
 def parse_load_balancer(body: Json, observed_at: datetime) -> LoadBalancer:
     """Return the load balancer in `body` with all its pools."""
     load_balancer_id = required(body, "id", "a load balancer")
-    properties = child(body, "properties", load_balancer_id)
+    properties = part(body, "properties", load_balancer_id)
     if "backendAddressPools" not in properties:
         # Azure sends an empty list; a reply without it would make every pool look deleted.
-        raise ContractViolation(f"{load_balancer_id} came without backendAddressPools")
+        raise ContractViolation(f"{cap(load_balancer_id)} came without backendAddressPools")
+    pools = tuple(
+        parse_pool(pool, observed_at)
+        for pool in children(properties, "backendAddressPools", load_balancer_id)
+    )
+    _once((pool.pool_id for pool in pools), load_balancer_id)
     return LoadBalancer(
         load_balancer_id=load_balancer_id,
         sku=text(child(body, "sku", load_balancer_id), "name"),
-        pools=tuple(
-            parse_pool(pool, observed_at)
-            for pool in children(properties, "backendAddressPools", load_balancer_id)
-        ),
+        pools=pools,
         observed_at=observed_at,
     )
 
@@ -191,7 +209,7 @@ def parse_pool(body: Json, observed_at: datetime) -> Pool:
     be missing (in a load balancer's body the addresses often are), so both are read.
     """
     pool_id = required(body, "id", "a backend pool")
-    properties = child(body, "properties", pool_id)
+    properties = part(body, "properties", pool_id)
     references = {
         fold(reference): reference for reference in _ip_configuration_ids(properties, pool_id)
     }
@@ -228,7 +246,7 @@ def address_of(entry: Mapping[str, Any]) -> str:
 
 def addresses(body: Json) -> frozenset[tuple[str, str]]:
     """Return the entries of a pool body, as folded (name, address) pairs."""
-    properties = child(body, "properties", "a backend pool")
+    properties = part(body, "properties", "a backend pool")
     return frozenset(
         (fold(text(entry, "name")), address_of(entry))
         for entry in children(properties, ADDRESSES_KEY, "a backend pool")
@@ -249,7 +267,8 @@ def without_addresses(body: Json, memberships: tuple[AddressMembership, ...]) ->
     edited = copy.deepcopy(body)
     properties = as_object(edited.get("properties"), "properties of a pool")
     entries = children(properties, ADDRESSES_KEY, text(edited, "id"))
-    wanted = {fold_address(membership.ip_address) for membership in memberships}
+    # An entry that has no address is a NIC's, and not what an empty text could mean.
+    wanted = {fold_address(membership.ip_address) for membership in memberships} - {""}
     found = {address_of(entry) for entry in entries} & wanted
     if found:
         properties[ADDRESSES_KEY] = [entry for entry in entries if address_of(entry) not in found]
@@ -289,7 +308,13 @@ def with_addresses(body: Json, memberships: tuple[AddressMembership, ...]) -> Ed
 
 
 def _writable(membership: AddressMembership) -> Json:
-    entry = as_object(cast("object", json.loads(membership.body)), "a remembered backend address")
+    what = f"the remembered body of {membership.name[:80]}"
+    entry = as_object(strict_json.loads(membership.body, what), what)
+    if (fold(text(entry, "name")), address_of(entry)) != (
+        fold(membership.name),
+        fold_address(membership.ip_address),
+    ):
+        raise ContractViolation(f"{what} is that of another address")
     for key in _READ_ONLY_ENTRY:
         entry.pop(key, None)
     details = entry.get("properties")

@@ -11,10 +11,12 @@ from controller.azure.arm import (
     Json,
     ResourceId,
     SlimClient,
+    about,
     as_object,
     child,
     children,
     load_sdk,
+    part,
     raw,
     required,
     text,
@@ -22,7 +24,7 @@ from controller.azure.arm import (
 from controller.azure.failures import Caller, Observer, ignore
 from controller.clock import Clock
 from controller.core.model import PowerState, Vm, fold
-from controller.errors import ConfigError, NotFound
+from controller.errors import ConfigError, ContractViolation, NotFound
 
 COMPUTE_VERSION = "2024-07-01"
 READ_TIMEOUT_S = 15.0
@@ -73,8 +75,8 @@ class Compute:
 
         The metadata service does not name the set (Microsoft docs, Instance Metadata Service).
         """
-        vm = await self._slim.get("vm_get", vm_id, COMPUTE_VERSION, READ_TIMEOUT_S)
-        set_id = text(child(child(vm, "properties", vm_id), "availabilitySet", vm_id), "id")
+        vm = about(vm_id, await self._slim.get("vm_get", vm_id, COMPUTE_VERSION, READ_TIMEOUT_S))
+        set_id = text(child(part(vm, "properties", vm_id), "availabilitySet", vm_id), "id")
         if not set_id:
             raise ConfigError(
                 f"{vm_id} is not in an availability set, so it has no peers to hand over to. A VM "
@@ -82,8 +84,9 @@ class Compute:
                 "this service"
             )
         body = await self._slim.get("availability_set_get", set_id, COMPUTE_VERSION, READ_TIMEOUT_S)
+        vm_ids = _vm_ids(about(set_id, body))
         _warn_of_policy(body)
-        return AvailabilitySet(availability_set_id=set_id, vm_ids=_vm_ids(body))
+        return AvailabilitySet(availability_set_id=set_id, vm_ids=vm_ids)
 
     async def members(self, availability_set_id: str) -> tuple[Vm, ...]:
         """Return all VMs of the set with NICs and power, in the set's order.
@@ -95,7 +98,7 @@ class Compute:
         sets = (await self._client(target.subscription)).availability_sets
         async with self._caller.call("availability_set_get", READ_TIMEOUT_S):
             body = await sets.get(target.group, target.names[-1], cls=raw)
-            vm_ids = _vm_ids(as_object(body, "an availability set"))
+            vm_ids = _vm_ids(about(availability_set_id, as_object(body, "an availability set")))
         listed = await self._list(target, {fold(vm_id) for vm_id in vm_ids})
         gate = asyncio.Semaphore(SINGLE_READS)
 
@@ -144,7 +147,7 @@ class Compute:
             body = await machines.get(
                 target.group, target.names[-1], expand="instanceView", cls=raw
             )
-            return self._vm(as_object(body, "a VM"))
+            return self._vm(about(vm_id, as_object(body, "a VM")))
 
     async def _read_or_name(self, vm_id: str) -> Vm:
         try:
@@ -166,10 +169,8 @@ class Compute:
 
     def _vm(self, body: Json) -> Vm:
         vm_id = required(body, "id", "a VM")
-        properties = child(body, "properties", vm_id)
-        interfaces = children(
-            child(properties, "networkProfile", vm_id), "networkInterfaces", vm_id
-        )
+        properties = part(body, "properties", vm_id)
+        interfaces = children(part(properties, "networkProfile", vm_id), "networkInterfaces", vm_id)
         view = child(properties, "instanceView", vm_id)
         return Vm(
             name=ResourceId.parse(vm_id).names[-1],
@@ -183,9 +184,16 @@ class Compute:
 
 
 def _vm_ids(body: Json) -> tuple[str, ...]:
-    properties = child(body, "properties", "an availability set")
+    properties = part(body, "properties", "an availability set")
+    if "virtualMachines" not in properties:
+        # Azure sends an empty list; a reply without it would make every peer a stranger.
+        raise ContractViolation("an availability set came without virtualMachines")
     references = children(properties, "virtualMachines", "an availability set")
-    return tuple(required(reference, "id", "a VM reference") for reference in references)
+    vm_ids = tuple(required(reference, "id", "a VM reference") for reference in references)
+    names = [fold(ResourceId.parse(vm_id).names[-1]) for vm_id in vm_ids]
+    if len(set(names)) < len(names):
+        raise ContractViolation("an availability set lists one VM twice")
+    return vm_ids
 
 
 def _power(view: Json, vm_id: str) -> PowerState:

@@ -9,6 +9,8 @@ transport turns every `aiohttp.ClientError` into it). So the cause is looked at,
 import asyncio
 import json
 import re
+import traceback
+import zlib
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -68,6 +70,8 @@ OPERATIONS: Mapping[str, tuple[str, ...]] = {
 """Every operation a `Caller` names, per service: the labels of the request metrics."""
 
 EXCERPT_CHARACTERS = 300
+NAME_CHARACTERS = 100
+"""Of a code or an id; the real ones have 40 or so."""
 MAX_RETRY_AFTER_S = 3600.0
 
 _BUSY = {
@@ -83,6 +87,8 @@ _DENIAL = re.compile(
     r"(?:over|on) (?:the linked )?scope(?:\(s\))? '([^']*)'"
 )
 _RETRY_TEXT = re.compile(r"retried (?:in|after) (\d+(?:\.\d+)?) second", re.IGNORECASE)
+# What Python raises when code that trusts its input meets another.
+_STUMBLES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, zlib.error)
 # What aiohttp raises before a byte of the request has left; all else may have had its effect.
 _NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 
@@ -125,7 +131,7 @@ class Caller:
 
 def translate(error: Exception, what: str) -> ControllerError | None:
     """Return the error of our tree that `error` stands for; None when it is a bug of ours."""
-    reason = _cap(str(error) or repr(error))
+    reason = cap(str(error) or repr(error))
     translated: ControllerError | None = None
     if isinstance(error, ControllerError):
         translated = error
@@ -141,6 +147,9 @@ def translate(error: Exception, what: str) -> ControllerError | None:
         translated = errors.ContractViolation(f"{what}: the reply is not JSON ({reason})")
     elif isinstance(error, OSError):
         translated = errors.OutcomeUnknown(f"{what}: {reason}")
+    elif isinstance(error, _STUMBLES) and _raised_below_us(error):
+        named = f"{type(error).__name__}: {reason}"
+        translated = errors.ContractViolation(f"{what}: the reply cannot be read ({named})")
     return translated
 
 
@@ -153,8 +162,23 @@ def refused(error: ControllerError) -> bool:
     return isinstance(cause, HttpResponseError) and (cause.status_code or 0) in range(400, 500)
 
 
+def _raised_below_us(error: Exception) -> bool:
+    """Tell whether a library stumbled over what it was sent, rather than we over ourselves.
+
+    The SDK trusts its services: a header that is no number, or a body that is a list, ends in
+    whatever Python raises for it. Such an error was raised by, or below, the library that our
+    innermost frame had called. One that our own lines raised is a bug and stays one.
+    """
+    modules = [
+        str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    ]
+    ours = [index for index, module in enumerate(modules) if module == __name__.partition(".")[0]]
+    return bool(ours) and modules[ours[-1] + 1 : ours[-1] + 2] in (["azure"], ["aiohttp"])
+
+
 def _from_azure(error: AzureError, what: str) -> ControllerError:
-    reason = _cap(error.message)
+    reason = _message(error)
     if isinstance(error, ClientAuthenticationError):
         return _from_authentication(error, what)
     if isinstance(error, DecodeError) and not isinstance(error, IncompleteReadError):
@@ -167,6 +191,11 @@ def _from_azure(error: AzureError, what: str) -> ControllerError:
             return translate(inner, what) or errors.OutcomeUnknown(f"{what}: {reason}")
         return errors.NotSent(f"{what}: {reason}")
     return errors.OutcomeUnknown(f"{what}: {reason}")
+
+
+def _message(error: AzureError) -> str:
+    """Return what the SDK says; its `message` is whatever JSON a storage error reply had there."""
+    return cap(str(cast("object", error.message)))
 
 
 def _from_authentication(error: ClientAuthenticationError, what: str) -> ControllerError:
@@ -182,15 +211,15 @@ def _from_authentication(error: ClientAuthenticationError, what: str) -> Control
         response = _response_of(cause)
     if response is None:
         if cause is not None:
-            return errors.NotSent(f"{what}: no token ({_cap(error.message)})")
-        return errors.Denied(f"{what}: {_cap(error.message)}")
+            return errors.NotSent(f"{what}: no token ({_message(error)})")
+        return errors.Denied(f"{what}: {_message(error)}")
     status = response.status
-    unreachable = status == 403 and "unreachable" in error.message
+    unreachable = status == 403 and "unreachable" in _message(error)
     if response.is_identity and (status in {404, 410, 429} or status >= 500 or unreachable):
         return errors.NotSent(f"{what}: no token, identity service answered {status}")
     if response.is_identity:
         return errors.Denied(
-            f"{what}: the VM has no usable managed identity ({_cap(error.message)}). Assign one, "
+            f"{what}: the VM has no usable managed identity ({_message(error)}). Assign one, "
             "or correct azure.client_id"
         )
     return from_status(response.status, response.headers, response.body, what)
@@ -224,10 +253,10 @@ def _response_of(error: HttpResponseError) -> _Response | None:
 def _from_response(error: HttpResponseError, what: str) -> ControllerError:
     response = _response_of(error)
     if response is None:
-        return errors.OutcomeUnknown(f"{what}: {_cap(error.message)}")
+        return errors.OutcomeUnknown(f"{what}: {_message(error)}")
     if isinstance(error.inner_exception, BadResponse):
         return errors.ContractViolation(
-            f"{what}: {_cap(error.message)}: {_cap(response.body.decode(errors='replace'))}"
+            f"{what}: {_message(error)}: {cap(response.body.decode(errors='replace'))}"
         )
     return from_status(response.status, response.headers, response.body, what)
 
@@ -273,7 +302,7 @@ def _denied(report: "_Report", text: str) -> errors.Denied:
     match = _DENIAL.search(report.text)
     if match is None:
         return errors.Denied(text)
-    action, scope = match.groups()
+    action, scope = (cap(each) for each in match.groups())
     return errors.Denied(
         f"{text.split(': ', 1)[0]}: the managed identity lacks {action} on {scope} (or that "
         "resource does not exist). Grant it; new role assignments take some minutes"
@@ -319,9 +348,10 @@ class _Report:
         )
 
     def summary(self, status: int) -> str:
-        parts = [str(status), self.operation_status, self.first_code, _cap(self.text)]
+        named = (cap(name, NAME_CHARACTERS) for name in (self.operation_status, self.first_code))
+        parts = [str(status), *named, cap(self.text)]
         if self.request_id:
-            parts.append(f"(request {self.request_id})")
+            parts.append(f"(request {cap(self.request_id, NAME_CHARACTERS)})")
         return " ".join(part for part in parts if part)
 
 
@@ -364,7 +394,8 @@ def _seconds_until(http_date: str) -> float | None:
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())
 
 
-def _cap(text: str) -> str:
-    """Return one line of at most `EXCERPT_CHARACTERS`."""
-    line = " ".join(text.split())
-    return line if len(line) <= EXCERPT_CHARACTERS else line[:EXCERPT_CHARACTERS] + "..."
+def cap(text: str, most: int = EXCERPT_CHARACTERS) -> str:
+    """Return one line of at most `most` characters, all of which a terminal and a log can hold."""
+    line = " ".join(text[: 10 * most].split())
+    shown = "".join(each if each.isprintable() else "?" for each in line[:most])
+    return shown if len(line) <= most and len(text) <= 10 * most else shown + "..."

@@ -5,7 +5,6 @@ what it does not know, and refuses a document as a whole where guessing could hi
 "not in the document" is what a restore is decided on.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,14 +14,23 @@ from typing import cast
 
 import aiohttp
 
-from controller.azure.failures import Caller, Observer, from_status, ignore
+from controller.azure.failures import Caller, Observer, cap, from_status, ignore
 from controller.clock import Clock
-from controller.core.model import EventDocument, EventSource, EventStatus, ScheduledEvent
+from controller.core import strict_json
+from controller.core.model import (
+    EventDocument,
+    EventSource,
+    EventStatus,
+    ScheduledEvent,
+    fold,
+)
 from controller.errors import Conflict, ContractViolation
 
 EVENTS_VERSION = "2020-07-01"
 INSTANCE_VERSION = "2021-12-13"
 MAX_BODY_BYTES = 1024 * 1024
+MAX_TEXT_CHARACTERS = 1024
+"""Of a name, an id or a date. They end up in the ledger and in logs."""
 _HEADERS: Mapping[str, str] = MappingProxyType({"Metadata": "true"})
 _TYPES = {
     name.casefold(): name for name in ("Freeze", "Reboot", "Redeploy", "Preempt", "Terminate")
@@ -158,10 +166,11 @@ def parse_document(body: bytes) -> EventDocument:
     events = document.get("Events")
     if not isinstance(events, list):
         raise ContractViolation(f"Events is {_excerpt(events)}, not a list")
-    return EventDocument(
-        incarnation=incarnation,
-        events=tuple(_parse_event(event) for event in cast("list[object]", events)),
-    )
+    parsed = tuple(_parse_event(event) for event in cast("list[object]", events))
+    if len({fold(event.event_id) for event in parsed}) < len(parsed):
+        # An acknowledgement names an event by its id: it would release both of them (law S1).
+        raise ContractViolation("two events have one EventId")
+    return EventDocument(incarnation=incarnation, events=parsed)
 
 
 def _parse_event(value: object) -> ScheduledEvent:
@@ -173,7 +182,7 @@ def _parse_event(value: object) -> ScheduledEvent:
     if not isinstance(resources, list):
         raise ContractViolation(f"Resources of event {event_id} is {_excerpt(resources)}")
     names = cast("list[object]", resources)
-    if not all(isinstance(name, str) for name in names):
+    if not all(isinstance(name, str) and len(name) <= MAX_TEXT_CHARACTERS for name in names):
         raise ContractViolation(f"Resources of event {event_id} holds {_excerpt(names)}")
     event_type = _text(event, "EventType")
     return ScheduledEvent(
@@ -236,9 +245,9 @@ def _parse_json(body: bytes) -> object:
     if not body.strip():
         raise ContractViolation("imds: 200 with an empty body")
     try:
-        return cast("object", json.loads(body))
-    except (ValueError, RecursionError) as error:
-        raise ContractViolation(f"imds: not JSON: {_excerpt(body)}") from error
+        return strict_json.loads(body, "imds: the reply")
+    except ContractViolation as error:
+        raise ContractViolation(f"{error}: {_excerpt(body)}") from error
 
 
 def _object(value: object, what: str) -> Mapping[str, object]:
@@ -253,6 +262,8 @@ def _text(fields: Mapping[str, object], key: str) -> str:
         return ""
     if not isinstance(value, str):
         raise ContractViolation(f"{key} is {_excerpt(value)}, not text")
+    if len(value) > MAX_TEXT_CHARACTERS:
+        raise ContractViolation(f"{key} has {len(value)} characters: {_excerpt(value)}")
     return value
 
 
@@ -267,5 +278,5 @@ def _integer(fields: Mapping[str, object], key: str, *, default: int) -> int:
 
 def _excerpt(value: object) -> str:
     """Return at most 120 characters of a value, for a message."""
-    text = value[:200].decode(errors="replace") if isinstance(value, bytes) else repr(value)
-    return text if len(text) <= 120 else text[:120] + "..."
+    text = value[:2000].decode(errors="replace") if isinstance(value, bytes) else repr(value)
+    return cap(text, 120)

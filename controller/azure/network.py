@@ -18,6 +18,7 @@ from controller.azure.arm import (
     Json,
     ResourceId,
     SlimClient,
+    about,
     as_object,
     load_sdk,
     raw,
@@ -121,7 +122,7 @@ class Network:
         client = await self._client(target.subscription)
         async with self._caller.call("load_balancer_get", READ_TIMEOUT_S):
             body = await client.load_balancers.get(target.group, target.names[-1], cls=raw)
-            checked = _of(load_balancer_id, as_object(body, "a load balancer"))
+            checked = about(load_balancer_id, as_object(body, "a load balancer"))
             return bodies.parse_load_balancer(checked, self._clock.now())
 
     async def glance(self, load_balancer_id: str) -> LoadBalancer:
@@ -129,7 +130,7 @@ class Network:
         body = await self._slim.get(
             "load_balancer_get", load_balancer_id, NETWORK_VERSION, READ_TIMEOUT_S
         )
-        return bodies.parse_load_balancer(body, self._clock.now())
+        return bodies.parse_load_balancer(about(load_balancer_id, body), self._clock.now())
 
     async def nic(self, nic_id: str) -> Nic:
         """Return a NIC with its body."""
@@ -254,7 +255,7 @@ class Network:
         client = await self._client(target.subscription)
         async with self._caller.call("nic_get", READ_TIMEOUT_S):
             body = await client.network_interfaces.get(target.group, target.names[-1], cls=raw)
-            return _of(nic_id, as_object(body, "a NIC"))
+            return about(nic_id, as_object(body, "a NIC"))
 
     async def _get_pool(self, pool_id: str) -> Json:
         target = ResourceId.parse(pool_id)
@@ -263,7 +264,7 @@ class Network:
             body = await client.load_balancer_backend_address_pools.get(
                 target.group, target.names[0], target.names[-1], cls=raw
             )
-            return _of(pool_id, as_object(body, "a backend pool"))
+            return about(pool_id, as_object(body, "a backend pool"))
 
     async def _list_nics(self, target: ResourceId, wanted: Container[str]) -> list[Nic]:
         path = (
@@ -291,7 +292,7 @@ class Network:
                 target.group, target.names[-1], content, **options
             )
 
-        body = await self._run("nic_put", begin)
+        body = await self._run("nic_put", nic_id, begin)
         if body is None:
             body = await self._read_back(self._get_nic(nic_id))
         return bodies.parse_nic(body, self._clock.now())
@@ -306,31 +307,28 @@ class Network:
                 target.group, target.names[0], target.names[-1], content, **options
             )
 
-        body = await self._run("pool_put", begin)
+        body = await self._run("pool_put", pool_id, begin)
         return body if body is not None else await self._read_back(self._get_pool(pool_id))
 
     async def _run(
-        self, operation: str, begin: Callable[[], Awaitable[operations.Poller]]
+        self, operation: str, resource_id: str, begin: Callable[[], Awaitable[operations.Poller]]
     ) -> Json | None:
         """Return the resource as read after the operation; None when it was not read."""
         last = await operations.run(
             self._caller, self._clock, operation, begin, deadline_s=self._operation_timeout_s
         )
-        return last.body if last.from_get else None
+        if not last.from_get:
+            return None
+        try:
+            return about(resource_id, last.body)
+        except ContractViolation as error:
+            raise OutcomeUnknown(f"written, but not verified: {error}") from error
 
     async def _read_back(self, read: Awaitable[Json]) -> Json:
         try:
             return await read
         except ControllerError as error:
             raise OutcomeUnknown(f"written, but not verified: {error}") from error
-
-
-def _of(resource_id: str, body: Json) -> Json:
-    """Return the body of the resource that was asked for, and of no other."""
-    found = text(body, "id")
-    if fold(found) != fold(resource_id):
-        raise ContractViolation(f"the reply for {resource_id} is about {found[:200] or 'nothing'}")
-    return body
 
 
 def _encode(edit: Edit) -> bytes:

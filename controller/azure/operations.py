@@ -7,7 +7,7 @@ from typing import Any, Protocol, cast
 from azure.core.exceptions import HttpResponseError
 from azure.core.polling.base_polling import BadResponse
 
-from controller.azure.arm import Json, as_object
+from controller.azure.arm import Json, as_object, json_of
 from controller.azure.failures import Caller
 from controller.clock import Clock
 from controller.errors import (
@@ -46,7 +46,7 @@ def final(pipeline_response: Any, _model: object, _headers: object) -> object:
     answered synchronously it does not follow at all. The method tells which it was.
     """
     response = pipeline_response.http_response
-    return str(response.request.method), response.json()
+    return str(response.request.method), json_of(response, "the reply")
 
 
 async def run(

@@ -137,7 +137,7 @@ async def open_azure(
             return await stack.enter_async_context(session_factory(options))
 
         identity = await session(Traffic.IDENTITY)
-        credential = _credential(settings, identity)
+        credential = managed_identity(settings, identity)
         stack.push_async_callback(credential.close)
         arm = Arm(
             endpoint=settings.azure.resource_manager_endpoint.rstrip("/"),
@@ -208,7 +208,9 @@ class _IdentityTransport(AsyncHttpTransport[Any, Any]):
         await self.close()
 
 
-def _credential(settings: Settings, session: aiohttp.ClientSession) -> ManagedIdentityCredential:
+def managed_identity(
+    settings: Settings, session: aiohttp.ClientSession
+) -> ManagedIdentityCredential:
     options: dict[str, Any] = {
         "transport": _IdentityTransport(session, settings.azure.imds_endpoint),
         # By default up to 75 s of silent retries. The reconcile loop retries, with a deadline.

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
+from controller.core import strict_json
 from controller.core.model import (
     NOTHING_EXTRA,
     AddressMembership,
@@ -33,6 +34,12 @@ MOST_TRANSITIONS = 50
 
 MOST_DIGITS = 6
 """Of a version number; more is no version, and int() refuses thousands of them."""
+
+MOST_NUMBER = 10**18
+"""Of an epoch or a position; counting gets nowhere near it."""
+
+YEARS = range(1970, 9000)
+"""Of an instant; adding a drain or a lead time to one must not leave the calendar."""
 
 T = TypeVar("T")
 
@@ -183,11 +190,8 @@ def decode(body: bytes) -> Ledger:
     """
     if not body:
         return Ledger()
-    try:
-        document: object = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise ContractViolation(f"the ledger is not JSON ({error})") from error
-    fields = _Fields(document, "ledger")
+    # The texts of errors are kept in it, and those may hold whatever came over the wire.
+    fields = _Fields(strict_json.loads(body, "the ledger", halves=True), "ledger")
     minor = _minor(fields.text("version"))
     entries = fields.each("entries", _entry_in)
     if len({fold(entry.vm) for entry in entries}) < len(entries):
@@ -362,8 +366,8 @@ class _Fields:
 
     def integer(self, name: str) -> int:
         number = self._get(name, int)
-        if number < 0:
-            raise ContractViolation(f"{self.where}.{name}: {number} is below zero")
+        if not 0 <= number <= MOST_NUMBER:
+            raise ContractViolation(f"{self.where}.{name}: is not between 0 and {MOST_NUMBER}")
         return number
 
     def flag(self, name: str) -> bool:
@@ -373,11 +377,15 @@ class _Fields:
         text = self.text(name)
         try:
             instant = datetime.fromisoformat(text)
-            if instant.tzinfo is not None:
-                return instant.astimezone(UTC)
+            known = instant.tzinfo is not None
+            instant = instant.astimezone(UTC)
         except (ValueError, OverflowError) as error:
             raise ContractViolation(f"{self.where}.{name}: {text[:60]!r} is no instant") from error
-        raise ContractViolation(f"{self.where}.{name}: {text[:60]!r} has no time zone")
+        if not known:
+            raise ContractViolation(f"{self.where}.{name}: {text[:60]!r} has no time zone")
+        if instant.year not in YEARS:
+            raise ContractViolation(f"{self.where}.{name}: {text[:60]!r} is out of all reckoning")
+        return instant
 
     def instant_or_none(self, name: str) -> datetime | None:
         self.asked.add(name)

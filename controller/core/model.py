@@ -31,11 +31,14 @@ def fold(name: str) -> str:
 
 
 def fold_address(address: str) -> str:
-    """Return the form in which two spellings of one IP address are equal (IPv6 has many)."""
+    """Return the form in which two spellings of one IP address are equal (IPv6 has many).
+
+    What is no address equals itself only: "_10.0.0.4" is a broken reply, not 10.0.0.4.
+    """
     try:
         return str(ipaddress.ip_address(address))
     except ValueError:
-        return fold(address)
+        return address
 
 
 # --- scheduled events ---

@@ -26,7 +26,8 @@ texts = st.text(max_size=20)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 instants = st.integers(0, 2**53).map(lambda us: EPOCH + timedelta(microseconds=us))
 maybe = st.none() | instants
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts
+numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)  # what JSON has
+scalars = st.none() | st.booleans() | numbers | texts
 values = st.recursive(
     scalars, lambda v: st.lists(v, max_size=3) | st.dictionaries(texts, v), max_leaves=5
 )
@@ -66,7 +67,7 @@ holds = st.builds(Hold, subject=texts, reason=texts, message=texts, since=instan
 lines = st.builds(Transition, at=instants, vm=texts, what=texts, detail=texts, extra=extras)
 ledgers = st.builds(
     Ledger,
-    epoch=st.integers(0, 2**70),
+    epoch=st.integers(0, 10**18),
     leader=texts,
     entries=st.lists(entries, max_size=3, unique_by=lambda entry: fold(entry.vm)).map(tuple),
     holds=st.lists(holds, max_size=2).map(tuple),

@@ -13,7 +13,10 @@ from controller.config import InvalidConfigError, Loaded, describe, load
 from controller.errors import ConfigError
 from controller.settings import listen_address
 
-LB = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Network/loadBalancers/web"
+SUBSCRIPTION = "11111111-2222-4333-8444-555555555555"  # the simulated Azure's
+LB = (
+    f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg/providers/Microsoft.Network/loadBalancers/web"
+)
 POOL = f"{LB}/backendAddressPools/app"
 POOLS = f'[[backend_pools]]\nid = "{POOL}"\n'
 ELECTION = '[election]\ncontainer_url = "https://account.blob.core.windows.net/lb-drain"\n'
@@ -141,7 +144,7 @@ def test_pool_ids_ignore_case(load_text: Load) -> None:
         POOL + "/",
         POOL + "?x=1",
         POOL.replace("loadBalancers", "applicationGateways"),
-        POOL.replace("/subscriptions/s", ""),
+        POOL.replace(f"/subscriptions/{SUBSCRIPTION}", ""),
         "https://management.azure.com" + POOL,
     ],
 )
@@ -150,6 +153,36 @@ def test_pool_id_must_be_complete(problems: Problems, pool_id: str) -> None:
     [problem] = problems(MINIMAL.replace(POOL, pool_id))
     assert "backend_pools[0].id" in problem
     assert "/backendAddressPools/<pool>" in problem
+
+
+@pytest.mark.parametrize("name", ["s", "My-Subscription", "11111111222243338444555555555555"])
+def test_a_subscription_is_named_by_its_guid(problems: Problems, name: str) -> None:
+    """A subscription's name, or a placeholder left standing, is no subscription id."""
+    [problem] = problems(MINIMAL.replace(SUBSCRIPTION, name))
+    assert "backend_pools[0].id: must name the subscription by its id, a GUID" in problem
+
+
+@pytest.mark.parametrize(
+    ("keys", "fits"),
+    [
+        ("lead_time_s = 60\nconnection_drain_s = 60", True),
+        ("lead_time_s = 60\nconnection_drain_s = 60.5", False),
+        ("lead_time_s = 20", False),
+        ("connection_drain_s = 901", False),
+        ("lead_time_s = 0.5\nconnection_drain_s = 0", True),
+    ],
+)
+def test_a_drain_fits_into_the_lead_time(
+    load_text: Load, problems: Problems, keys: str, fits: bool
+) -> None:
+    """A drain that would not end before the event starts is refused, defaults considered."""
+    text = f"{MINIMAL}[policy]\n{keys}\n"
+    if fits:
+        assert load_text(text).settings.policy.connection_drain_s >= 0
+        return
+    [problem] = problems(text)
+    assert "policy.connection_drain_s: would still last when the event starts" in problem
+    assert "raise lead_time_s" in problem
 
 
 def test_duplicate_pools_are_refused(problems: Problems) -> None:
@@ -174,7 +207,7 @@ def test_pool_names_stay_unique(load_text: Load) -> None:
         return list(load_text(text + ELECTION).settings.pool_names().values())
 
     other_group = POOL.replace("/rg/", "/rg2/")
-    other_subscription = POOL.replace("/s/", "/s2/")
+    other_subscription = POOL.replace(SUBSCRIPTION, SUBSCRIPTION[:-1] + "6")
     assert names(POOL, POOL + "2") == ["web/app", "web/app2"]
     assert names(POOL, other_group) == ["rg/web/app", "rg2/web/app"]
     assert names(POOL, other_subscription) == [POOL, other_subscription]
@@ -447,6 +480,8 @@ listen = "example.com:80"
         (b"[election]\nx = = 2\n", "line 2, column 5"),
         (b"a = 1\na = 2\n", "line 2"),
         (b"\xff\xfe", "not UTF-8"),
+        (b"a = " + b"[" * 100_000, "nested too deeply"),
+        (b"a = " + b"9" * 5000, "too many digits"),
     ],
 )
 def test_files_that_are_no_configuration(tmp_path: Path, content: bytes, told: str) -> None:
@@ -458,6 +493,53 @@ def test_files_that_are_no_configuration(tmp_path: Path, content: bytes, told: s
     [problem] = caught.value.problems
     assert problem.startswith(f"{path}: ")
     assert told in problem
+
+
+SECRET = '"https://user:SECRET@host/c?sig=SECRET"'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"[policy]\nlead_time_s = {SECRET}\n",
+        f"[policy.events.Freeze]\naction = {SECRET}\n",
+        f"[azure]\ncloud = {SECRET}\nca_file = {SECRET}\nclient_id = {SECRET}\n",
+        f"[azure]\nimds_endpoint = {SECRET}\nresource_manager_endpoint = {SECRET}\n",
+        f"[server]\nlisten = {SECRET}\n",
+        '[server]\nlisten = "https://host/c?sig=SECRET:80"\n',
+        f"[server]\n{SECRET} = 1\n",
+        f"[[backend_pools]]\nid = {SECRET}\nmin_in_service = {SECRET}\n",
+        f"blob_name = [{SECRET}]\n",
+    ],
+)
+def test_a_secret_in_the_wrong_place_is_not_repeated(problems: Problems, text: str) -> None:
+    """Wherever an operator puts a URL by mistake, no problem repeats what may be secret in it."""
+    told = problems(MINIMAL + text)
+    assert told
+    assert "SECRET" not in "".join(told)
+
+
+LONG = "x" * 50_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"[policy]\nlead_time_s = 0x{'f' * 6000}\n",
+        f'[policy]\nlead_time_s = "{LONG}"\n',
+        f"[policy]\n{LONG} = 1\n",
+        f"[{LONG}]\n",
+        f"[policy]\nlead_time_s = '''\n{'a.' * 50_000}\n'''\n",
+        f'[server]\nlisten = "127.0.0.1:{"9" * 5000}"\n',
+        f'[azure]\nca_file = "/{LONG}"\n',
+        f'[[backend_pools]]\nid = "{POOL}{LONG}"\n[[backend_pools]]\nid = "{POOL}{LONG}"\n',
+    ],
+)
+def test_no_problem_is_long(problems: Problems, text: str) -> None:
+    """Whatever stands in the file, a problem is a line that one can read."""
+    told = problems(MINIMAL + text)
+    assert all(len(each) < 1200 for each in told)
+    assert told
 
 
 def test_missing_and_unreadable_files(tmp_path: Path) -> None:

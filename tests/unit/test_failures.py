@@ -3,6 +3,7 @@
 import asyncio
 import json
 import ssl
+import zlib
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
@@ -223,6 +224,88 @@ def test_token_service_out_of_reach_is_not_sent() -> None:
 def test_bugs_are_not_disguised() -> None:
     """What is neither Azure's nor the network's stays what it is."""
     assert translate(KeyError("x"), "x") is None
+
+
+LONG = "x" * 20_000
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"x-ms-request-id": LONG}, b""),
+        ({"x-ms-error-code": LONG}, b""),
+        ({}, json.dumps({"status": LONG}).encode()),
+        ({}, json.dumps({"status": [LONG]}).encode()),
+        ({}, envelope(LONG, LONG, (LONG, LONG))),
+        (
+            {},
+            envelope(
+                "AuthorizationFailed",
+                f"does not have permission to perform action '{LONG}' over scope '{LONG}'",
+            ),
+        ),
+        ({}, LONG.encode()),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 403, 409])
+def test_no_part_of_a_reply_makes_a_message_long(
+    status: int, headers: dict[str, str], body: bytes
+) -> None:
+    """Whatever part of an error reply is long, the message is one that a log line can hold."""
+    assert len(str(from_status(status, headers, body, "arm nic_put"))) < 1000
+
+
+def test_a_message_holds_no_control_characters() -> None:
+    """Neither a terminal nor a log is steered by what a reply says."""
+    headers = {"x-ms-request-id": "\udcff\x1b[2J", "x-ms-error-code": "\x07Code"}
+    text = str(from_status(409, headers, envelope("A", "b\x1b[31m\r\nc\u202e"), "arm nic_put"))
+    assert text.isprintable()
+    text.encode()
+
+
+def called(caller: str, callee: str, raised: Exception) -> Exception:
+    """Return what `raised` looks like when code of module `caller` called that of `callee`."""
+    below: dict[str, Any] = {"__name__": callee, "raised": raised.with_traceback(None)}
+    exec("def act():\n    raise raised", below)
+    above: dict[str, Any] = {"__name__": caller, "act": below["act"]}
+    exec("def act_above():\n    act()", above)
+    try:
+        above["act_above"]()
+    except type(raised) as error:
+        return error
+    raise AssertionError
+
+
+STUMBLES = (
+    AttributeError("'str' object has no attribute 'get'"),
+    IndexError("list index out of range"),
+    KeyError("resource"),
+    OverflowError("int too large to convert to float"),
+    TypeError("object of type 'int' has no len()"),
+    ValueError("Required Content-Range response header is missing or malformed."),
+    zlib.error("Error -3 while decompressing data"),
+)
+
+
+@pytest.mark.parametrize("raised", STUMBLES, ids=lambda raised: type(raised).__name__)
+def test_a_library_that_stumbles_over_a_reply_has_met_no_bug_of_ours(raised: Exception) -> None:
+    """What the SDK raises over a reply it cannot read is the reply's fault; our own stays ours."""
+    error = called("controller.azure.blob", "azure.storage.blob._download", raised)
+    assert isinstance(translate(error, "blob read"), errors.ContractViolation)
+    assert translate(called("azure.core", "controller.azure.arm", raised), "x") is None
+    assert translate(called("controller.azure.arm", "json", raised), "x") is None
+    assert translate(called("test", "azure.core", raised), "x") is None
+
+
+@pytest.mark.parametrize("message", [None, 5, [""], {"a": "b"}])
+def test_a_message_that_is_no_text_is_told_as_it_is(message: Any) -> None:
+    """The SDK's `message` is what stood in a reply, and that need not be a text."""
+    error = HttpResponseError(response=response(404))
+    error.message = message
+    assert isinstance(translate(error, "blob read"), errors.NotFound)
+    away = ServiceResponseError("x")
+    away.message = message
+    assert str(message) in str(translate(away, "blob read"))
 
 
 def test_excerpts_are_capped() -> None:

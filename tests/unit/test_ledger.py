@@ -137,12 +137,32 @@ def test_odd_version_is_refused(version: str) -> None:
     [
         b" ", b"null", b"[]", b'"x"', b"{", b"{}", b"\xff\xfe", b"\x00\x01", b"[" * 100_000,
         b'{"version": "1.0"}', b"<html>", b'{"version": ' + b"9" * 5000 + b"}",
+        encode(FULL)[:-1] + b', "entries": []}', edited("news", value=float("inf")),
+        edited("news", value=json.loads("[" * 70 + "]" * 70)),
     ],
 )  # fmt: skip
 def test_what_is_no_ledger(body: bytes) -> None:
     """Content that is no ledger is never taken for an empty one (laws S3, S5)."""
     with pytest.raises(ContractViolation):
         decode(body)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("epoch",), int("9" * 400)),
+        (("entries", 0, "memberships", 0, "position"), 10**19),
+        (("entries", 0, "out_at"), "9999-12-31T23:59:59+00:00"),
+        (("entries", 0, "recorded_at"), "0001-01-01T00:00:00+00:00"),
+        (("entries", 0, "events", 0, "not_before"), "9999-12-31T23:59:59-23:59"),
+        (("holds", 0, "since"), "0001-01-01T00:00:00+23:59"),
+    ],
+)
+def test_what_cannot_be_reckoned_with_is_refused(path: tuple[str | int, ...], value: Any) -> None:
+    """A number or an instant that arithmetic cannot hold is told by its place, in few words."""
+    with pytest.raises(ContractViolation, match=str(path[-1])) as caught:
+        decode(edited(*path, value=value))
+    assert len(str(caught.value)) < 200
 
 
 def _paths(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:

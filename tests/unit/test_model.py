@@ -38,10 +38,11 @@ def test_fold() -> None:
 
 
 def test_fold_address() -> None:
-    """IPv6 addresses are equal in all their spellings; what is no address is only folded."""
+    """IPv6 addresses are equal in all their spellings; what is no address equals itself only."""
     assert fold_address("FD00:0:0::1") == fold_address("fd00::1")
     assert fold_address("10.0.0.1") == "10.0.0.1"
-    assert fold_address("Nonsense") == "nonsense"
+    assert fold_address("_10.0.0.1") == "_10.0.0.1"
+    assert fold_address("10.0.0.1/") == "10.0.0.1/"
 
 
 def test_affects() -> None:

@@ -228,7 +228,7 @@ def address_memberships(body: dict[str, Any]) -> tuple[AddressMembership, ...]:
     ("body", "kind", "members"),
     [
         (pool_body(), PoolKind.EMPTY, 0),
-        ({"id": POOLS[0]}, PoolKind.EMPTY, 0),
+        ({"id": POOLS[0], "properties": {}}, PoolKind.EMPTY, 0),
         (pool_body(address("a", "10.0.0.4"), address("b", "10.0.0.5")), PoolKind.ADDRESS, 2),
         (pool_body(backendIPConfigurations=[{"id": f"{NIC}/ipConfigurations/x"}]), PoolKind.NIC, 1),
         (
@@ -285,4 +285,89 @@ def test_a_reused_name_is_not_overwritten() -> None:
     (entry,) = address_memberships(pool_body(address("a", "10.0.0.4")))
     edit = bodies.with_addresses(body, (entry,))
     assert (edit.changed, edit.absent) == (False, (entry,))
-    assert bodies.with_addresses(body, (replace(entry, name="b"),)).changed
+    (other,) = address_memberships(pool_body(address("b", "10.0.0.4")))
+    assert bodies.with_addresses(body, (other,)).changed
+
+
+@pytest.mark.parametrize(
+    "remembered",
+    [
+        "",
+        "no JSON",
+        "[]",
+        '{"name": "a", "name": "a", "properties": {"ipAddress": "10.0.0.4"}}',
+        '{"name": "a", "properties": {"ipAddress": "10.0.0.5"}}',
+        '{"name": "b", "properties": {"ipAddress": "10.0.0.4"}}',
+        '{"name": "a"}',
+    ],
+)
+def test_a_remembered_entry_that_is_another_is_never_written(remembered: str) -> None:
+    """Only the entry that was recorded is put back, whatever the ledger says now (S3 exact)."""
+    (entry,) = address_memberships(pool_body(address("a", "10.0.0.4")))
+    with pytest.raises(errors.ContractViolation):
+        bodies.with_addresses(pool_body(), (replace(entry, body=remembered),))
+
+
+def test_an_empty_address_means_no_entry() -> None:
+    """Entries without an address belong to NICs and are never taken out as addresses."""
+    body = pool_body({"name": "nic", "properties": {}}, address("a", "10.0.0.4"))
+    (entry,) = address_memberships(body)
+    edit = bodies.without_addresses(body, (replace(entry, ip_address=""),))
+    assert not edit.changed
+
+
+def without(body: dict[str, Any], *path: str | int) -> dict[str, Any]:
+    bare = copy.deepcopy(body)
+    at: Any = bare
+    for step in path[:-1]:
+        at = at[step]
+    del at[path[-1]]
+    return bare
+
+
+FIRST = ("properties", "ipConfigurations", 0)
+HALF_NICS = {
+    "no properties": without(nic_body(POOLS[0]), "properties"),
+    "no ipConfigurations": without(nic_body(POOLS[0]), "properties", "ipConfigurations"),
+    "an empty list of them": without(nic_body(POOLS[0]), *FIRST),
+    "one without properties": without(nic_body(POOLS[0]), *FIRST, "properties"),
+    "one without name": without(nic_body(POOLS[0]), *FIRST, "name"),
+}
+
+
+@pytest.mark.parametrize("name", HALF_NICS)
+def test_half_a_nic_is_not_out_of_every_pool(name: str) -> None:
+    """A NIC whose body lacks what every NIC has is refused, not taken for one out of rotation."""
+    with pytest.raises(errors.ContractViolation):
+        bodies.parse_nic(HALF_NICS[name], NOW)
+
+
+@pytest.mark.parametrize("key", ["id", "etag"])
+def test_a_body_of_endless_names_is_refused_in_few_words(key: str) -> None:
+    """An id that no resource can have is refused, and no message repeats it in full."""
+    body = nic_body(POOLS[0])
+    body[key] = "x" * 50_000
+    body["properties"]["virtualMachine"] = []
+    with pytest.raises(errors.ContractViolation) as caught:
+        bodies.parse_nic(body, NOW)
+    assert len(str(caught.value)) < 500
+
+
+def test_an_ip_configuration_that_stands_twice_is_refused() -> None:
+    """Of two ipConfigurations with one name nobody can say which one is meant."""
+    body = nic_body(POOLS[0], second=(POOLS[1],))
+    body["properties"]["ipConfigurations"][1]["name"] = "IPCONFIG1"
+    with pytest.raises(errors.ContractViolation, match="twice"):
+        bodies.parse_nic(body, NOW)
+
+
+def test_half_a_pool_is_not_an_empty_one() -> None:
+    """A pool without properties is refused, alone and in a load balancer, and so is one twice."""
+    whole = {"id": POOLS[0], "properties": {}}
+    for pools in ([{"id": POOLS[0]}], [whole, {"id": POOLS[0].upper(), "properties": {}}]):
+        with pytest.raises(errors.ContractViolation):
+            bodies.parse_load_balancer(
+                {"id": LB, "properties": {"backendAddressPools": pools}}, NOW
+            )
+    with pytest.raises(errors.ContractViolation):
+        bodies.parse_pool({"id": POOLS[0]}, NOW)

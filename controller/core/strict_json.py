@@ -1,0 +1,71 @@
+"""JSON as a reply must be: text that can be read in one way only, and written again as it was.
+
+`json.loads` takes more than that. Of a key that comes twice it keeps the last, so an event, or a
+whole list of ipConfigurations, can vanish. It takes NaN and numbers beyond every float, which come
+out again as something no other reader takes. It takes halves of surrogate pairs, which no header,
+URL or log can hold, and nesting that a copy of the value would not survive. Such a text says
+nothing reliable, so it is refused as a whole.
+
+Pure: standard library only, no I/O.
+"""
+
+import json
+import math
+from typing import Any, cast
+
+from controller.errors import ContractViolation
+
+MAX_DEPTH = 64
+"""Azure's deepest bodies have about a dozen levels; copying takes a few stack frames for each."""
+
+
+def loads(text: bytes | str, what: str, *, halves: bool = False) -> object:
+    """Return the value in `text`; bytes must be UTF-8, with or without a byte order mark.
+
+    `halves` allows halves of surrogate pairs, for what we have written ourselves.
+
+    Raises:
+        ContractViolation: it is not JSON, or could be read in more than one way. The message
+            begins with `what`.
+    """
+    try:
+        decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+        value = cast("object", json.loads(decoded, object_pairs_hook=_unique))
+        _check(value, halves=halves)
+    except RecursionError as error:
+        raise ContractViolation(f"{what} is not JSON: nested too deeply") from error
+    except ValueError as error:
+        raise ContractViolation(f"{what} is not JSON: {str(error)[:120]}") from error
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key[:60]!a} comes twice")
+        found[key] = value
+    return found
+
+
+def _check(value: object, *, halves: bool) -> None:
+    """Walk the value without recursion; raise ValueError for what cannot be written again."""
+    errors = "surrogatepass" if halves else "strict"
+    level: list[object] = [value]
+    for _ in range(MAX_DEPTH):
+        below: list[object] = []
+        for each in level:
+            if isinstance(each, dict):
+                members = cast("dict[str, object]", each)
+                below.extend(members)
+                below.extend(members.values())
+            elif isinstance(each, list):
+                below.extend(cast("list[object]", each))
+            elif isinstance(each, str):
+                each.encode(errors=errors)
+            elif isinstance(each, float) and not math.isfinite(each):
+                raise ValueError("a number that no other reader takes")
+        if not below:
+            return
+        level = below
+    raise ValueError("nested too deeply")

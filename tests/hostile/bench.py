@@ -1,0 +1,118 @@
+"""The adapters of an agent on services in memory, and good conversations to start from.
+
+The good ones are recorded: every call is made once against the simulated Azure, and what that
+answers, byte for byte, is what the mutations begin with.
+"""
+
+import atexit
+import importlib
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from typing import TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import aiohttp
+
+from controller.azure.session import Azure, SessionOptions, Traffic, open_azure
+from controller.config import Settings
+from controller.simulator import api, wire
+from controller.simulator.faults import FaultBook
+from controller.simulator.settings import WorldSettings
+from controller.simulator.world import World, build_world
+
+from .memory import START, Request, Runtime, Service
+
+T = TypeVar("T")
+ARM = "https://127.0.0.1:44301"
+BLOB = "https://127.0.0.1:44302"
+IMDS = "http://127.0.0.1:44303"
+TOKEN = "SECRET-token"
+IDENTITY_REPLY = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
+    b'{"access_token": "SECRET-token", "expires_in": "86399", "resource": "%s"}'
+)
+
+
+def new_world() -> World:
+    """Return the world whose replies are recorded: three VMs, one event, an empty container."""
+    world = build_world(
+        now=START.timestamp(),
+        pools=("app", "admin"),
+        ip_pools=("cache",),
+        settings=WorldSettings(
+            imds_limit=False,
+            random_case=False,
+            shuffle_members=False,
+            operation_latency_s=2.5,
+            pool_operation_latency_s=2.5,
+        ),
+    )
+    world.blobs.create_container("account", "lb-drain", START.timestamp())
+    world.schedule_event("Reboot", "web-2", event_id="A123BC45-1234-5678-AB90-ABCDEF123456")
+    return world
+
+
+class Simulated(Service):
+    """The simulated Azure as a service in memory, which keeps what it answered."""
+
+    def __init__(self, kind: wire.Service, world: World, runtime: Runtime) -> None:
+        super().__init__()
+        self._kind, self._world, self._runtime = kind, world, runtime
+        self.replies: list[bytes] = []
+
+    def answer(self, request: Request) -> bytes:
+        self.received.append(request)
+        url = urlsplit(request.path)
+        asked = wire.Request(
+            service=self._kind,
+            method=request.method,
+            path=unquote(url.path),
+            query=tuple(parse_qsl(url.query, keep_blank_values=True)),
+            headers=request.headers,
+            body=request.body,
+            vm="web-1",
+        )
+        now = self._runtime.clock.now().timestamp()
+        reply = api.handle(self._world, FaultBook(), asked, now)
+        headers = {"Date": "Sun, 01 Mar 2026 12:00:00 GMT", **reply.headers}
+        if request.method != "HEAD":
+            headers.pop("Content-Length", None)  # the end of the connection ends the body
+        lines = [f"HTTP/1.1 {reply.status} Whatever", *(f"{k}: {v}" for k, v in headers.items())]
+        self.replies.append("\r\n".join(lines).encode() + b"\r\n\r\n" + reply.body)
+        return self.replies[-1]
+
+
+SETTINGS = Settings.model_validate(
+    {
+        "backend_pools": [{"id": new_world().pool_id("app")}],
+        "election": {"container_url": f"{BLOB}/account/lb-drain"},
+        "azure": {"resource_manager_endpoint": ARM, "imds_endpoint": IMDS},
+    }
+)
+
+
+class Bench:
+    """One agent's adapters, and who answers them."""
+
+    def __init__(self, services: Mapping[Traffic, Service], runtime: Runtime) -> None:
+        self.services, self.runtime = services, runtime
+        self._open = AsyncExitStack()
+        atexit.register(self.runtime.run, self._open.aclose)
+        self.azure = runtime.run(self._enter)
+
+    async def _enter(self) -> Azure:
+        for package in ("azure.mgmt.compute.aio", "azure.mgmt.network.aio"):
+            importlib.import_module(package)  # a leader does it in a thread, which takes real time
+        opened = open_azure(SETTINGS, self.runtime.clock, {}, session_factory=self._connect)
+        return await self._open.enter_async_context(opened)
+
+    def _connect(self, options: SessionOptions) -> aiohttp.ClientSession:
+        return self.runtime.session(self.services[options.traffic], **options.arguments())
+
+    def connect(self, traffic: Traffic) -> aiohttp.ClientSession:
+        """Return a further session to one of the services."""
+        return self.runtime.session(self.services[traffic])
+
+    def run(self, act: Callable[["Bench"], Awaitable[T]]) -> T:
+        """Do something with the adapters."""
+        return self.runtime.run(lambda: act(self))
