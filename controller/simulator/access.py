@@ -74,6 +74,7 @@ class Issuer:
             "exp": token.expires_at,
             "iat": token.issued_at,
             "idtyp": "app",
+            "nbf": token.issued_at,
             "iss": f"https://sts.windows.net/{self._tenant}/",
             "oid": principal,
             "sub": principal,

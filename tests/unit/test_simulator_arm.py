@@ -741,3 +741,4 @@ def test_sign_in_of_the_command_line_client() -> None:
     payload = client.world.token("web-1", ARM).split(".")[1]
     claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     assert claims["tid"] == cloud["authentication"]["tenant"] == client.world.tenant
+    assert claims["nbf"] == claims["iat"] < claims["exp"]
