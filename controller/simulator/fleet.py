@@ -68,6 +68,7 @@ class Fleet:
         server: the simulated Azure they talk to.
         directory: where configurations and logs go.
         overrides: configuration values by table.
+        own: such values of single VMs, on top.
         follow: whether processes share the fate of their VMs.
     """
 
@@ -77,10 +78,14 @@ class Fleet:
         directory: Path,
         *,
         overrides: Overrides = ACCELERATED,
+        own: Mapping[str, Overrides] | None = None,
         follow: bool = True,
     ) -> None:
         self._server, self._directory = server, directory
         self._overrides, self._follow = overrides, follow
+        self._own = own or {}
+        # Whoever follows the VMs and whoever disturbs the agents may start one at the same time.
+        self._starting = asyncio.Lock()
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._follower: asyncio.Task[None] | None = None
         self._seen = 0
@@ -131,9 +136,15 @@ class Fleet:
 
     async def start(self, vm: str) -> None:
         """Start the agent of `vm`, unless it runs."""
-        if self.running(vm):
-            return
-        text = configuration(self._server, vm, overrides=self._overrides)
+        async with self._starting:
+            if not self.running(vm):
+                await self._start(vm)
+
+    async def _start(self, vm: str) -> None:
+        overrides = {name: dict(values) for name, values in self._overrides.items()}
+        for name, values in self._own.get(vm, {}).items():
+            overrides.setdefault(name, {}).update(values)
+        text = configuration(self._server, vm, overrides=overrides)
         await asyncio.to_thread(self.config(vm).write_text, text)
         log = await asyncio.to_thread(self.log(vm).open, "ab")
         with log:
@@ -156,10 +167,11 @@ class Fleet:
             self._processes[vm].send_signal(number)
 
     async def kill(self, vm: str) -> None:
-        """End the agent of `vm` as a power failure would."""
-        if self.running(vm):
-            self._processes[vm].kill()
-        await self.ended(vm)
+        """End the agent of `vm` as a power failure would, also one that is just starting."""
+        async with self._starting:
+            if self.running(vm):
+                self._processes[vm].kill()
+            await self.ended(vm)
 
     async def ended(self, vm: str) -> int:
         """Wait until the agent of `vm` has ended; return its exit code."""
