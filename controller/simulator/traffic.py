@@ -84,6 +84,8 @@ class Balancer:
         self._tasks: set[asyncio.Task[None]] = set()
         self.flows: dict[int, Flow] = {}
         """Flows by the client's port."""
+        self._given_to: dict[int, str] = {}
+        """The VM of the last flow of each client port: a reset flow ends before its client asks."""
         self.rounds = 0
         """Rounds of probes made so far."""
 
@@ -109,9 +111,9 @@ class Balancer:
         )
 
     def backend_of(self, client_port: int) -> str | None:
-        """Return the VM that the flow from this client port was given to."""
+        """Return the VM that the flow from this client port was given to, also when it is over."""
         flow = self.flows.get(client_port)
-        return None if flow is None else flow.vm
+        return self._given_to.get(client_port) if flow is None else flow.vm
 
     async def start(self) -> None:
         """Listen, and probe the members there are, so that the first flow finds them up."""
@@ -150,10 +152,11 @@ class Balancer:
     def choose(self, client_port: int) -> int | None:
         """Return the backend port for a new flow; None when no member is up."""
         members = self.eligible()
+        self._given_to.pop(client_port, None)
         if not members:
             return None
         vm = members[zlib.crc32(str(client_port).encode()) % len(members)]
-        self.flows[client_port].vm = vm
+        self.flows[client_port].vm = self._given_to[client_port] = vm
         return self._port_of(vm)
 
     def _port_of(self, vm: str) -> int | None:

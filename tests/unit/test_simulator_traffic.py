@@ -186,6 +186,17 @@ async def test_reboot_kills_flows_and_probes_notice() -> None:
         await flow_to(traffic, "web-1")
 
 
+async def test_lost_request_names_its_vm() -> None:
+    """A request on a connection of its own that a reboot ends is lost to that VM, by name."""
+    world = world_of(vms=1)
+    load, probe = Load(rate_per_s=100, keep_alive_share=0), Probe(interval_s=60)
+    async with Traffic(world, world.pool_id("app"), load=load, probe=probe) as traffic:
+        await traffic.wait_until(lambda: traffic.counts().ok > 0)
+        world.set_vm_state("web-1", "rebooting")
+        await traffic.wait_until(lambda: traffic.counts().lost >= 5)
+    assert {loss.backend for loss in traffic.counts().losses} == {"web-1"}
+
+
 async def test_empty_pool_refuses_everybody() -> None:
     """With no member in rotation every request is lost, and the record says when and why."""
     world = world_of(vms=1)
