@@ -71,7 +71,11 @@ class _Event:
     event_id: str
     resources: frozenset[str]
     published_at: float
-    started: bool = False
+    started_at: float | None = None
+
+    @property
+    def started(self) -> bool:
+        return self.started_at is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +90,19 @@ class _Write:
 
 
 @dataclass(slots=True, kw_only=True)
+class _Tenure:
+    """For how long storage took somebody for the holder of the lease."""
+
+    holder: str
+    since: float
+    until: float
+
+
+def _on_arrival(change: Change) -> float:
+    return change.at
+
+
+@dataclass(slots=True, kw_only=True)
 class Replay:
     """The world while its history is replayed."""
 
@@ -94,9 +111,12 @@ class Replay:
     """Members that every pool has to keep, by folded pool id."""
     members: dict[str, dict[str, str]]
     """VM by member, by folded pool id: the data plane."""
+    left_at: Callable[[Change], float] = _on_arrival
+    """The earliest instant at which what arrived may have left its agent."""
+    blind_s: float = 0.0
+    """How long an agent may act in good faith on a document it cannot read again."""
     down: set[str] = field(default_factory=set[str])
-    holder: str = ""
-    held_until: float = 0.0
+    tenures: list[_Tenure] = field(default_factory=list[_Tenure])
     ledger: Json = field(default_factory=dict[str, Any])
     events: list[_Event] = field(default_factory=list[_Event])
     writes: dict[str, _Write] = field(default_factory=dict[str, _Write])
@@ -121,10 +141,8 @@ class Replay:
     def follow(self, change: Change) -> None:
         """Take one change in."""
         kind, subject, detail = change.kind, change.subject, change.detail
-        if kind in {"lease_acquire", "lease_renew"}:
-            self.holder, self.held_until = str(detail["by"]), change.at + self.lease_s
-        elif kind == "lease_release":
-            self.holder = ""
+        if kind in {"lease_acquire", "lease_renew", "lease_release"}:
+            self._lease(kind, str(detail["by"]), change.at)
         elif kind == "blob_written":
             self.ledger = _parsed(str(detail["body"]))
         elif kind == "write":
@@ -150,6 +168,23 @@ class Replay:
         elif kind.startswith("event_"):
             self._event(change)
 
+    def _lease(self, kind: str, by: str, at: float) -> None:
+        last = self.tenures[-1] if self.tenures else None
+        if kind != "lease_release" and last and last.holder == by and at <= last.until:
+            last.until = at + self.lease_s
+            return
+        if last:
+            last.until = min(last.until, at)
+        if kind != "lease_release":
+            self.tenures.append(_Tenure(holder=by, since=at, until=at + self.lease_s))
+
+    def held(self, by: str, *, left_at: float, arrived_at: float) -> bool:
+        """Tell whether somebody held the lease when something of theirs may have left."""
+        return any(
+            tenure.holder == by and tenure.since <= arrived_at and left_at <= tenure.until
+            for tenure in self.tenures
+        )
+
     def event(self, event_id: str) -> _Event | None:
         """Return a visible event."""
         return next((each for each in self.events if each.event_id == event_id), None)
@@ -171,7 +206,7 @@ class Replay:
                     event_id=change.subject,
                     resources=resources,
                     published_at=started.published_at,
-                    started=True,
+                    started_at=change.at,
                 )
             )
         elif change.kind in {"event_gone", "event_cancelled"}:
@@ -207,7 +242,8 @@ def _s1_ack(replay: Replay, change: Change) -> Iterator[str]:
     if change.kind != "event_acknowledged" or change.detail["by"] == "platform policy":
         return
     event = replay.event(change.subject)
-    if event is not None and event.started:
+    started_at = None if event is None else event.started_at
+    if started_at is not None and replay.left_at(change) > started_at + replay.blind_s:
         yield "acknowledged after it had started"
     for vm in str(change.detail["resources"]).split(","):
         for pool, members in replay.members.items():
@@ -235,10 +271,15 @@ def _s4_fence(replay: Replay, change: Change) -> Iterator[str]:
     creates_blob = change.kind == "blob_written" and not change.detail["body"]
     if by in {OPERATOR, "platform policy"} or creates_blob:
         return
-    if by != replay.holder:
-        yield f"written by {by} while {replay.holder or 'nobody'} holds the lease"
-    elif change.at > replay.held_until:
-        yield f"written by {by} {change.at - replay.held_until:.2f} s after its lease expired"
+    left_at = replay.left_at(change)
+    if replay.held(by, left_at=left_at, arrived_at=change.at):
+        return
+    last = replay.tenures[-1] if replay.tenures else None
+    if last is not None and last.holder == by:
+        yield f"written by {by} {left_at - last.until:.2f} s after its lease expired"
+    else:
+        holder = last.holder if last is not None and left_at <= last.until else "nobody"
+        yield f"written by {by} while {holder} holds the lease"
 
 
 def _s5_write_ahead(replay: Replay, change: Change) -> Iterator[str]:
@@ -275,13 +316,30 @@ def _s6_no_early_return(replay: Replay, change: Change) -> Iterator[str]:
         return
     vm = str(change.detail["vm"])
     for event in write.announced:
-        if vm in event.resources and event.published_at < write.at - POLL_GRACE_S:
+        known_since = event.published_at + POLL_GRACE_S + replay.blind_s
+        if vm in event.resources and known_since < write.at:
             yield f"{vm} restored although event {event.event_id} names it"
     if vm in write.down:
         yield f"{vm} restored while it was down"
 
 
-LAWS: Mapping[str, Callable[[Replay, Change], Iterator[str]]] = {
+def s7_in_time(replay: Replay, change: Change) -> Iterator[str]:
+    """When an event starts that was announced ahead, all its resources are out of all pools.
+
+    Not among `LAWS`: it holds for ordinary notice only, which a case may choose not to give.
+    """
+    if change.kind != "event_started":
+        return
+    event = replay.event(change.subject)
+    if event is None or event.published_at == change.at:
+        return
+    for pool, members in replay.members.items():
+        for vm in sorted(event.resources & set(members.values())):
+            yield f"{vm} stood in {pool} when it started"
+
+
+Law = Callable[[Replay, Change], Iterator[str]]
+LAWS: Mapping[str, Law] = {
     "S1 ack": _s1_ack,
     "S2 floor": _s2_floor,
     "S4 fence": _s4_fence,
@@ -290,11 +348,13 @@ LAWS: Mapping[str, Callable[[Replay, Change], Iterator[str]]] = {
 }
 
 
-def violations(replay: Replay, history: Sequence[Change]) -> list[str]:
+def violations(
+    replay: Replay, history: Sequence[Change], laws: Mapping[str, Law] = LAWS
+) -> list[str]:
     """Return every broken law of a history; `replay` is its beginning, and used up."""
     found: list[str] = []
     for change in history:
-        for name, law in LAWS.items():
+        for name, law in laws.items():
             where = f"at {change.at:.2f}, {change.kind} {change.subject}"
             found += [f"{name}: {where}: {what}" for what in law(replay, change)]
         replay.follow(change)

@@ -22,7 +22,7 @@ from controller.simulator.server import ACCOUNT, SimulatorServer
 from controller.simulator.wire import Service
 from controller.simulator.world import World, WorldSettings, build_world
 
-from .laws import Replay, bodies_of, differences, log_violations, violations
+from .laws import LAWS, Replay, bodies_of, differences, log_violations, violations
 
 WITHIN_S = 40.0
 """Deadline of one step. A step takes seconds; a lease that has to expire takes 15."""
@@ -48,6 +48,8 @@ class Rig:
         """What every NIC and pool has to look like in the end; an operator's edit goes here too."""
         self.restores_all = True
         """Whether the ledger has to be empty in the end."""
+        self.laws = LAWS
+        """The laws that the history is held against."""
         self._start = time.time()
         self._replay = Replay.starting(world, lease_s=LEASE_S, floor=floor)
 
@@ -257,7 +259,7 @@ class Rig:
 
     def broken_laws(self) -> list[str]:
         """Return every law that was broken since the beginning."""
-        found = violations(self._replay, list(self.world.history))
+        found = violations(self._replay, list(self.world.history), self.laws)
         found += [f"S3 exact: {each}" for each in differences(self.expected, bodies_of(self.world))]
         return found + log_violations({vm: self.log(vm) for vm in self.vms})
 

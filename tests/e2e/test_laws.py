@@ -9,7 +9,7 @@ import pytest
 from controller.simulator.history import Change
 from controller.simulator.world import World, build_world
 
-from .laws import Replay, bodies_of, differences, log_violations, violations
+from .laws import Replay, bodies_of, differences, log_violations, s7_in_time, violations
 
 if TYPE_CHECKING:
     from controller.simulator.bodies import Json
@@ -138,6 +138,42 @@ def test_a_late_acknowledgement_is_found() -> None:
     assert [line.partition(":")[0] for line in violations(story.replay, story.history)] == [
         "S1 ack"
     ]
+
+
+def test_what_a_stall_delivers_late_is_judged_by_when_it_left() -> None:
+    """A write that left within the lease and arrived after it is lawful, one of a stranger not."""
+    story = Story()
+    story.replay.left_at = lambda change: change.at - 5
+    story.tell(1, "lease_acquire", BLOB, by="web-2")
+    story.tell(17, "lease_acquire", BLOB, by="web-1")
+    story.write(18, by="web-2")
+    story.write(19, by="web-1")
+    story.write(23, by="web-2")
+    broken = violations(story.replay, story.history)
+    assert broken == [
+        f"S4 fence: at 23.00, write {story.member.nic}: "
+        "written by web-2 while web-1 holds the lease"
+    ]
+
+
+def test_an_event_that_starts_too_early_is_found() -> None:
+    """An announced event has to find its VM out; one that appears already started cannot."""
+    for published_at, removed, broken in ((2, False, 1), (7, False, 0), (2, True, 0)):
+        story = Story()
+        story.tell(published_at, "event_published", "E", **EVENT)
+        if removed:
+            story.moves(5, "member_out")
+        story.tell(7, "event_started", "E", **EVENT)
+        found = violations(story.replay, story.history, {"S7 in time": s7_in_time})
+        assert len(found) == broken
+
+
+def test_a_blind_agent_acts_in_good_faith_for_a_while() -> None:
+    """With blindness allowed for, only what is announced for longer than that forbids a return."""
+    for blind_s, broken in ((0, 1), (20, 0), (5, 1)):
+        story = Story()
+        story.replay.blind_s = blind_s
+        assert len(story.told(leave_out=["gone"])) == broken
 
 
 def test_a_pool_below_its_floor_is_found() -> None:
