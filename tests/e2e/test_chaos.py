@@ -1,0 +1,173 @@
+"""One minute of chaos, and what it is made of: proxies, schedules, explanations."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from controller.simulator.clients import Loss, Lost
+from controller.simulator.history import Change
+from controller.simulator.sockets import HOST
+
+from .azurite import HOW_TO_GET_IT, find_azurite
+from .chaos import run
+from .losses import explanations
+from .proxy import Network, Proxy
+from .schedule import LANES, steps
+
+SEED = 1
+VMS = ("web-1", "web-2", "web-3")
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(find_azurite() is None, reason=HOW_TO_GET_IT)
+async def test_a_minute_of_chaos(tmp_path: Path) -> None:
+    """Whatever goes wrong, no law is broken and no request lost that could have been saved."""
+    outcome = await run(tmp_path, seed=SEED, minutes=1)
+    print(outcome.page())
+    assert outcome.good
+    assert outcome.sent > 0
+
+
+# --- the schedule ---
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_a_seed_repeats_its_steps(lane: str) -> None:
+    """One seed gives the same steps every time, another seed gives others."""
+    first, again, other = (list(islice(steps(lane, seed, VMS), 50)) for seed in (1, 1, 2))
+    assert first == again != other
+
+
+# --- the proxy ---
+
+
+@asynccontextmanager
+async def _proxied_echo() -> AsyncIterator[tuple[Proxy, list[bytes]]]:
+    """A service that says back each line, behind a proxy; yields also the lines that it got."""
+    got: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            got.append(line)
+            writer.write(line)
+        writer.close()
+
+    service = await asyncio.start_server(serve, HOST, 0)
+    proxy = Proxy(service.sockets[0].getsockname()[1])
+    await proxy.start()
+    async with service:
+        try:
+            yield proxy, got
+        finally:
+            await proxy.stop()
+
+
+async def _nothing_arrives(reader: asyncio.StreamReader) -> None:
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(reader.readline(), 0.2)
+
+
+async def test_a_stall_delivers_late() -> None:
+    """What is sent during a stall arrives after it, in order, and the answers come back."""
+    async with _proxied_echo() as (proxy, got):
+        reader, writer = await asyncio.open_connection(HOST, proxy.port)
+        writer.write(b"before\n")
+        assert await reader.readline() == b"before\n"
+        proxy.become(Network.STALLED)
+        writer.write(b"one\ntwo\n")
+        await _nothing_arrives(reader)
+        assert got == [b"before\n"]
+        proxy.become(Network.CLEAR)
+        assert [await reader.readline() for _ in range(2)] == [b"one\n", b"two\n"]
+        writer.close()
+
+
+async def test_a_stall_delivers_what_the_dead_have_said() -> None:
+    """What a client sent before it died arrives after the stall, on a new connection as well."""
+    async with _proxied_echo() as (proxy, got):
+        proxy.become(Network.STALLED)
+        _, writer = await asyncio.open_connection(HOST, proxy.port)
+        writer.write(b"last words\n")
+        writer.close()
+        await writer.wait_closed()
+        reader, writer = await asyncio.open_connection(HOST, proxy.port)
+        writer.write(b"hello\n")
+        await _nothing_arrives(reader)
+        assert got == []
+        proxy.become(Network.CLEAR)
+        assert await reader.readline() == b"hello\n"
+        assert sorted(got) == [b"hello\n", b"last words\n"]
+        writer.close()
+
+
+async def test_a_deaf_network_loses_replies_only() -> None:
+    """Requests arrive, replies do not, and when it is over the connection is reset."""
+    async with _proxied_echo() as (proxy, got):
+        reader, writer = await asyncio.open_connection(HOST, proxy.port)
+        proxy.become(Network.DEAF)
+        writer.write(b"request\n")
+        await _nothing_arrives(reader)
+        assert got == [b"request\n"]
+        proxy.become(Network.CLEAR)
+        with pytest.raises(ConnectionResetError):
+            await reader.readline()
+
+
+async def test_a_refused_connection_is_reset() -> None:
+    """Connections that stand are reset, and so are new ones until it is over."""
+    async with _proxied_echo() as (proxy, got):
+        standing, _ = await asyncio.open_connection(HOST, proxy.port)
+        proxy.become(Network.REFUSED)
+        with pytest.raises(ConnectionResetError):
+            await standing.readline()
+        new, _ = await asyncio.open_connection(HOST, proxy.port)
+        with pytest.raises(ConnectionResetError):
+            await new.readline()
+        proxy.become(Network.CLEAR)
+        reader, writer = await asyncio.open_connection(HOST, proxy.port)
+        writer.write(b"again\n")
+        assert await reader.readline() == b"again\n"
+        assert got == [b"again\n"]
+        writer.close()
+
+
+# --- the explanations ---
+
+
+def _maintenance(*, started_first: bool) -> list[Change]:
+    event = {"event_type": "Reboot", "resources": "web-1"}
+    return [
+        Change(1, "event_published", "E", event | {"started_first": started_first}),
+        Change(10, "event_started", "E", event),
+        Change(11, "vm_down", "web-1", {"state": "rebooting"}),
+        Change(15, "vm_up", "web-1"),
+        Change(20, "event_gone", "E", event),
+        Change(30, "vm_down", "web-2", {"state": "rebooting"}),
+        Change(35, "vm_up", "web-2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("at", "vm", "started_first", "why"),
+    [
+        (12, "web-1", True, "event E appeared already Started"),
+        (12, "web-1", False, ""),
+        (10, "web-1", True, "event E appeared already Started"),
+        (7, "web-1", True, ""),
+        (18, "web-1", True, ""),
+        (12, "web-2", True, ""),
+        (32, "web-2", False, "the VM failed, and no event said that it would"),
+        (32, None, False, ""),
+    ],
+)
+def test_only_what_nobody_could_know_explains_a_loss(
+    at: float, vm: str | None, started_first: bool, why: str
+) -> None:
+    """A loss is explained by an outage without notice of its own VM while it was under way."""
+    lost = Lost(at=at, reason=Loss.RESET, backend=vm)
+    history = _maintenance(started_first=started_first)
+    assert explanations(history, [lost], timeout_s=2) == [(lost, why)]
