@@ -78,13 +78,14 @@ VMS = 5
 FLOOR = 2
 MOST_BUSY = 3
 MOST_UNANNOUNCED = 1
+STARTS_WITHIN_S = 120.0
 CONVERGES_WITHIN_S = 300.0
 """A lease that has to run out, and maintenances one after the other; only bounds a broken run."""
 ANSWERED_WITHIN_S = 6.0
 """When a client gives up: long for a busy machine, and shorter than a freeze."""
 DOCUMENT_FRESH_S = 30.0
 """For how long an agent may act on the last event document that it could read."""
-LANDS_WITHIN_S = 2.0
+LANDS_WITHIN_S = 5.0
 """What a stall held back has arrived so long after it ended, on a busy machine."""
 NEVER_S = 1e6
 SETTINGS: Overrides = {
@@ -406,7 +407,8 @@ async def open_chaos(directory: Path, *, seed: int) -> AsyncGenerator[Chaos]:
 async def run(directory: Path, *, seed: int, minutes: float) -> Outcome:
     """Make one run; keeps logs, history and configurations in `directory`."""
     async with open_chaos(directory, seed=seed) as chaos:
-        await chaos.rig.leader()
+        first = "a first leader"
+        await chaos.rig.until(first, lambda: chaos.rig.leading() != "", within_s=STARTS_WITHIN_S)
         async with chaos.traffic, _pauses() as pauses:
             await chaos.disturb(minutes * 60)
             calmed_at = time.monotonic()

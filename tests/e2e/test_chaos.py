@@ -1,16 +1,20 @@
 """One minute of chaos, and what it is made of: proxies, schedules, explanations."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from controller.simulator.clients import Loss, Lost
+from controller.simulator.fleet import Fleet
 from controller.simulator.history import Change
+from controller.simulator.server import SimulatorServer
 from controller.simulator.sockets import HOST
+from controller.simulator.world import build_world
 
 from .azurite import HOW_TO_GET_IT, find_azurite
 from .chaos import run
@@ -30,6 +34,30 @@ async def test_a_minute_of_chaos(tmp_path: Path) -> None:
     print(outcome.page())
     assert outcome.good
     assert outcome.sent > 0
+
+
+async def test_started_twice_at_once(tmp_path: Path) -> None:
+    """An agent that two start at the same time, with settings of its own, runs once."""
+    world = build_world(now=time.time(), vms=1)
+    async with SimulatorServer(world, tmp_path) as server:
+        own = {"web-1": {"watch": {"leader_poll_s": 7}}}
+        fleet = Fleet(server, tmp_path, own=own)
+        async with fleet:
+            await fleet.kill("web-1")
+            await asyncio.gather(fleet.start("web-1"), fleet.start("web-1"))
+            config = str(fleet.config("web-1"))
+            assert _processes_with(config) == [fleet.process_id("web-1")]
+            assert "leader_poll_s = 7" in fleet.config("web-1").read_text()
+
+
+def _processes_with(argument: str) -> list[int]:
+    """Return the ids of the processes that have this argument; Linux says so in /proc."""
+    found: list[int] = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if argument.encode() in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+    return found
 
 
 # --- the schedule ---
