@@ -69,11 +69,15 @@ def parse_nic(body: Json, observed_at: datetime, *, keep_body: bool = True) -> N
         vm_id=text(child(properties, "virtualMachine", nic_id), "id"),
         etag=text(body, "etag"),
         ip_configurations=configurations,
-        failed=text(properties, "provisioningState").casefold() == "failed",
+        failed=_failed(properties),
         updating=text(properties, "provisioningState").casefold() == "updating",
         observed_at=observed_at,
         body=body if keep_body else None,
     )
+
+
+def _failed(properties: Json) -> bool:
+    return text(properties, "provisioningState").casefold() == "failed"
 
 
 def _parse_ip_configuration(entry: Json, nic_id: str) -> IpConfiguration:
@@ -222,7 +226,13 @@ def parse_pool(body: Json, observed_at: datetime) -> Pool:
     kind = PoolKind.NIC if members else PoolKind.ADDRESS if addresses else PoolKind.EMPTY
     if kind is PoolKind.ADDRESS:
         members = [PoolMember(address=address) for address in addresses]
-    return Pool(pool_id=pool_id, kind=kind, members=tuple(members), observed_at=observed_at)
+    return Pool(
+        pool_id=pool_id,
+        kind=kind,
+        members=tuple(members),
+        failed=_failed(properties),
+        observed_at=observed_at,
+    )
 
 
 def _ip_configuration_ids(properties: Json, pool_id: str) -> Iterable[str]:

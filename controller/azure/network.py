@@ -164,7 +164,7 @@ class Network:
         if nic is None or nic.body is None:
             nic = await self.nic(nic_id)
         edit = bodies.without_memberships(as_object(nic.body, "a NIC"), memberships)
-        if not edit.changed:
+        if not edit.changed and not nic.failed:
             return NicWrite(nic=nic, absent=edit.absent)
         after = await self._put_nic(nic_id, edit, fence)
         left = [item for item in memberships if bodies.place(item) in bodies.standing(after)]
@@ -181,7 +181,7 @@ class Network:
         """
         nic = await self.nic(nic_id)
         edit = bodies.with_memberships(as_object(nic.body, "a NIC"), memberships)
-        if not edit.changed:
+        if not edit.changed and not nic.failed:
             return NicWrite(nic=nic, absent=edit.absent)
         after = await self._put_nic(nic_id, edit, fence)
         missing = [
@@ -225,7 +225,7 @@ class Network:
             # A pool PUT evicts NICs (Azure/bicep-registry-modules#2512): never send one here.
             raise Conflict(f"{pool_id} has NIC-based members now; they are changed on their NICs")
         edit = change(body, memberships)
-        if not edit.changed:
+        if not edit.changed and not pool.failed:
             return PoolWrite(pool=pool, absent=edit.absent)
         after = await self._put_pool(pool_id, edit, fence)
         expected, standing = bodies.addresses(edit.body), bodies.addresses(after)

@@ -256,6 +256,15 @@ class Draft:
             if not self.inventory.stands(m)
         )
 
+    def doubtful(self, memberships: Iterable[Membership]) -> tuple[Membership, ...]:
+        """Return those whose NIC or pool is Failed: its body may show a write that never happened.
+
+        Nothing but another write of the same ends the doubt.
+        """
+        failed = {fold(nic.nic_id) for nic in self.observed.nics if nic.failed}
+        failed |= {fold(pool.pool_id) for pool in self.observed.pools if pool.failed}
+        return tuple(m for m in memberships if fold(resource_of(m)) in failed)
+
     def missing(self, resource_id: str) -> bool:
         """Tell whether a NIC, pool or VM is confirmed not to exist."""
         return fold(resource_id) in self.observed.missing

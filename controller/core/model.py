@@ -158,6 +158,8 @@ class Pool:
     pool_id: str
     kind: PoolKind
     members: tuple[PoolMember, ...]
+    failed: bool = False
+    """provisioningState is Failed."""
     observed_at: datetime
 
 
@@ -189,7 +191,7 @@ class Nic:
     etag: str
     ip_configurations: tuple[IpConfiguration, ...]
     failed: bool = False
-    """provisioningState is Failed."""
+    """provisioningState is Failed: what the body says may not be so (Azure documents neither)."""
     updating: bool = False
     """provisioningState says that an operation, perhaps not ours, is still under way."""
     observed_at: datetime

@@ -177,6 +177,10 @@ def _stay_out(draft: Draft, case: Case) -> None:
         draft.forget(case, entry, "taken out by an operator")
     elif draft.drop(case, entry, draft.observed.never_ours, "removed by an operator"):
         pass  # the next pass continues from what is left
+    elif entry.out_at is None and (doubtful := draft.doubtful(entry.memberships)):
+        # Never out on the word of a write that failed (law S1): it is sent again.
+        draft.say(case, Phase.DRAINING)
+        draft.change(doubtful, restore=False)
     elif _observed_out(draft, case, entry):
         _note_out(draft, case, entry)
     else:

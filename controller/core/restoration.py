@@ -53,7 +53,9 @@ def _keep_or_restore(draft: Draft, case: Case) -> None:
 
 
 def _put_back(draft: Draft, case: Case, entry: Entry) -> None:
-    outside = tuple(m for m in entry.memberships if not draft.inventory.stands(m))
+    # Back on the word of a write that failed is not back: it is sent again.
+    doubtful = draft.doubtful(entry.memberships) if entry.removed else ()
+    outside = tuple(m for m in entry.memberships if m in doubtful or not draft.inventory.stands(m))
     if not outside:
         _finish(draft, case, entry)
     elif case.events:

@@ -300,6 +300,44 @@ async def test_operations_that_end_badly(
         )
 
 
+async def test_a_nic_in_doubt_is_written_again(bench: Bench) -> None:
+    """A NIC in state Failed is written although its body says that it need not be."""
+    bench.world.settings.failed_write_keeps_body = True
+    network, nic_id, memberships = bench.azure.network, bench.nic_id(), await bench.memberships()
+    for change in (
+        lambda: network.remove_from_nic(None, nic_id, memberships, no_fence),
+        lambda: network.restore_to_nic(nic_id, memberships, no_fence),
+    ):
+        standing = set(bench.world.members(memberships[0].pool_id))
+        bench.world.plan_outcome(nic_id, "failed", 0.02)
+        with pytest.raises(errors.ServiceFault):
+            await change()
+        assert (await network.nic(nic_id)).failed
+        assert set(bench.world.members(memberships[0].pool_id)) == standing
+        assert not (await change()).nic.failed
+        assert set(bench.world.members(memberships[0].pool_id)) != standing
+
+
+async def test_a_pool_in_doubt_is_written_again(bench: Bench) -> None:
+    """A pool in state Failed is written although its body says that it need not be."""
+    bench.world.settings.failed_write_keeps_body = True
+    network, pool_id = bench.azure.network, bench.world.pool_id("cache")
+    address = (await network.pool(pool_id)).members[0].address
+    assert address is not None
+    for change in (
+        lambda: network.remove_from_pool(pool_id, (address,), no_fence),
+        lambda: network.restore_to_pool(pool_id, (address,), no_fence),
+    ):
+        standing = set(bench.world.members(pool_id))
+        bench.world.plan_outcome(pool_id, "failed", 0.02)
+        with pytest.raises(errors.ServiceFault):
+            await change()
+        assert (await network.pool(pool_id)).failed
+        assert set(bench.world.members(pool_id)) == standing
+        assert not (await change()).pool.failed
+        assert set(bench.world.members(pool_id)) != standing
+
+
 @pytest.mark.parametrize("status", [429, 409])
 async def test_busy_nic_tells_how_long(bench: Bench, status: Any) -> None:
     """A NIC refused because of another operation is Busy, with the seconds from the text."""

@@ -117,6 +117,21 @@ async def test_operation_that_comes_to_nothing(rigged: OpenRig, outcome: str) ->
         assert rig.of_event("event_acknowledged", event)
 
 
+async def test_failed_writes_that_look_done(rigged: OpenRig) -> None:
+    """A NIC that shows what a failed write asked for is neither out nor back on the word of it."""
+    async with rigged(settings={"failed_write_keeps_body": True}) as rig:
+        victim = rig.others(await rig.leader())[0]
+        rig.fault(Service.ARM, Effect.OPERATION, method="PUT", delay_s=0.5, times=1)
+        event = await rig.schedule("Reboot", victim)
+        await rig.until_event("event_acknowledged", event)
+        assert not rig.pools_with(victim)
+        rig.fault(Service.ARM, Effect.OPERATION, method="PUT", delay_s=0.5, times=1)
+        await rig.until_event("event_gone", event)
+        await rig.settled()
+        assert rig.pools_with(victim)
+        assert len(rig.writes(victim)) == 4
+
+
 async def test_a_failing_nic_blocks_nobody_else(rigged: OpenRig) -> None:
     """While the NIC of one VM ends in Failed, the drain of another VM is not held up."""
     async with rigged(vms=4) as rig:

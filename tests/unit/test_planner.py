@@ -808,6 +808,58 @@ def test_out_needs_a_view_newer_than_the_record(scene: Scene, view: dict[str, An
     assert planned.wake_at == at(6)
 
 
+def test_not_out_on_the_word_of_a_failed_write(scene: Scene) -> None:
+    """S1: a Failed NIC whose body says out is written again, and proves nothing until it is not."""
+    scene.events = [event()]
+    scene.adopt()
+    scene.now, scene.inside["web-1"], scene.nics = 5, [], {"web-1": {"failed": True}}
+    planned = scene.adopt()
+    assert writes(planned) == [removal()]
+    assert phase(planned) is Phase.DRAINING
+    assert scene.entry().out_at is None
+    scene.now, scene.nics = 9, {}
+    assert writes(scene.adopt()) == []
+    assert scene.entry().out_at == at(9)
+    scene.now, scene.nics = 39, {"web-1": {"failed": True}}
+    assert acknowledged(scene.adopt()) == ["E-1"], "what fails later was out before"
+
+
+def test_not_back_on_the_word_of_a_failed_write(scene: Scene) -> None:
+    """S5: a Failed NIC whose body says in is written again; the entry stays until it is not."""
+    scene.events = [event()]
+    scene.take_out()
+    scene.now, scene.events = 300, []
+    assert writes(scene.through()) == [restoral()]
+    scene.now, scene.inside["web-1"] = 310, [APP]
+    scene.nics = {"web-1": {"failed": True}}
+    assert writes(scene.adopt()) == [restoral()]
+    assert scene.entry().restored_at is None
+    scene.now, scene.nics = 320, {}
+    assert writes(scene.adopt()) == []
+    assert scene.entry().restored_at == at(320)
+
+
+def test_addresses_of_a_failed_pool_are_written_again() -> None:
+    """S1, S5: what a Failed pool lists, or does not list, is neither back nor out."""
+    scene = ip_scene()
+    standing, failed = scene.addresses[APP], {APP: {"failed": True}}
+    scene.events = [event()]
+    scene.adopt()
+    scene.now, scene.addresses[APP], scene.pools = 5, standing[1:], failed
+    removals = writes(scene.adopt())
+    assert removals == [ChangePool(pool_id=APP, memberships=(standing[0],), restore=False)]
+    assert scene.entry().out_at is None
+    scene.now, scene.pools = 9, {}
+    scene.adopt()
+    assert scene.entry().out_at == at(9)
+    scene.now, scene.events = 300, []
+    scene.through()
+    scene.now, scene.addresses[APP], scene.pools = 310, standing, failed
+    restorals = writes(scene.adopt())
+    assert restorals == [ChangePool(pool_id=APP, memberships=(standing[0],), restore=True)]
+    assert scene.entry().restored_at is None
+
+
 def test_out_is_not_proven_while_the_write_is_under_way(scene: Scene) -> None:
     """S1: a view from the middle of our own write is not the end of it."""
     scene.events = [event()]
