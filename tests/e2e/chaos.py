@@ -32,6 +32,7 @@ import asyncio
 import json
 import random
 import secrets
+import shutil
 import signal
 import sys
 import tempfile
@@ -405,7 +406,7 @@ async def open_chaos(directory: Path, *, seed: int) -> AsyncGenerator[Chaos]:
 
 
 async def run(directory: Path, *, seed: int, minutes: float) -> Outcome:
-    """Make one run; keeps logs, history and configurations in `directory`."""
+    """Make one run; keeps logs, history and, if need be, what to look at in `directory`."""
     async with open_chaos(directory, seed=seed) as chaos:
         first = "a first leader"
         await chaos.rig.until(first, lambda: chaos.rig.leading() != "", within_s=STARTS_WITHIN_S)
@@ -466,11 +467,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
     parser.add_argument("--directory", type=Path, help="where to keep logs and history")
     options = parser.parse_args()
-    print(f"seed {options.seed}", flush=True)
-    with tempfile.TemporaryDirectory() as temporary:
-        directory = options.directory or Path(temporary)
-        outcome = asyncio.run(run(directory, seed=options.seed, minutes=options.minutes))
+    directory: Path = options.directory or Path(tempfile.mkdtemp(prefix="lb-drain-chaos-"))
+    print(f"seed {options.seed}, logs and history in {directory}", flush=True)
+    outcome = asyncio.run(run(directory, seed=options.seed, minutes=options.minutes))
     print(outcome.page())
+    if outcome.good and options.directory is None:
+        shutil.rmtree(directory)
     sys.exit(0 if outcome.good else 1)
 
 

@@ -32,6 +32,8 @@ async def test_a_minute_of_chaos(tmp_path: Path) -> None:
     """Whatever goes wrong, no law is broken and no request lost that could have been saved."""
     outcome = await run(tmp_path, seed=SEED, minutes=1)
     print(outcome.page())
+    if not outcome.good:
+        print((tmp_path / "show.txt").read_text())
     assert outcome.good
     assert outcome.sent > 0
 
