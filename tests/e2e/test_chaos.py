@@ -22,7 +22,7 @@ from .losses import explanations
 from .proxy import Network, Proxy
 from .schedule import LANES, steps
 
-SEED = 1
+SEED = 12
 VMS = ("web-1", "web-2", "web-3")
 
 
