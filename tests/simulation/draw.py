@@ -13,14 +13,14 @@ from .weather import JOURNEYS, KINDS
 
 EVENT_TYPES = ("Reboot", "Reboot", "Reboot", "Freeze", "Freeze", "Redeploy", "Preempt", "Terminate")
 DAY_S = 86_400.0
-CHURN_S = (40.0, 100.0)
+CHURN_S = (30.0, 75.0)
 """How long the troubles last."""
 
 
 def draw(seed: int) -> Scenario:
     """Return the scenario of a seed."""
     source = random.Random(f"scenario {seed}")
-    vms = source.choice((1, 2, 2, 3, 3, 3, 4, 5, 6))
+    vms = source.choice((1, 2, 2, 2, 3, 3, 3, 4, 6))
     churn_s = source.uniform(*CHURN_S)
     pools, ip_pools = _pools(source)
     names = [f"web-{order}" for order in range(1, vms + 1)]
@@ -40,7 +40,8 @@ def draw(seed: int) -> Scenario:
     acts = _events(source, names, churn_s, lead_time_s, acknowledge=acknowledge)
     acts += [] if captive else _people(source, names, pools, ip_pools, churn_s)
     acts += _accidents(source, names, churn_s)
-    acts += _afterwards(source, names, churn_s)
+    afterwards = _afterwards(source, names, churn_s)
+    acts += afterwards
     return Scenario(
         seed=seed,
         vms=vms,
@@ -74,8 +75,9 @@ def draw(seed: int) -> Scenario:
         storms=tuple(storms),
         calm_at_s=churn_s,
         # Looking is half of all requests, and seldom what matters.
-        look_s=source.choice((1.0, 3.0, 3.0, 3.0)),
+        look_s=source.choice((1.0, 4.0, 6.0, 6.0)),
         boot_s=source.uniform(2, 15),
+        patience_s=100.0 if afterwards else 50.0,
     )
 
 
