@@ -1,0 +1,89 @@
+"""Mutation testing of the core: `python -m tests.mutation`.
+
+Makes every small change to `controller/core` that the operators of `mutants.py` know, one at a
+time, and runs the core's own unit tests and properties against each. A change that no test notices
+is a missing test or a needless piece of code; the few that are neither are explained in
+`survivors.toml`. Exits with 1 if one is not, or if an explanation has become needless.
+"""
+
+import argparse
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from . import suite, survivors
+from .mutants import Mutant, mutants
+
+
+def main() -> int:
+    """Run what the command line asks for; return the exit code."""
+    options = _options()
+    chosen = tuple(options.module or suite.MODULES)
+    todo = [mutant for module in chosen for mutant in of_module(module)]
+    if options.grep:
+        todo = [mutant for mutant in todo if options.grep in str(mutant)]
+    whole = not (options.grep or options.sample)
+    if options.sample:
+        todo = random.Random(options.seed).sample(todo, min(options.sample, len(todo)))
+    started = time.monotonic()
+    print(f"{len(todo)} mutants; running the tests once without any", flush=True)
+    table, reached = survivors.read(), suite.measure()
+    total, killed, explained = Counter[str](), Counter[str](), Counter[str]()
+    alive: list[Mutant] = []
+    for mutant, notice in _all_of(todo, reached, options.jobs):
+        total[mutant.module] += 1
+        if notice is not None:
+            killed[mutant.module] += 1
+        else:
+            alive.append(mutant)
+            explained[mutant.module] += table.explains(mutant.name)
+        if options.verbose:
+            print(f"{'killed by ' + notice if notice else 'SURVIVED'}: {mutant}", flush=True)
+        elif sys.stderr.isatty():
+            print(f"\r{total.total()}/{len(todo)}, {len(alive)} survived", end="", file=sys.stderr)
+    print(f"\n{'module':<16}{'mutants':>8}{'killed':>8}{'survived':>10}{'explained':>11}")
+    for module in (*chosen, ""):
+        row = [c[module] if module else c.total() for c in (total, killed, explained)]
+        name = module or "total"
+        print(f"{name:<16}{row[0]:>8}{row[1]:>8}{row[0] - row[1]:>10}{row[2]:>11}")
+    print(f"{time.monotonic() - started:.0f} s with {options.jobs} job(s)")
+    unexplained = [mutant for mutant in alive if not table.explains(mutant.name)]
+    for mutant in unexplained:
+        place = f"controller/core/{mutant.module}.py:{mutant.lines.start}"
+        print(f"\nsurvived: {place}\n  - {mutant.before}\n  + {mutant.after}")
+    stale = table.stale(chosen, {mutant.name for mutant in alive}) if whole else []
+    for where, before, after in stale:
+        print(f"\nexplained, but killed or gone: {where}\n  - {before}\n  + {after}")
+    return 1 if unexplained or stale else 0
+
+
+def of_module(module: str) -> list[Mutant]:
+    """Return the mutants of one module of the core."""
+    return mutants(module, (suite.CORE / f"{module}.py").read_text(encoding="utf-8"))
+
+
+def _all_of(
+    todo: list[Mutant], reached: suite.Reached, jobs: int
+) -> Iterator[tuple[Mutant, str | None]]:
+    """Yield every mutant with what noticed it. Threads only wait here for forked processes."""
+    with ThreadPoolExecutor(jobs) as pool:
+        notices = pool.map(lambda each: suite.noticed_by(each, reached.by(each)), todo)
+        yield from zip(todo, notices, strict=True)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
+    parser.add_argument("--module", action="append", choices=suite.MODULES, help="only this one")
+    parser.add_argument("--grep", default="", help="only mutants whose description contains this")
+    parser.add_argument("--sample", type=int, default=0, help="only so many, chosen by --seed")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="so many processes at once")
+    parser.add_argument("--verbose", action="store_true", help="tell what noticed each mutant")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
