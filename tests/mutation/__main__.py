@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import SimpleQueue, get_context
 
 from . import suite, survivors
 from .mutants import Mutant, mutants
@@ -68,10 +68,41 @@ def of_module(module: str) -> list[Mutant]:
 def _all_of(
     todo: list[Mutant], reached: suite.Reached, jobs: int
 ) -> Iterator[tuple[Mutant, str | None]]:
-    """Yield every mutant with what noticed it. Threads only wait here for forked processes."""
-    with ThreadPoolExecutor(jobs) as pool:
-        notices = pool.map(lambda each: suite.noticed_by(each, reached.by(each)), todo)
-        yield from zip(todo, notices, strict=True)
+    """Yield every mutant with what noticed it, as the workers tell."""
+    fork = get_context("fork")
+    told: SimpleQueue[tuple[int, str | None] | None] = fork.SimpleQueue()
+    parts = [range(first, len(todo), jobs) for first in range(jobs)]
+    workers = [fork.Process(target=_work, args=(todo, part, reached, told)) for part in parts]
+    for worker in workers:
+        worker.start()
+    ended = 0
+    while ended < jobs:
+        if (news := told.get()) is None:
+            ended += 1
+        else:
+            number, notice = news
+            yield todo[number], notice
+    for worker in workers:
+        worker.join()
+        if worker.exitcode:
+            raise SystemExit("a worker failed; see above")
+
+
+def _work(
+    todo: list[Mutant],
+    part: range,
+    reached: suite.Reached,
+    told: "SimpleQueue[tuple[int, str | None] | None]",
+) -> None:
+    numbers = {id(todo[number]): number for number in part}
+    try:
+        suite.judge(
+            [todo[number] for number in part],
+            reached,
+            lambda mutant, notice: told.put((numbers[id(mutant)], notice)),
+        )
+    finally:
+        told.put(None)
 
 
 def _options() -> argparse.Namespace:

@@ -54,6 +54,8 @@ class Mutant:
     after: str
     """The changed lines, joined into one."""
     lines: range
+    at_import: bool
+    """Outside of any function: it takes effect when the module is imported."""
     source: str
     """The whole module as changed."""
 
@@ -72,13 +74,21 @@ def mutants(module: str, source: str) -> list[Mutant]:
     """Return every mutant of a module that compiles, in the order of the source."""
     text = _Text(source)
     found: dict[str, Mutant] = {}
-    for scope, start, end, new in sorted(_Finder(text).changes(), key=lambda each: each[1:]):
+    for scope, at_import, start, end, new in sorted(
+        _Finder(text).changes(), key=lambda each: each[2:]
+    ):
         changed = text.replaced(start, end, new)
         if changed in found or not _compiles(changed):
             continue
         before, after, lines = text.difference(start, end, new)
         found[changed] = Mutant(
-            module=module, scope=scope, before=before, after=after, lines=lines, source=changed
+            module=module,
+            scope=scope,
+            before=before,
+            after=after,
+            lines=lines,
+            at_import=at_import,
+            source=changed,
         )
     return list(found.values())
 
@@ -136,8 +146,8 @@ def _joined(lines: str) -> str:
     return " ".join(line.strip() for line in lines.splitlines() if line.strip())
 
 
-Change = tuple[str, int, int, str]
-"""Scope, start, end, and what stands there instead."""
+Change = tuple[str, bool, int, int, str]
+"""Scope, whether it runs at import, start, end, and what stands there instead."""
 
 
 class _Finder(ast.NodeVisitor):
@@ -157,7 +167,7 @@ class _Finder(ast.NodeVisitor):
         self._add(*self._text.span(node), new)
 
     def _add(self, start: int, end: int, new: str) -> None:
-        self._changes.append((".".join(self._scope), start, end, new))
+        self._changes.append((".".join(self._scope), not self._returns, start, end, new))
 
     # --- what is entered ---
 
@@ -168,10 +178,10 @@ class _Finder(ast.NodeVisitor):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         self._scope.append(node.name)
-        self._returns.append(ast.unparse(node.returns) if node.returns else "")
         for default in (*node.args.defaults, *node.args.kw_defaults):
             if default is not None:
                 self.visit(default)
+        self._returns.append(ast.unparse(node.returns) if node.returns else "")
         self._body(node.body)
         self._returns.pop()
         self._scope.pop()

@@ -1,12 +1,14 @@
-"""Running the core's own tests against a mutant: one forked process each, nothing on disk changes.
+"""Running the core's own tests against mutants: one forked process each, nothing on disk changed.
 
-The parent has imported what tests need, but nothing of the core. A child puts the changed source in
-front of the import system and runs the tests that reach the changed lines, quickest first, until
-one fails; the properties come last, with few examples. What it may use is bounded in processor
-time, not in seconds on the wall, so that an endless loop counts as noticed and a busy machine does
-not.
+A worker collects the tests once. For every mutant it forks a child that puts the changed code into
+the function it belongs to and runs the tests that reach it, quickest first, until one fails. What
+takes effect on import needs a child that has imported nothing of the core yet, and imports it anew.
+
+The properties come with few examples. What a child may use is bounded in processor time, not in
+seconds on the wall, so that an endless loop counts as noticed and a busy machine does not.
 """
 
+import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -14,10 +16,10 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, FunctionType, ModuleType
 
 import coverage
 import hypothesis
@@ -31,17 +33,19 @@ from .mutants import Mutant
 ROOT = Path(__file__).parents[2]
 CORE = ROOT / "controller" / "core"
 MODULES = tuple(sorted(path.stem for path in CORE.glob("[a-z]*.py")))
-UNIT = tuple(
-    path for name in MODULES if (path := ROOT / "tests" / "unit" / f"test_{name}.py").exists()
+TESTS = (
+    *(path for each in MODULES if (path := ROOT / "tests" / "unit" / f"test_{each}.py").exists()),
+    *sorted((ROOT / "tests" / "property").glob("test_*.py")),
 )
-PROPERTY = tuple(sorted((ROOT / "tests" / "property").glob("test_*.py")))
 EXAMPLES = 60
 """Of every property, for one mutant: all of them take long and notice little more."""
 SETTINGS = "_hypothesis_internal_use_settings"
 """Where hypothesis keeps what a test asks for, which no profile overrides."""
-PROCESSOR_S = 20.0
-"""For all unit tests of one mutant, and again for its properties; they need a third of that."""
+PROCESSOR_S = 60.0
+"""For one mutant; all tests together need a quarter of that."""
+MEASURE_S = 600.0
 OPTIONS = ("-x", "--tb=no", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:terminalreporter")
+NOBODY = "nobody"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +56,17 @@ class Reached:
     by_line: dict[str, dict[int, list[int]]]
     """By module and line: numbers of tests."""
 
-    def by(self, mutant: Mutant) -> frozenset[str]:
-        """Return the tests that reach a changed line.
+    def by(self, mutant: Mutant) -> list[str]:
+        """Return the tests that reach a changed line, quickest first.
 
         If it runs when the core is imported: all unit tests, and the properties of that module.
         """
         lines = self.by_line[mutant.module]
         numbers = {number for line in mutant.lines for number in lines.get(line, ())}
-        if not numbers:
+        if mutant.at_import or not numbers:
             numbers = {number for reached in lines.values() for number in reached}
             numbers |= {n for n, test in enumerate(self.tests) if test.startswith("tests/unit/")}
-        return frozenset(self.tests[number] for number in numbers)
+        return [self.tests[number] for number in sorted(numbers)]
 
 
 def measure() -> Reached:
@@ -71,7 +75,7 @@ def measure() -> Reached:
     Raises:
         SystemExit: one of them fails, and nothing can be said of mutants.
     """
-    said = fork(_measured, processor_s=20 * PROCESSOR_S)
+    said = fork(_measured, processor_s=MEASURE_S)
     if not said:
         raise SystemExit("the tests fail without any change: run pytest first")
     tests, by_line = json.loads(said)
@@ -84,15 +88,26 @@ def measure() -> Reached:
     )
 
 
-def noticed_by(mutant: Mutant, tests: Collection[str]) -> str | None:
-    """Return the test that fails because of a mutant, or what else gave it away; None if none."""
+def judge(
+    todo: Sequence[Mutant], reached: Reached, told: Callable[[Mutant, str | None], None]
+) -> None:
+    """Tell for every mutant which test noticed it, or what else gave it away; None if nothing.
 
-    def run() -> str:
-        sys.meta_path.insert(0, _Changed(mutant))
-        return _first_failure(UNIT, tests) or _first_failure(PROPERTY, tests) or "nobody"
+    Has to be called in a process of its own (`fork`), because it imports the core.
+    """
 
-    said = fork(run, processor_s=2 * PROCESSOR_S)
-    return None if said == "nobody" else said or "processor time"
+    def anew(mutant: Mutant) -> Callable[[], str]:
+        return lambda: _noticed_anew(mutant, reached.by(mutant))
+
+    for mutant in todo:
+        if mutant.at_import:
+            told(mutant, _notice(fork(anew(mutant), processor_s=PROCESSOR_S)))
+    inside = _Inside([each for each in todo if not each.at_import], reached, told)
+    pytest.main([*map(str, TESTS), f"--rootdir={ROOT}", *OPTIONS], plugins=[inside])
+
+
+def _notice(said: str) -> str | None:
+    return None if said == NOBODY else said or "processor time"
 
 
 def fork(work: Callable[[], str], *, processor_s: float) -> str:
@@ -119,45 +134,87 @@ def fork(work: Callable[[], str], *, processor_s: float) -> str:
     return said
 
 
-# --- in a child ---
+# --- mutants inside functions ---
 
 
-def _first_failure(files: Sequence[Path], tests: Collection[str]) -> str:
-    wanted = {test.partition("::")[0] for test in tests}
-    chosen = [str(path) for path in files if path.relative_to(ROOT).as_posix() in wanted]
-    if not chosen:
-        return ""
+class _Inside:
+    """Takes the place of pytest's own loop over the tests."""
+
+    def __init__(
+        self, todo: Sequence[Mutant], reached: Reached, told: Callable[[Mutant, str | None], None]
+    ) -> None:
+        self._todo, self._reached, self._told = todo, reached, told
+        self._failed = False
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            _limit(item)
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        items = {item.nodeid: item for item in session.items}
+        for mutant in self._todo:
+            tests = [items[test] for test in self._reached.by(mutant)]
+            self._told(mutant, _notice(fork(self._work(mutant, tests), processor_s=PROCESSOR_S)))
+        return True
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._failed = self._failed or report.failed
+
+    def _work(self, mutant: Mutant, tests: list[pytest.Item]) -> Callable[[], str]:
+        def work() -> str:
+            _put_in_place(mutant)
+            for test in tests:
+                test.config.hook.pytest_runtest_protocol(item=test, nextitem=None)
+                if self._failed:
+                    return test.nodeid
+            return NOBODY
+
+        return work
+
+
+def _put_in_place(mutant: Mutant) -> None:
+    """Give a function of the imported module its changed code."""
+    found: object = importlib.import_module(f"controller.core.{mutant.module}")
+    code = compile(mutant.source, str(CORE / f"{mutant.module}.py"), "exec", dont_inherit=True)
+    for name in mutant.scope.split("."):
+        found = vars(found)[name]
+        code = next(c for c in code.co_consts if isinstance(c, CodeType) and c.co_name == name)
+    if isinstance(found, property):
+        found = found.fget
+    elif isinstance(found, classmethod):
+        found = found.__func__
+    assert isinstance(found, FunctionType), mutant
+    found.__code__ = code
+
+
+# --- mutants that take effect on import ---
+
+
+def _noticed_anew(mutant: Mutant, tests: list[str]) -> str:
+    sys.meta_path.insert(0, _Changed(mutant))
+    files = dict.fromkeys(test.partition("::")[0] for test in tests)
     watch = _Watch(tests)
-    code = pytest.main([*chosen, f"--rootdir={ROOT}", *OPTIONS], plugins=[watch])
-    if code == pytest.ExitCode.OK:
-        return ""
-    return watch.failed or "import"
+    arguments = [*(str(ROOT / file) for file in files), f"--rootdir={ROOT}", *OPTIONS]
+    code = pytest.main(arguments, plugins=[watch])
+    return NOBODY if code == pytest.ExitCode.OK else watch.failed or "import"
 
 
 class _Watch:
     """Chooses tests, limits properties, and remembers what failed."""
 
-    def __init__(self, tests: Collection[str]) -> None:
-        self._tests = tests
+    def __init__(self, tests: list[str]) -> None:
+        self._order = {test: number for number, test in enumerate(tests)}
         self.failed = ""
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items[:] = [item for item in items if item.nodeid in self._tests]
+        items[:] = [item for item in items if item.nodeid in self._order]
+        items.sort(key=lambda item: self._order[item.nodeid])
         for item in items:
             _limit(item)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
             self.failed = report.nodeid
-
-
-def _limit(item: pytest.Item) -> None:
-    """Let a property try few examples, and not look for the smallest that fails."""
-    test = getattr(item, "function", None)
-    given = getattr(test, SETTINGS, None)
-    if given is not None:
-        phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
-        setattr(test, SETTINGS, hypothesis.settings(given, max_examples=EXAMPLES, phases=phases))
 
 
 class _Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -177,14 +234,14 @@ class _Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(self._source, self._path, "exec", dont_inherit=True), module.__dict__)
 
 
+# --- without any mutant ---
+
+
 def _measured() -> str:
-    measuring = coverage.Coverage(
-        data_file=None, config_file=False, include=[f"{CORE}/*"], timid=False
-    )
+    measuring = coverage.Coverage(data_file=None, config_file=False, include=[f"{CORE}/*"])
     record = _Record(measuring)
     measuring.start()
-    files = [str(path) for path in (*UNIT, *PROPERTY)]
-    code = pytest.main([*files, f"--rootdir={ROOT}", *OPTIONS], plugins=[record])
+    code = pytest.main([*map(str, TESTS), f"--rootdir={ROOT}", *OPTIONS], plugins=[record])
     measuring.stop()
     if code != pytest.ExitCode.OK:
         return ""
@@ -193,10 +250,9 @@ def _measured() -> str:
     data = measuring.get_data()
     by_line: dict[str, dict[int, list[int]]] = {module: {} for module in MODULES}
     for file in data.measured_files():
-        module = Path(file).stem
-        for line, contexts in data.contexts_by_lineno(file).items():
-            if "" not in contexts and module in by_line:
-                by_line[module][line] = [number[context] for context in contexts]
+        if (module := Path(file).stem) in by_line:
+            for line, contexts in data.contexts_by_lineno(file).items():
+                by_line[module][line] = [number[context] for context in contexts if context]
     return json.dumps([tests, by_line])
 
 
@@ -218,3 +274,12 @@ class _Record:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.took_s[report.nodeid] = self.took_s.get(report.nodeid, 0) + report.duration
+
+
+def _limit(item: pytest.Item) -> None:
+    """Let a property try few examples, and not look for the smallest that fails."""
+    test = getattr(item, "function", None)
+    given = getattr(test, SETTINGS, None)
+    if given is not None:
+        phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
+        setattr(test, SETTINGS, hypothesis.settings(given, max_examples=EXAMPLES, phases=phases))
