@@ -332,6 +332,8 @@ class _Finder(ast.NodeVisitor):
             case ast.Name(id="cast"):
                 self.visit(node.args[1])
                 return
+            case ast.Name(id="TypeVar"):
+                return
             case ast.Attribute(value=value, attr=name) if name in NORMALIZING:
                 self._replace(node, self._text.of(value))
             case _:

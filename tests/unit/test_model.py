@@ -31,6 +31,22 @@ EVENT = ScheduledEvent(
 )
 
 
+def test_words_of_azure_and_of_the_ledger() -> None:
+    """Statuses and sources are spelled as Azure does."""
+    assert [status.value for status in EventStatus] == ["Scheduled", "Started", "Unknown"]
+    assert [source.value for source in EventSource] == ["Platform", "User", "Unknown"]
+
+
+def test_an_event_that_does_not_say() -> None:
+    """A duration that is not given is unknown, and an unknown duration counts as long."""
+    silent = ScheduledEvent(
+        event_id="E", event_type="Freeze", status=EventStatus.SCHEDULED, resources=()
+    )
+    assert (silent.duration_s, silent.not_before) == (-1, None)
+    assert silent.source is EventSource.UNKNOWN
+    assert Policy(pools={}).impacting(silent)
+
+
 def test_fold() -> None:
     """Case, the old underscore and a trailing slash make no difference."""
     assert fold("_WEB-1") == fold("web-1") == fold("Web-1/")
