@@ -44,6 +44,8 @@ SETTINGS = "_hypothesis_internal_use_settings"
 PROCESSOR_S = 60.0
 """For one mutant; all tests together need a quarter of that."""
 MEASURE_S = 600.0
+WORKER_S = 3600.0
+"""For what a worker does itself, which is little."""
 OPTIONS = ("-x", "--tb=no", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:terminalreporter")
 NOBODY = "nobody"
 
@@ -93,17 +95,21 @@ def judge(
 ) -> None:
     """Tell for every mutant which test noticed it, or what else gave it away; None if nothing.
 
-    Has to be called in a process of its own (`fork`), because it imports the core.
+    Imports nothing of the core in this process.
     """
+
+    def inside() -> str:
+        plugin = _Inside([each for each in todo if not each.at_import], reached, told)
+        pytest.main([*map(str, TESTS), f"--rootdir={ROOT}", *OPTIONS], plugins=[plugin])
+        return ""
 
     def anew(mutant: Mutant) -> Callable[[], str]:
         return lambda: _noticed_anew(mutant, reached.by(mutant))
 
+    fork(inside, processor_s=WORKER_S)
     for mutant in todo:
         if mutant.at_import:
             told(mutant, _notice(fork(anew(mutant), processor_s=PROCESSOR_S)))
-    inside = _Inside([each for each in todo if not each.at_import], reached, told)
-    pytest.main([*map(str, TESTS), f"--rootdir={ROOT}", *OPTIONS], plugins=[inside])
 
 
 def _notice(said: str) -> str | None:
