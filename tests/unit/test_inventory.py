@@ -190,6 +190,37 @@ def test_memberships_come_in_the_order_of_ids() -> None:
         assert [m.key[1] for m in found.memberships(vm)] == ["/nics/a", "/nics/b"]
 
 
+def test_pools_come_in_the_order_of_ids() -> None:
+    """The same world gives the same plan, in whatever order its pools were read."""
+    ids = [f"/lb/web/backendAddressPools/{name}" for name in ("e", "b", "d", "a", "c")]
+    entries = [
+        AddressMembership(pool_id=each, name="a", ip_address="10.0.0.1", body="{}") for each in ids
+    ]
+    pools = tuple(replace(pool(each), pool_id=each.pool_id) for each in entries)
+    observed = Observation(document=None, vms=(WEB1,), nics=(nic(ip="10.0.0.1"),), pools=pools)
+    found = Inventory(observed, ids)
+    assert [m.pool_id for m in found.memberships(WEB1)] == sorted(ids)
+
+
+def test_an_address_is_no_nic() -> None:
+    """S3: a member is one thing or the other, and stands once."""
+    entry = AddressMembership(pool_id=POOL, name="a", ip_address="10.0.0.1", body="{}")
+    found = inventory(pools=(pool(entry),))
+    assert found.stands(entry)
+    assert not found.stands(NicMembership(pool_id=POOL, nic_id="", ip_configuration=""))
+
+
+def test_the_nics_own_spelling_is_kept() -> None:
+    """S3: what is recorded, and written back, is spelled as the NIC spells it."""
+    loud = IpConfiguration(name="C", pool_ids=("x", POOL.upper()))
+    seen = replace(nic(), ip_configurations=(loud,))
+    member = f"{NIC.upper()}/ipConfigurations/c"
+    found = inventory(nics=(seen,), pools=(pool(member, seen=1),))
+    assert found.memberships(WEB1) == (
+        NicMembership(pool_id=POOL.upper(), nic_id=NIC, ip_configuration="C", position=1),
+    )
+
+
 def test_a_vm_is_known_in_any_spelling() -> None:
     """Names and ids of a VM, its NICs and addresses are compared without case."""
     loud = Vm(name="WEB-1", vm_id="/VMS/WEB-1", nic_ids=())

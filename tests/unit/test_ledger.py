@@ -1,6 +1,7 @@
 """The ledger: round trip, neighbouring versions, corruption."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -127,6 +128,75 @@ def test_what_stands_in_the_blob() -> None:
             }
         ],
     }
+
+
+def test_people_can_read_it_too() -> None:
+    """One field per line, slightly indented: whoever opens the blob sees what is out."""
+    assert encode(Ledger()).decode() == (
+        '{\n "version": "1.1",\n "epoch": 0,\n "leader": "",\n "leader_since": null,\n'
+        ' "entries": [],\n "holds": [],\n "transitions": []\n}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        (("epoch",), -1, "ledger.epoch: -1 is below zero"),
+        (("epoch",), "1", "ledger.epoch: expected int, found str"),
+        (("epoch",), True, "ledger.epoch: expected int, found bool"),
+        (("leader",), None, "ledger.leader: expected str, found nothing"),
+        (("holds",), {}, "ledger.holds: expected list, found dict"),
+        (("holds", 0), 1, "ledger.holds[0]: expected an object, found int"),
+        (("entries", 0, "gone"), 0, "ledger.entries[0].gone: expected bool, found int"),
+        (
+            ("entries", 0, "memberships", 1, "kind"),
+            "x" * 50,
+            f"ledger.entries[0].memberships[1]: membership kind '{'x' * 40}' is unknown",
+        ),
+        (
+            ("entries", 0, "out_at"),
+            "y" * 70,
+            f"ledger.entries[0].out_at: '{'y' * 60}' is no instant",
+        ),
+        (
+            ("transitions", 0, "at"),
+            "2026-01-05T12:00:00",
+            "ledger.transitions[0].at: '2026-01-05T12:00:00' has no time zone",
+        ),
+        (("version",), "z" * 50, f"ledger: version '{'z' * 40}' is not of the form major.minor"),
+        (
+            ("version",),
+            "2.0",
+            "the ledger has version 2.0, this agent knows 1.x: "
+            "upgrade this agent; the ledger was left untouched",
+        ),
+    ],
+)
+def test_the_message_says_where_and_what(
+    path: tuple[str | int, ...], value: object, told: str
+) -> None:
+    """An operator finds the one wrong value; what is quoted of it is short."""
+    with pytest.raises(ContractViolation, match=f"^{re.escape(told)}$"):
+        decode(edited(*path, value=value))
+
+
+def test_a_removal_has_taken_effect_once_it_was_seen_or_undone() -> None:
+    """S5: seen out, or sent back after it was recorded; a record of the same instant is newer."""
+    entry = replace(FULL.entries[0], out_at=None)
+    assert not entry.removed
+    assert replace(entry, out_at=T0).removed
+    assert not replace(entry, restoring_at=T0).removed
+    assert replace(entry, restoring_at=T0 + timedelta(microseconds=1)).removed
+    assert not replace(entry, restoring_at=T0 - timedelta(microseconds=1)).removed
+
+
+def test_entries_are_sorted_without_regard_to_case() -> None:
+    """The ledger reads the same whoever wrote it, and however Azure spelled the names."""
+    first = FULL.entries[0]
+    ledger = Ledger()
+    for name in ("WEB-2", "web-1", "Web-3"):
+        ledger = ledger.with_entry(replace(first, vm=name))
+    assert [entry.vm for entry in ledger.entries] == ["web-1", "WEB-2", "Web-3"]
 
 
 def test_a_new_ledger_holds_nothing() -> None:
