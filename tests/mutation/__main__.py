@@ -7,6 +7,7 @@ is a missing test or a needless piece of code; the few that are neither are expl
 """
 
 import argparse
+import os
 import random
 import sys
 import time
@@ -17,10 +18,17 @@ from multiprocessing import SimpleQueue, get_context
 from . import suite, survivors
 from .mutants import Mutant, mutants
 
+HASH_SEED = "PYTHONHASHSEED"
+
 
 def main() -> int:
     """Run what the command line asks for; return the exit code."""
     options = _options()
+    if os.environ.get(HASH_SEED) != "0":
+        # Else the order of a set, and with it whether some mutant is noticed, is left to chance.
+        os.execve(
+            sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, HASH_SEED: "0"}
+        )
     chosen = tuple(options.module or suite.MODULES)
     todo = [mutant for module in chosen for mutant in of_module(module)]
     if options.grep:

@@ -316,7 +316,7 @@ class _Finder(ast.NodeVisitor):
                 self._replace(node, repr(value + 1))
                 self._replace(node, repr(value - 1))
             case str(value) if value and " " not in value:
-                self._replace(node, repr(f"{value}~"))
+                self._replace(node, repr(f"{value}~" if len(value) > 1 else "~"))
             case _:
                 pass
 

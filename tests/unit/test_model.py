@@ -134,6 +134,8 @@ def test_impacting_by_duration(duration_s: int, impacting: bool) -> None:
         (EventStatus.SCHEDULED, EventSource.USER, T0, None),
         (EventStatus.SCHEDULED, EventSource.PLATFORM, None, None),
         (EventStatus.STARTED, EventSource.PLATFORM, None, None),
+        (EventStatus.STARTED, EventSource.PLATFORM, T0, None),
+        (EventStatus.UNKNOWN, EventSource.PLATFORM, T0, None),
     ],
 )
 def test_drain_at(
