@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from multiprocessing import SimpleQueue, get_context
 
 from . import suite, survivors
-from .mutants import Mutant, mutants
+from .mutants import Mutant
 
 HASH_SEED = "PYTHONHASHSEED"
 
@@ -30,7 +30,7 @@ def main() -> int:
             sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, HASH_SEED: "0"}
         )
     chosen = tuple(options.module or suite.MODULES)
-    todo = [mutant for module in chosen for mutant in of_module(module)]
+    todo = [mutant for module in chosen for mutant in suite.mutants_of(module)]
     if options.grep:
         todo = [mutant for mutant in todo if options.grep in str(mutant)]
     whole = not (options.grep or options.sample)
@@ -68,11 +68,6 @@ def main() -> int:
     for where, before, after in stale:
         print(f"\nexplained, but killed or gone: {where}\n  - {before}\n  + {after}")
     return 1 if unexplained or stale else 0
-
-
-def of_module(module: str) -> list[Mutant]:
-    """Return the mutants of one module of the core."""
-    return mutants(module, (suite.CORE / f"{module}.py").read_text(encoding="utf-8"))
 
 
 def _all_of(

@@ -28,15 +28,17 @@ import pytest
 
 import controller.errors  # noqa: F401  else every child would import it anew
 
-from .mutants import Mutant
+from .mutants import Mutant, mutants
 
 ROOT = Path(__file__).parents[2]
 CORE = ROOT / "controller" / "core"
 MODULES = tuple(sorted(path.stem for path in CORE.glob("[a-z]*.py")))
-TESTS = (
-    *(path for each in MODULES if (path := ROOT / "tests" / "unit" / f"test_{each}.py").exists()),
-    *sorted((ROOT / "tests" / "property").glob("test_*.py")),
+UNIT = tuple(
+    path
+    for module in MODULES
+    for path in sorted((ROOT / "tests" / "unit").glob(f"test_{module}*.py"))
 )
+PROPERTY = tuple(sorted((ROOT / "tests" / "property").glob("test_*.py")))
 EXAMPLES = 60
 """Of every property, for one mutant: all of them take long and notice little more."""
 SETTINGS = "_hypothesis_internal_use_settings"
@@ -54,6 +56,7 @@ NOBODY = "nobody"
 class Reached:
     """Which tests reach which lines of the core, quickest first."""
 
+    files: tuple[Path, ...]
     tests: tuple[str, ...]
     by_line: dict[str, dict[int, list[int]]]
     """By module and line: numbers of tests."""
@@ -71,17 +74,23 @@ class Reached:
         return [self.tests[number] for number in sorted(numbers)]
 
 
-def measure() -> Reached:
-    """Run all tests once, unchanged.
+def mutants_of(module: str) -> list[Mutant]:
+    """Return the mutants of one module of the core."""
+    return mutants(module, (CORE / f"{module}.py").read_text(encoding="utf-8"))
+
+
+def measure(files: tuple[Path, ...] = (*UNIT, *PROPERTY)) -> Reached:
+    """Run all tests of these files once, unchanged.
 
     Raises:
         SystemExit: one of them fails, and nothing can be said of mutants.
     """
-    said = fork(_measured, processor_s=MEASURE_S)
+    said = fork(lambda: _measured(files), processor_s=MEASURE_S)
     if not said:
         raise SystemExit("the tests fail without any change: run pytest first")
     tests, by_line = json.loads(said)
     return Reached(
+        files=files,
         tests=tuple(tests),
         by_line={
             module: {int(line): numbers for line, numbers in lines.items()}
@@ -100,7 +109,7 @@ def judge(
 
     def inside() -> str:
         plugin = _Inside([each for each in todo if not each.at_import], reached, told)
-        pytest.main([*map(str, TESTS), f"--rootdir={ROOT}", *OPTIONS], plugins=[plugin])
+        pytest.main(_arguments(reached.files), plugins=[plugin])
         return ""
 
     def anew(mutant: Mutant) -> Callable[[], str]:
@@ -113,7 +122,7 @@ def judge(
 
 
 def _notice(said: str) -> str | None:
-    return None if said == NOBODY else said or "processor time"
+    return None if said == NOBODY else said or "the end of its process"
 
 
 def fork(work: Callable[[], str], *, processor_s: float) -> str:
@@ -200,8 +209,7 @@ def _noticed_anew(mutant: Mutant, tests: list[str]) -> str:
     sys.meta_path.insert(0, _Changed(mutant))
     files = dict.fromkeys(test.partition("::")[0] for test in tests)
     watch = _Watch(tests)
-    arguments = [*(str(ROOT / file) for file in files), f"--rootdir={ROOT}", *OPTIONS]
-    code = pytest.main(arguments, plugins=[watch])
+    code = pytest.main(_arguments([ROOT / file for file in files]), plugins=[watch])
     return NOBODY if code == pytest.ExitCode.OK else watch.failed or "import"
 
 
@@ -243,11 +251,11 @@ class _Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 # --- without any mutant ---
 
 
-def _measured() -> str:
+def _measured(files: Sequence[Path]) -> str:
     measuring = coverage.Coverage(data_file=None, config_file=False, include=[f"{CORE}/*"])
     record = _Record(measuring)
     measuring.start()
-    code = pytest.main([*map(str, TESTS), f"--rootdir={ROOT}", *OPTIONS], plugins=[record])
+    code = pytest.main(_arguments(files), plugins=[record])
     measuring.stop()
     if code != pytest.ExitCode.OK:
         return ""
@@ -280,6 +288,10 @@ class _Record:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.took_s[report.nodeid] = self.took_s.get(report.nodeid, 0) + report.duration
+
+
+def _arguments(files: Sequence[Path]) -> list[str]:
+    return [*map(str, files), f"--rootdir={ROOT}", *OPTIONS]
 
 
 def _limit(item: pytest.Item) -> None:
