@@ -12,11 +12,8 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from multiprocessing import SimpleQueue, get_context
 
 from . import suite, survivors
-from .mutants import Mutant
 
 HASH_SEED = "PYTHONHASHSEED"
 
@@ -40,8 +37,8 @@ def main() -> int:
     print(f"{len(todo)} mutants; running the tests once without any", flush=True)
     table, reached = survivors.read(), suite.measure()
     total, killed, explained = Counter[str](), Counter[str](), Counter[str]()
-    alive: list[Mutant] = []
-    for mutant, notice in _all_of(todo, reached, options.jobs):
+    alive = []
+    for mutant, notice in suite.judge(todo, reached, jobs=options.jobs):
         total[mutant.module] += 1
         if notice is not None:
             killed[mutant.module] += 1
@@ -68,44 +65,6 @@ def main() -> int:
     for where, before, after in stale:
         print(f"\nexplained, but killed or gone: {where}\n  - {before}\n  + {after}")
     return 1 if unexplained or stale else 0
-
-
-def _all_of(
-    todo: list[Mutant], reached: suite.Reached, jobs: int
-) -> Iterator[tuple[Mutant, str | None]]:
-    """Yield every mutant with what noticed it, as the workers tell."""
-    fork = get_context("fork")
-    told: SimpleQueue[tuple[int, str | None] | None] = fork.SimpleQueue()
-    parts = [range(first, len(todo), jobs) for first in range(jobs)]
-    workers = [fork.Process(target=_work, args=(todo, part, reached, told)) for part in parts]
-    for worker in workers:
-        worker.start()
-    ended = 0
-    while ended < jobs:
-        if (news := told.get()) is None:
-            ended += 1
-        else:
-            number, notice = news
-            yield todo[number], notice
-    for worker in workers:
-        worker.join()
-
-
-def _work(
-    todo: list[Mutant],
-    part: range,
-    reached: suite.Reached,
-    told: "SimpleQueue[tuple[int, str | None] | None]",
-) -> None:
-    numbers = {id(todo[number]): number for number in part}
-    try:
-        suite.judge(
-            [todo[number] for number in part],
-            reached,
-            lambda mutant, notice: told.put((numbers[id(mutant)], notice)),
-        )
-    finally:
-        told.put(None)
 
 
 def _options() -> argparse.Namespace:

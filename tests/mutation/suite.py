@@ -18,6 +18,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import SimpleQueue, get_context
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
@@ -100,29 +101,51 @@ def measure(files: tuple[Path, ...] = (*UNIT, *PROPERTY)) -> Reached:
 
 
 def judge(
-    todo: Sequence[Mutant], reached: Reached, told: Callable[[Mutant, str | None], None]
-) -> None:
-    """Tell for every mutant which test noticed it, or what else gave it away; None if nothing.
+    todo: Sequence[Mutant], reached: Reached, *, jobs: int = 1
+) -> Iterator[tuple[Mutant, str | None]]:
+    """Yield every mutant with the test that noticed it, or what else gave it away; else None."""
+    context = get_context("fork")
+    told: SimpleQueue[tuple[int, str | None] | None] = context.SimpleQueue()
+    parts = [range(first, len(todo), jobs) for first in range(jobs)]
+    workers = [context.Process(target=_work, args=(todo, part, reached, told)) for part in parts]
+    for worker in workers:
+        worker.start()
+    while jobs:
+        if (news := told.get()) is None:
+            jobs -= 1
+        else:
+            number, notice = news
+            yield todo[number], notice
+    for worker in workers:
+        worker.join()
 
-    Imports nothing of the core in this process.
-    """
+
+def _work(
+    todo: Sequence[Mutant],
+    part: Sequence[int],
+    reached: Reached,
+    told: "SimpleQueue[tuple[int, str | None] | None]",
+) -> None:
+    """Judge some of the mutants. Imports nothing of the core in this process."""
+
+    def tell(number: int, said: str) -> None:
+        told.put((number, None if said == NOBODY else said or "the end of its process"))
 
     def inside() -> str:
-        plugin = _Inside([each for each in todo if not each.at_import], reached, told)
+        plugin = _Inside({n: todo[n] for n in part if not todo[n].at_import}, reached, tell)
         pytest.main(_arguments(reached.files), plugins=[plugin])
         return ""
 
     def anew(mutant: Mutant) -> Callable[[], str]:
         return lambda: _noticed_anew(mutant, reached.by(mutant))
 
-    fork(inside, processor_s=WORKER_S)
-    for mutant in todo:
-        if mutant.at_import:
-            told(mutant, _notice(fork(anew(mutant), processor_s=PROCESSOR_S)))
-
-
-def _notice(said: str) -> str | None:
-    return None if said == NOBODY else said or "the end of its process"
+    try:
+        fork(inside, processor_s=WORKER_S)
+        for number in part:
+            if todo[number].at_import:
+                tell(number, fork(anew(todo[number]), processor_s=PROCESSOR_S))
+    finally:
+        told.put(None)
 
 
 def fork(work: Callable[[], str], *, processor_s: float) -> str:
@@ -156,9 +179,9 @@ class _Inside:
     """Takes the place of pytest's own loop over the tests."""
 
     def __init__(
-        self, todo: Sequence[Mutant], reached: Reached, told: Callable[[Mutant, str | None], None]
+        self, todo: dict[int, Mutant], reached: Reached, tell: Callable[[int, str], None]
     ) -> None:
-        self._todo, self._reached, self._told = todo, reached, told
+        self._todo, self._reached, self._tell = todo, reached, tell
         self._failed = False
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -167,9 +190,9 @@ class _Inside:
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         items = {item.nodeid: item for item in session.items}
-        for mutant in self._todo:
+        for number, mutant in self._todo.items():
             tests = [items[test] for test in self._reached.by(mutant)]
-            self._told(mutant, _notice(fork(self._work(mutant, tests), processor_s=PROCESSOR_S)))
+            self._tell(number, fork(self._work(mutant, tests), processor_s=PROCESSOR_S))
         return True
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

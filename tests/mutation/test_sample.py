@@ -9,7 +9,7 @@ from textwrap import dedent
 import pytest
 
 from . import suite, survivors
-from .mutants import Mutant, mutants
+from .mutants import mutants
 
 SAMPLE = 40
 SEED = 20260105
@@ -30,8 +30,7 @@ def test_a_sample_of_the_mutants_is_noticed_by_unit_tests() -> None:
     ]
     chosen = random.Random(SEED).sample(inside, SAMPLE)
     table = survivors.read()
-    noticed: dict[Mutant, str | None] = {}
-    suite.judge(chosen, suite.measure(suite.UNIT), noticed.__setitem__)
+    noticed = dict(suite.judge(chosen, suite.measure(suite.UNIT)))
     assert len(noticed) == SAMPLE
     alive = [mutant for mutant, notice in noticed.items() if notice is None]
     assert [str(mutant) for mutant in alive if not table.explains(mutant.name)] == []

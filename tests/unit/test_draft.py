@@ -1,4 +1,4 @@
-"""A plan in the making: ages, proofs, back-off, what is said, and what is held."""
+"""A plan in the making: ages, proofs, back-off, slots, and whom it is about."""
 
 from dataclasses import replace
 from types import MappingProxyType
@@ -16,25 +16,20 @@ from scene import (
     at,
     deferred,
     event,
-    floor,
     membership,
     nic_id,
     phase,
     reasons,
     removal,
-    restoral,
     started,
     vm_id,
     writes,
 )
 
 from controller.core.actions import (
-    Acknowledge,
     Phase,
     ReadLoadBalancer,
     ReadNic,
-    ReadPower,
-    Reason,
     pool_key,
 )
 from controller.core.draft import (
@@ -46,7 +41,7 @@ from controller.core.draft import (
     Draft,
     resource_of,
 )
-from controller.core.ledger import Entry, Hold
+from controller.core.ledger import Entry
 from controller.core.model import Deferral, Floor, Policy, PowerState, fold
 
 
@@ -314,6 +309,17 @@ def test_no_slots_at_all_and_fewer(scene: Scene) -> None:
         assert not draft.claim([membership("web-3")])
 
 
+def test_what_is_blocked_takes_no_slot(scene: Scene) -> None:
+    """L2: a write that is deferred or under way leaves the only slot to the next one."""
+    scene.events = [event("web-1", "web-2")]
+    scene.adopt()
+    scene.slots = 1
+    assert writes(scene.plan()) == [removal("web-1")]
+    assert writes(scene.plan(**deferred(removal("web-1").key, until=9))) == [removal("web-2")]
+    busy = frozenset({removal("web-1").target})
+    assert writes(scene.plan(in_flight=busy)) == [removal("web-2")]
+
+
 # --- one VM ---
 
 
@@ -378,162 +384,6 @@ def test_the_ledger_says_who_is_out(scene: Scene) -> None:
     assert case(scene).recorded
     scene.ledger = scene.ledger.with_entry(entry(restored_at=at(0)))
     assert not case(scene).recorded
-
-
-# --- saying ---
-
-
-def test_phases_come_by_vm_in_any_spelling(scene: Scene) -> None:
-    """Status lists VMs by name, whatever was found out about them first."""
-    scene.vms = {"web-2": {"name": "WEB-2"}}
-    scene.events = [event("web-3")]
-    assert [each.vm for each in scene.plan().phases] == ["web-1", "WEB-2", "web-3"]
-
-
-def test_a_phase_says_why(scene: Scene) -> None:
-    """Who looks at a VM that is held reads the reason there too."""
-    floor(scene, 3)
-    planned = scene.plan()
-    held = next(each for each in planned.phases if each.vm == "web-1")
-    assert (held.phase, held.why) == (Phase.HELD, planned.holds[0].message)
-    others = {each.why for each in planned.phases if each.vm != "web-1"}
-    assert others == {""}
-
-
-def history(scene: Scene) -> list[tuple[str, str]]:
-    return [(line.what, line.detail) for line in scene.ledger.transitions]
-
-
-def test_the_history_of_a_maintenance(scene: Scene) -> None:
-    """`lb-drain status` tells what happened, in these words."""
-    scene.policy = Policy(pools={APP: Floor(), API: Floor()})
-    scene.inside = {name: [APP, API] for name in scene.inside}
-    scene.take_out()
-    scene.now = 60
-    scene.adopt(acknowledged=MappingProxyType({"e-1": at(60)}))
-    scene.now, scene.events = 300, []
-    scene.through()
-    scene.inside["web-1"] = [APP, API]
-    scene.adopt()
-    scene.now = 400
-    scene.adopt()
-    assert history(scene) == [
-        ("recorded", "api, app"),
-        ("out", ""),
-        ("acknowledged", "E-1"),
-        ("restoring", ""),
-        ("restored", ""),
-        ("in service", ""),
-    ]
-    assert [(line.at, line.vm) for line in scene.ledger.transitions[-2:]] == [
-        (at(300), "web-1"),
-        (at(400), "web-1"),
-    ]
-
-
-def test_a_membership_that_is_dropped_is_named(scene: Scene) -> None:
-    """The history names the pools that were dropped, in order, and no others."""
-    scene.policy = Policy(pools={APP: Floor(), API: Floor(), FAR: Floor()})
-    scene.inside = {name: [APP, API, FAR] for name in scene.inside}
-    scene.take_out()
-    scene.now, scene.events = 300, []
-    scene.adopt(missing=frozenset({fold(FAR), fold(API)}))
-    assert history(scene)[-1] == ("membership dropped", "deleted: api, far")
-    planned = scene.adopt(missing=frozenset({fold(APP)}))
-    assert history(scene)[-1] == ("forgotten", "deleted: app")
-    assert phase(planned) is Phase.UNMANAGED
-
-
-def test_whoever_is_forgotten_stands_where_it_stands(scene: Scene) -> None:
-    """A VM whose entry ends is in service if it stands in a pool, and unmanaged if not."""
-    restored = entry(restoring_at=at(1), restored_at=at(2))
-    scene.ledger = scene.ledger.with_entry(restored)
-    scene.now, scene.events = 20, []
-    assert phase(scene.plan()) is Phase.IN_SERVICE
-    scene.inside["web-1"] = []
-    assert phase(scene.plan()) is Phase.UNMANAGED
-
-
-# --- holding ---
-
-
-def test_a_hold_is_known_by_subject_and_reason(scene: Scene) -> None:
-    """Since when something is held is looked up for it, not for whatever is held longest."""
-    scene.ledger = replace(
-        scene.ledger,
-        holds=(
-            Hold(subject="web-0", reason="floor", message="", since=at(-900)),
-            Hold(subject="web-1", reason="floor", message="", since=at(-100)),
-        ),
-    )
-    draft = draft_of(scene)
-    assert draft.held_since("web-1", Reason.FLOOR) == at(-100)
-    assert draft.held_since("web-1", Reason.VM_GONE) is None
-    assert draft.held_since("web-2", Reason.FLOOR) is None
-
-
-@pytest.mark.parametrize(
-    ("held_s", "again_s"), [(None, 60), (0, 60), (240, 60), (241, 60.25), (1200, 300), (9999, 300)]
-)
-def test_what_is_held_for_long_is_looked_at_less_often(
-    scene: Scene, held_s: float | None, again_s: float
-) -> None:
-    """H1: a quarter of the time it has lasted, from the first interval up to five minutes."""
-    if held_s is not None:
-        hold = Hold(subject="x", reason="vm_gone", message="", since=at(-held_s))
-        scene.ledger = replace(scene.ledger, holds=(hold,))
-    assert draft_of(scene).again_s("x", Reason.VM_GONE, first_s=60) == again_s
-
-
-def test_a_failed_acknowledgement_is_held_while_it_is_tried_again(scene: Scene) -> None:
-    """H1: the hold of what failed stays while it is planned and while it is under way."""
-    scene.take_out()
-    scene.now = 60
-    key = Acknowledge("E-1").key
-    assert reasons(scene.adopt(**deferred(key, until=61, message="400"))) == {
-        "e-1": "not_acknowledged"
-    }
-    scene.now = 62
-    again = scene.adopt()
-    assert acknowledged(again) == ["E-1"]
-    assert (reasons(again), again.holds[0].since) == ({"e-1": "not_acknowledged"}, at(60))
-    busy = scene.adopt(in_flight=frozenset({key}))
-    assert (reasons(busy), busy.holds[0].since) == ({"e-1": "not_acknowledged"}, at(60))
-    scene.events = [started()]
-    assert reasons(scene.adopt()) == {}
-
-
-def test_what_is_deferred_without_a_message_is_not_held(scene: Scene) -> None:
-    """H1: ordinary back-off is no news; the plan only wakes when it ends."""
-    scene.adopt()
-    planned = scene.plan(**deferred(removal().key, until=3))
-    assert (planned.holds, planned.wake_at, planned.ledger) == ((), at(3), None)
-
-
-def test_a_failure_that_is_over_is_not_held_again(scene: Scene) -> None:
-    """A deferral that has ended neither holds nor wakes."""
-    scene.now = 7
-    scene.events = []
-    planned = scene.plan(**deferred(removal().key, until=7, message="denied"))
-    assert (planned.holds, planned.wake_at) == ((), at(307))
-
-
-def test_holds_are_sorted(scene: Scene) -> None:
-    """The ledger does not change because the same holds were found in another order."""
-    del scene.inside["web-3"]
-    floor(scene, 2)
-    scene.events = [event("web-2", not_before=300), event("web-1", event_id="E-2")]
-    assert [hold.subject for hold in scene.adopt().holds] == ["web-1", "web-2"]
-    assert scene.plan().ledger is None
-
-
-def test_a_hold_keeps_its_first_message_and_instant(scene: Scene) -> None:
-    """H1: a hold that lasts is the same hold, though its message would now read otherwise."""
-    floor(scene, 3)
-    first = scene.adopt().holds
-    scene.now = 5
-    scene.inside["web-4"] = []
-    assert scene.adopt().holds == first
 
 
 # --- the shape of a plan ---
@@ -613,18 +463,6 @@ def test_who_is_not_counted_on(scene: Scene) -> None:
     assert "web-7" not in draft_of(scene, document=None).unhealthy()
 
 
-def test_a_restore_that_waits_is_held_by_its_name(scene: Scene) -> None:
-    """A failed restore of a NIC is held under the NIC's name."""
-    scene.take_out()
-    scene.now, scene.events = 300, []
-    scene.through()
-    planned = scene.adopt(**deferred(restoral().key, until=305, message="denied"))
-    assert reasons(planned) == {"web-1-nic": "write_failed"}
-    scene.now = 306
-    again = scene.adopt()
-    assert (writes(again), reasons(again)) == ([restoral()], {"web-1-nic": "write_failed"})
-
-
 # --- whom it is about ---
 
 
@@ -649,15 +487,3 @@ def test_a_peer_counts_before_its_former_self(scene: Scene) -> None:
     assert [(vm.name, vm.power) for vm in subjects if fold(vm.name) == "web-1"] == [
         ("web-1", PowerState.RUNNING)
     ]
-
-
-def test_a_stopped_vm_is_looked_at_by_its_own_hold(scene: Scene) -> None:
-    """H1: how often one VM is looked at does not depend on how long another has been held."""
-    scene.take_out()
-    scene.now, scene.events = 9000, []
-    scene.ledger = replace(
-        scene.ledger,
-        holds=(Hold(subject="a", reason="vm_not_running", message="", since=at(300)),),
-    )
-    scene.vms = {"web-1": {"power": PowerState.NOT_RUNNING, "power_observed_at": at(8990)}}
-    assert ReadPower(vm_id("web-1")) in scene.plan().actions
