@@ -27,6 +27,7 @@ from scene import (
 )
 
 from controller.core.actions import (
+    ChangeNic,
     Phase,
     ReadLoadBalancer,
     ReadNic,
@@ -419,7 +420,17 @@ def test_writes_of_one_nic_are_one(scene: Scene) -> None:
     draft = draft_of(scene)
     both = [membership("web-1"), replace(membership("web-1", API, 1), nic_id=nic_id("WEB-1"))]
     draft.change(both, restore=True)
-    assert [write.memberships for write in draft.actions] == [tuple(both)]  # type: ignore[union-attr]
+    assert draft.actions == [
+        ChangeNic(nic_id=nic_id("web-1"), memberships=tuple(both), restore=True)
+    ]
+
+
+def test_any_write_under_way_counts(scene: Scene) -> None:
+    """S1: a VM is not settled while a write to any of its NICs or pools has not ended."""
+    draft = draft_of(scene, in_flight=frozenset({removal("web-2").target}))
+    assert draft.under_way([membership("web-1"), membership("web-2")])
+    assert not draft.under_way([membership("web-1")])
+    assert not draft.under_way([])
 
 
 def test_addresses_of_one_pool_are_one_write_in_each_direction(scene: Scene) -> None:
@@ -444,7 +455,7 @@ def test_who_is_not_counted_on(scene: Scene) -> None:
     """S2: stopped, gone, recorded, just restored, or named by an event that has begun."""
     scene.inside = {f"web-{n}": [APP] for n in range(1, 9)}
     scene.vms = {
-        "web-1": {"power": PowerState.NOT_RUNNING},
+        "web-1": {"power": PowerState.NOT_RUNNING, "name": "WEB-1"},
         "web-2": {"power": PowerState.GONE},
         "web-3": {"power": PowerState.UNKNOWN},
     }

@@ -9,6 +9,7 @@ from scene import (
     API,
     APP,
     FAR,
+    LB,
     Scene,
     acknowledged,
     at,
@@ -30,12 +31,13 @@ from controller.core.actions import (
     Phase,
     ReadPower,
     Reason,
+    pool_key,
 )
 from controller.core.draft import (
     Draft,
 )
 from controller.core.ledger import Entry, Hold
-from controller.core.model import Floor, Policy, PowerState, fold
+from controller.core.model import Deferral, Floor, Policy, PowerState, fold
 
 
 @pytest.fixture
@@ -120,6 +122,29 @@ def test_a_membership_that_is_dropped_is_named(scene: Scene) -> None:
     planned = scene.adopt(missing=frozenset({fold(APP)}))
     assert history(scene)[-1] == ("forgotten", "deleted: app")
     assert phase(planned) is Phase.UNMANAGED
+
+
+def test_dropped_pools_are_named_in_order(scene: Scene) -> None:
+    """The history reads the same on every run."""
+    places = tuple(membership("web-1", f"{LB}/backendAddressPools/{name}") for name in "cadbe")
+    draft = draft_of(scene)
+    case = draft.case(draft.subjects[0], ())
+    lost = frozenset(place.key for place in places)
+    assert draft.drop(case, entry(memberships=places), lost, "deleted")
+    assert draft.ledger.transitions[-1].detail == "deleted: a, b, c, d, e"
+
+
+def test_of_two_failures_of_one_pool_the_restore_is_told(scene: Scene) -> None:
+    """A hold has one message, and it does not depend on which write failed first."""
+    scene.events = []
+    failed = {
+        pool_key(APP, restore=restore): Deferral(
+            until=at(9), reason="Denied", message=f"restore {restore}"
+        )
+        for restore in (True, False)
+    }
+    planned = scene.plan(deferred=MappingProxyType(failed))
+    assert [(hold.subject, hold.message) for hold in planned.holds] == [("app", "restore True")]
 
 
 def test_whoever_is_forgotten_stands_where_it_stands(scene: Scene) -> None:
