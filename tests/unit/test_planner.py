@@ -174,6 +174,7 @@ def test_empty_observation_does_nothing() -> None:
     assert (blind.ledger, blind.actions) == (None, ())
     unseen = plan(Observation(document=EventDocument(incarnation=1)), ledger, policy, T0)
     assert (unseen.ledger, unseen.actions) == (None, (ReadInventory(),))
+    assert blank.phases == blind.phases == unseen.phases == ()
 
 
 # --- when ---
