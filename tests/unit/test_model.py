@@ -1,5 +1,6 @@
 """The vocabulary: spellings, policy, floors, ids."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,8 +12,11 @@ from controller.core.model import (
     EventSource,
     EventStatus,
     Floor,
+    Nic,
     NicMembership,
     Policy,
+    PoolKind,
+    PowerState,
     ScheduledEvent,
     fold,
     fold_address,
@@ -35,6 +39,32 @@ def test_words_of_azure_and_of_the_ledger() -> None:
     """Statuses and sources are spelled as Azure does."""
     assert [status.value for status in EventStatus] == ["Scheduled", "Started", "Unknown"]
     assert [source.value for source in EventSource] == ["Platform", "User", "Unknown"]
+
+
+def test_words_of_pools_and_vms() -> None:
+    """Messages and status show these words."""
+    assert [kind.value for kind in PoolKind] == ["nic", "address", "empty"]
+    assert [power.value for power in PowerState] == ["running", "not running", "gone", "unknown"]
+
+
+def test_a_body_is_handed_on_and_never_looked_into() -> None:
+    """Two views of a NIC that differ in the opaque body are equal, and no body is logged."""
+    seen = Nic(nic_id="n", vm_id="v", etag="1", ip_configurations=(), observed_at=T0, body="secret")
+    assert seen == replace(seen, body="other")
+    assert hash(seen) == hash(replace(seen, body=["not", "hashable"]))
+    assert "secret" not in repr(seen)
+    assert replace(seen, body="x").body == "x"
+
+
+def test_what_a_newer_version_added_is_no_part_of_a_membership() -> None:
+    """A membership is the same with and without the fields that this version does not know."""
+    place = NicMembership(pool_id="p", nic_id="n", ip_configuration="c")
+    assert place.position == 0
+    assert place == replace(place, extra={"news": []})
+    assert hash(place) == hash(replace(place, extra={"news": []}))
+    listed = AddressMembership(pool_id="p", name="a", ip_address="10.0.0.1", body="{}")
+    assert listed == replace(listed, extra={"news": []})
+    assert hash(listed) == hash(replace(listed, extra={"news": []}))
 
 
 def test_an_event_that_does_not_say() -> None:
