@@ -13,7 +13,6 @@ from scene import (
     Scene,
     address,
     at,
-    deferred,
     event,
     membership,
     nic_id,
@@ -445,14 +444,6 @@ def test_a_removal_that_lands_while_settling_is_undone() -> None:
     assert writes(scene.through()) == [restoral()]
 
 
-def test_a_restore_in_flight_is_not_sent_twice() -> None:
-    """One write per target, and the VM is said to be restoring meanwhile."""
-    scene = out_and_over()
-    scene.through()
-    planned = scene.plan(in_flight=frozenset({restoral().target}))
-    assert (writes(planned), phase(planned)) == ([], Phase.RESTORING)
-
-
 def test_a_restore_is_written_ahead_of_being_sent() -> None:
     """S1: the pass that notes the restore sends nothing; the entry is not out any more."""
     scene = out_and_over()
@@ -498,11 +489,3 @@ def test_positions_are_those_of_the_record() -> None:
     scene = holding(entry(memberships=(place,), out_at=at(5)))
     scene.inside["web-1"] = []
     assert [write.memberships for write in writes(scene.through())] == [(place,)]
-
-
-def test_a_failed_restore_is_left_alone_for_a_while() -> None:
-    """L2: a restore that is deferred is not sent, and the plan wakes when it may be tried."""
-    scene = out_and_over()
-    scene.through()
-    planned = scene.plan(**deferred(restoral().key, until=310))
-    assert (writes(planned), planned.wake_at) == ([], at(310))
