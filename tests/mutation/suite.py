@@ -126,7 +126,7 @@ def _work(
     reached: Reached,
     told: "SimpleQueue[tuple[int, str | None] | None]",
 ) -> None:
-    """Judge some of the mutants. Imports nothing of the core in this process."""
+    """Judge some of the mutants, without importing anything of the core in this process."""
 
     def tell(number: int, said: str) -> None:
         told.put((number, None if said == NOBODY else said or "the end of its process"))
