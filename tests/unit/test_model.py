@@ -7,6 +7,7 @@ import pytest
 
 from controller.core.model import (
     AddressMembership,
+    Deferral,
     EventAction,
     EventPolicy,
     EventSource,
@@ -14,6 +15,7 @@ from controller.core.model import (
     Floor,
     Nic,
     NicMembership,
+    Observation,
     Policy,
     PoolKind,
     PowerState,
@@ -41,8 +43,25 @@ def test_words_of_azure_and_of_the_ledger() -> None:
     assert [source.value for source in EventSource] == ["Platform", "User", "Unknown"]
 
 
+def test_what_holds_where_nobody_says() -> None:
+    """Defaults are as documented, and who knows nothing writes one thing at a time."""
+    policy, event = Policy(pools={}), EventPolicy()
+    assert (policy.lead_time_s, policy.connection_drain_s, policy.restore_settle_s) == (900, 30, 15)
+    assert (policy.acknowledge, policy.acknowledge_unmanaged, policy.acknowledge_ignored) == (
+        True,
+        False,
+        False,
+    )
+    assert (event.action, event.min_duration_s, event.acknowledge) == (EventAction.DRAIN, 0, True)
+    assert (Floor().number, Floor().percent) == (1, False)
+    nothing = Observation(document=None)
+    assert (nothing.write_slots, nothing.inventory_period_s) == (1, 300)
+    assert Deferral(until=T0, reason="Busy").attempts == 0
+
+
 def test_words_of_pools_and_vms() -> None:
     """Messages and status show these words."""
+    assert [action.value for action in EventAction] == ["drain", "ignore"]
     assert [kind.value for kind in PoolKind] == ["nic", "address", "empty"]
     assert [power.value for power in PowerState] == ["running", "not running", "gone", "unknown"]
 
