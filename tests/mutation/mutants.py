@@ -194,8 +194,9 @@ class _Finder(ast.NodeVisitor):
             self.visit(node.value)
 
     def visit_Assign(self, node: ast.Assign) -> None:
+        # A name for a type, or for what a module exports, changes nothing when the program runs.
         alias = not self._scope and isinstance(node.value, ast.BinOp | ast.Subscript)
-        if not alias:  # a name for a type changes nothing when the program runs
+        if not alias and ast.unparse(node.targets[0]) != "__all__":
             self.generic_visit(node)
 
     # --- statements ---

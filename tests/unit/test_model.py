@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from controller.core.model import (
+    DEFAULT_EVENT_POLICIES,
     AddressMembership,
     Deferral,
     EventAction,
@@ -146,6 +147,17 @@ def test_membership_keys() -> None:
 def test_floor_rounds_up(floor: Floor, full: int, members: int) -> None:
     """S2: half of three members is two."""
     assert floor.members(full=full) == members
+
+
+def test_every_documented_type_has_a_policy() -> None:
+    """The five types of Azure are drained for; deletions are not agreed to by default."""
+    assert dict(DEFAULT_EVENT_POLICIES) == {
+        "Freeze": EventPolicy(min_duration_s=5),
+        "Reboot": EventPolicy(),
+        "Redeploy": EventPolicy(),
+        "Preempt": EventPolicy(acknowledge=False),
+        "Terminate": EventPolicy(acknowledge=False),
+    }
 
 
 def test_policy_by_type_ignores_case() -> None:
