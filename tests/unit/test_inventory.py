@@ -156,6 +156,14 @@ def test_members_are_of_one_pool() -> None:
     assert found.serving("/lb/web/backendAddressPools/api", frozenset()) == set()
 
 
+def test_who_stands_in_two_pools_is_a_member_of_both() -> None:
+    """S2: one membership in a pool makes a member, whatever the others are in."""
+    api = "/lb/web/backendAddressPools/api"
+    found = Inventory(Observation(document=None, vms=(WEB1,), nics=(nic(POOL, api),)), [POOL, api])
+    for each in (POOL, api):
+        assert found.members(each) == found.serving(each, frozenset()) == {"web-1"}
+
+
 def test_a_member_whose_nic_was_never_seen_serves() -> None:
     """S2: the pool lists it, and nothing is known against it."""
     found = inventory(pools=(pool(MEMBER),))

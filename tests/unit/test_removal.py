@@ -131,6 +131,23 @@ def test_a_percentage_is_of_this_pool_as_it_is_when_nothing_is_out(
     assert recorded(scene) == ["web-1", "web-4"]
 
 
+def test_a_vm_that_is_out_of_two_pools_belongs_to_each(scene: Scene) -> None:
+    """S2: a percentage of either pool counts it."""
+    places = (membership("web-4"), membership("web-4", API, 1))
+    scene.ledger = scene.ledger.with_entry(
+        Entry(
+            vm="web-4",
+            vm_id=vm_id("web-4"),
+            events=(),
+            memberships=places,
+            recorded_at=at(-9),
+            out_at=at(-8),
+        )
+    )
+    floor(scene, 66, percent=True)
+    assert reasons(scene.plan())["web-1"] == "floor"
+
+
 def test_the_message_of_the_floor(scene: Scene) -> None:
     """S2: which VM stays in which pool, how many would remain, and how many have to."""
     floor(scene, 3)
