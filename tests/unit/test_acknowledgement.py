@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import pytest
-from scene import APP, Scene, acknowledged, at, event, membership, phase, reasons, vm_id
+from scene import APP, Scene, acknowledged, at, event, membership, nic_id, phase, reasons, vm_id
 
 from controller.core.actions import Phase, ReadInventory, ReadLoadBalancer
 from controller.core.ledger import Entry
-from controller.core.model import EventStatus
+from controller.core.model import EventStatus, fold
 
 
 @pytest.fixture
@@ -80,6 +80,17 @@ def test_unmanaged_is_believed_on_fresh_pools_only(scene: Scene) -> None:
     scene.pools = {APP: {"observed_at": at(-31)}}
     planned = scene.plan()
     assert [type(action) for action in planned.actions] == [ReadLoadBalancer]
+
+
+def test_unmanaged_is_nobody_who_was_never_seen(scene: Scene) -> None:
+    """S1: a VM whose NIC has no view yet may stand anywhere, whatever was agreed to."""
+    scene.inside["web-1"] = []
+    scene.policy = replace(scene.policy, acknowledge_unmanaged=True)
+    rest = scene.observe().nics[1:]
+    assert acknowledged(scene.plan(nics=rest)) == []
+    assert acknowledged(scene.plan(nics=rest, missing=frozenset({fold(nic_id("web-1"))}))) == [
+        "E-1"
+    ]
 
 
 def test_an_event_without_resources_is_left_alone(scene: Scene) -> None:

@@ -227,6 +227,25 @@ def test_a_nic_that_cannot_be_read_does_not_make_an_old_pool_fresh(scene: Scene)
     assert (planned.ledger, planned.actions) == (None, (ReadLoadBalancer(LB2),))
 
 
+def test_who_was_never_seen_is_not_known_to_be_out(scene: Scene) -> None:
+    """S1: an inventory can have holes; a NIC or pool that nobody has looked at is read first."""
+    two_pools(scene, FAR)
+    scene.inside["web-1"] = []
+    rest, pools = scene.observe().nics[1:], scene.observe().pools
+    for over, read in (
+        ({"nics": rest}, ReadNic(nic_id("web-1"))),
+        ({"pools": pools[:1]}, ReadLoadBalancer(LB2)),
+        ({"pools": pools[1:]}, ReadLoadBalancer(LB)),
+    ):
+        planned = scene.plan(**over)
+        assert planned.actions == (read,)
+        assert phase(planned) is Phase.DRAIN_DUE
+        assert planned.phases[0].why == "its pools or NICs were not read yet"
+    gone = frozenset({fold(nic_id("web-1")), fold(FAR)})
+    planned = scene.plan(nics=rest, pools=pools[:1], missing=gone)
+    assert (planned.actions, phase(planned)) == ((), Phase.UNMANAGED)
+
+
 # --- recording ---
 
 
