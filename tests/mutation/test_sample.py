@@ -26,7 +26,8 @@ def test_a_sample_of_the_mutants_is_noticed_by_unit_tests() -> None:
         mutant
         for module in suite.MODULES
         for mutant in suite.mutants_of(module)
-        if not mutant.at_import
+        # The order of a set is left to chance here, and with it whether sorting is missed.
+        if not mutant.at_import and "sorted(" not in mutant.before
     ]
     chosen = random.Random(SEED).sample(inside, SAMPLE)
     table = survivors.read()
