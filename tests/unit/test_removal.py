@@ -246,6 +246,15 @@ def test_who_was_never_seen_is_not_known_to_be_out(scene: Scene) -> None:
     assert (planned.actions, phase(planned)) == ((), Phase.UNMANAGED)
 
 
+def test_who_is_recorded_is_draining_until_it_was_seen(scene: Scene) -> None:
+    """S1: for a VM with an entry it is the proof of being out that waits for the view."""
+    scene.adopt()
+    scene.now, scene.inside["web-1"] = 5, []
+    planned = scene.adopt(nics=scene.observe().nics[1:])
+    assert (planned.actions, phase(planned)) == ((ReadNic(nic_id("web-1")),), Phase.DRAINING)
+    assert scene.entry().out_at is None
+
+
 # --- recording ---
 
 
