@@ -195,7 +195,9 @@ class _Finder(ast.NodeVisitor):
 
     def visit_Assign(self, node: ast.Assign) -> None:
         # A name for a type, or for what a module exports, changes nothing when the program runs.
-        alias = not self._scope and isinstance(node.value, ast.BinOp | ast.Subscript)
+        value = node.value
+        union = isinstance(value, ast.BinOp) and isinstance(value.op, ast.BitOr)
+        alias = not self._scope and (union or isinstance(value, ast.Subscript))
         if not alias and ast.unparse(node.targets[0]) != "__all__":
             self.generic_visit(node)
 

@@ -141,7 +141,7 @@ def test_people_can_read_it_too() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "told"),
     [
-        (("epoch",), -1, "ledger.epoch: -1 is below zero"),
+        (("epoch",), -1, "ledger.epoch: is not between 0 and 1000000000000000000"),
         (("epoch",), "1", "ledger.epoch: expected int, found str"),
         (("epoch",), True, "ledger.epoch: expected int, found bool"),
         (("leader",), None, "ledger.leader: expected str, found nothing"),
