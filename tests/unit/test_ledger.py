@@ -180,6 +180,24 @@ def test_the_message_says_where_and_what(
         decode(edited(*path, value=value))
 
 
+@pytest.mark.parametrize(
+    ("path", "good", "bad"),
+    [
+        (("epoch",), 0, -1),
+        (("epoch",), 10**18, 10**18 + 1),
+        (("holds", 0, "since"), "1970-01-01T00:00:00+00:00", "1970-01-01T00:00:00+00:01"),
+        (("holds", 0, "since"), "8999-12-31T23:59:59+00:00", "8999-12-31T23:59:59-00:01"),
+    ],
+)
+def test_numbers_and_instants_that_can_be_reckoned_with(
+    path: tuple[str | int, ...], good: object, bad: object
+) -> None:
+    """The last good value is read, the next one refused."""
+    assert decode(edited(*path, value=good)) != FULL
+    with pytest.raises(ContractViolation, match=str(path[-1])):
+        decode(edited(*path, value=bad))
+
+
 def test_a_removal_has_taken_effect_once_it_was_seen_or_undone() -> None:
     """S5: seen out, or sent back after it was recorded; a record of the same instant is newer."""
     entry = replace(FULL.entries[0], out_at=None)
@@ -233,6 +251,7 @@ def test_instants_are_written_in_utc() -> None:
     zone = timezone(timedelta(hours=2))
     body = edited("entries", 0, "recorded_at", value=T0.astimezone(zone).isoformat())
     assert decode(body).entries[0].recorded_at == T0
+    assert decode(body).entries[0].recorded_at.tzinfo is UTC
     moved = replace(FULL.entries[0], recorded_at=T0.astimezone(zone))
     written = json.loads(encode(replace(FULL, entries=(moved,))))
     assert written["entries"][0]["recorded_at"] == "2026-01-05T12:00:00+00:00"
