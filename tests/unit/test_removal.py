@@ -459,3 +459,10 @@ def test_an_acknowledged_event_that_has_left_is_no_phase(scene: Scene) -> None:
     assert phase(scene.adopt()) is Phase.OUT
     scene.events = [event(event_id="E-2", not_before=900), event(event_id="e-1")]
     assert phase(scene.plan()) is Phase.ACKNOWLEDGED
+
+
+def test_what_fails_after_it_was_seen_out_is_not_written_again(scene: Scene) -> None:
+    """H1: a VM that was out before its NIC failed needs no second removal."""
+    scene.take_out()
+    scene.now, scene.nics = 39, {"web-1": {"failed": True}}
+    assert (writes(scene.plan()), acknowledged(scene.plan())) == ([], ["E-1"])

@@ -489,3 +489,10 @@ def test_positions_are_those_of_the_record() -> None:
     scene = holding(entry(memberships=(place,), out_at=at(5)))
     scene.inside["web-1"] = []
     assert [write.memberships for write in writes(scene.through())] == [(place,)]
+
+
+def test_a_failed_nic_that_we_never_wrote_needs_no_restore() -> None:
+    """S3: a VM that was recorded and not removed stands where it stood, whatever failed since."""
+    scene = holding(entry(), now=100, nics={"web-1": {"failed": True}})
+    assert writes(scene.adopt()) == []
+    assert scene.entry().restored_at == at(100)
