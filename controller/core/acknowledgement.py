@@ -8,7 +8,7 @@ Pure: standard library only, no I/O, no clock.
 
 from datetime import timedelta
 
-from controller.core.actions import Acknowledge, ReadInventory, Reason
+from controller.core.actions import Acknowledge, Reason
 from controller.core.draft import DOCUMENT_FRESH_S, STRANGER_S, Draft
 from controller.core.model import EventStatus, ScheduledEvent, fold
 
@@ -64,9 +64,8 @@ def _may_ignore(draft: Draft, event: ScheduledEvent, name: str) -> bool:
     """A resource in no managed pool: nothing to drain for it, if the operator says so."""
     age_s = draft.age_s(draft.observed.inventory_at)
     again_s = draft.again_s(event.event_id, Reason.UNMANAGED_RESOURCE, first_s=STRANGER_S)
+    # Then the planner reads the inventory again; the pass after knows.
     unsure = draft.inventory.peer(name) is None and age_s >= again_s
-    if unsure:
-        draft.actions.append(ReadInventory())
     if draft.policy.acknowledge_unmanaged:
         return not unsure and draft.refresh_pools()
     if unsure and draft.held_since(event.event_id, Reason.UNMANAGED_RESOURCE) is None:

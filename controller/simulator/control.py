@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from types import NoneType, UnionType
-from typing import Literal, cast, get_args, get_origin, get_type_hints
+from typing import Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from controller.simulator.events import IMPACTS, EventState
 from controller.simulator.faults import FaultBook, fault_from_json
@@ -19,6 +19,8 @@ from controller.simulator.world import VmState, World
 
 MAX_HISTORY = 2000
 """Changes in one answer; ask again with `since`."""
+UNIONS = (Union, UnionType)
+"""`Literal["x"] | None` is the first, `float | None` the second."""
 
 Json = dict[str, object]
 
@@ -374,7 +376,7 @@ def _checked(name: str, value: object, hint: object) -> object:
 
 
 def _allows(hint: object, value: object) -> bool:
-    if isinstance(hint, UnionType):
+    if get_origin(hint) in UNIONS:
         return any(_allows(part, value) for part in get_args(hint))
     if get_origin(hint) is Literal:
         return value in get_args(hint)
@@ -385,7 +387,7 @@ def _allows(hint: object, value: object) -> bool:
 
 
 def _describe(hint: object) -> str:
-    if isinstance(hint, UnionType):
+    if get_origin(hint) in UNIONS:
         return " or ".join(_describe(part) for part in get_args(hint))
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(repr(value) for value in get_args(hint))

@@ -1,5 +1,6 @@
 """The join of VMs, NICs and pools: the newer of two views is believed."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from controller.core.inventory import Inventory
@@ -120,6 +121,129 @@ def test_standing_needs_no_owner() -> None:
     orphan = inventory(nics=(nic(POOL),), vms=())
     assert orphan.stands(NicMembership(pool_id=POOL, nic_id=NIC, ip_configuration="C"))
     assert not orphan.stands(NicMembership(pool_id=POOL, nic_id=NIC, ip_configuration="d"))
+
+
+FOREIGN = "/nics/x"
+
+
+def foreign_nic(*pools: str, ip: str = "") -> Nic:
+    return replace(nic(*pools, ip=ip), nic_id=FOREIGN, vm_id="/vms/foreign")
+
+
+def test_a_nic_of_nobody_we_know_is_a_stranger() -> None:
+    """S2: a NIC or address that is read but belongs to no peer serves as a stranger."""
+    member = f"{FOREIGN}/ipConfigurations/c"
+    found = inventory(nics=(nic(POOL), foreign_nic(POOL)), pools=(pool(MEMBER, member),))
+    assert found.serving(POOL, frozenset()) == {"web-1", FOREIGN}
+    assert found.members(POOL) == {"web-1", FOREIGN}
+    entry = AddressMembership(pool_id=POOL, name="a", ip_address="10.0.0.9", body="{}")
+    found = inventory(nics=(foreign_nic(ip="10.0.0.9"),), pools=(pool(entry),))
+    assert found.serving(POOL, frozenset()) == {"10.0.0.9"}
+    assert found.memberships(WEB1) == ()
+
+
+def test_an_address_that_nobody_has_is_nobodys() -> None:
+    """A NIC that has no private address yet does not own a member without one."""
+    entry = AddressMembership(pool_id=POOL, name="a", ip_address="", body="{}")
+    assert inventory(nics=(nic(),), pools=(pool(entry),)).memberships(WEB1) == ()
+
+
+def test_members_are_of_one_pool() -> None:
+    """S2: who stands in another pool is no member of this one."""
+    found = inventory(nics=(nic(POOL),))
+    assert found.members(POOL) == {"web-1"}
+    assert found.members("/lb/web/backendAddressPools/api") == set()
+    assert found.serving("/lb/web/backendAddressPools/api", frozenset()) == set()
+
+
+def test_who_stands_in_two_pools_is_a_member_of_both() -> None:
+    """S2: one membership in a pool makes a member, whatever the others are in."""
+    api = "/lb/web/backendAddressPools/api"
+    found = Inventory(Observation(document=None, vms=(WEB1,), nics=(nic(POOL, api),)), [POOL, api])
+    for each in (POOL, api):
+        assert found.members(each) == found.serving(each, frozenset()) == {"web-1"}
+
+
+def test_a_member_whose_nic_was_never_seen_serves() -> None:
+    """S2: the pool lists it, and nothing is known against it."""
+    found = inventory(pools=(pool(MEMBER),))
+    assert found.serving(POOL, frozenset()) == {"web-1"}
+
+
+def test_only_the_named_ip_configuration_is_taken_from_the_nic() -> None:
+    """S3: a member's position comes from its own ipConfiguration, not from the NIC's first one."""
+    first = IpConfiguration(name="other", pool_ids=(POOL,))
+    second = IpConfiguration(name="c", pool_ids=("x", "y", POOL))
+    seen = replace(nic(), ip_configurations=(first, second))
+    found = inventory(nics=(seen,), pools=(pool(MEMBER, seen=1),))
+    assert found.memberships(WEB1) == (replace(INSIDE[0], position=2),)
+
+
+def test_equally_old_views_are_told_by_the_nic() -> None:
+    """Where both are of one instant the NIC's word counts, once."""
+    inside = inventory(nics=(nic("other", POOL),), pools=(pool(),))
+    assert inside.memberships(WEB1) == INSIDE
+    both = inventory(nics=(nic("other", POOL),), pools=(pool(MEMBER),))
+    assert both.memberships(WEB1) == INSIDE
+    out = inventory(nics=(nic("other"),), pools=(pool(MEMBER),))
+    assert out.memberships(WEB1) == ()
+
+
+def test_memberships_come_in_the_order_of_ids() -> None:
+    """The same world gives the same plan, in whatever order it was read."""
+    second = replace(nic(POOL), nic_id="/nics/B")
+    vm = replace(WEB1, nic_ids=("/nics/B", NIC))
+    for nics in ((nic(POOL), second), (second, nic(POOL))):
+        found = inventory(nics=nics, vms=(vm,))
+        assert [m.key[1] for m in found.memberships(vm)] == ["/nics/a", "/nics/b"]
+
+
+def test_pools_come_in_the_order_of_ids() -> None:
+    """The same world gives the same plan, in whatever order its pools were read."""
+    ids = [f"/lb/web/backendAddressPools/{name}" for name in ("e", "b", "d", "a", "c")]
+    entries = [
+        AddressMembership(pool_id=each, name="a", ip_address="10.0.0.1", body="{}") for each in ids
+    ]
+    pools = tuple(replace(pool(each), pool_id=each.pool_id) for each in entries)
+    observed = Observation(document=None, vms=(WEB1,), nics=(nic(ip="10.0.0.1"),), pools=pools)
+    found = Inventory(observed, ids)
+    assert [m.pool_id for m in found.memberships(WEB1)] == sorted(ids)
+
+
+def test_an_address_is_no_nic() -> None:
+    """S3: a member is one thing or the other, and stands once."""
+    entry = AddressMembership(pool_id=POOL, name="a", ip_address="10.0.0.1", body="{}")
+    found = inventory(pools=(pool(entry),))
+    assert found.stands(entry)
+    assert not found.stands(NicMembership(pool_id=POOL, nic_id="", ip_configuration=""))
+
+
+def test_the_nics_own_spelling_is_kept() -> None:
+    """S3: what is recorded, and written back, is spelled as the NIC spells it."""
+    loud = IpConfiguration(name="C", pool_ids=("x", POOL.upper()))
+    seen = replace(nic(), ip_configurations=(loud,))
+    member = f"{NIC.upper()}/ipConfigurations/c"
+    found = inventory(nics=(seen,), pools=(pool(member, seen=1),))
+    assert found.memberships(WEB1) == (
+        NicMembership(pool_id=POOL.upper(), nic_id=NIC, ip_configuration="C", position=1),
+    )
+
+
+def test_a_vm_is_known_in_any_spelling() -> None:
+    """Names and ids of a VM, its NICs and addresses are compared without case."""
+    loud = Vm(name="WEB-1", vm_id="/VMS/WEB-1", nic_ids=())
+    entry = AddressMembership(pool_id=POOL.upper(), name="a", ip_address="FD00::1", body="{}")
+    found = inventory(
+        nics=(nic(POOL, vm_id="/vms/web-1", ip="fd00:0::1"),),
+        pools=(pool(entry, seen=-1),),
+        vms=(loud,),
+    )
+    assert found.peer("web-1") is loud
+    assert len(found.memberships(loud)) == 2
+    assert found.serving(POOL, frozenset()) == {"web-1"}
+    assert found.stands(replace(entry, ip_address="fd00:0:0::1"))
+    listed = replace(loud, nic_ids=(NIC.upper(),))
+    assert len(inventory(nics=(nic(POOL),), vms=(listed,)).memberships(listed)) == 1
 
 
 def test_a_peer_owns_its_nic_before_a_vm_of_the_past() -> None:

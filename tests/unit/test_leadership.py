@@ -49,6 +49,25 @@ def test_the_whole_table(state: State, happened: Input) -> None:
             step(state, happened)
 
 
+def test_the_words_of_the_table() -> None:
+    """Status and logs show these words."""
+    assert [state.value for state in State] == ["standby", "leader", "suspect"]
+    assert [happened.value for happened in Input] == [
+        "acquired",
+        "held",
+        "renewed",
+        "lost",
+        "lapsed",
+        "released",
+    ]
+
+
+def test_margins() -> None:
+    """S4: what is left unused of a lease, what counts as a freeze, and how long blindness lasts."""
+    assert (MARGIN_S, JUMP_S) == (2, 1)
+    assert (BLIND_AFTER_S, BLIND_AGAIN_S) == (30, 60)
+
+
 def test_term_ends_a_margin_early() -> None:
     """S4: validity is counted from when the renewal was sent, less a margin."""
     term = Term(sent_at=100, wall_ahead=5, duration_s=30)

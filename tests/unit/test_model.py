@@ -1,18 +1,25 @@
 """The vocabulary: spellings, policy, floors, ids."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from controller.core.model import (
+    DEFAULT_EVENT_POLICIES,
     AddressMembership,
+    Deferral,
     EventAction,
     EventPolicy,
     EventSource,
     EventStatus,
     Floor,
+    Nic,
     NicMembership,
+    Observation,
     Policy,
+    PoolKind,
+    PowerState,
     ScheduledEvent,
     fold,
     fold_address,
@@ -29,6 +36,65 @@ EVENT = ScheduledEvent(
     resources=("_Web-1", "web-2"),
     not_before=T0,
 )
+
+
+def test_words_of_azure_and_of_the_ledger() -> None:
+    """Statuses and sources are spelled as Azure does."""
+    assert [status.value for status in EventStatus] == ["Scheduled", "Started", "Unknown"]
+    assert [source.value for source in EventSource] == ["Platform", "User", "Unknown"]
+
+
+def test_what_holds_where_nobody_says() -> None:
+    """Defaults are as documented, and who knows nothing writes one thing at a time."""
+    policy, event = Policy(pools={}), EventPolicy()
+    assert (policy.lead_time_s, policy.connection_drain_s, policy.restore_settle_s) == (900, 30, 15)
+    assert (policy.acknowledge, policy.acknowledge_unmanaged, policy.acknowledge_ignored) == (
+        True,
+        False,
+        False,
+    )
+    assert (event.action, event.min_duration_s, event.acknowledge) == (EventAction.DRAIN, 0, True)
+    assert (Floor().number, Floor().percent) == (1, False)
+    nothing = Observation(document=None)
+    assert (nothing.write_slots, nothing.inventory_period_s) == (1, 300)
+    assert Deferral(until=T0, reason="Busy").attempts == 0
+
+
+def test_words_of_pools_and_vms() -> None:
+    """Messages and status show these words."""
+    assert [action.value for action in EventAction] == ["drain", "ignore"]
+    assert [kind.value for kind in PoolKind] == ["nic", "address", "empty"]
+    assert [power.value for power in PowerState] == ["running", "not running", "gone", "unknown"]
+
+
+def test_a_body_is_handed_on_and_never_looked_into() -> None:
+    """Two views of a NIC that differ in the opaque body are equal, and no body is logged."""
+    seen = Nic(nic_id="n", vm_id="v", etag="1", ip_configurations=(), observed_at=T0, body="secret")
+    assert seen == replace(seen, body="other")
+    assert hash(seen) == hash(replace(seen, body=["not", "hashable"]))
+    assert "secret" not in repr(seen)
+    assert replace(seen, body="x").body == "x"
+
+
+def test_what_a_newer_version_added_is_no_part_of_a_membership() -> None:
+    """A membership is the same with and without the fields that this version does not know."""
+    place = NicMembership(pool_id="p", nic_id="n", ip_configuration="c")
+    assert place.position == 0
+    assert place == replace(place, extra={"news": []})
+    assert hash(place) == hash(replace(place, extra={"news": []}))
+    listed = AddressMembership(pool_id="p", name="a", ip_address="10.0.0.1", body="{}")
+    assert listed == replace(listed, extra={"news": []})
+    assert hash(listed) == hash(replace(listed, extra={"news": []}))
+
+
+def test_an_event_that_does_not_say() -> None:
+    """A duration that is not given is unknown, and an unknown duration counts as long."""
+    silent = ScheduledEvent(
+        event_id="E", event_type="Freeze", status=EventStatus.SCHEDULED, resources=()
+    )
+    assert (silent.duration_s, silent.not_before) == (-1, None)
+    assert silent.source is EventSource.UNKNOWN
+    assert Policy(pools={}).impacting(silent)
 
 
 def test_fold() -> None:
@@ -83,6 +149,17 @@ def test_floor_rounds_up(floor: Floor, full: int, members: int) -> None:
     assert floor.members(full=full) == members
 
 
+def test_every_documented_type_has_a_policy() -> None:
+    """The five types of Azure are drained for; deletions are not agreed to by default."""
+    assert dict(DEFAULT_EVENT_POLICIES) == {
+        "Freeze": EventPolicy(min_duration_s=5),
+        "Reboot": EventPolicy(),
+        "Redeploy": EventPolicy(),
+        "Preempt": EventPolicy(acknowledge=False),
+        "Terminate": EventPolicy(acknowledge=False),
+    }
+
+
 def test_policy_by_type_ignores_case() -> None:
     """`freeze` is Freeze; an unknown type is drained for and not acknowledged."""
     policy = Policy(pools={})
@@ -118,6 +195,8 @@ def test_impacting_by_duration(duration_s: int, impacting: bool) -> None:
         (EventStatus.SCHEDULED, EventSource.USER, T0, None),
         (EventStatus.SCHEDULED, EventSource.PLATFORM, None, None),
         (EventStatus.STARTED, EventSource.PLATFORM, None, None),
+        (EventStatus.STARTED, EventSource.PLATFORM, T0, None),
+        (EventStatus.UNKNOWN, EventSource.PLATFORM, T0, None),
     ],
 )
 def test_drain_at(

@@ -36,6 +36,15 @@ def test_the_limit_recovers_slowly() -> None:
     assert again.succeeded().limit == 2
 
 
+def test_every_step_up_takes_a_whole_run() -> None:
+    """Ten undisturbed writes for each one more, also for the second and the third."""
+    pace, limits = Pace(limit=1, most=4), []
+    for _ in range(35):
+        pace = pace.succeeded()
+        limits.append(pace.limit)
+    assert limits == [1] * 9 + [2] * 10 + [3] * 10 + [4] * 6
+
+
 @pytest.mark.parametrize(
     ("attempts", "full"), [(1, 1), (2, 2), (3, 4), (4, 8), (5, 15), (6, 15), (10**6, 15)]
 )

@@ -303,3 +303,38 @@ def test_leaf_needs_text() -> None:
     path = "/metadata/instance/compute/name"
     assert ask(world, path).status == 400
     assert ask(world, path, query=(("format", "text"),)).body == b"web-1"
+
+
+# What there is to ask for
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "version", "query", "status"),
+    [
+        ("GET", "/metadata/versions", "", (), 200),
+        ("GET", "/metadata/nothing", "", (), 404),
+        ("DELETE", EVENTS, "2020-07-01", (), 405),
+        ("POST", TOKEN, "2018-02-01", (), 405),
+        ("GET", TOKEN, "latest", (("resource", ARM),), 400),
+        ("GET", TOKEN, "2018-02-01", (), 400),
+        ("GET", TOKEN, "2018-02-01", (("resource", ARM), ("client_id", "x")), 400),
+        ("POST", "/metadata/instance", "2021-02-01", (), 405),
+        ("GET", "/metadata/instance", "latest", (), 400),
+        ("GET", "/metadata/instance/compute/nothing", "2021-02-01", (), 404),
+        ("GET", "/metadata/instance/compute/name", "2021-02-01", (), 400),
+        ("GET", "/metadata/instance/compute/name", "2021-02-01", (("format", "text"),), 200),
+        ("GET", "/metadata/instance/network/interface/0", "2021-02-01", (), 200),
+        ("GET", "/metadata/instance/network/interface/9", "2021-02-01", (), 404),
+    ],
+)
+def test_what_there_is_to_ask_for(
+    method: str, path: str, version: str, query: tuple[tuple[str, str], ...], status: int
+) -> None:
+    """Paths, methods, versions and leaves are answered as documented, with 404, 405 and 400."""
+    reply = ask(build(), path, method=method, version=version, query=query)
+    assert reply.status == status, reply.body
+
+
+def test_a_vm_that_does_not_exist_has_no_metadata_service() -> None:
+    """The service is link-local: without a VM nobody answers."""
+    assert ask(build(), vm="web-9").delivery is Delivery.RESET

@@ -69,3 +69,10 @@ def test_what_could_be_read_in_two_ways_is_refused(name: str) -> None:
     assert reason in str(caught.value)
     assert str(caught.value).startswith("the reply is not JSON: ")
     assert len(str(caught.value)) < 200
+
+
+def test_how_deep_is_too_deep() -> None:
+    """Sixty-four levels are read, one more is refused."""
+    assert strict_json.loads("[" * 64 + "]" * 64, "it") is not None
+    with pytest.raises(ContractViolation, match="nested too deeply"):
+        strict_json.loads("[" * 65 + "]" * 65, "it")
