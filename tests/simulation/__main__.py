@@ -18,6 +18,8 @@ from . import ablations, campaign, marks, story
 from .draw import draw
 
 SHOWN = 30
+TOLD_EVERY = 100
+"""Where there is no terminal for a progress bar."""
 
 
 def main() -> int:
@@ -68,6 +70,8 @@ def _many(seeds: range, jobs: int, ablated: str) -> int:
             done += 1
             rate = done / (time.monotonic() - began)
             progress.update(task, advance=1, description=f"{rate:.1f} seeds/s")
+            if not console.is_terminal and done % TOLD_EVERY == 0:
+                console.print(f"{done} of {len(seeds)} seeds, {rate:.1f} per second")
             if verdict.broken and not ablated:
                 console.print(f"seed {verdict.seed}: {verdict.broken[0]}", markup=False)
             return False
@@ -75,7 +79,7 @@ def _many(seeds: range, jobs: int, ablated: str) -> int:
         report = campaign.run(seeds, jobs=jobs, ablated=ablated, heard=heard)
     print(_page(report, seeds, ablated, time.monotonic() - began, jobs))
     if ablated:
-        return 0 if report.laws[ablations.SWITCHES[ablated][0]] else 1
+        return 0 if report.laws[ablations.SWITCHES[ablated].law] else 1
     return 1 if report.failed or (len(seeds) >= marks.ENOUGH_SEEDS and report.unmarked) else 0
 
 
@@ -96,7 +100,7 @@ def _page(
         for law, count in sorted(report.laws.items())
     ]
     if ablated:
-        lines.append(f"  the law to break was {ablations.SWITCHES[ablated][0]}")
+        lines.append(f"  the law to break was {ablations.SWITCHES[ablated].law}")
         return "\n".join(lines)
     for verdict in report.failed[:SHOWN]:
         lines.append(f"  seed {verdict.seed}: {verdict.broken[0]}")
