@@ -43,7 +43,7 @@ class Maintenance:
 
     scenario: Scenario
     over: bool = False
-    """Whether the leader dies only when the event is over; otherwise it is enough that it is known."""
+    """Whether the leader dies only once the event is over; otherwise from its publication on."""
 
 
 class Moment(Enum):
