@@ -3,6 +3,7 @@
     python -m tests.simulation --seeds 0..1000 --jobs 2
     python -m tests.simulation --seeds 0..300 --ablate write-ahead
     python -m tests.simulation --seed 17 --story
+    python -m tests.simulation --crash-points "one VM"
 
 Exit code 0: all laws were kept (with --ablate: the law it names was broken).
 """
@@ -14,7 +15,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from . import ablations, campaign, marks, story
+from . import ablations, campaign, crash_points, marks, story
 from .draw import draw
 
 SHOWN = 30
@@ -34,11 +35,30 @@ def main() -> int:
     parser.add_argument("--ablate", choices=sorted(ablations.SWITCHES), default="")
     parser.add_argument("--seed", type=int, help="play one seed")
     parser.add_argument("--story", action="store_true", help="tell what happened")
+    parser.add_argument(
+        "--crash-points",
+        nargs="?",
+        const="",
+        choices=["", *crash_points.SCENARIOS],
+        metavar="SCENARIO",
+        help=f"let leaders die at every request: {', '.join(crash_points.SCENARIOS)}, or all",
+    )
     options = parser.parse_args()
+    if options.crash_points is not None:
+        return _crash_points(options.crash_points, options.jobs)
     if options.seed is not None:
         return _one(options.seed, options.ablate, told=options.story)
     first, _, last = (options.seeds or "0..100").partition("..")
     return _many(range(int(first), int(last)), options.jobs, options.ablate)
+
+
+def _crash_points(name: str, jobs: int) -> int:
+    broken = 0
+    for each in [name] if name else crash_points.SCENARIOS:
+        tried = crash_points.explore(each, jobs)
+        print("\n  ".join([str(tried), *tried.broken[:SHOWN]]), flush=True)
+        broken += len(tried.broken)
+    return 1 if broken else 0
 
 
 def _one(seed: int, ablated: str, *, told: bool) -> int:

@@ -1,0 +1,14 @@
+"""The leader dies at every request of two maintenances; `--crash-points` tries three more."""
+
+import pytest
+
+from tests.simulation import crash_points
+
+
+@pytest.mark.parametrize("name", ["one VM", "leader is the victim"])
+def test_a_leader_that_dies_at_any_request_is_not_missed(name: str) -> None:
+    """Whichever request kills the leader, all laws are kept and the end is the undisturbed one."""
+    tried = crash_points.explore(name, jobs=2)
+    assert tried.requests > 30, "the work of a leader has more requests"
+    assert tried.points == 2 * tried.requests
+    assert not tried.broken, "\n".join(tried.broken)
