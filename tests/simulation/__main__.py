@@ -103,9 +103,7 @@ def _many(seeds: range, jobs: int, ablated: str) -> int:
     return 1 if report.failed or (len(seeds) >= marks.ENOUGH_SEEDS and report.unmarked) else 0
 
 
-def _page(
-    report: campaign.Report, seeds: range, ablated: str, took_s: float, jobs: int
-) -> str:
+def _page(report: campaign.Report, seeds: range, ablated: str, took_s: float, jobs: int) -> str:
     what = f" without {ablated}" if ablated else ""
     lines = [
         f"seeds {seeds.start}..{seeds.stop}{what}: {report.verdicts} histories, "

@@ -48,7 +48,7 @@ class Stage:
         )
 
     def converged(self) -> bool:
-        """Tell whether all is as it should be in the end (law L1); nobody is left to see to a void."""
+        """Tell whether all is as it should be (law L1); without VMs nobody sees to it."""
         if not any(self._world.serving(vm) for vm in self._simulation.hosts):
             return True
         return (
@@ -63,7 +63,6 @@ class Stage:
         return [
             entry
             for entry in self.ledger().get("entries", [])
-            if self._world.serving(entry["vm"]) or not entry.get("gone")
             if (vm := self._world.find_vm(entry["vm"])) is not None and vm.state == "running"
         ]
 

@@ -96,7 +96,7 @@ class Host:
             await agent.run()
         except ConfigError as wrong:
             error = f"ConfigError: {wrong}"
-        except BaseException as bug:  # noqa: BLE001 - the history has to tell of every one
+        except BaseException as bug:
             error = f"{type(bug).__name__}: {bug!r}"
         self.simulation.loop.call_soon(
             self._ended, process, error, context=self.simulation.wires.context
@@ -168,9 +168,7 @@ class Host:
         self._process = self._agent = None
 
     def _later(self, after_s: float) -> None:
-        self.simulation.loop.call_later(
-            after_s, self.boot, context=self.simulation.wires.context
-        )
+        self.simulation.loop.call_later(after_s, self.boot, context=self.simulation.wires.context)
 
     # --- the VM
 

@@ -8,7 +8,7 @@ know: a request by the instant at which it left, knowledge by the replies that h
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from controller.simulator.bodies import Json, key
+from controller.simulator.bodies import key
 from controller.simulator.history import Change
 
 from . import end, patience
@@ -165,9 +165,9 @@ def _is_write(change: Change) -> bool:
 
 def s5_write_ahead(truth: Truth, change: Change) -> Iterator[str]:
     """The ledger says it before it is done, and forgets it only when it is undone."""
-    if change.kind == "member_out" and (write := truth.write_behind(change)) is not None:
-        if not recorded(write.ledger, change):
-            yield f"removed by {write.vm} without a ledger entry that says so"
+    write = truth.write_behind(change) if change.kind == "member_out" else None
+    if write is not None and not recorded(write.ledger, change):
+        yield f"removed by {write.vm} without a ledger entry that says so"
     if change.kind != "blob_written" or not change.detail["body"]:
         return
     if truth.arrived is not None:
@@ -201,7 +201,7 @@ def s6_no_early_return(truth: Truth, change: Change) -> Iterator[str]:
         for event_id in poll.events:
             event = truth.event(event_id)
             if event and truth.impacting(event) and vm.casefold() in event.resources:
-                yield f"{vm} restored by {write.vm} at {write.sent_at % 1e5:.2f}, whom a poll at {poll.at % 1e5:.2f} told of event {event_id}"
+                yield f"{vm} restored by {write.vm}, whom a poll told of event {event_id}"
     since = write.down.get(vm)
     if since is not None and since < write.sent_at - POWER_VIEW_S:
         yield f"{vm} restored while it was down since {_clock(since)}"
@@ -281,6 +281,3 @@ def _name(pool: str) -> str:
 
 def _clock(at: float) -> str:
     return f"{at % 100_000:.2f}"
-
-
-__all__ = ["LAWS", "Json", "Violation", "violations"]

@@ -187,7 +187,7 @@ class _Jump:
         if timeout is None:
             raise DeadlockError("everybody waits and nothing is going to happen")
         if not self._loop._ready:  # type: ignore[attr-defined]
-            # At least a little: whoever waits for less than a clock can tell must not wait for ever.
+            # At least a little: a wait shorter than a clock can tell must end, too.
             timers = self._loop._scheduled  # type: ignore[attr-defined]
             self._loop.now = max(self._loop.now + LEAST_WAIT_S, timers[0]._when)
         return []

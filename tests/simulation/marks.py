@@ -45,7 +45,11 @@ EXPECTED = frozenset(
         *(f"act: {act}" for act in ACTS),
         *(f"event: {kind}" for kind in EVENT_TYPES),
         *(f"phase: {phase.value}" for phase in Phase),
-        *(f"hold: {reason.value}" for reason in Reason if reason is not Reason.UNKNOWN_EVENT_STATUS),
+        *(
+            f"hold: {reason.value}"
+            for reason in Reason
+            if reason is not Reason.UNKNOWN_EVENT_STATUS
+        ),
         *(f"outcome: {outcome}" for outcome in OUTCOMES.values() if outcome not in UNHEARD),
         "event: started first",
         "event: cancelled",
@@ -71,7 +75,9 @@ def watching() -> Iterator[set[str]]:
         seen.update(f"hold: {hold.reason}" for hold in made.holds)
         return made
 
-    def requested(self: Metrics, service: str, operation: str, outcome: str, duration_s: float) -> None:
+    def requested(
+        self: Metrics, service: str, operation: str, outcome: str, duration_s: float
+    ) -> None:
         seen.add(f"outcome: {outcome}")
         real_requested(self, service, operation, outcome, duration_s)
 

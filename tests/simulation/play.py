@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -23,7 +22,6 @@ from unittest.mock import patch
 import azure.mgmt.compute.aio  # an agent would import them in a thread, and there are none
 import azure.mgmt.network.aio  # noqa: F401
 
-from controller.agent import Agent
 from controller.settings import Settings
 from controller.simulator.fleet import CONTAINER
 from controller.simulator.history import Change
@@ -34,7 +32,7 @@ from controller.simulator.world import World, WorldSettings, build_world
 from .acts import Stage
 from .host import Host
 from .loop import VirtualLoop, current_process
-from .scenario import Scenario, Storm
+from .scenario import Scenario
 from .weather import LATE_S, SPIKE_S, Weather, between
 from .wires import SERIAL, Departure, Passage, Wires, unit
 
@@ -444,6 +442,3 @@ def _listening(simulation: Simulation) -> Iterator[None]:
         root.handlers = before[0]
         root.setLevel(before[1])
         ours.setLevel(before[2])
-
-
-__all__ = ["EPOCH", "Agent", "Played", "Simulation", "Storm", "UTC", "datetime"]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+
 def _nothing() -> Mapping[str, object]:
     return MappingProxyType({})
 

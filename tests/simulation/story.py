@@ -10,6 +10,8 @@ from .play import EPOCH, Played
 MOST_LINES = 40
 WIDTH = 150
 BEFORE_S = 60.0
+ABOUT_ONE = frozenset({"request", "member_in", "member_out", "write", "fault"})
+"""Entries that matter only if they are about what the broken law is about."""
 DULL = frozenset({"sent", "arrived", "lease_renew", "act_over", "log"})
 
 
@@ -29,7 +31,7 @@ def tell(played: Played, broken: Sequence[Violation]) -> list[str]:
     lines += [f"broken: {each}" for each in broken[:3]]
     if len(broken) > 3:
         lines.append(f"... and {len(broken) - 3} times more")
-    upto = [change for change in played.history[: first.number + 1]]
+    upto = played.history[: first.number + 1]
     return lines + _chosen(upto, [first], MOST_LINES - len(lines))
 
 
@@ -38,7 +40,7 @@ def _short(lines: list[str], most: int) -> list[str]:
 
 
 def _chosen(history: Sequence[Change], broken: Sequence[Violation], most: int) -> list[str]:
-    """Return the last lines that have to do with it: writes, moves, events, and refused requests."""
+    """Return the last lines that have to do with it: writes, moves, events, refusals."""
     words = {word for each in broken for word in each.what.split() if word.startswith("web-")}
     words |= {each.entry.subject for each in broken}
     end = broken[0].at if broken else history[-1].at
@@ -51,10 +53,9 @@ def _chosen(history: Sequence[Change], broken: Sequence[Violation], most: int) -
         if change.at < end - BEFORE_S and not change.kind.startswith(("event_", "vm_", "act")):
             continue
         line = _line(change)
-        if change.kind in ("request", "member_in", "member_out", "write", "fault") and words:
-            if not any(word.casefold() in line.casefold() for word in words):
-                continue
-        kept.append(line)
+        named = any(word.casefold() in line.casefold() for word in words)
+        if named or not words or change.kind not in ABOUT_ONE:
+            kept.append(line)
     return kept[-most:]
 
 

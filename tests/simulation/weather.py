@@ -52,12 +52,18 @@ def _operation(outcome: Literal["failed", "canceled", "no_effect"]) -> Fault:
     return Fault(effect=Effect.OPERATION, operation=outcome, delay_s=4.0)
 
 
-_BUSY = _error("RetryableError", "The call can be retried in 7 seconds.", "RetryableErrorDueToAnotherOperation")
+_BUSY = _error(
+    "RetryableError", "The call can be retried in 7 seconds.", "RetryableErrorDueToAnotherOperation"
+)
 _MOVED = _error("AnotherOperationInProgress", "Another operation on this resource is in progress.")
 _MATCH = _error("PreconditionFailed", "Precondition failed.", "PreconditionFailedEtagMismatch")
 _MANY = _error("SubscriptionRequestsThrottled", "Number of requests exceeded the limit.")
 _ALL = ("GET", "PUT", "POST", "HEAD")
-_EVENTS, _TOKEN, _NETWORK = "scheduledevents", "/metadata/identity/", "/providers/microsoft.network/"
+_EVENTS, _TOKEN, _NETWORK = (
+    "scheduledevents",
+    "/metadata/identity/",
+    "/providers/microsoft.network/",
+)
 
 
 def _imds(fault: Fault) -> Kind:
@@ -82,9 +88,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "imds 500": _imds(_reply(500)),
         "imds garbage": _imds(Fault(effect=Effect.GARBAGE)),
         "imds stale": _imds(Fault(effect=Effect.STALE)),
-        "imds loses acks": Kind(
-            Service.IMDS, ("POST",), Fault(effect=Effect.RESET_AFTER), _EVENTS
-        ),
+        "imds loses acks": Kind(Service.IMDS, ("POST",), Fault(effect=Effect.RESET_AFTER), _EVENTS),
         "token refused": Kind(
             Service.IMDS,
             ("GET",),
@@ -92,7 +96,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             _TOKEN,
         ),
         "token away": Kind(Service.IMDS, ("GET",), _reply(500), _TOKEN),
-        "arm 401": _arm(("GET", "PUT"), _reply(401, _error("ExpiredAuthenticationToken", "Expired."))),
+        "arm 401": _arm(
+            ("GET", "PUT"), _reply(401, _error("ExpiredAuthenticationToken", "Expired."))
+        ),
         "arm 404": _arm(("GET",), _reply(404, _error("ResourceGroupNotFound", "Not found."))),
         "arm 409": _arm(("PUT",), _reply(409, _MOVED)),
         "arm 412": _arm(("PUT",), _reply(412, _MATCH)),
@@ -119,7 +125,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 """Faults of the services, by name."""
 
 JOURNEYS = ("slow", "late")
-"""Faults of the way to ARM and Blob: a long way, and one that takes longer than the sender waits."""
+"""Faults of the way to ARM and Blob: a long one, and one longer than the sender waits."""
 
 
 class Weather(FaultBook):

@@ -97,7 +97,9 @@ class Wires:
         self._servers: dict[tuple[Service, str], web.Server[Any]] = {}
         self._open: dict[Process, set[_Pair]] = {}
 
-    def sessions(self, process: Process, vm: str) -> Callable[[SessionOptions], aiohttp.ClientSession]:
+    def sessions(
+        self, process: Process, vm: str
+    ) -> Callable[[SessionOptions], aiohttp.ClientSession]:
         """Return what builds the sessions of one agent process."""
 
         def build(options: SessionOptions) -> aiohttp.ClientSession:
