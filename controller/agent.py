@@ -187,7 +187,8 @@ class Agent:
                     failed = type(error)
                     log(logger, logging.WARNING, self._waiting_for, event="start")
                 self._notifier.status(self._waiting_for)
-                await asyncio.sleep(START_AGAIN_S)
+                told_s: float | None = getattr(error, "retry_after_s", None)
+                await asyncio.sleep(max(START_AGAIN_S, told_s or 0.0))
             else:
                 return home
 

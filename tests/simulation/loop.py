@@ -21,8 +21,16 @@ RESOLUTION_S = 1e-9
 LEAST_WAIT_S = 1e-7
 
 
+MOST_STEPS = 500_000
+"""Callbacks of one history; an ordinary one has ten thousand."""
+
+
 class DeadlockError(Exception):
     """Nothing is ready and no timer is set, yet somebody waits."""
+
+
+class RunawayError(Exception):
+    """Somebody does something again and again and never waits."""
 
 
 class Process:
@@ -151,6 +159,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
             timer._scheduled = False  # type: ignore[attr-defined]
             ready.append(timer)
         self.steps += len(ready)
+        if self.steps > MOST_STEPS:
+            raise RunawayError(f"more than {MOST_STEPS} callbacks by {self.now:.1f} s")
         groups: dict[Process | None, list[asyncio.Handle]] = {}
         for handle in ready:
             groups.setdefault(_owner(handle), []).append(handle)

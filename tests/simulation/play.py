@@ -31,7 +31,7 @@ from controller.simulator.world import World, WorldSettings, build_world
 
 from .acts import Stage
 from .host import Host
-from .loop import VirtualLoop, current_process
+from .loop import RunawayError, VirtualLoop, current_process
 from .scenario import Scenario
 from .weather import LATE_S, SPIKE_S, Weather, between
 from .wires import SERIAL, Departure, Passage, Wires, unit
@@ -124,6 +124,9 @@ class Simulation:
             try:
                 self.loop.run_until_complete(self._main())
                 self.loop.run_until_complete(self._clear_away())
+            except RunawayError as error:
+                self.record("complaint", "loop", message=str(error))
+                self.history = tuple(self.world.history)
             finally:
                 self.loop.close()
         return Played(

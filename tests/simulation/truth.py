@@ -226,6 +226,8 @@ class Truth:
                 self.act = ""
             case "operator" if detail["what"] == "deleted":
                 self.deleted_pools.add(key(change.subject))
+                for member in self.pools.get(key(change.subject), {}).values():
+                    member.wanted = False
             case "agent_started":
                 self.born_at[change.subject] = change.at
                 self.polls[change.subject] = []
