@@ -24,7 +24,7 @@ from controller.elector import Elector
 from controller.errors import Conflict
 from controller.ledger_store import LedgerStore
 from controller.policy import policy_from
-from controller.reconciler import HOLE_S, INVENTORY_S, Reconciler
+from controller.reconciler import HOLE_S, Reconciler
 from controller.settings import Settings
 from controller.simulator.faults import Effect, Fault
 from controller.simulator.server import SimulatorServer
@@ -44,7 +44,7 @@ class Clock:
     """One clock, wall and monotonic, that stands still until it is moved; Azure has the same."""
 
     def __init__(self) -> None:
-        self._start, self._passed_s = time.time(), 0.0
+        self._start, self._passed_s = float(int(time.time())), 0.0
 
     def pass_(self, seconds: float) -> None:
         self._passed_s += seconds
@@ -166,14 +166,12 @@ class Leader:
 
 @asynccontextmanager
 async def leading(directory: Path, *pools: str) -> AsyncIterator[Leader]:
-    """Serve a set with the pools `app` (NICs) and `cache` (addresses); lead it, managing `pools`."""
+    """Serve a set with the pools `app` (NICs) and `cache` (addresses); lead it for `pools`."""
     clock = Clock()
     world = build_world(
         now=clock.azure(),
         ip_pools=("cache",),
-        settings=WorldSettings(
-            operation_latency_s=0, pool_operation_latency_s=0, imds_limit=False
-        ),
+        settings=WorldSettings(operation_latency_s=0, pool_operation_latency_s=0, imds_limit=False),
     )
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(
@@ -245,3 +243,131 @@ async def test_an_accepted_removal_counts_as_sent(
         await leader.after(2 * BACK_OFF_S)
         await leader.maintain(event_id)
         assert leader.inside(pool) == ["web-1", "web-2", "web-3"]
+
+
+async def test_what_was_sent_is_known_by_membership(tmp_path: Path) -> None:
+    """S3: that a pool was written for one VM does not make what happens to another one ours."""
+    async with leading(tmp_path, "cache") as leader:
+        event_id = await leader.announce("web-2")
+        await leader.round()
+        assert leader.inside("cache") == ["web-1", "web-3"]
+        leader.fault(method="PUT", path_contains="backendAddressPools", status=409, times=1)
+        other_id = await leader.announce("web-3")
+        await leader.round()
+        assert leader.recorded() == ["web-2", "web-3"]
+        leader.operator_removes("web-3", "cache")
+        await leader.after(BACK_OFF_S)
+        leader.world.cancel_event(other_id)
+        await leader.maintain(event_id)
+        assert leader.inside("cache") == ["web-1", "web-2"]
+
+
+# --- what changes while a write is on its way ----------------------------------------------------
+
+
+async def test_a_restore_is_held_back_when_an_event_was_announced_meanwhile(tmp_path: Path) -> None:
+    """S6: between plan and PUT an event can appear, and then the VM stays out."""
+    async with leading(tmp_path, "app") as leader:
+        event_id = await leader.announce("web-2")
+        await leader.round()
+        (entry,) = leader.reconciler.ledger.entries
+        (place,) = entry.memberships
+        assert isinstance(place, NicMembership)
+        restore = ChangeNic(nic_id=place.nic_id, memberships=(place,), restore=True)
+        with pytest.raises(Conflict, match="web-2 was announced meanwhile"):
+            leader.reconciler._fence(restore, leader.elector.tenures)
+        leader.world.cancel_event(event_id)
+        await leader.watcher.poll()
+        leader.reconciler._fence(restore, leader.elector.tenures)
+
+
+async def test_a_new_tenure_ends_what_the_old_one_began(tmp_path: Path) -> None:
+    """S4: nothing that was begun under an old lease goes on under a new one."""
+    async with leading(tmp_path, "app") as leader:
+        leader.fault(Effect.HANG, method="PUT", path_contains="networkInterfaces", times=1)
+        await leader.announce("web-2")
+        await leader.watcher.poll()
+        for _ in range(MOST_PASSES):
+            await leader.reconciler._pass()
+            tasks = leader.reconciler._tasks
+            if any(target.startswith("write:") for target in tasks):
+                break
+            await asyncio.wait(tasks.values())
+        (old,) = tasks.values()
+        await leader.server.wait_until(lambda: leader.asked["PUT web-2-nic"] == 1)
+        leader.elector.lost("storage said so")
+        await leader.after(60)
+        await leader.turn()
+        assert leader.elector.tenures == 2
+        await leader.round()
+        assert old.cancelled()
+        assert leader.inside("app") == ["web-1", "web-3"]
+
+
+# --- an inventory with holes (H1) ----------------------------------------------------------------
+
+LISTS = "GET networkInterfaces"
+HIDDEN = "GET web-internal"
+
+
+async def test_an_inventory_with_holes_is_read_again_soon_then_ever_less_often(
+    tmp_path: Path,
+) -> None:
+    """H1: a hole is looked at after 15 s, then after twice as long each time, and filled in."""
+    async with leading(tmp_path, "app", "cache") as leader:
+        full_s = leader.reconciler.inventory_period_s
+        leader.fault(method="GET", path_contains="web-internal", status=503)
+        await leader.after(full_s)
+        periods_s: list[float] = []
+        for _ in range(6):
+            period_s = leader.reconciler.inventory_period_s
+            periods_s.append(period_s)
+            leader.asked.clear()
+            await leader.after(period_s - 1)
+            assert leader.asked[LISTS] == 0
+            await leader.after(1)
+            assert leader.asked[LISTS] == 1
+        assert periods_s == [HOLE_S, 2 * HOLE_S, 4 * HOLE_S, 8 * HOLE_S, 16 * HOLE_S, full_s]
+        leader.server.faults.clear()
+        await leader.after(full_s)
+        assert leader.reconciler.inventory_period_s == full_s
+        leader.fault(method="GET", path_contains="web-internal", status=503)
+        await leader.after(full_s)
+        assert leader.reconciler.inventory_period_s == HOLE_S
+
+
+async def test_an_unreadable_load_balancer_hides_no_other(tmp_path: Path) -> None:
+    """L2: the pools that can be read are known, and drained from, whatever the others answer."""
+    async with leading(tmp_path, "app", "cache") as leader:
+        leader.fault(method="GET", path_contains="web-internal", status=503)
+        await leader.after(leader.reconciler.inventory_period_s)
+        leader.world.remove_membership(
+            leader.world.pool_id("app"), leader.world.vm("web-3").nic_ids[0]
+        )
+        await leader.after(HOLE_S)
+        (app,) = [each for each in leader.reconciler.views.pools if each.pool_id.endswith("app")]
+        assert len(app.members) == 2
+        await leader.announce("web-2")
+        await leader.round()
+        await leader.after(1)
+        assert leader.inside("app") == ["web-1"]
+
+
+async def test_a_part_that_was_told_to_wait_is_left_out_until_then(tmp_path: Path) -> None:
+    """H1: a Retry-After holds for the next inventories too, which count as holed meanwhile."""
+    async with leading(tmp_path, "app", "cache") as leader:
+        leader.fault(
+            method="GET",
+            path_contains="web-internal",
+            status=429,
+            headers=(("retry-after", "100"),),
+        )
+        leader.asked.clear()
+        await leader.after(leader.reconciler.inventory_period_s)
+        assert (leader.asked[LISTS], leader.asked[HIDDEN]) == (1, 1)
+        await leader.after(HOLE_S)
+        await leader.after(2 * HOLE_S)
+        assert (leader.asked[LISTS], leader.asked[HIDDEN]) == (3, 1)
+        assert leader.reconciler.inventory_period_s == 4 * HOLE_S
+        await leader.after(4 * HOLE_S)
+        assert (leader.asked[LISTS], leader.asked[HIDDEN]) == (4, 2)
