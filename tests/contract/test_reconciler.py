@@ -296,11 +296,13 @@ async def test_a_new_tenure_ends_what_the_old_one_began(tmp_path: Path) -> None:
         (old,) = tasks.values()
         await leader.server.wait_until(lambda: leader.asked["PUT web-2-nic"] == 1)
         leader.elector.lost("storage said so")
-        await leader.after(60)
+        leader.clock.pass_(60)
         await leader.turn()
         assert leader.elector.tenures == 2
-        await leader.round()
+        await leader.reconciler._pass()
+        await asyncio.wait({old}, timeout=5)
         assert old.cancelled()
+        await leader.round()
         assert leader.inside("app") == ["web-1", "web-3"]
 
 
