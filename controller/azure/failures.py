@@ -14,7 +14,7 @@ import zlib
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, cast
 
@@ -370,14 +370,17 @@ def _walk(error: object, depth: int) -> Iterator[tuple[str, str]]:
 
 
 def retry_after(headers: Mapping[str, str], text: str = "") -> float | None:
-    """Return how long Azure asks to wait: the header, else "can be retried in N seconds"."""
+    """Return how long Azure asks to wait: the header, else "can be retried in N seconds".
+
+    A date is counted from the reply's own `Date`, so that no clock of this host comes into it.
+    """
     value = headers.get("retry-after", "").strip()
     seconds: float | None = None
     try:
         seconds = float(value)
     except ValueError:
         if value:
-            seconds = _seconds_until(value)
+            seconds = _seconds_between(headers.get("date", ""), value)
     if seconds is None and (match := _RETRY_TEXT.search(text)):
         seconds = float(match[1])
     if seconds is None or not seconds >= 0:  # the negation also catches NaN
@@ -385,13 +388,15 @@ def retry_after(headers: Mapping[str, str], text: str = "") -> float | None:
     return min(seconds, MAX_RETRY_AFTER_S)
 
 
-def _seconds_until(http_date: str) -> float | None:
+def _seconds_between(earlier: str, later: str) -> float | None:
+    """Return the seconds from one HTTP date to another; None when one of them is none."""
     try:
-        moment = parsedate_to_datetime(http_date)
+        first, last = (parsedate_to_datetime(each) for each in (earlier, later))
     except (ValueError, TypeError, OverflowError):
         return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    # "-0000" is parsed as a time without zone; HTTP knows no other than GMT.
+    first, last = (each if each.tzinfo else each.replace(tzinfo=UTC) for each in (first, last))
+    return max(0.0, (last - first).total_seconds())
 
 
 def cap(text: str, most: int = EXCERPT_CHARACTERS) -> str:

@@ -32,6 +32,7 @@ def open_set(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:9")
     monkeypatch.setattr("controller.agent.START_AGAIN_S", 0.2)
+    monkeypatch.setattr("controller.home.ASK_AGAIN_S", 0.1)
     return partial(open_bench, tmp_path, caplog)
 
 

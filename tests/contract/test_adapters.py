@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from controller import errors
+from controller.azure.failures import refused
 from controller.azure.session import Azure, open_azure
 from controller.clock import SystemClock
 from controller.config import Settings
@@ -336,6 +337,26 @@ async def test_a_pool_in_doubt_is_written_again(bench: Bench) -> None:
         assert set(bench.world.members(pool_id)) == standing
         assert not (await change()).pool.failed
         assert set(bench.world.members(pool_id)) != standing
+
+
+@pytest.mark.parametrize("status", [409, 412, 429])
+async def test_a_refused_write_is_told_from_an_accepted_one(bench: Bench, status: int) -> None:
+    """S3: a PUT that was refused did nothing; one that failed later, or was lost sight of, may."""
+
+    async def failure() -> errors.ControllerError:
+        with pytest.raises(errors.ControllerError) as caught:
+            await bench.azure.network.remove_from_nic(
+                None, bench.nic_id(), await bench.memberships(), no_fence
+            )
+        return caught.value
+
+    put = Fault(service=Service.ARM, method="PUT", effect=Effect.REPLY, status=status, times=1)
+    bench.server.faults.add(put)
+    assert refused(await failure())
+    bench.world.plan_outcome(bench.nic_id(), "failed", 0.05)
+    assert not refused(await failure())
+    bench.server.faults.add(replace(put, method="GET", path_contains="/operations/"))
+    assert not refused(await failure())
 
 
 @pytest.mark.parametrize("status", [429, 409])

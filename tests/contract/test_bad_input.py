@@ -3,6 +3,7 @@
 Real agents against the simulated Azure, over sockets and TLS.
 """
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -11,11 +12,15 @@ from typing import Any
 import pytest
 
 from controller.errors import ConfigError
+from controller.home import ASK_AGAIN
 from controller.simulator.faults import Effect
 from controller.simulator.wire import Service
 
 from .conftest import OpenBench
-from .in_process import Bench
+from .in_process import WITHIN_S, Bench
+
+CHECK = 1 + ASK_AGAIN
+"""Reads of a load balancer that make one check of the pools at start."""
 
 # --- the wrong place -----------------------------------------------------------------------------
 
@@ -41,6 +46,40 @@ async def test_pools_that_do_not_exist_are_named_and_the_others_managed(bench: B
     assert bench.world.pool_id("app") + "," not in told[0]
     await bench.announce("web-2")
     await bench.until("web-2 out", lambda: not bench.inside("web-2"))
+
+
+LOST = {"path_contains": "loadBalancers", "status": 404}
+
+
+async def test_a_load_balancer_that_is_not_found_is_waited_for(bench: Bench) -> None:
+    """A 404 for a whole load balancer is a wrong configuration only after two minutes of it."""
+    bench.fault(Service.ARM, **LOST)
+    agent = asyncio.create_task(bench.agent().run())
+    for _ in range(2):
+        await bench.requests(2 * CHECK, "loadBalancers")
+        assert not agent.done()
+        bench.clock.ahead_s += 90
+    async with asyncio.timeout(WITHIN_S):
+        with pytest.raises(ConfigError, match=r"not found in Azure: .*/app\. Correct the id"):
+            await agent
+
+
+async def test_a_load_balancer_that_comes_back_is_managed(bench: Bench) -> None:
+    """An agent that could not find its load balancer goes to work as soon as it can."""
+    bench.fault(Service.ARM, **LOST)
+    bench.start()
+    await bench.requests(2 * CHECK, "loadBalancers")
+    bench.heal()
+    await bench.until("web-1 leads", lambda: bench.ledger().get("leader") == "web-1")
+
+
+async def test_a_load_balancer_without_the_configured_pool_is_refused_at_once(bench: Bench) -> None:
+    """What a load balancer itself says is missing is the operator's to correct, now."""
+    agent = bench.agent()
+    bench.world.delete_pool(bench.world.pool_id("app"))
+    async with asyncio.timeout(WITHIN_S):
+        with pytest.raises(ConfigError, match=r"not found in Azure: .*/app\. Correct the id"):
+            await agent.run()
 
 
 async def test_a_basic_load_balancer_is_refused(bench: Bench) -> None:

@@ -16,9 +16,11 @@ from pathlib import Path
 import pytest
 
 from controller import cli
+from controller.simulator.faults import Effect, Fault
 from controller.simulator.fleet import ACCELERATED, configuration
 from controller.simulator.server import SimulatorServer
 from controller.simulator.settings import WorldSettings
+from controller.simulator.wire import Service
 from controller.simulator.world import build_world
 
 COMMANDS = (
@@ -268,6 +270,26 @@ async def simulated(tmp_path: Path) -> AsyncIterator[Set]:
         yield Set(server, tmp_path)
 
 
+async def test_a_directory_serves_one_simulation(simulated: Set, tmp_path: Path) -> None:
+    """A second simulation in a directory is refused in one line and leaves the first as it was."""
+    directory, control = str(tmp_path / "sim"), tmp_path / "sim" / "control.url"
+    first = await simulated.start("simulate", "--directory", directory)
+    assert first.stdout is not None
+    try:
+        async with asyncio.timeout(30):
+            assert b"behind a load balancer" in await first.stdout.readline()
+        url = control.read_text()
+        code, out, err = await simulated.run("simulate", "--directory", directory)
+        assert (code, out) == (1, "")
+        (line,) = err.splitlines()
+        assert line.startswith(f"lb-drain: a simulation already runs in {directory}: end it first")
+        assert control.read_text() == url
+    finally:
+        first.terminate()
+        await first.communicate()
+    assert not control.exists()
+
+
 async def test_status_where_nobody_ever_led(simulated: Set) -> None:
     """Before the first agent the status says so, in words and as one JSON object."""
     path = str(simulated.config("web-2"))
@@ -339,6 +361,25 @@ async def test_status_during_a_drain(simulated: Set) -> None:
         agent.terminate()
         _, log = await agent.communicate()
     assert agent.returncode == 0, log.decode()
+
+
+async def test_watching_outlives_a_failure(simulated: Set) -> None:
+    """A status that is repeated tells of an error in a line, and goes on."""
+    simulated.server.faults.add(Fault(service=Service.BLOB, effect=Effect.REPLY, status=503))
+    path = str(simulated.config())
+    watching = await simulated.start("status", "--config", path, "--json", "--watch")
+    assert watching.stdout is not None
+    assert watching.stderr is not None
+    try:
+        async with asyncio.timeout(30):
+            async for line in watching.stderr:
+                if b"blob read: 503" in line:
+                    break
+            simulated.server.faults.clear()
+            assert json.loads(await watching.stdout.readline())["leader"] is None
+    finally:
+        watching.terminate()
+        await watching.communicate()
 
 
 async def test_commands_fail_in_one_line_where_azure_refuses(simulated: Set) -> None:

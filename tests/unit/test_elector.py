@@ -347,6 +347,20 @@ async def test_a_release_that_fails_ends_the_tenure_all_the_same(polling: Pollin
     assert leader.refused()
 
 
+async def test_nothing_leaves_after_the_release_has_left(polling: Polling) -> None:
+    """S4: a release can be done long before its reply arrives, so it closes the fence itself."""
+    leader = polling.candidate()
+    await leader.turn()
+    polling.fault(Effect.HANG_AFTER, times=1)
+    stopping = asyncio.create_task(leader.elector.stop())
+    await polling.server.wait_until(lambda: polling.holder() is None)
+    assert not stopping.done()
+    assert leader.refused()
+    assert not leader.elector.leading
+    stopping.cancel()
+    await asyncio.gather(stopping, return_exceptions=True)
+
+
 async def test_a_loss_during_a_renewal_is_final(polling: Polling) -> None:
     """When storage refuses a write while a renewal is under way, the renewal counts no more."""
     leader = polling.candidate()

@@ -28,7 +28,7 @@ from azure.identity import CredentialUnavailableError
 
 from controller import errors
 from controller.azure import failures
-from controller.azure.failures import Caller, from_status, retry_after, translate
+from controller.azure.failures import Caller, from_status, refused, retry_after, translate
 from controller.clock import SystemClock
 
 NIC = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Network/networkInterfaces/n"
@@ -141,6 +141,12 @@ def test_denied_names_what_is_missing(body: bytes, action: str, scope: str) -> N
     assert "networkInterfaces/write" not in message
 
 
+def dates(now: str, until: str, zone: str = "GMT") -> dict[str, str]:
+    """Return the headers of a reply that asks to wait until an instant."""
+    day = "Mon, 19 Sep 2016"
+    return {"date": f"{day} {now} GMT", "retry-after": f"{day} {until} {zone}"}
+
+
 @pytest.mark.parametrize(
     ("headers", "text", "expected"),
     [
@@ -148,7 +154,14 @@ def test_denied_names_what_is_missing(body: bytes, action: str, scope: str) -> N
         ({"retry-after": "7"}, "can be retried in 14 seconds", 7),
         ({}, "The call can be retried in 14 seconds.", 14),
         ({"retry-after": "soon"}, "can be retried in 3 seconds", 3),
-        ({"retry-after": "Mon, 19 Sep 2016 18:29:47 GMT"}, "", 0),
+        (dates("18:29:17", "18:29:47"), "", 30),
+        (dates("18:29:17", "18:29:47"), "can be retried in 14 seconds", 30),
+        (dates("18:29:47", "18:29:17"), "", 0),
+        ({**dates("18:29:17", "18:29:47"), "retry-after": "7"}, "", 7),
+        ({"retry-after": "Mon, 19 Sep 2016 18:29:47 GMT"}, "", None),
+        ({"retry-after": "Mon, 19 Sep 2016 18:29:47 GMT"}, "retried after 3 seconds", 3),
+        (dates("18:29:17", "18:29:47") | {"date": "today"}, "", None),
+        (dates("18:29:17", "18:29:47", zone="-0000"), "", 30),
         ({"retry-after": "nan"}, "", None),
         ({"retry-after": "-5"}, "", None),
         ({"retry-after": "1e300"}, "", failures.MAX_RETRY_AFTER_S),
@@ -156,7 +169,7 @@ def test_denied_names_what_is_missing(body: bytes, action: str, scope: str) -> N
     ],
 )
 def test_patience(headers: dict[str, str], text: str, expected: float | None) -> None:
-    """The header wins over the text, and no value makes us wait for ever."""
+    """The header wins over the text, its date counts by the reply's own, nothing waits for ever."""
     assert retry_after(headers, text) == expected
 
 
@@ -321,6 +334,33 @@ def test_excerpts_are_capped() -> None:
 def test_odd_error_bodies_do_not_break_the_translation(body: bytes) -> None:
     """Whatever the body of an error holds, the status alone suffices."""
     assert isinstance(from_status(503, {}, body, "x"), errors.ServiceFault)
+
+
+FAILED = b'{"status":"Failed","error":{"code":"InternalServerError"}}'
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (HttpResponseError(response=response(409, BUSY)), True),
+        (HttpResponseError(response=response(409, envelope("Conflict"))), True),
+        (HttpResponseError(response=response(412)), True),
+        (HttpResponseError(response=response(429)), True),
+        (ClientAuthenticationError(response=response(403, FORBIDDEN)), True),
+        (HttpResponseError(response=response(200, FAILED)), False),
+        (HttpResponseError(response=response(200, SUPERSEDED)), False),
+        (HttpResponseError(response=response(503)), False),
+        (HttpResponseError(message="no response"), False),
+        (ServiceRequestError("x", error=aiohttp.ServerDisconnectedError()), False),
+        (TimeoutError(), False),
+    ],
+)
+async def test_refused_means_that_the_service_said_so(raised: Exception, expected: bool) -> None:
+    """S3: only a 4xx proves that nothing was done; a failed operation or a lost reply does not."""
+    with pytest.raises(errors.ControllerError) as caught:
+        async with Caller(service="network", clock=SystemClock()).call("nic_put", 5):
+            raise raised
+    assert refused(caught.value) is expected
 
 
 async def outcome_of(raised: BaseException | None) -> None:

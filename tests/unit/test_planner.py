@@ -377,6 +377,31 @@ def test_peer_outside_the_pools_is_unmanaged(scene: Scene) -> None:
     assert acknowledged(scene.plan()) == []
 
 
+@pytest.mark.parametrize(
+    ("hole", "read", "lost"),
+    [
+        ("nics", ReadNic(nic_id("web-1")), nic_id("web-1")),
+        ("pools", ReadLoadBalancer(LB2), FAR),
+    ],
+    ids=["nic", "pool"],
+)
+def test_vm_that_nobody_could_see_is_not_unmanaged(
+    scene: Scene, hole: str, read: ReadNic | ReadLoadBalancer, lost: str
+) -> None:
+    """S1: what an inventory could not read is read before anything is taken for unmanaged."""
+    pools = {APP: Floor(), FAR: Floor()}
+    scene.policy = replace(scene.policy, pools=pools, acknowledge_unmanaged=True)
+    scene.inside["web-1"] = []
+    scene.events = [event()]
+    seen = scene.observe()
+    kept = {"nics": seen.nics[1:], "pools": seen.pools[:1]}[hole]
+    planned = scene.plan(**{hole: kept})
+    assert planned.actions == (read,)
+    assert phase(planned) is Phase.DRAIN_DUE
+    gone = scene.plan(**{hole: kept}, missing=frozenset({fold(lost)}))
+    assert (acknowledged(gone), phase(gone)) == (["E-1"], Phase.UNMANAGED)
+
+
 def test_event_of_a_vm_outside_costs_no_reads(scene: Scene) -> None:
     """H1: while a VM is out nothing is read for it; the periodic inventory shows who came in."""
     scene.inside["web-1"] = []

@@ -1,0 +1,375 @@
+"""The reconciler, pass by pass, on a clock of the test, against the simulated Azure over sockets.
+
+Polls, turns of the election and passes are taken by hand: the tasks around them only wait.
+"""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.azure.session import Azure, open_azure
+from controller.clock import CorrectedClock
+from controller.core.actions import ChangeNic
+from controller.core.leadership import Handicap, State
+from controller.core.model import NicMembership
+from controller.elector import Elector
+from controller.errors import Conflict
+from controller.ledger_store import LedgerStore
+from controller.policy import policy_from
+from controller.reconciler import HOLE_S, Reconciler
+from controller.settings import Settings
+from controller.simulator.faults import Effect, Fault
+from controller.simulator.server import SimulatorServer
+from controller.simulator.settings import WorldSettings
+from controller.simulator.wire import Request, Service
+from controller.simulator.world import build_world
+from controller.watcher import Watcher
+
+MOST_PASSES = 20
+BACK_OFF_S = 1.1
+"""After this long what failed once is tried again."""
+MAINTENANCE_S = 120.0
+"""Longer than a connection drain, and than a late write may take to show."""
+
+
+class Clock:
+    """One clock, wall and monotonic, that stands still until it is moved; Azure has the same."""
+
+    def __init__(self) -> None:
+        self._start, self._passed_s = float(int(time.time())), 0.0
+
+    def pass_(self, seconds: float) -> None:
+        self._passed_s += seconds
+
+    def azure(self) -> float:
+        return self._start + self._passed_s
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.azure(), UTC)
+
+    def monotonic(self) -> float:
+        return 1000 + self._passed_s
+
+
+class Leader:
+    """The parts of the agent on web-1 that lead, and the simulated Azure they talk to."""
+
+    def __init__(self, server: SimulatorServer, clock: Clock, azure: Azure, policy: Any) -> None:
+        self.server, self.world, self.clock = server, server.world, clock
+        blob = azure.ledger("web.json")
+        self.watcher = Watcher(
+            imds=azure.imds, clock=CorrectedClock(clock), leader_poll_s=1, standby_poll_s=15
+        )
+        self.reconciler = Reconciler(
+            imds=azure.imds,
+            compute=azure.compute,
+            network=azure.network,
+            store=LedgerStore(blob),
+            watcher=self.watcher,
+            policy=policy,
+            vm="web-1",
+            availability_set_id=self.world.availability_set_id,
+            max_parallel_writes=4,
+            dry_run=False,
+            entropy=random.Random(0),
+            report=lambda *_: None,
+        )
+        self.elector = Elector(
+            blob=blob,
+            clock=clock,
+            entropy=random.Random(1),
+            lease_duration_s=30,
+            renew_period_s=8,
+            yield_s=5,
+            peers=3,
+            handicap=Handicap,
+            look=self._nothing,
+            quiesce=self._nothing,
+        )
+        self.reconciler.attach(self.elector)
+        self.asked: Counter[str] = Counter()
+        server.observers.append(lambda request, _: self._note(request))
+
+    async def _nothing(self) -> None:
+        """Neither look nor hand over."""
+
+    def _note(self, request: Request) -> None:
+        self.asked[f"{request.method} {request.path.rsplit('/', 1)[-1]}"] += 1
+
+    async def turn(self) -> None:
+        """Take part in the election once."""
+        elector = self.elector
+        await (elector._stand_by() if elector.state is State.STANDBY else elector._stay_leader())
+
+    async def round(self) -> None:
+        """Poll, and take passes until one starts nothing; time stands still meanwhile."""
+        await self.turn()
+        for _ in range(MOST_PASSES):
+            await self.watcher.poll()
+            await self.reconciler._pass()
+            if not self.reconciler._tasks:
+                return
+            await asyncio.wait(self.reconciler._tasks.values())
+        raise AssertionError("the passes do not come to an end")
+
+    async def after(self, seconds: float) -> None:
+        """Let time pass, then take a round."""
+        self.clock.pass_(seconds)
+        await self.server.notify()
+        await self.round()
+
+    async def announce(self, *vms: str) -> str:
+        """Announce a reboot."""
+        event = self.world.schedule_event("Reboot", *vms, notice_s=600)
+        await self.server.notify()
+        return event.event_id
+
+    async def maintain(self, event_id: str) -> None:
+        """Let the event that was announced come to nothing, and everything be put back."""
+        await self.after(MAINTENANCE_S)
+        self.world.cancel_event(event_id)
+        for _ in range(4):
+            await self.after(MAINTENANCE_S)
+        assert self.recorded() == []
+
+    def recorded(self) -> list[str]:
+        """Return the VMs that the ledger has an entry of."""
+        return [entry.vm for entry in self.reconciler.ledger.entries]
+
+    def inside(self, pool: str) -> list[str]:
+        """Return who is in rotation in a pool."""
+        return sorted(self.world.rotation(self.world.pool_id(pool)))
+
+    def fault(self, effect: Effect = Effect.REPLY, **options: Any) -> None:
+        """Add a fault of Resource Manager."""
+        self.server.faults.add(Fault(service=Service.ARM, effect=effect, **options))
+
+    def operator_removes(self, vm: str, pool: str) -> None:
+        """Take a VM out of a pool behind the agent's back."""
+        world, pool_id = self.world, self.world.pool_id(pool)
+        found = world.find_pool(pool_id)
+        assert found is not None
+        if pool == "app":
+            world.remove_membership(pool_id, world.vm(vm).nic_ids[0])
+        else:
+            addresses = found["properties"]["loadBalancerBackendAddresses"]
+            world.set_addresses(pool_id, [each for each in addresses if each["name"] != vm])
+
+
+@asynccontextmanager
+async def leading(directory: Path, *pools: str) -> AsyncIterator[Leader]:
+    """Serve a set with the pools `app` (NICs) and `cache` (addresses); lead it for `pools`."""
+    clock = Clock()
+    world = build_world(
+        now=clock.azure(),
+        ip_pools=("cache",),
+        settings=WorldSettings(operation_latency_s=0, pool_operation_latency_s=0, imds_limit=False),
+    )
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(
+            SimulatorServer(world, directory / "pki", clock=clock.azure)
+        )
+        settings = Settings.model_validate(
+            {
+                "backend_pools": [{"id": world.pool_id(pool)} for pool in pools],
+                "election": {"container_url": server.container_url("lb-drain")},
+                "azure": {
+                    "resource_manager_endpoint": server.arm_url,
+                    "imds_endpoint": server.imds_url("web-1"),
+                    "ca_file": str(server.ca_file),
+                    "poll_fallback_s": 0.02,
+                },
+            }
+        )
+        azure = await stack.enter_async_context(open_azure(settings, clock, {}))
+        leader = Leader(server, clock, azure, policy_from(settings))
+        await azure.ledger("web.json").create()
+        async with asyncio.TaskGroup() as leader.reconciler._group:
+            await leader.round()
+            assert leader.elector.leading
+            yield leader
+            for task in leader.reconciler._tasks.values():
+                task.cancel()
+
+
+# --- what an operator removes (S3) ---------------------------------------------------------------
+
+KINDS = [("app", "networkInterfaces"), ("cache", "backendAddressPools")]
+
+
+@pytest.mark.parametrize(("pool", "path"), KINDS, ids=["nic", "pool"])
+@pytest.mark.parametrize("status", [409, 412, 429])
+async def test_a_refused_removal_counts_as_never_sent(
+    tmp_path: Path, status: int, pool: str, path: str
+) -> None:
+    """S3: what an operator removes after Azure has refused our removal is not put back."""
+    async with leading(tmp_path, pool) as leader:
+        leader.fault(method="PUT", path_contains=path, status=status, times=1)
+        event_id = await leader.announce("web-2")
+        await leader.round()
+        assert leader.recorded() == ["web-2"]
+        assert leader.inside(pool) == ["web-1", "web-2", "web-3"]
+        leader.operator_removes("web-2", pool)
+        await leader.after(BACK_OFF_S)
+        await leader.maintain(event_id)
+        assert leader.inside(pool) == ["web-1", "web-3"]
+
+
+@pytest.mark.parametrize(("pool", "path"), KINDS, ids=["nic", "pool"])
+@pytest.mark.parametrize("then", ["nothing", "not found"])
+async def test_an_accepted_removal_counts_as_sent(
+    tmp_path: Path, then: str, pool: str, path: str
+) -> None:
+    """S5: what an accepted write may have removed is put back, whatever later attempts met."""
+    async with leading(tmp_path, pool) as leader:
+        leader.fault(Effect.OPERATION, method="PUT", path_contains=path, times=1)
+        event_id = await leader.announce("web-2")
+        await leader.round()
+        assert leader.recorded() == ["web-2"]
+        assert leader.inside(pool) == ["web-1", "web-2", "web-3"]
+        if then == "not found":
+            leader.fault(method="GET", path_contains=path, status=404, times=1)
+            await leader.after(BACK_OFF_S)
+            assert leader.inside(pool) == ["web-1", "web-2", "web-3"]
+        leader.operator_removes("web-2", pool)
+        await leader.after(2 * BACK_OFF_S)
+        await leader.maintain(event_id)
+        assert leader.inside(pool) == ["web-1", "web-2", "web-3"]
+
+
+async def test_what_was_sent_is_known_by_membership(tmp_path: Path) -> None:
+    """S3: that a pool was written for one VM does not make what happens to another one ours."""
+    async with leading(tmp_path, "cache") as leader:
+        event_id = await leader.announce("web-2")
+        await leader.round()
+        assert leader.inside("cache") == ["web-1", "web-3"]
+        leader.fault(method="PUT", path_contains="backendAddressPools", status=409, times=1)
+        other_id = await leader.announce("web-3")
+        await leader.round()
+        assert leader.recorded() == ["web-2", "web-3"]
+        leader.operator_removes("web-3", "cache")
+        await leader.after(BACK_OFF_S)
+        leader.world.cancel_event(other_id)
+        await leader.maintain(event_id)
+        assert leader.inside("cache") == ["web-1", "web-2"]
+
+
+# --- what changes while a write is on its way ----------------------------------------------------
+
+
+async def test_a_restore_is_held_back_when_an_event_was_announced_meanwhile(tmp_path: Path) -> None:
+    """S6: between plan and PUT an event can appear, and then the VM stays out."""
+    async with leading(tmp_path, "app") as leader:
+        event_id = await leader.announce("web-2")
+        await leader.round()
+        (entry,) = leader.reconciler.ledger.entries
+        (place,) = entry.memberships
+        assert isinstance(place, NicMembership)
+        restore = ChangeNic(nic_id=place.nic_id, memberships=(place,), restore=True)
+        with pytest.raises(Conflict, match="web-2 was announced meanwhile"):
+            leader.reconciler._fence(restore, leader.elector.tenures)
+        leader.world.cancel_event(event_id)
+        await leader.watcher.poll()
+        leader.reconciler._fence(restore, leader.elector.tenures)
+
+
+async def test_a_new_tenure_ends_what_the_old_one_began(tmp_path: Path) -> None:
+    """S4: nothing that was begun under an old lease goes on under a new one."""
+    async with leading(tmp_path, "app") as leader:
+        leader.fault(Effect.HANG, method="PUT", path_contains="networkInterfaces", times=1)
+        await leader.announce("web-2")
+        await leader.watcher.poll()
+        for _ in range(MOST_PASSES):
+            await leader.reconciler._pass()
+            tasks = leader.reconciler._tasks
+            if any(target.startswith("write:") for target in tasks):
+                break
+            await asyncio.wait(tasks.values())
+        (old,) = tasks.values()
+        await leader.server.wait_until(lambda: leader.asked["PUT web-2-nic"] == 1)
+        leader.elector.lost("storage said so")
+        leader.clock.pass_(60)
+        await leader.turn()
+        assert leader.elector.tenures == 2
+        await leader.reconciler._pass()
+        await asyncio.wait({old}, timeout=5)
+        assert old.cancelled()
+        await leader.round()
+        assert leader.inside("app") == ["web-1", "web-3"]
+
+
+# --- an inventory with holes (H1) ----------------------------------------------------------------
+
+LISTS = "GET networkInterfaces"
+HIDDEN = "GET web-internal"
+
+
+async def test_an_inventory_with_holes_is_read_again_soon_then_ever_less_often(
+    tmp_path: Path,
+) -> None:
+    """H1: a hole is looked at after 15 s, then after twice as long each time, and filled in."""
+    async with leading(tmp_path, "app", "cache") as leader:
+        full_s = leader.reconciler.inventory_period_s
+        leader.fault(method="GET", path_contains="web-internal", status=503)
+        await leader.after(full_s)
+        periods_s: list[float] = []
+        for _ in range(6):
+            period_s = leader.reconciler.inventory_period_s
+            periods_s.append(period_s)
+            leader.asked.clear()
+            await leader.after(period_s - 1)
+            assert leader.asked[LISTS] == 0
+            await leader.after(1)
+            assert leader.asked[LISTS] == 1
+        assert periods_s == [HOLE_S, 2 * HOLE_S, 4 * HOLE_S, 8 * HOLE_S, 16 * HOLE_S, full_s]
+        leader.server.faults.clear()
+        await leader.after(full_s)
+        assert leader.reconciler.inventory_period_s == full_s
+        leader.fault(method="GET", path_contains="web-internal", status=503)
+        await leader.after(full_s)
+        assert leader.reconciler.inventory_period_s == HOLE_S
+
+
+async def test_an_unreadable_load_balancer_hides_no_other(tmp_path: Path) -> None:
+    """L2: the pools that can be read are known, and drained from, whatever the others answer."""
+    async with leading(tmp_path, "app", "cache") as leader:
+        leader.fault(method="GET", path_contains="web-internal", status=503)
+        await leader.after(leader.reconciler.inventory_period_s)
+        leader.world.remove_membership(
+            leader.world.pool_id("app"), leader.world.vm("web-3").nic_ids[0]
+        )
+        await leader.after(HOLE_S)
+        (app,) = [each for each in leader.reconciler.views.pools if each.pool_id.endswith("app")]
+        assert len(app.members) == 2
+        await leader.announce("web-2")
+        await leader.round()
+        await leader.after(1)
+        assert leader.inside("app") == ["web-1"]
+
+
+async def test_a_part_that_was_told_to_wait_is_left_out_until_then(tmp_path: Path) -> None:
+    """H1: a Retry-After holds for the next inventories too, which count as holed meanwhile."""
+    async with leading(tmp_path, "app", "cache") as leader:
+        leader.fault(
+            method="GET",
+            path_contains="web-internal",
+            status=429,
+            headers=(("retry-after", "100"),),
+        )
+        leader.asked.clear()
+        await leader.after(leader.reconciler.inventory_period_s)
+        assert (leader.asked[LISTS], leader.asked[HIDDEN]) == (1, 1)
+        await leader.after(HOLE_S)
+        await leader.after(2 * HOLE_S)
+        assert (leader.asked[LISTS], leader.asked[HIDDEN]) == (3, 1)
+        assert leader.reconciler.inventory_period_s == 4 * HOLE_S
+        await leader.after(4 * HOLE_S)
+        assert (leader.asked[LISTS], leader.asked[HIDDEN]) == (4, 2)
