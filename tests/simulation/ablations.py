@@ -170,7 +170,7 @@ def _still_held(self: Elector) -> bool:
 
 SWITCHES: Mapping[str, Safeguard] = MappingProxyType(
     {
-        "case-folding": Safeguard("S7 in time", _case_sensitive),
+        "case-folding": Safeguard("L1 converge", _case_sensitive),
         "date-correction": Safeguard("S1 ack", _never(Watcher, "_correct", None)),
         "floor": Safeguard("S2 floor", _never(removal, "_floor_allows", True)),
         "if-match-on-ledger": Safeguard("S5 write-ahead", _ledger_without_if_match),

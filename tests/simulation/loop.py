@@ -21,7 +21,7 @@ RESOLUTION_S = 1e-9
 LEAST_WAIT_S = 1e-7
 
 
-MOST_STEPS = 500_000
+MOST_STEPS = 200_000
 """Callbacks of one history; an ordinary one has ten thousand."""
 
 
