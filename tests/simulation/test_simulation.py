@@ -1,4 +1,4 @@
-"""A fixed share of what `python -m tests.simulation` does: seeds, ablations, determinism, stories."""
+"""A fixed share of `python -m tests.simulation`: seeds, ablations, determinism, stories."""
 
 import os
 import subprocess
