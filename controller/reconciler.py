@@ -536,6 +536,12 @@ class Reconciler:
             write = await self._network.remove_from_nic(
                 usable, action.nic_id, action.memberships, fence
             )
+            if usable is not None and write.nic is usable:
+                # Nothing to remove by this view; a newer one of the pool said otherwise.
+                usable = None
+                write = await self._network.remove_from_nic(
+                    None, action.nic_id, action.memberships, fence
+                )
             if usable is None:
                 self._judge_absent(action, write.absent, sent)
         self.views.saw_nic(write.nic, verified=True)
