@@ -122,7 +122,7 @@ class Stage:
     def _change_addresses(self, pool_id: str, vm: str, *, present: bool) -> None:
         pool = self._world.find_pool(pool_id)
         nics = self._nics(vm)
-        if pool is None or not nics:
+        if pool is None or not nics or key(pool_id) in self._world.in_flight:
             return
         configuration = self._world.nic(nics[0])["properties"]["ipConfigurations"][0]
         address = configuration["properties"]["privateIPAddress"]
@@ -140,7 +140,7 @@ class Stage:
         """An operator puts a machine that is none of ours into an IP-based pool."""
         pool_id = self._pool(pool)
         body = self._world.find_pool(pool_id) if pool_id else None
-        if body is None or pool_id is None:
+        if body is None or pool_id is None or key(pool_id) in self._world.in_flight:
             return
         entries = copy.deepcopy(body["properties"]["loadBalancerBackendAddresses"])
         if all(entry["properties"]["ipAddress"] != address for entry in entries):
@@ -196,8 +196,13 @@ class Stage:
                 self._world.cancel_event(event.event_id)
 
     def _nics(self, vm: str) -> list[str]:
-        found = self._world.find_vm(vm)
-        return [nic for nic in (found.nic_ids if found else []) if key(nic) in self._world.nics]
+        """Return the NICs of a VM that people may edit: those that nobody is writing now."""
+        found, world = self._world.find_vm(vm), self._world
+        return [
+            nic_id
+            for nic_id in (found.nic_ids if found else [])
+            if key(nic_id) in world.nics and key(nic_id) not in world.in_flight
+        ]
 
     def _pool(self, name: str) -> str | None:
         return next((p for p in self._world.pool_ids() if p.endswith(f"/{name}")), None)

@@ -37,7 +37,9 @@ def draw(seed: int) -> Scenario:
     # A set whose only way out is its public pool: whoever is drained is cut off.
     captive = bool(pools) and vms >= 3 and source.random() < 0.12
     storms = _storms(source, names, churn_s)
-    acts = _events(source, names, churn_s, lead_time_s, acknowledge=acknowledge)
+    # Whose last member is deleted, a captive set cannot even be restored.
+    types = EVENT_TYPES[:-2] if captive else EVENT_TYPES
+    acts = _events(source, names, churn_s, lead_time_s, types, acknowledge=acknowledge)
     acts += [] if captive else _people(source, names, pools, ip_pools, churn_s)
     acts += _accidents(source, names, churn_s)
     afterwards = _afterwards(source, names, churn_s)
@@ -132,12 +134,13 @@ def _events(
     names: list[str],
     churn_s: float,
     lead_time_s: float,
+    types: tuple[str, ...],
     *,
     acknowledge: bool,
 ) -> list[Act]:
     acts: list[Act] = []
     for _ in range(source.choice((1, 1, 2, 2, 3, 4, 8))):
-        event_type = source.choice(EVENT_TYPES)
+        event_type = source.choice(types)
         count = source.choice((1, 1, 1, 2, len(names)))
         vms = tuple(source.sample(names, min(count, len(names))))
         if source.random() < 0.12:

@@ -89,10 +89,12 @@ def s2_floor(truth: Truth, change: Change) -> Iterator[str]:
     for other, member in truth.pools[pool].items():
         # What people took out since the write left counts for it: nobody could know.
         late = member.out_by == "people" and member.moved_at > write.sent_at - KNOWN_AFTER_S
+        # A machine counts once, a stranger as often as it has NICs: nobody knows whose they are.
+        who = member.vm if member.vm in truth.peers else other
         if (member.inside or late) and member.vm not in unhealthy:
-            before.add(member.vm)
+            before.add(who)
             if other != name:
-                after.add(member.vm)
+                after.add(who)
     if len(after) < len(before) and len(after) < truth.floor(pool):
         yield f"leaves {sorted(after)}, the floor is {truth.floor(pool)}"
 

@@ -166,7 +166,11 @@ class Truth:
         floor = self.floors.get(pool, 0)
         if isinstance(floor, int):
             return floor
-        full = {m.vm for m in self.pools[pool].values() if m.wanted and m.vm not in self.gone}
+        full = {
+            member.vm if member.vm in self.peers else name
+            for name, member in self.pools[pool].items()
+            if member.wanted and member.vm not in self.gone
+        }
         return -(-int(floor.removesuffix("%")) * len(full) // 100)
 
     def needed_s(self, event: Event) -> float:
