@@ -18,7 +18,8 @@ from controller.settings import Settings
 from controller.systemd import Notifier
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
-GROUP = "/subscriptions/11111111-2222-4333-8444-555555555555/resourceGroups/g/providers/Microsoft.Network"
+SUBSCRIPTION = "/subscriptions/11111111-2222-4333-8444-555555555555"
+GROUP = f"{SUBSCRIPTION}/resourceGroups/g/providers/Microsoft.Network"
 APP = f"{GROUP}/loadBalancers/web-lb/backendAddressPools/app"
 ADMIN = f"{GROUP}/loadBalancers/web-lb/backendAddressPools/admin"
 
