@@ -30,7 +30,14 @@ class NotSent(ControllerError):
 
 
 class OutcomeUnknown(ControllerError):
-    """The request was sent and no usable reply came back (timeout, reset, lost reply)."""
+    """The request was sent and no usable reply came back (timeout, reset, lost reply).
+
+    `retry_after_s` is what the service asked for when it refused to tell.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Throttled(ControllerError):

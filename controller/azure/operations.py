@@ -79,7 +79,10 @@ async def run(
     except ControllerError as error:
         if isinstance(error, _ENDED_BADLY) and _is_verdict(error.__cause__):
             raise
-        raise OutcomeUnknown(f"accepted, but not followed to its end: {error}") from error
+        told_s: float | None = getattr(error, "retry_after_s", None)
+        raise OutcomeUnknown(
+            f"accepted, but not followed to its end: {error}", retry_after_s=told_s
+        ) from error
 
 
 def _is_verdict(cause: BaseException | None) -> bool:

@@ -55,7 +55,7 @@ class Stage:
             not any(self._open_entries())
             and not self._world.in_flight
             and all(host.settled for host in self._simulation.hosts.values())
-            and any(lease.holder for lease in self._world.blobs.leases(self._simulation.epoch()))
+            and sum(host.leading for host in self._simulation.hosts.values()) == 1
         )
 
     def _open_entries(self) -> list[Json]:

@@ -64,6 +64,11 @@ class Host:
         return not self._vm_up or (self._agent is not None and self._agent.ready()[0])
 
     @property
+    def leading(self) -> bool:
+        """Whether the agent takes itself for the leader."""
+        return self._agent is not None and bool(self._agent.status().get("leading"))
+
+    @property
     def frozen(self) -> bool:
         """Whether it stands still."""
         return self._frozen_at is not None
