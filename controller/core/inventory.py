@@ -40,6 +40,12 @@ class Inventory:
         self._relevant = {fold(pool_id) for pool_id in pool_ids}
         self._nics = {fold(nic.nic_id): nic for nic in observed.nics}
         self._peers = {fold(vm.name): vm for vm in observed.vms}
+        self._blind = any(
+            fold(nic_id) not in self._nics and fold(nic_id) not in observed.missing
+            for vm in observed.vms
+            for nic_id in vm.nic_ids
+        )
+        """Whether some NIC of the set was never seen: an address may be its, for all we know."""
         self._vm_of_nic: dict[str, str] = {}
         by_id: dict[str, str] = {}
         for vm in (*observed.vms, *vms):
@@ -91,13 +97,14 @@ class Inventory:
             for name, memberships in self._inside.items()
             if any(fold(membership.pool_id) == wanted for membership in memberships)
         }
-        return names | self._strangers(wanted)
+        return names | self._strangers(wanted, addresses=True)
 
     def serving(self, pool_id: str, unhealthy: frozenset[str]) -> set[str]:
         """Return who serves in a pool: folded names of VMs, NIC ids or addresses of strangers.
 
         A VM counts once however many memberships it has: what the floor protects is machines.
-        VMs in `unhealthy`, and those with a failed NIC, do not count.
+        VMs in `unhealthy`, and those with a failed NIC, do not count; nor does an address of which
+        nobody can tell whose it is.
         """
         wanted = fold(pool_id)
         names = {
@@ -105,15 +112,16 @@ class Inventory:
             for name, memberships in self._inside.items()
             if any(fold(m.pool_id) == wanted and self._usable(m) for m in memberships)
         }
-        return (names | self._strangers(wanted)) - unhealthy
+        strangers = self._strangers(wanted, addresses=not self._blind)
+        return (names | strangers) - unhealthy
 
-    def _strangers(self, pool_key: str) -> set[str]:
+    def _strangers(self, pool_key: str, *, addresses: bool) -> set[str]:
         names: set[str] = set()
         pool = self._pools.get(pool_key)
         for member in pool.members if pool else ():
             if member.address is not None:
                 address = fold_address(member.address.ip_address)
-                if address not in self._vm_of_address:
+                if addresses and address not in self._vm_of_address:
                     names.add(address)
             else:
                 nic_id, _ = nic_of(member.ip_configuration_id)

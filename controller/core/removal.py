@@ -78,6 +78,8 @@ def _floor_allows(
                 f"would remain, min_in_service asks for {needed}"
             )
             draft.hold_back(case, Reason.FLOOR, message)
+            for vm in draft.observed.vms:
+                draft.unseen(vm)
             draft.refresh_pools()
             draft.wake_in(POOL_FRESH_S)
             return False

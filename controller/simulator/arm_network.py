@@ -126,6 +126,8 @@ def _put_nic(call: Call, nic_id: str) -> Reply:
     _check_links(call, new)
     _check_pools(world, new)
     if old is None:
+        if given := call.request.headers.get("if-match", ""):
+            raise etag_mismatch(given, "", nic_id)  # a condition on what is not there
         world.nics[key(nic_id)] = new
         return _written(call, new, world.write_nic(new, call.principal), 201)
     _check_etag(call, old, honoured=world.settings.if_match_on_nic)

@@ -51,7 +51,7 @@ def draw(seed: int) -> Scenario:
         pools=pools,
         ip_pools=ip_pools,
         ipv6=bool(pools) and source.random() < 0.1,
-        foreign_vms=1 if source.random() < 0.15 else 0,
+        foreign_vms=1 if source.random() < 0.15 and not captive else 0,
         settings={**_settings(source), "outbound_needs_public_pool": captive},
         policy={
             "lead_time_s": lead_time_s,

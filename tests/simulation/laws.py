@@ -83,6 +83,8 @@ def s2_floor(truth: Truth, change: Change) -> Iterator[str]:
     """No write of an agent takes a healthy member from a pool at its floor."""
     if change.kind != "member_out" or (write := truth.write_behind(change)) is None:
         return
+    if any(storm.kind == "arm stale" for storm in truth.scenario.storms):
+        return  # whoever is shown an old world cannot count
     pool, name = key(change.subject), identity(change)
     unhealthy = _unhealthy(truth, write)
     before, after = set[str](), set[str]()

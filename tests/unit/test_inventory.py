@@ -137,9 +137,17 @@ def test_a_nic_of_nobody_we_know_is_a_stranger() -> None:
     assert found.serving(POOL, frozenset()) == {"web-1", FOREIGN}
     assert found.members(POOL) == {"web-1", FOREIGN}
     entry = AddressMembership(pool_id=POOL, name="a", ip_address="10.0.0.9", body="{}")
-    found = inventory(nics=(foreign_nic(ip="10.0.0.9"),), pools=(pool(entry),))
+    found = inventory(nics=(nic(), foreign_nic(ip="10.0.0.9")), pools=(pool(entry),))
     assert found.serving(POOL, frozenset()) == {"10.0.0.9"}
     assert found.memberships(WEB1) == ()
+
+
+def test_an_address_serves_nobody_while_a_nic_of_the_set_is_unseen() -> None:
+    """S2: an address that may be that of a peer whose NIC was never read is not counted on."""
+    entry = AddressMembership(pool_id=POOL, name="a", ip_address="10.0.0.9", body="{}")
+    found = inventory(nics=(), pools=(pool(entry),))
+    assert found.serving(POOL, frozenset()) == set()
+    assert found.members(POOL) == {"10.0.0.9"}
 
 
 def test_an_address_that_nobody_has_is_nobodys() -> None:
