@@ -38,6 +38,7 @@ from controller.core.model import (
     ScheduledEvent,
     Vm,
     fold,
+    fold_address,
     load_balancer_of,
     short,
 )
@@ -102,7 +103,13 @@ class Draft:
         self.observed, self.durable, self.policy, self.now = observed, durable, policy, now
         self.subjects = _subjects(observed, durable)
         recorded = [m.pool_id for entry in durable.entries for m in entry.memberships]
-        self.inventory = Inventory(observed, (*policy.pools, *recorded), self.subjects)
+        addresses = {
+            fold_address(membership.ip_address): fold(entry.vm)
+            for entry in durable.entries
+            for membership in address_memberships(entry.memberships)
+        }
+        pool_ids = (*policy.pools, *recorded)
+        self.inventory = Inventory(observed, pool_ids, self.subjects, addresses)
         self.ledger = durable
         self.actions: list[Action] = []
         self.wakes: list[datetime] = []

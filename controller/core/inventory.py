@@ -6,9 +6,10 @@ the other, and the newer one is believed.
 Pure: standard library only, no I/O, no clock.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from controller.core.model import (
+    NOTHING_EXTRA,
     AddressMembership,
     Key,
     Membership,
@@ -31,10 +32,15 @@ class Inventory:
         pool_ids: the pools that matter: the managed ones, and those the ledger names.
         vms: every VM that matters: the peers, and those the ledger names. NICs and addresses of
             any other VM are strangers, which serve but are never touched.
+        addresses: whose addresses are, by the ledger: the NIC of a deleted VM tells no more.
     """
 
     def __init__(
-        self, observed: Observation, pool_ids: Iterable[str], vms: Iterable[Vm] = ()
+        self,
+        observed: Observation,
+        pool_ids: Iterable[str],
+        vms: Iterable[Vm] = (),
+        addresses: Mapping[str, str] = NOTHING_EXTRA,
     ) -> None:
         self._pools = {fold(pool.pool_id): pool for pool in observed.pools}
         self._relevant = {fold(pool_id) for pool_id in pool_ids}
@@ -52,7 +58,7 @@ class Inventory:
             by_id.setdefault(fold(vm.vm_id), fold(vm.name))
             for nic_id in vm.nic_ids:
                 self._vm_of_nic.setdefault(fold(nic_id), fold(vm.name))
-        self._vm_of_address: dict[str, str] = {}
+        self._vm_of_address = dict(addresses)
         for key, nic in self._nics.items():
             owner = self._vm_of_nic.get(key) or by_id.get(fold(nic.vm_id))
             if owner is None:

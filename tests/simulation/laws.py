@@ -14,6 +14,7 @@ from controller.simulator.history import Change
 from . import end, patience
 from .truth import (
     Event,
+    Poll,
     Truth,
     Write,
     by_agent,
@@ -28,6 +29,7 @@ KNOWN_AFTER_S = 3.0
 """Within so long everything that an agent polls for is known to it, clock corrections included."""
 ON_ITS_WAY_S = 0.01
 """A reply handled so recently may not have arrived."""
+SILENCE_S = 5.5
 POWER_VIEW_S = 12.0
 """An agent goes by a power state of up to 10 s ago, read over the network."""
 BREAK_NOTICED_S = 16.0
@@ -113,7 +115,7 @@ def _unhealthy(truth: Truth, write: Write) -> set[str]:
         if truth.impacting(event) and event.started_at is not None and event.over_at is None
         if event.started_at < write.sent_at - 2 * KNOWN_AFTER_S
         if any(poll.good and poll.at > event.started_at for poll in write.polls[-2:])
-        for vm in event.resources
+        for vm in event.resources & truth.peers
     }
 
 
@@ -198,7 +200,7 @@ def s6_no_early_return(truth: Truth, change: Change) -> Iterator[str]:
     if change.kind != "member_in" or (write := truth.write_behind(change)) is None:
         return
     vm = str(change.detail["vm"])
-    polls = [poll for poll in write.polls if poll.at < write.sent_at - ON_ITS_WAY_S][-2:]
+    polls = [poll for poll in write.polls if _known(poll, write)][-2:]
     if len(polls) < 2 or not all(poll.good for poll in polls):
         yield f"{vm} restored by {write.vm} without two good polls"
     for poll in polls:
@@ -209,6 +211,11 @@ def s6_no_early_return(truth: Truth, change: Change) -> Iterator[str]:
     since = write.down.get(vm)
     if since is not None and since < write.sent_at - POWER_VIEW_S:
         yield f"{vm} restored while it was down since {_clock(since)}"
+
+
+def _known(poll: Poll, write: Write) -> bool:
+    """Tell whether the agent knew how a poll had ended; a silence it notices by its time-out."""
+    return poll.at < write.sent_at - (ON_ITS_WAY_S if poll.good else SILENCE_S)
 
 
 # --- H2

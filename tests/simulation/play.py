@@ -149,6 +149,8 @@ class Simulation:
         self.loop.call_at(scenario.calm_at_s + scenario.patience_s, self._take_back)
         await asyncio.sleep(scenario.calm_at_s + 1)
         quiet_since = self.loop.now
+        if any(storm.kind == "late" for storm in scenario.storms):
+            quiet_since += LATE_S[1]  # what was sent then may arrive only now
         settled = 0
         while self.loop.now < quiet_since + scenario.converge_within_s and settled < 2:
             if self.stage.events_pending():

@@ -142,6 +142,15 @@ def test_a_nic_of_nobody_we_know_is_a_stranger() -> None:
     assert found.memberships(WEB1) == ()
 
 
+def test_an_address_in_the_ledger_is_that_of_its_vm() -> None:
+    """S2: what the ledger says whose address it is holds, also when the VM and its NIC are gone."""
+    entry = AddressMembership(pool_id=POOL, name="a", ip_address="10.0.0.9", body="{}")
+    observed = Observation(document=None, pools=(pool(entry),))
+    found = Inventory(observed, (POOL,), (), {"10.0.0.9": "web-9"})
+    assert found.serving(POOL, frozenset()) == {"web-9"}
+    assert found.serving(POOL, frozenset({"web-9"})) == set()
+
+
 def test_an_address_serves_nobody_while_a_nic_of_the_set_is_unseen() -> None:
     """S2: an address that may be that of a peer whose NIC was never read is not counted on."""
     entry = AddressMembership(pool_id=POOL, name="a", ip_address="10.0.0.9", body="{}")
