@@ -18,7 +18,7 @@ from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
 RESOLUTION_S = 1e-9
-TURN_S = 1e-9
+TURN_S = 1e-12
 """What one turn of the loop takes."""
 
 
