@@ -40,7 +40,7 @@ EPOCH = 1_780_000_000.0
 """Where every simulation starts, in epoch seconds."""
 IMDS, ARM, BLOB = "http://127.0.0.1:8001", "https://127.0.0.1:8002", "https://127.0.0.1:8003"
 LOOK_EVERY_S = 2.0
-LAST_WORDS_S = 6.0
+LAST_WORDS_S = 10.0
 """Whatever is said of an event that has just ended is said within so long."""
 TICK_AFTER_S = 1e-6
 """Epoch seconds are too coarse to meet an instant exactly: the world is woken just after it."""
