@@ -94,7 +94,7 @@ def s2_floor(truth: Truth, change: Change) -> Iterator[str]:
         # What people took out since the write left counts for it: nobody could know.
         late = member.out_by == "people" and member.moved_at > write.sent_at - KNOWN_AFTER_S
         # A machine counts once, a stranger as often as it has NICs: nobody knows whose they are.
-        who = member.vm if member.vm in truth.peers else other
+        who = member.vm if member.vm in truth.peers - truth.gone else other
         if (member.inside or late) and member.vm not in unhealthy:
             before.add(who)
             if other != name:
@@ -115,7 +115,7 @@ def _unhealthy(truth: Truth, write: Write) -> set[str]:
         if truth.impacting(event) and event.started_at is not None and event.over_at is None
         if event.started_at < write.sent_at - 2 * KNOWN_AFTER_S
         if any(poll.good and poll.at > event.started_at for poll in write.polls[-2:])
-        for vm in event.resources & truth.peers
+        for vm in event.resources & truth.peers - truth.gone
     }
 
 

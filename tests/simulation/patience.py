@@ -92,7 +92,8 @@ def h1_quiet(truth: Truth, change: Change) -> Iterator[str]:
                 yield "an idle set writes"
         case "blob_written":
             yield "an idle set writes its ledger"
-        case "log":
+        case "log" if change.subject == truth.holder:
+            # A former leader may still learn how its last request ended.
             yield f"an idle set says {change.detail['message']}"
         case "goodbye":
             if truth.idle_reads > READS_WHEN_IDLE:

@@ -167,9 +167,9 @@ class Truth:
         if isinstance(floor, int):
             return floor
         full = {
-            member.vm if member.vm in self.peers else name
+            member.vm if member.vm in self.peers - self.gone else name
             for name, member in self.pools[pool].items()
-            if member.wanted and member.vm not in self.gone
+            if member.wanted and (member.inside or member.vm not in self.gone)
         }
         return -(-int(floor.removesuffix("%")) * len(full) // 100)
 
@@ -235,11 +235,7 @@ class Truth:
             case "agent_started":
                 self.born_at[change.subject] = change.at
                 self.polls[change.subject] = []
-                self.told_to_wait = {
-                    asked: until
-                    for asked, until in self.told_to_wait.items()
-                    if asked[0] != change.subject
-                }
+                self._forget_waits(change.subject)
             case "calm":
                 self.calm_at = change.at
             case "converged":
@@ -268,6 +264,11 @@ class Truth:
             vm, method = str(change.detail["vm"]), str(change.detail["method"])
             asked = (vm, method, change.subject.casefold())
             self.told_to_wait[asked] = change.at + float(wait)
+
+    def _forget_waits(self, vm: str) -> None:
+        self.told_to_wait = {
+            asked: until for asked, until in self.told_to_wait.items() if asked[0] != vm
+        }
 
     def _sent(self, change: Change) -> None:
         if change.at > self.converged_at and change.detail["service"] == "arm":
@@ -331,6 +332,8 @@ class Truth:
     def _lease(self, change: Change) -> None:
         match change.kind:
             case "lease_acquire" | "lease_renew":
+                if change.kind == "lease_acquire":
+                    self._forget_waits(str(change.detail["by"]))  # a tenure starts from nothing
                 self.holder, self.held_until = str(change.detail["by"]), change.at + self.lease_s
             case "lease_release":
                 self.holder = ""
