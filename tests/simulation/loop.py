@@ -13,7 +13,7 @@ import asyncio
 import heapq
 import random
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
@@ -222,8 +222,3 @@ def _adopted(
     if process is not None:
         process.adopt(task)
     return task
-
-
-def call_in(process: Process, callback: Callable[..., object], *arguments: object) -> None:
-    """Let code of a process run at the next turn of the loop."""
-    asyncio.get_running_loop().call_soon(callback, *arguments, context=process.context)

@@ -10,7 +10,6 @@ import json
 import logging
 import random
 import ssl
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -58,8 +57,6 @@ class Played:
     world: World
     history: tuple[Change, ...]
     marks: set[str] = field(default_factory=set[str])
-    duration_s: float = 0.0
-    steps: int = 0
 
 
 class Simulation:
@@ -118,7 +115,6 @@ class Simulation:
 
     def run(self) -> Played:
         """Play the scenario to its end."""
-        begun = time.perf_counter()
         start = _world_of(self.scenario)
         with _sealed(self), _listening(self):
             try:
@@ -135,8 +131,6 @@ class Simulation:
             world=self.world,
             history=self.history,
             marks=self.marks,
-            duration_s=time.perf_counter() - begun,
-            steps=self.loop.steps,
         )
 
     async def _main(self) -> None:

@@ -16,7 +16,6 @@ MOST_SEEDS = 150
 """So many seeds at the most a switched-off safeguard may go unnoticed."""
 REGRESSIONS = (
     1029,  # a removal that changes nothing was planned again and again, without a pause (H1, L2)
-    132,  # the address of a deleted VM was counted as somebody who serves (S2)
 )
 """Seeds whose histories broke a law before it was mended."""
 QUICK = ("floor", "observed-out", "write-ahead")

@@ -123,8 +123,6 @@ class Truth:
         self.born_at: dict[str, float] = {}
         self.act, self.act_text = "", ""
         self.people_at = -math.inf
-        self.trouble_at = 0.0
-        """When something last went wrong, or was mended."""
         self.calm_at = math.inf
         self.converged_at = math.inf
         self.parting = False
