@@ -8,7 +8,7 @@ time, and the actions that need it are planned by the pass after.
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -140,10 +140,11 @@ class Reconciler:
         self._holes = self._apart_failures = 0
         self._recorded_here: set[Key] = set()
         self._sent: set[Key] = set()
+        """Memberships that a write of ours may have taken out."""
         self._first_sent: dict[str, set[Key]] = {}
         """What the write under way to a target sent for the first time."""
         self._sent_at: dict[str, datetime] = {}
-        self._never_ours: set[Key] = set()
+        self._ended_at: dict[str, datetime] = {}
         self._acknowledged: dict[str, datetime] = {}
 
     def attach(self, elector: Elector) -> None:
@@ -307,12 +308,13 @@ class Reconciler:
             inventory_period_s=self.inventory_period_s,
             in_flight=frozenset(self._tasks),
             deferred=self.deferrals.active,
-            verified=frozenset(self.views.verified),
-            never_ours=frozenset(self._never_ours),
+            unsent=frozenset(self._recorded_here - self._sent),
+            absent=self.views.absent,
             missing=frozenset(self.views.missing),
             acknowledged=dict(self._acknowledged),
             attempts=self.deferrals.failures,
             sent_at=dict(self._sent_at),
+            ended_at=dict(self._ended_at),
             write_slots=0 if quiet else max(0, self.pace.limit - busy),
         )
 
@@ -358,19 +360,20 @@ class Reconciler:
         elector.resign()
 
     def _adopt(self, before: Ledger, written: Ledger) -> None:
-        """Know which memberships this agent recorded, and forget those of entries that are over."""
+        """Know which memberships this agent recorded, and forget those of entries that are over.
+
+        Recorded again after a maintenance whose removal was seen to take effect, a membership is
+        new; before that a late removal of ours may still take it out.
+        """
         for entry in written.entries:
             old = before.entry(entry.vm)
             known = {membership.key for membership in old.memberships} if old else set[Key]()
-            again = old is None or (old.restored_at is not None and entry.restored_at is None)
+            again = old is not None and old.removed and entry.recorded_at > old.recorded_at
             for membership in entry.memberships:
-                if again or membership.key not in known:
+                if membership.key not in known or (again and old and old.restored_at):
                     self._recorded_here.add(membership.key)
-                    self._never_ours.discard(membership.key)
                     self._sent.discard(membership.key)
-        present = {m.key for entry in written.entries for m in entry.memberships}
-        self._never_ours &= present
-        self._recorded_here &= present
+        self._recorded_here &= {m.key for entry in written.entries for m in entry.memberships}
 
     # --- applying ---
 
@@ -496,8 +499,13 @@ class Reconciler:
         else:
             self.deferrals.clear(key)
 
-    def _fence(self, action: ChangeNic | ChangePool | Acknowledge, tenure: int) -> None:
-        """Checked immediately before the bytes of a write leave."""
+    def _fence(
+        self,
+        action: ChangeNic | ChangePool | Acknowledge,
+        tenure: int,
+        absent: tuple[Membership, ...] = (),
+    ) -> None:
+        """Checked immediately before the bytes of a write leave, which spare what is absent."""
         if self._elector is None or self._leaving or self._elector.tenures != tenure:
             raise LeaseLost("this agent does not lead any more")
         self._elector.fence()
@@ -506,8 +514,9 @@ class Reconciler:
         keys = {membership.key for membership in action.memberships}
         if action.restore:
             self._check_unthreatened(keys)
-        self._first_sent[action.target] = keys - self._sent
-        self._sent |= keys
+        taken = keys - {membership.key for membership in absent}
+        self._first_sent[action.target] = taken - self._sent
+        self._sent |= taken
         resource_id = action.nic_id if isinstance(action, ChangeNic) else action.pool_id
         self._sent_at[fold(resource_id)] = self._watcher.now()
 
@@ -526,52 +535,41 @@ class Reconciler:
         usable = known if known is not None and known.body and 0 <= age_s < FRESH_S else None
         log(logger, logging.INFO, str(action), event="write", action=action.verb)
 
-        def fence() -> None:
-            self._fence(action, tenure)
+        def fence(absent: tuple[Membership, ...]) -> None:
+            self._fence(action, tenure, absent)
 
         if action.restore:
-            write = await self._network.restore_to_nic(action.nic_id, action.memberships, fence)
+            nic = await self._network.restore_to_nic(action.nic_id, action.memberships, fence)
         else:
-            sent = frozenset(self._sent)
-            write = await self._network.remove_from_nic(
+            nic = await self._network.remove_from_nic(
                 usable, action.nic_id, action.memberships, fence
             )
-            if usable is not None and write.nic is usable:
+            if nic is usable:
                 # Nothing to remove by this view; a newer one of the pool said otherwise.
-                usable = None
-                write = await self._network.remove_from_nic(
+                nic = await self._network.remove_from_nic(
                     None, action.nic_id, action.memberships, fence
                 )
-            if usable is None:
-                self._judge_absent(action, write.absent, sent)
-        self.views.saw_nic(write.nic, verified=True)
-        self.pace = self.pace.succeeded()
+        self.views.saw_nic(nic)
+        self._succeeded(action, nic.nic_id, nic.observed_at)
 
     async def _change_pool(self, action: ChangePool, tenure: int) -> None:
         log(logger, logging.INFO, str(action), event="write", action=action.verb)
 
-        def fence() -> None:
-            self._fence(action, tenure)
+        def fence(absent: tuple[Membership, ...]) -> None:
+            self._fence(action, tenure, absent)
 
-        if action.restore:
-            write = await self._network.restore_to_pool(action.pool_id, action.memberships, fence)
-        else:
-            sent = frozenset(self._sent)
-            write = await self._network.remove_from_pool(action.pool_id, action.memberships, fence)
-            self._judge_absent(action, write.absent, sent)
-        self.views.saw_pool(write.pool, verified=True)
-        self.pace = self.pace.succeeded()
+        write = self._network.restore_to_pool if action.restore else self._network.remove_from_pool
+        pool = await write(action.pool_id, action.memberships, fence)
+        self.views.saw_pool(pool)
+        self._succeeded(action, pool.pool_id, pool.observed_at)
 
-    def _judge_absent(
-        self, action: ChangeNic | ChangePool, absent: Iterable[Membership], sent: frozenset[Key]
+    def _succeeded(
+        self, action: ChangeNic | ChangePool, resource_id: str, seen_at: datetime
     ) -> None:
-        """Law S3: what this agent recorded, never wrote to and now finds gone an operator removed.
-
-        What a predecessor recorded may have been removed by the predecessor.
-        """
-        gone = {membership.key for membership in absent}
-        self._never_ours |= (gone & self._recorded_here) - sent
-        self._never_ours -= {membership.key for membership in action.memberships} - gone
+        self.pace = self.pace.succeeded()
+        if action.target in self._first_sent:
+            # Otherwise nothing was sent, and one that was sent before may still be under way.
+            self._ended_at[fold(resource_id)] = seen_at
 
     async def _acknowledge(self, action: Acknowledge, tenure: int) -> None:
         self._fence(action, tenure)
@@ -594,6 +592,10 @@ class Reconciler:
             self._not_found(action, now)
         if isinstance(action, ChangeNic):
             self.views.forget_nic_body(action.nic_id)
+            if action.restore and refused(error) and not isinstance(error, Conflict | Throttled):
+                # Azure refuses a reference to a deleted pool, and does not say so plainly.
+                for owner in sorted({load_balancer_of(m.pool_id) for m in action.memberships}):
+                    self._start(ReadLoadBalancer(owner))
         if isinstance(action, ChangeNic | ChangePool) and refused(error):
             # As if it had never left (law S3): what goes from here on an operator takes away.
             self._sent -= self._first_sent.pop(action.target, set())

@@ -38,7 +38,6 @@ class Views:
         self._pools: dict[str, Pool] = {}
         self._absent_since: dict[str, datetime] = {}
         self.missing: set[str] = set()
-        self.verified: set[str] = set()
         self.inventory_at: datetime | None = None
 
     def watch(self, pool_ids: Iterable[str]) -> None:
@@ -122,11 +121,10 @@ class Views:
         known = home.get(fold(vm.vm_id), vm)
         home[fold(vm.vm_id)] = replace(known, power=power, power_observed_at=now)
 
-    def saw_nic(self, nic: Nic, *, verified: bool = False) -> None:
-        """Note a NIC; `verified` says that it ended a write of this agent."""
+    def saw_nic(self, nic: Nic) -> None:
+        """Note a NIC."""
         self._exists(nic.nic_id)
         self._nics[fold(nic.nic_id)] = nic
-        self._mark(nic.nic_id, verified=verified)
 
     def saw_nics(self, nics: Iterable[Nic]) -> None:
         """Note NICs from a list, unless a newer view is known."""
@@ -135,12 +133,11 @@ class Views:
             if known is None or known.observed_at < nic.observed_at:
                 self.saw_nic(nic)
 
-    def saw_pool(self, pool: Pool, *, verified: bool = False) -> None:
+    def saw_pool(self, pool: Pool) -> None:
         """Note a pool, if it is managed."""
         if fold(pool.pool_id) in self._managed:
             self._exists(pool.pool_id)
             self._pools[fold(pool.pool_id)] = pool
-            self._mark(pool.pool_id, verified=verified)
 
     def saw_load_balancer(self, load_balancer: LoadBalancer) -> None:
         """Note every managed pool of a load balancer, and which of them are not there."""
@@ -167,6 +164,11 @@ class Views:
             self._pools.pop(key, None)
             self._nics.pop(key, None)
 
+    @property
+    def absent(self) -> frozenset[str]:
+        """What the newest reply about it did not show; one reply may be wrong."""
+        return frozenset(self._absent_since)
+
     def forget_nic_body(self, nic_id: str) -> None:
         """Drop a view on which a conditional write has failed, so that the next one reads."""
         known = self.nic(nic_id)
@@ -176,12 +178,6 @@ class Views:
     def _exists(self, resource_id: str) -> None:
         self.missing.discard(fold(resource_id))
         self._absent_since.pop(fold(resource_id), None)
-
-    def _mark(self, resource_id: str, *, verified: bool) -> None:
-        if verified:
-            self.verified.add(fold(resource_id))
-        else:
-            self.verified.discard(fold(resource_id))
 
 
 class Deferrals:

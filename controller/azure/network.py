@@ -8,13 +8,12 @@ verified by a read: Azure is known to report success for an edit that did not ha
 
 import json
 from collections.abc import Awaitable, Callable, Container, Iterable
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, cast
 
 from controller.azure import bodies, operations
 from controller.azure.arm import (
     Arm,
-    Fence,
     Json,
     ResourceId,
     SlimClient,
@@ -30,6 +29,7 @@ from controller.clock import Clock
 from controller.core.model import (
     AddressMembership,
     LoadBalancer,
+    Membership,
     Nic,
     NicMembership,
     Pool,
@@ -80,20 +80,9 @@ class NetworkClient(Protocol):
     def load_balancer_backend_address_pools(self) -> _Pools: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NicWrite:
-    """A NIC as it was read after the write, and what did not apply."""
-
-    nic: Nic
-    absent: tuple[NicMembership, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolWrite:
-    """A pool as it was read after the write, and what did not apply."""
-
-    pool: Pool
-    absent: tuple[AddressMembership, ...] = ()
+MembershipFence = Callable[[tuple[Membership, ...]], None]
+"""Called before the bytes of a write leave, with the memberships that it spares: a removal those
+that do not stand there, a restore those that have no place any more. Raises to stop the write."""
 
 
 class Network:
@@ -154,35 +143,39 @@ class Network:
     # --- NIC-based pools
 
     async def remove_from_nic(
-        self, nic: Nic | None, nic_id: str, memberships: tuple[NicMembership, ...], fence: Fence
-    ) -> NicWrite:
-        """Take exactly these memberships off a NIC, in one PUT.
+        self,
+        nic: Nic | None,
+        nic_id: str,
+        memberships: tuple[NicMembership, ...],
+        fence: MembershipFence,
+    ) -> Nic:
+        """Take exactly these memberships off a NIC, in one PUT, and return it as read after that.
 
         `nic`, when it carries a body, saves the first GET; its etag decides whether it is still
-        true. `absent` are the memberships that were not there before.
+        true. It is returned as it is when there is nothing to take off.
         """
         if nic is None or nic.body is None:
             nic = await self.nic(nic_id)
         edit = bodies.without_memberships(as_object(nic.body, "a NIC"), memberships)
         if not edit.changed and not nic.failed:
-            return NicWrite(nic=nic, absent=edit.absent)
+            return nic
         after = await self._put_nic(nic_id, edit, fence)
         left = [item for item in memberships if bodies.place(item) in bodies.standing(after)]
         if left:
             raise ServiceFault(f"Azure reports success, but {nic_id} is still in {left[0].pool_id}")
-        return NicWrite(nic=after, absent=edit.absent)
+        return after
 
     async def restore_to_nic(
-        self, nic_id: str, memberships: tuple[NicMembership, ...], fence: Fence
-    ) -> NicWrite:
-        """Put exactly these memberships back, in one PUT.
+        self, nic_id: str, memberships: tuple[NicMembership, ...], fence: MembershipFence
+    ) -> Nic:
+        """Put exactly these memberships back, in one PUT, and return the NIC as read after that.
 
-        `absent` are the memberships whose ipConfiguration does not exist any more.
+        Those whose ipConfiguration does not exist any more are left out.
         """
         nic = await self.nic(nic_id)
         edit = bodies.with_memberships(as_object(nic.body, "a NIC"), memberships)
         if not edit.changed and not nic.failed:
-            return NicWrite(nic=nic, absent=edit.absent)
+            return nic
         after = await self._put_nic(nic_id, edit, fence)
         missing = [
             item
@@ -193,22 +186,22 @@ class Network:
             raise ServiceFault(
                 f"Azure reports success, but {nic_id} is not in {missing[0].pool_id}"
             )
-        return NicWrite(nic=after, absent=edit.absent)
+        return after
 
     # --- IP-based pools
 
     async def remove_from_pool(
-        self, pool_id: str, memberships: tuple[AddressMembership, ...], fence: Fence
-    ) -> PoolWrite:
-        """Take exactly these addresses out of a pool, in one PUT."""
+        self, pool_id: str, memberships: tuple[AddressMembership, ...], fence: MembershipFence
+    ) -> Pool:
+        """Take exactly these addresses out of a pool, in one PUT; return it as read after that."""
         return await self._write_pool(pool_id, memberships, bodies.without_addresses, fence)
 
     async def restore_to_pool(
-        self, pool_id: str, memberships: tuple[AddressMembership, ...], fence: Fence
-    ) -> PoolWrite:
-        """Put exactly these addresses back, in one PUT.
+        self, pool_id: str, memberships: tuple[AddressMembership, ...], fence: MembershipFence
+    ) -> Pool:
+        """Put exactly these addresses back, in one PUT; return the pool as read after that.
 
-        `absent` are those whose name somebody has given to another address.
+        Those whose name somebody has given to another address are left out.
         """
         return await self._write_pool(pool_id, memberships, bodies.with_addresses, fence)
 
@@ -217,8 +210,8 @@ class Network:
         pool_id: str,
         memberships: tuple[AddressMembership, ...],
         change: Callable[[Json, tuple[AddressMembership, ...]], Edit],
-        fence: Fence,
-    ) -> PoolWrite:
+        fence: MembershipFence,
+    ) -> Pool:
         body = await self._get_pool(pool_id)
         pool = bodies.parse_pool(body, self._clock.now())
         if pool.kind is PoolKind.NIC:
@@ -226,7 +219,7 @@ class Network:
             raise Conflict(f"{pool_id} has NIC-based members now; they are changed on their NICs")
         edit = change(body, memberships)
         if not edit.changed and not pool.failed:
-            return PoolWrite(pool=pool, absent=edit.absent)
+            return pool
         after = await self._put_pool(pool_id, edit, fence)
         expected, standing = bodies.addresses(edit.body), bodies.addresses(after)
         if expected != standing:
@@ -234,7 +227,7 @@ class Network:
                 f"Azure reports success, but the addresses of {pool_id} are not those written: "
                 f"{len(expected - standing)} missing, {len(standing - expected)} too many"
             )
-        return PoolWrite(pool=bodies.parse_pool(after, self._clock.now()), absent=edit.absent)
+        return bodies.parse_pool(after, self._clock.now())
 
     # --- requests
 
@@ -282,7 +275,7 @@ class Network:
             if fold(text(body, "id")) in wanted
         ]
 
-    async def _put_nic(self, nic_id: str, edit: Edit, fence: Fence) -> Nic:
+    async def _put_nic(self, nic_id: str, edit: Edit, fence: MembershipFence) -> Nic:
         target = ResourceId.parse(nic_id)
         interfaces = (await self._client(target.subscription)).network_interfaces
         content, options = _encode(edit), _options(nic_id, edit, fence)
@@ -297,7 +290,7 @@ class Network:
             body = await self._read_back(self._get_nic(nic_id))
         return bodies.parse_nic(body, self._clock.now())
 
-    async def _put_pool(self, pool_id: str, edit: Edit, fence: Fence) -> Json:
+    async def _put_pool(self, pool_id: str, edit: Edit, fence: MembershipFence) -> Json:
         target = ResourceId.parse(pool_id)
         pools = (await self._client(target.subscription)).load_balancer_backend_address_pools
         content, options = _encode(edit), _options(pool_id, edit, fence)
@@ -335,7 +328,7 @@ def _encode(edit: Edit) -> bytes:
     return json.dumps(edit.body, separators=(",", ":")).encode()
 
 
-def _options(resource_id: str, edit: Edit, fence: Fence) -> dict[str, Any]:
+def _options(resource_id: str, edit: Edit, fence: MembershipFence) -> dict[str, Any]:
     etag = text(edit.body, "etag")
     if not etag:
         raise ContractViolation(f"{resource_id} came without an etag; no unconditional write")
@@ -343,5 +336,5 @@ def _options(resource_id: str, edit: Edit, fence: Fence) -> dict[str, Any]:
         "content_type": "application/json",
         "headers": {"If-Match": etag},
         "cls": operations.final,
-        "fence": fence,
+        "fence": partial(fence, edit.absent),
     }

@@ -44,6 +44,10 @@ class Reason(Enum):
     NOT_ACKNOWLEDGED = "not_acknowledged"
 
 
+WRITES = ("write:/", "remove:", "restore:")
+"""How the keys of writes to NICs and pools begin."""
+
+
 def write_target(resource_id: str) -> str:
     """Return the target that a write to this NIC or load balancer occupies."""
     return f"write:{fold(resource_id)}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from controller.core.actions import (
+    WRITES,
     Action,
     ChangeNic,
     ChangePool,
@@ -44,9 +45,7 @@ from controller.core.model import (
 )
 
 FRESH_S = 10.0
-"""A NIC is recorded, and a VM put back, only on a view younger than this."""
-POOL_FRESH_S = 30.0
-"""The same for a pool as a whole, of which the floor only needs to know who is in it."""
+"""A VM is recorded, taken out and put back only on views younger than this (laws S2, S3)."""
 DOCUMENT_FRESH_S = 30.0
 """An event document older than this is no reason to restore or to acknowledge anything."""
 PREDECESSOR_S = 60.0
@@ -240,14 +239,22 @@ class Draft:
     def settled_at(self, resource_id: str, *, since: datetime) -> datetime:
         """Return from when on a view proves that a write decided at `since` does not land later.
 
-        The view that ended a write of ours proves it at once, any other only after a while.
+        The view that ended a write of ours proves it at once, any other only after a while: Azure
+        takes one write after the other, and a pool shows a write before it has taken effect.
         """
         sent_at = self.last_sent(resource_id, since=since)
-        nic, pool = self.inventory.nic(resource_id), self.inventory.pool(resource_id)
-        seen_at = nic.observed_at if nic else pool.observed_at if pool else None
-        if fold(resource_id) in self.observed.verified and seen_at and seen_at >= sent_at:
-            return sent_at
+        ended_at = self.observed.ended_at.get(fold(resource_id))
+        if ended_at is not None and ended_at >= sent_at:
+            return ended_at
         return sent_at + timedelta(seconds=PREDECESSOR_S)
+
+    def never_ours(self, entry: Entry) -> frozenset[Key]:
+        """Return what stands no more although no write of ours took it out: an operator did (S3).
+
+        Of what a predecessor recorded nobody can tell; it may have been removed by the predecessor.
+        """
+        gone = {m.key for m in entry.memberships if not self.inventory.stands(m)}
+        return self.observed.unsent & gone
 
     def landed_late(self, entry: Entry) -> bool:
         """Tell whether a removal of ours undid what was seen restored; if not, an operator did.
@@ -299,7 +306,7 @@ class Draft:
         """
         pool = self.inventory.pool(membership.pool_id)
         pool_read = ReadLoadBalancer(load_balancer_of(membership.pool_id)).target
-        if self.age_s(pool.observed_at if pool else None) > POOL_FRESH_S:
+        if self.age_s(pool.observed_at if pool else None) > FRESH_S:
             return self.deferred(pool_read)
         if isinstance(membership, AddressMembership):
             return False
@@ -332,7 +339,7 @@ class Draft:
         fresh = True
         for pool_id in self.policy.pools:
             pool = self.inventory.pool(pool_id)
-            old = pool is None or self.age_s(pool.observed_at) > POOL_FRESH_S
+            old = pool is None or self.age_s(pool.observed_at) > FRESH_S
             if old and not self.missing(pool_id):
                 self.read_pool(pool_id)
                 fresh = False
@@ -434,9 +441,17 @@ class Draft:
     # --- holding ---
 
     def _hold_what_failed(self) -> None:
+        ours = self._wanted | {
+            key_of(membership, restore=restore)
+            for entry in self.durable.entries
+            for membership in entry.memberships
+            for restore in (False, True)
+        }
         for key, deferral in sorted(self.observed.deferred.items()):
             if deferral.until <= self.now:
                 continue
+            if key.startswith(WRITES) and key not in ours:
+                continue  # nobody wants that write any more
             self.wakes.append(deferral.until)
             if deferral.message:
                 subject, reason = _failed(key)

@@ -262,10 +262,12 @@ class Observation:
     """Failures in a row so far, by the key of the action, of those that are not deferred now."""
     sent_at: Mapping[str, datetime] = field(default_factory=lambda: MappingProxyType({}))
     """When this agent last let a write to a NIC or pool (folded id) leave."""
-    verified: frozenset[str] = frozenset()
-    """NICs and pools (folded ids) whose newest view verified the end of a write of this agent."""
-    never_ours: frozenset[Key] = frozenset()
-    """Keys of recorded memberships that were already gone before this agent wrote anything."""
+    ended_at: Mapping[str, datetime] = field(default_factory=lambda: MappingProxyType({}))
+    """When this agent last saw the end of a write to a NIC or pool (folded id) that it sent."""
+    unsent: frozenset[Key] = frozenset()
+    """Keys of memberships that this agent recorded, and that no write of ours has taken out."""
+    absent: frozenset[str] = frozenset()
+    """Folded ids of NICs and pools that the newest reply about them did not show."""
     missing: frozenset[str] = frozenset()
     """Folded ids of NICs, pools and VMs confirmed not to exist, by more than one reply."""
     acknowledged: Mapping[str, datetime] = field(default_factory=lambda: MappingProxyType({}))

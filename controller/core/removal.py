@@ -8,12 +8,11 @@ Pure: standard library only, no I/O, no clock.
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from controller.core.actions import Phase, ReadNic, Reason
 from controller.core.draft import (
     FRESH_S,
-    POOL_FRESH_S,
     Case,
     Draft,
     address_memberships,
@@ -81,7 +80,7 @@ def _floor_allows(
             for vm in draft.observed.vms:
                 draft.unseen(vm)
             draft.refresh_pools()
-            draft.wake_in(POOL_FRESH_S)
+            draft.wake_in(FRESH_S)
             return False
     return True
 
@@ -138,7 +137,7 @@ def _views_are_fresh(draft: Draft, case: Case) -> bool:
 
 def _old_pool(draft: Draft, membership: Membership) -> bool:
     pool = draft.inventory.pool(membership.pool_id)
-    old = draft.age_s(pool.observed_at if pool else None) > POOL_FRESH_S
+    old = draft.age_s(pool.observed_at if pool else None) > FRESH_S
     return old and not draft.missing(membership.pool_id) and not draft.unreadable(membership)
 
 
@@ -177,7 +176,7 @@ def _stay_out(draft: Draft, case: Case) -> None:
         draft.say(case, Phase.DRAINING)
     elif entry.restored_at is not None:
         draft.forget(case, entry, "taken out by an operator")
-    elif draft.drop(case, entry, draft.observed.never_ours, "removed by an operator"):
+    elif draft.drop(case, entry, draft.never_ours(entry), "removed by an operator"):
         pass  # the next pass continues from what is left
     elif entry.out_at is None and (doubtful := draft.doubtful(entry.memberships)):
         # Never out on the word of a write that failed (law S1): it is sent again.
@@ -192,7 +191,8 @@ def _stay_out(draft: Draft, case: Case) -> None:
 def _observed_out(draft: Draft, case: Case, entry: Entry) -> bool:
     """Law S1: is every view that proves absence newer than the record? If not, plan reads.
 
-    While a restore may still land, absence is proven only by a view from after that.
+    While a restore may still land, absence is proven only by a view from after that; and in a pool
+    of addresses, which shows a write before it has taken effect, only by the end of the removal.
     """
     proven = not draft.under_way(entry.memberships)
     untouched = entry.recorded_at - timedelta(seconds=UNTOUCHED_S)
@@ -201,7 +201,11 @@ def _observed_out(draft: Draft, case: Case, entry: Entry) -> bool:
         if draft.missing(nic_id):
             continue
         nic = draft.inventory.nic(nic_id)
-        since = _decided_at(draft, entry, nic_id) if fold(nic_id) in nics else untouched
+        since = untouched
+        if fold(nic_id) in nics:
+            since = entry.recorded_at
+            if entry.restoring_at is not None:
+                since = max(since, draft.settled_at(nic_id, since=entry.restoring_at))
         if nic is None or nic.updating or not draft.proves(nic.observed_at, since=since):
             draft.read_nic_again(nic_id, every_s=1 if since <= draft.now else FRESH_S)
             draft.wakes.append(since)
@@ -211,20 +215,15 @@ def _observed_out(draft: Draft, case: Case, entry: Entry) -> bool:
         if draft.missing(pool_id):
             continue
         pool = draft.inventory.pool(pool_id)
-        since = _decided_at(draft, entry, pool_id) if fold(pool_id) in pools else untouched
+        since = untouched
+        if fold(pool_id) in pools:
+            since = draft.settled_at(pool_id, since=entry.restoring_at or entry.recorded_at)
+            since = max(since, entry.recorded_at)
         if pool is None or not draft.proves(pool.observed_at, since=since):
             draft.read_pool_again(pool_id, every_s=1 if since <= draft.now else FRESH_S)
             draft.wakes.append(since)
             proven = False
     return proven
-
-
-def _decided_at(draft: Draft, entry: Entry, resource_id: str) -> datetime:
-    """Return from when on a view of a recorded NIC or pool tells that the VM is out and stays."""
-    if entry.restoring_at is None:
-        return entry.recorded_at
-    settled_at = draft.settled_at(resource_id, since=entry.restoring_at)
-    return max(entry.recorded_at, settled_at)
 
 
 def _note_out(draft: Draft, case: Case, entry: Entry) -> None:

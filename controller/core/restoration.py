@@ -48,7 +48,7 @@ def _keep_or_restore(draft: Draft, case: Case) -> None:
         draft.say(case, Phase.IN_SERVICE if case.inside else Phase.UNMANAGED)
     elif entry.restored_at is not None:
         _settle(draft, case, entry)
-    elif not draft.drop(case, entry, draft.observed.never_ours, "removed by an operator"):
+    elif not draft.drop(case, entry, draft.never_ours(entry), "removed by an operator"):
         _put_back(draft, case, entry)
 
 
@@ -76,9 +76,13 @@ def _put_back(draft: Draft, case: Case, entry: Entry) -> None:
 
 
 def _restore(draft: Draft, entry: Entry, outside: tuple[Membership, ...]) -> None:
-    """Write ahead that a restore may land from now on (law S1), then send it."""
+    """Write ahead that a restore may land from now on (law S1), then send it.
+
+    A pool that seems to be deleted must not keep the VM out of the others (law L2).
+    """
     if entry.out_at is None and entry.removed:
-        draft.change(outside, restore=True)
+        there = tuple(m for m in outside if fold(m.pool_id) not in draft.observed.absent)
+        draft.change(there or outside, restore=True)
     elif entry.removed or _surely_standing(draft, entry):
         draft.note(replace(entry, restoring_at=draft.now, out_at=None), "restoring")
 
@@ -195,6 +199,9 @@ def _surely_standing(draft: Draft, entry: Entry) -> bool:
             draft.inventory.pool(pool_id),
             _over_at(draft, entry, pool_id, here <= outside),
         )
+        if entry.removed and entry.out_at is None:
+            # A pool of addresses shows a restore before it has taken effect.
+            since = draft.settled_at(pool_id, since=entry.restoring_at or entry.recorded_at)
         if pool is None or not draft.proves(pool.observed_at, since=since):
             sure = False
             draft.wakes.append(since)

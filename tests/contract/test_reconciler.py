@@ -18,6 +18,7 @@ import pytest
 from controller.azure.session import Azure, open_azure
 from controller.clock import CorrectedClock
 from controller.core.actions import ChangeNic
+from controller.core.draft import FRESH_S
 from controller.core.leadership import Handicap, State
 from controller.core.model import NicMembership
 from controller.elector import Elector
@@ -166,10 +167,11 @@ class Leader:
 
 @asynccontextmanager
 async def leading(directory: Path, *pools: str) -> AsyncIterator[Leader]:
-    """Serve a set with the pools `app` (NICs) and `cache` (addresses); lead it for `pools`."""
+    """Serve a set with `app` and `admin` (NICs) and `cache` (addresses); lead it for `pools`."""
     clock = Clock()
     world = build_world(
         now=clock.azure(),
+        pools=("app", "admin"),
         ip_pools=("cache",),
         settings=WorldSettings(operation_latency_s=0, pool_operation_latency_s=0, imds_limit=False),
     )
@@ -205,10 +207,11 @@ async def leading(directory: Path, *pools: str) -> AsyncIterator[Leader]:
 KINDS = [("app", "networkInterfaces"), ("cache", "backendAddressPools")]
 
 
+@pytest.mark.parametrize("seen_by", ["the write", "a read"])
 @pytest.mark.parametrize(("pool", "path"), KINDS, ids=["nic", "pool"])
 @pytest.mark.parametrize("status", [409, 412, 429])
 async def test_a_refused_removal_counts_as_never_sent(
-    tmp_path: Path, status: int, pool: str, path: str
+    tmp_path: Path, status: int, pool: str, path: str, seen_by: str
 ) -> None:
     """S3: what an operator removes after Azure has refused our removal is not put back."""
     async with leading(tmp_path, pool) as leader:
@@ -218,7 +221,7 @@ async def test_a_refused_removal_counts_as_never_sent(
         assert leader.recorded() == ["web-2"]
         assert leader.inside(pool) == ["web-1", "web-2", "web-3"]
         leader.operator_removes("web-2", pool)
-        await leader.after(BACK_OFF_S)
+        await leader.after(BACK_OFF_S if seen_by == "the write" else FRESH_S + 1)
         await leader.maintain(event_id)
         assert leader.inside(pool) == ["web-1", "web-3"]
 
@@ -279,6 +282,24 @@ async def test_a_restore_is_held_back_when_an_event_was_announced_meanwhile(tmp_
         leader.world.cancel_event(event_id)
         await leader.watcher.poll()
         leader.reconciler._fence(restore, leader.elector.tenures)
+
+
+async def test_a_deleted_pool_keeps_nobody_out_of_the_others(tmp_path: Path) -> None:
+    """L2: what Azure refuses because a pool is gone is sent again without that pool, at once."""
+    async with leading(tmp_path, "app", "admin") as leader:
+        event_id = await leader.announce("web-2")
+        await leader.round()
+        await leader.after(MAINTENANCE_S)
+        assert leader.inside("app") == ["web-1", "web-3"]
+        leader.world.delete_pool(leader.world.pool_id("admin"))
+        leader.world.cancel_event(event_id)
+        for _ in range(4):
+            await leader.after(BACK_OFF_S)
+        assert leader.inside("app") == ["web-1", "web-2", "web-3"]
+        assert leader.recorded() == ["web-2"], "one look does not tell that a pool is gone"
+        for _ in range(4):
+            await leader.after(MAINTENANCE_S)
+        assert leader.recorded() == []
 
 
 async def test_a_new_tenure_ends_what_the_old_one_began(tmp_path: Path) -> None:

@@ -27,13 +27,13 @@ from .truth import (
 
 KNOWN_AFTER_S = 3.0
 """Within so long everything that an agent polls for is known to it, clock corrections included."""
+LOOKED_S = 10.0 + KNOWN_AFTER_S
+"""No removal is decided on a view of NICs and pools older than ten seconds."""
 ON_ITS_WAY_S = 0.01
 """A reply handled so recently may not have arrived."""
 SILENCE_S = 5.5
 POWER_VIEW_S = 12.0
 """An agent goes by a power state of up to 10 s ago, read over the network."""
-BREAK_NOTICED_S = 16.0
-"""A holder notices a broken lease when it renews; the longest period and a time-out fit in."""
 SECRETS = ("eyJ", "Bearer ", "SharedKey ")
 GARBAGE = ("never retrieved", "was never awaited", "Unclosed", "exception in callback")
 
@@ -91,8 +91,8 @@ def s2_floor(truth: Truth, change: Change) -> Iterator[str]:
     unhealthy = _unhealthy(truth, write)
     before, after = set[str](), set[str]()
     for other, member in truth.pools[pool].items():
-        # What people took out since the write left counts for it: nobody could know.
-        late = member.out_by == "people" and member.moved_at > write.sent_at - KNOWN_AFTER_S
+        # What people took out since the agent last had to look counts for it: nobody could know.
+        late = member.out_by == "people" and member.moved_at > write.sent_at - LOOKED_S
         # A machine counts once, a stranger as often as it has NICs: nobody knows whose they are.
         who = member.vm if member.vm in truth.peers - truth.gone else other
         if (member.inside or late) and member.vm not in unhealthy:
@@ -147,8 +147,8 @@ def s4_fence(truth: Truth, change: Change) -> Iterator[str]:
     vm = str(change.detail["vm"])
     if vm == truth.holder and change.at < truth.held_until:
         return
-    broken = vm == truth.broken_holder and change.at < truth.broken_at + BREAK_NOTICED_S
-    if not broken:
+    unaware = vm == truth.broken_holder and change.at < truth.break_told_at
+    if not unaware:
         yield f"sent by {vm} while {truth.holder or 'nobody'} holds the lease until " + _clock(
             truth.held_until
         )

@@ -92,6 +92,7 @@ class Truth:
         self.start, self.world = start, world
         """As it began, and as it is in the end."""
         self.lease_s = float(str(scenario.election.get("lease_duration_s", 30)))
+        self.request_timeout_s = float(str(scenario.election.get("request_timeout_s", 4)))
         self.peers = frozenset(vm.name for vm in start.peers())
         self.pools: dict[str, dict[str, Member]] = {
             key(pool_id): {
@@ -111,7 +112,7 @@ class Truth:
         self.gone: set[str] = set()
         self.deleted_pools: set[str] = set()
         self.holder, self.held_until = "", -math.inf
-        self.broken_at, self.broken_holder = -math.inf, ""
+        self.broken_holder, self.break_told_at = "", -math.inf
         self.ledger: Json = {}
         self.ledger_sent_at = -math.inf
         self.sent: dict[str, Write] = {}
@@ -257,6 +258,12 @@ class Truth:
         if told_no and self.arrived is not None:
             serial = str(self.arrived.detail["serial"])
             self.unanswered.get(key(change.subject), set()).discard(serial)
+            renewal = change.detail["query"] == "renew"
+            if renewal and change.detail["vm"] == self.broken_holder:
+                # Whatever comes after the time-out is not heard.
+                heard_until = float(str(self.arrived.detail["sent_at"])) + self.request_timeout_s
+                if change.at < heard_until:
+                    self.break_told_at = min(self.break_told_at, heard_until)
         wait = str(change.detail["wait"])
         if wait.isdecimal() and change.detail["service"] == "arm":
             vm, method = str(change.detail["vm"]), str(change.detail["method"])
@@ -336,7 +343,8 @@ class Truth:
             case "lease_release":
                 self.holder = ""
             case "lease_broken":
-                self.broken_at, self.broken_holder = change.at, self.holder
+                # Only the reply to its next renewal tells the holder, or the end of its own count.
+                self.broken_holder, self.break_told_at = self.holder, change.at + self.lease_s
                 self.held_until = min(
                     self.held_until, change.at + float(str(change.detail["period"]))
                 )

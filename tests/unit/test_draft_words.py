@@ -12,6 +12,7 @@ from scene import (
     LB,
     Scene,
     acknowledged,
+    address,
     at,
     deferred,
     event,
@@ -137,6 +138,7 @@ def test_dropped_pools_are_named_in_order(scene: Scene) -> None:
 def test_of_two_failures_of_one_pool_the_restore_is_told(scene: Scene) -> None:
     """A hold has one message, and it does not depend on which write failed first."""
     scene.events = []
+    scene.ledger = replace(scene.ledger, entries=(entry(memberships=(address("a", "10.0.0.1"),)),))
     failed = {
         pool_key(APP, restore=restore): Deferral(
             until=at(9), reason="Denied", message=f"restore {restore}"
@@ -145,6 +147,10 @@ def test_of_two_failures_of_one_pool_the_restore_is_told(scene: Scene) -> None:
     }
     planned = scene.plan(deferred=MappingProxyType(failed))
     assert [(hold.subject, hold.message) for hold in planned.holds] == [("app", "restore True")]
+    scene.ledger = replace(scene.ledger, entries=())
+    planned = scene.plan(deferred=MappingProxyType(failed))
+    assert planned.holds == (), "nobody wants those writes any more"
+    assert planned.wake_at == at(300), "nor waits for them"
 
 
 def test_whoever_is_forgotten_stands_where_it_stands(scene: Scene) -> None:

@@ -609,8 +609,8 @@ def test_floor_hold_looks_again(scene: Scene) -> None:
     """S2: a held removal is tried again when the pool's view is old, and when time passes."""
     floor(scene, 3)
     scene.events = [event()]
-    assert scene.plan().wake_at == at(30)
-    scene.pools = {APP: {"observed_at": at(-31)}}
+    assert scene.plan().wake_at == at(10)
+    scene.pools = {APP: {"observed_at": at(-11)}}
     assert ReadLoadBalancer(LB) in scene.plan().actions
 
 
@@ -698,7 +698,7 @@ def test_addresses_of_a_failed_pool_are_written_again() -> None:
     assert removals == [ChangePool(pool_id=APP, memberships=(standing[0],), restore=False)]
     assert scene.entry().out_at is None
     scene.now, scene.pools = 9, {}
-    scene.adopt()
+    scene.adopt(ended_at={fold(APP): at(9)})
     assert scene.entry().out_at == at(9)
     scene.now, scene.events = 300, []
     scene.through()
@@ -770,10 +770,10 @@ def test_removed_by_an_operator_before_us(scene: Scene) -> None:
     scene.adopt()
     scene.now, scene.inside["web-1"] = 5, []
     never = frozenset({membership("web-1", API).key})
-    scene.adopt(never_ours=never)
+    scene.adopt(unsent=never)
     assert scene.entry().memberships == (membership("web-1"),)
     assert scene.entry().out_at is None, "the trimmed entry is durable first"
-    scene.adopt(never_ours=never)
+    scene.adopt(unsent=never)
     assert scene.entry().out_at == at(5)
     scene.now, scene.events = 300, []
     assert writes(scene.through()) == [restoral()]
@@ -786,7 +786,7 @@ def test_nothing_of_the_entry_is_ours(scene: Scene, over: bool) -> None:
     scene.adopt()
     scene.now, scene.inside["web-1"] = 5, []
     scene.events = [] if over else scene.events
-    planned = scene.adopt(never_ours=frozenset({membership("web-1").key}))
+    planned = scene.adopt(unsent=frozenset({membership("web-1").key}))
     assert acknowledged(planned) == []
     assert writes(planned) == []
     assert scene.ledger.entries == ()
@@ -938,7 +938,7 @@ def test_verified_view_needs_no_patience(scene: Scene) -> None:
     scene.events = [event()]
     scene.take_out()
     scene.now, scene.events, scene.inside["web-1"] = 20, [], [APP]
-    scene.adopt(verified=frozenset({fold(nic_id("web-1"))}))
+    scene.adopt(ended_at={fold(nic_id("web-1")): at(20)})
     assert scene.entry().restored_at == at(20)
 
 
@@ -1088,7 +1088,7 @@ def test_addresses_share_one_write_per_pool() -> None:
     ]
     scene.addresses[APP] = standing[2:]
     scene.now = 5
-    assert writes(scene.adopt()) == []
+    assert writes(scene.adopt(ended_at={fold(APP): at(5)})) == []
     scene.now = 35
     assert acknowledged(scene.adopt()) == ["E-1"]
     scene.now, scene.events = 300, []
@@ -1097,7 +1097,7 @@ def test_addresses_share_one_write_per_pool() -> None:
         ChangePool(pool_id=APP, memberships=(standing[0], standing[1]), restore=True)
     ]
     scene.addresses[APP] = standing
-    scene.adopt()
+    scene.adopt(ended_at={fold(APP): at(300)})
     assert [entry.restored_at for entry in scene.ledger.entries] == [at(300), at(300)]
 
 
@@ -1108,8 +1108,39 @@ def test_address_out_needs_a_newer_pool_view() -> None:
     scene.adopt()
     scene.now, scene.addresses[APP] = 5, scene.addresses[APP][1:]
     scene.pools = {APP: {"observed_at": at(-1)}}
-    assert ReadLoadBalancer(LB) in scene.adopt().actions
+    assert ReadLoadBalancer(LB) in scene.adopt(ended_at={fold(APP): at(0)}).actions
     assert scene.entry().out_at is None
+
+
+@pytest.mark.parametrize(("ended_s", "out_s"), [(5, 5), (None, 60)])
+def test_address_is_out_when_its_removal_has_ended(ended_s: float | None, out_s: float) -> None:
+    """S1: a pool lists an address no more before the removal has taken effect."""
+    scene = ip_scene()
+    scene.events = [event()]
+    scene.adopt()
+    scene.addresses[APP] = scene.addresses[APP][1:]
+    over: dict[str, Any] = {} if ended_s is None else {"ended_at": {fold(APP): at(ended_s)}}
+    for scene.now in (5, out_s - 0.1, out_s):
+        scene.through(**over)
+    assert scene.entry().out_at == at(out_s)
+
+
+@pytest.mark.parametrize(("ended_s", "back_s"), [(310, 310), (None, 360)])
+def test_address_is_back_when_its_restore_has_ended(ended_s: float | None, back_s: float) -> None:
+    """Observed-in before Forget: a pool lists an address before the restore has taken effect."""
+    scene = ip_scene()
+    standing = scene.addresses[APP]
+    scene.events = [event()]
+    scene.adopt()
+    scene.now, scene.addresses[APP] = 60, standing[1:]
+    scene.adopt()
+    scene.now, scene.events = 300, []
+    assert len(writes(scene.through())) == 1
+    scene.addresses[APP] = standing
+    over: dict[str, Any] = {} if ended_s is None else {"ended_at": {fold(APP): at(ended_s)}}
+    for scene.now in (310, back_s - 0.1, back_s):
+        scene.through(**over)
+    assert scene.entry().restored_at == at(back_s)
 
 
 def test_address_back_needs_a_late_pool_view() -> None:
@@ -1122,7 +1153,8 @@ def test_address_back_needs_a_late_pool_view() -> None:
     assert scene.entry().restored_at is None
     scene.now, scene.pools = 61, {APP: {"observed_at": at(59)}}
     assert scene.adopt().actions == (ReadLoadBalancer(LB),)
-    scene.adopt(verified=frozenset({fold(APP)}))
+    scene.pools = {APP: {"observed_at": at(60)}}
+    scene.adopt()
     assert scene.entry().restored_at == at(61)
 
 
@@ -1339,7 +1371,7 @@ def test_view_that_ended_our_write_needs_no_patience_for_out() -> None:
     assert writes(scene.through()) == [removal()]
     assert scene.entry().restoring_at == at(300)
     scene.now, scene.inside["web-1"] = 310, []
-    over = {"verified": frozenset({fold(nic_id("web-1"))})}
+    over = {"ended_at": {fold(nic_id("web-1")): at(310)}}
     scene.through(**over, in_flight=frozenset({removal().target}))
     assert scene.entry().out_at is None
     scene.through(**over)
@@ -1381,11 +1413,9 @@ def test_removal_sent_late_is_waited_for(scene: Scene) -> None:
     late = {"sent_at": MappingProxyType({fold(nic_id("web-1")): at(78)})}
     planned = scene.through(**late)
     assert (scene.entry().restored_at, planned.wake_at) == (None, at(138))
-    ended = frozenset({fold(nic_id("web-1"))})
-    scene.nics = {"web-1": {"observed_at": at(70)}}
-    scene.through(**late, verified=ended)
+    scene.through(**late, ended_at={fold(nic_id("web-1")): at(70)})
     assert scene.entry().restored_at is None, "that view ended an earlier write"
-    scene.nics, scene.now, scene.inside["web-1"] = {}, 100, []
+    scene.now, scene.inside["web-1"] = 100, []
     assert writes(scene.through(**late)) == [restoral()]
 
 
@@ -1409,7 +1439,7 @@ def test_removal_that_undoes_a_restore_is_ours(scene: Scene, due: bool) -> None:
     scene.adopt()
     scene.now, scene.events = 20, []
     sent = {"sent_at": MappingProxyType({fold(nic_id("web-1")): at(10)})}
-    scene.through(**sent, verified=frozenset({fold(nic_id("web-1"))}))
+    scene.through(**sent, ended_at={fold(nic_id("web-1")): at(20)})
     assert scene.entry().restored_at == at(20)
     scene.now, scene.inside["web-1"] = 30, []
     scene.events = [event(event_id="E-2")] if due else []

@@ -369,7 +369,7 @@ def addressed(scene: Scene) -> None:
     scene.addresses = {APP: scene.addresses[APP][1:]}
 
 
-@pytest.mark.parametrize(("seen", "reads"), [(-5, True), (-0.5, False)])
+@pytest.mark.parametrize(("seen", "reads"), [(-10, True), (-0.5, False)])
 def test_views_from_before_the_record_are_renewed(scene: Scene, seen: float, reads: bool) -> None:
     """S1: in the very instant of the record nothing is proven yet; a look a second is enough."""
     addressed(scene)
@@ -428,7 +428,7 @@ def test_a_late_removal_of_ours_is_a_drain_of_the_next_event(scene: Scene) -> No
     scene.adopt()
     scene.now, scene.events = 20, []
     sent = {"sent_at": MappingProxyType({fold(nic_id("web-1")): at(10)})}
-    scene.through(**sent, verified=frozenset({fold(nic_id("web-1"))}))
+    scene.through(**sent, ended_at={fold(nic_id("web-1")): at(20)})
     scene.now, scene.inside["web-1"] = 30, []
     scene.events = [event(event_id="E-2")]
     planned = scene.adopt(**sent)

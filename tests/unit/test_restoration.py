@@ -205,7 +205,7 @@ def test_a_nic_that_is_out_proves_its_own_removal() -> None:
 def test_the_end_of_one_nics_removal_says_nothing_against_another() -> None:
     """S5: a NIC that is out needs no patience because another one is in, and settled."""
     scene, over = two_nics(30, [], [APP])
-    assert scene.plan(**over, verified=frozenset({fold(SECOND)})).ledger is not None
+    assert scene.plan(**over, ended_at={fold(SECOND): at(30)}).ledger is not None
 
 
 def test_nics_are_read_in_the_order_of_their_ids() -> None:
@@ -291,7 +291,7 @@ def test_a_pool_proves_its_own_addresses_only() -> None:
     scene = holding(entry(memberships=places), now=30, ips={"web-1": "10.0.0.1"})
     scene.policy = Policy(pools={APP: Floor(number=0), FAR: Floor(number=0)})
     scene.inside["web-1"], scene.addresses = [], {FAR: [places[1]]}
-    ended = {"verified": frozenset({fold(FAR)})}
+    ended = {"ended_at": {fold(FAR): at(30)}}
     scene.adopt(**ended)
     assert scene.entry().restoring_at == at(30)
 
@@ -464,11 +464,25 @@ def test_only_what_is_out_is_put_back() -> None:
     assert [write.memberships for write in writes(scene.through())] == [(membership("web-1"),)]
 
 
+def test_a_pool_that_is_not_shown_comes_last() -> None:
+    """L2: a pool that seems to be deleted must not keep the VM out of the others."""
+    scene = Scene(events=[event()], policy=Policy(pools={APP: Floor(), API: Floor()}))
+    scene.inside = {name: [APP, API] for name in scene.inside}
+    scene.take_out()
+    scene.now, scene.events = 300, []
+    absent = frozenset({fold(APP)})
+    planned = scene.through(absent=absent)
+    assert [[m.pool_id for m in write.memberships] for write in writes(planned)] == [[API]]
+    scene.inside["web-1"] = [API]
+    planned = scene.through(absent=absent)
+    assert [[m.pool_id for m in write.memberships] for write in writes(planned)] == [[APP]]
+
+
 def test_nothing_of_an_operators_removal_comes_back() -> None:
     """S3: what was gone before we wrote is dropped after the event as well, with its name."""
     scene = out_and_over()
     never: frozenset[Any] = frozenset({membership("web-1").key})
-    scene.adopt(never_ours=never)
+    scene.adopt(unsent=never)
     assert scene.ledger.entries == ()
     assert scene.ledger.transitions[-1].detail == "removed by an operator: app"
 

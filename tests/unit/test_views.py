@@ -192,15 +192,6 @@ def test_a_lost_load_balancer_takes_its_pools_along(views: Views) -> None:
     assert views.missing == {fold(APP), fold(ADMIN)}
 
 
-def test_verified_until_seen_otherwise(views: Views) -> None:
-    """A view that ended a write of ours is marked, and the next ordinary view unmarks it."""
-    views.saw_nic(nic("web-1"), verified=True)
-    views.saw_pool(pool(APP), verified=True)
-    assert views.verified == {fold(nic_id("web-1")), fold(APP)}
-    views.saw_nic(nic("web-1", later(1)))
-    assert views.verified == {fold(APP)}
-
-
 def test_a_refused_body_is_not_used_again(views: Views) -> None:
     """After a conditional write failed the body is dropped, what it showed is not."""
     views.saw_nic(nic("web-1", body={"etag": "old"}))
