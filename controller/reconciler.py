@@ -44,6 +44,7 @@ from controller.core.model import (
 )
 from controller.core.pacing import Pace, backoff_s
 from controller.core.planner import FRESH_S, plan
+from controller.core.sent import Sent
 from controller.elector import Elector
 from controller.errors import (
     Busy,
@@ -138,13 +139,7 @@ class Reconciler:
         self._read_at: dict[str, datetime] = {}
         self.inventory_period_s = INVENTORY_S
         self._holes = self._apart_failures = 0
-        self._recorded_here: set[Key] = set()
-        self._sent: set[Key] = set()
-        """Memberships that a write of ours may have taken out."""
-        self._first_sent: dict[str, set[Key]] = {}
-        """What the write under way to a target sent for the first time."""
-        self._sent_at: dict[str, datetime] = {}
-        self._ended_at: dict[str, datetime] = {}
+        self._sent = Sent()
         self._acknowledged: dict[str, datetime] = {}
 
     def attach(self, elector: Elector) -> None:
@@ -308,13 +303,13 @@ class Reconciler:
             inventory_period_s=self.inventory_period_s,
             in_flight=frozenset(self._tasks),
             deferred=self.deferrals.active,
-            unsent=frozenset(self._recorded_here - self._sent),
+            unsent=self._sent.unsent,
             absent=self.views.absent,
             missing=frozenset(self.views.missing),
             acknowledged=dict(self._acknowledged),
             attempts=self.deferrals.failures,
-            sent_at=dict(self._sent_at),
-            ended_at=dict(self._ended_at),
+            sent_at=dict(self._sent.at),
+            ended_at=dict(self._sent.ended_at),
             write_slots=0 if quiet else max(0, self.pace.limit - busy),
         )
 
@@ -352,28 +347,12 @@ class Reconciler:
             self._back_off(LEDGER, error, what="the ledger could not be written")
             return False
         self.deferrals.clear(LEDGER)
-        self._adopt(before, self.ledger)
+        self._sent.recorded(before, self.ledger)
         return True
 
     def _unreadable(self, error: ContractViolation, elector: Elector) -> None:
         log(logger, logging.ERROR, str(error), event="ledger", outcome="held")
         elector.resign()
-
-    def _adopt(self, before: Ledger, written: Ledger) -> None:
-        """Know which memberships this agent recorded, and forget those of entries that are over.
-
-        Recorded again after a maintenance whose removal was seen to take effect, a membership is
-        new; before that a late removal of ours may still take it out.
-        """
-        for entry in written.entries:
-            old = before.entry(entry.vm)
-            known = {membership.key for membership in old.memberships} if old else set[Key]()
-            again = old is not None and old.removed and entry.recorded_at > old.recorded_at
-            for membership in entry.memberships:
-                if membership.key not in known or (again and old and old.restored_at):
-                    self._recorded_here.add(membership.key)
-                    self._sent.discard(membership.key)
-        self._recorded_here &= {m.key for entry in written.entries for m in entry.memberships}
 
     # --- applying ---
 
@@ -406,7 +385,7 @@ class Reconciler:
 
     async def _apply(self, action: Action, tenure: int) -> None:
         now = self._watcher.now
-        self._first_sent.pop(action.target, None)
+        self._sent.begins(action.target)
         match action:
             case ReadLoadBalancer():
                 self._saw(await self._network.load_balancer(action.load_balancer_id))
@@ -511,14 +490,11 @@ class Reconciler:
         self._elector.fence()
         if isinstance(action, Acknowledge):
             return
-        keys = {membership.key for membership in action.memberships}
         if action.restore:
-            self._check_unthreatened(keys)
-        taken = keys - {membership.key for membership in absent}
-        self._first_sent[action.target] = taken - self._sent
-        self._sent |= taken
+            self._check_unthreatened({membership.key for membership in action.memberships})
         resource_id = action.nic_id if isinstance(action, ChangeNic) else action.pool_id
-        self._sent_at[fold(resource_id)] = self._watcher.now()
+        changed = [membership for membership in action.memberships if membership not in absent]
+        self._sent.leaves(action.target, resource_id, changed, self._watcher.now())
 
     def _check_unthreatened(self, keys: set[Key]) -> None:
         """Law S6: an event may have been announced since the restore was planned."""
@@ -550,7 +526,8 @@ class Reconciler:
                     None, action.nic_id, action.memberships, fence
                 )
         self.views.saw_nic(nic)
-        self._succeeded(action, nic.nic_id, nic.observed_at)
+        self._sent.ended(action.target, nic.nic_id, nic.observed_at)
+        self.pace = self.pace.succeeded()
 
     async def _change_pool(self, action: ChangePool, tenure: int) -> None:
         log(logger, logging.INFO, str(action), event="write", action=action.verb)
@@ -561,15 +538,8 @@ class Reconciler:
         write = self._network.restore_to_pool if action.restore else self._network.remove_from_pool
         pool = await write(action.pool_id, action.memberships, fence)
         self.views.saw_pool(pool)
-        self._succeeded(action, pool.pool_id, pool.observed_at)
-
-    def _succeeded(
-        self, action: ChangeNic | ChangePool, resource_id: str, seen_at: datetime
-    ) -> None:
+        self._sent.ended(action.target, pool.pool_id, pool.observed_at)
         self.pace = self.pace.succeeded()
-        if action.target in self._first_sent:
-            # Otherwise nothing was sent, and one that was sent before may still be under way.
-            self._ended_at[fold(resource_id)] = seen_at
 
     async def _acknowledge(self, action: Acknowledge, tenure: int) -> None:
         self._fence(action, tenure)
@@ -597,8 +567,7 @@ class Reconciler:
                 for owner in sorted({load_balancer_of(m.pool_id) for m in action.memberships}):
                     self._start(ReadLoadBalancer(owner))
         if isinstance(action, ChangeNic | ChangePool) and refused(error):
-            # As if it had never left (law S3): what goes from here on an operator takes away.
-            self._sent -= self._first_sent.pop(action.target, set())
+            self._sent.refused(action.target)  # what goes from here on an operator takes away
         if isinstance(error, Busy):
             self.pace = self.pace.conflicted()
         if isinstance(error, Throttled) and isinstance(action, ChangeNic | ChangePool):

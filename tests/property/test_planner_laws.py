@@ -47,6 +47,7 @@ from controller.core.model import (
     load_balancer_of,
 )
 from controller.core.planner import plan
+from controller.core.sent import Sent
 
 T0 = datetime(2026, 1, 5, 12, tzinfo=UTC)
 NAMES = ("web-1", "web-2", "web-3")
@@ -164,13 +165,10 @@ class Memory:
     nics: dict[str, Nic] = field(default_factory=dict)
     pools: dict[str, Pool] = field(default_factory=dict)
     inventory_at: datetime | None = None
-    recorded_here: set[Key] = field(default_factory=set)
-    sent: set[Key] = field(default_factory=set)
+    sent: Sent = field(default_factory=Sent)
     acknowledged: dict[str, datetime] = field(default_factory=dict)
     deferred: dict[str, Deferral] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
-    sent_at: dict[str, datetime] = field(default_factory=dict)
-    ended_at: dict[str, datetime] = field(default_factory=dict)
 
 
 class Run:
@@ -231,12 +229,12 @@ class Run:
             nics=tuple(memory.nics.values()),
             pools=tuple(memory.pools.values()),
             inventory_at=memory.inventory_at,
-            unsent=frozenset(memory.recorded_here - memory.sent),
+            unsent=memory.sent.unsent,
             acknowledged=MappingProxyType(memory.acknowledged),
             deferred=MappingProxyType(memory.deferred),
             attempts=MappingProxyType(memory.attempts),
-            sent_at=MappingProxyType(memory.sent_at),
-            ended_at=MappingProxyType(memory.ended_at),
+            sent_at=MappingProxyType(memory.sent.at),
+            ended_at=MappingProxyType(memory.sent.ended_at),
             write_slots=4,
         )
         planned = plan(observed, self.ledger, POLICY, self.world.at())
@@ -261,17 +259,11 @@ class Run:
 
     def _write_ledger(self, wanted: Ledger) -> None:
         memory, before = self.memory, self.ledger
-        for entry in wanted.entries:
-            old = before.entry(entry.vm)
-            known = {m.key for m in old.memberships} if old and not old.restored_at else set[Key]()
-            for membership in entry.memberships:
-                if membership.key not in known and not entry.restored_at:
-                    memory.recorded_here.add(membership.key)
-                    memory.sent.discard(membership.key)
+        memory.sent.recorded(before, wanted)
         for entry in before.entries:
             if wanted.entry(entry.vm) is None:
                 inside = all(m.key in self._standing() for m in entry.memberships)
-                lost = {m.key for m in entry.memberships} & (memory.recorded_here - memory.sent)
+                lost = {m.key for m in entry.memberships} & memory.sent.unsent
                 recent = self.world.now - self.world.operator_at < VIEWS_S
                 assert inside or lost or recent, f"S5: {entry} was forgotten"
         self.blob = encode(wanted)
@@ -315,8 +307,7 @@ class Run:
                     return
                 self._verify(action)
                 resource = action.nic_id if isinstance(action, ChangeNic) else ADDRESSES
-                if memory.sent_at.get(fold(resource)) == world.at():
-                    memory.ended_at[fold(resource)] = world.at()
+                memory.sent.ended(action.target, resource, world.at())
         memory.deferred.pop(action.key, None)
         memory.attempts.pop(action.key, None)
 
@@ -350,9 +341,9 @@ class Run:
             self._check_restore(changed)
         else:
             self._check_removal(changed)
-            memory.sent |= {m.key for m in changed}
+        memory.sent.begins(action.target)
         if changed:
-            memory.sent_at[fold(resource)] = world.at()
+            memory.sent.leaves(action.target, resource, changed, world.at())
             self.writes += 1
         if changed and late:
             world.pending.append((world.now + LATE_S, action))
