@@ -219,10 +219,11 @@ class EventBoard:
             return
         event.state = EventState.STARTED
         event.started_at = self._host.timeline.now
+        was = event.event_id
         if self._host.settings.event_ids_change:
             event.event_id = guid(self._host.random).upper()
         self._changed()
-        self._record("event_started", event)
+        self._record("event_started", event, was=was)
         for delay, length in event.impacts if event.impact else ():
             self._after(event, delay, lambda: self._impact(event, begin=True))
             if event.impact in ("frozen", "rebooting"):

@@ -12,8 +12,9 @@ class Change:
       address. Equal for NIC-based and IP-based pools; what does not apply is "".
     - `write`: an accepted PUT. Subject resource id; detail by, operation ("" if synchronous).
     - `operation_ended`: Subject operation id; detail resource, status.
-    - `event_published`, `event_acknowledged` (detail by, first), `event_started`, `event_gone`,
-      `event_cancelled`: Subject event id; detail event_type, resources (comma separated).
+    - `event_published`, `event_acknowledged` (detail by, first), `event_started` (detail was: its
+      id until then), `event_gone`, `event_cancelled`: Subject event id; detail event_type,
+      resources (comma separated).
     - `vm_down` (detail state), `vm_up`, `vm_state` (detail state): Subject VM name.
     - `operator`: an edit that bypassed every API. Subject resource id; detail what.
     """

@@ -20,7 +20,7 @@ def s7_in_time(truth: Truth, change: Change) -> Iterator[str]:
     """With ordinary notice in ordinary times every VM is out before the event starts."""
     if change.kind != "event_started":
         return
-    event = truth.event(change.subject) or truth.renamed(change)
+    event = truth.event_of(change)
     if event is None or event.started_first or not truth.impacting(event):
         return
     if event.acknowledged_by == PLATFORM or not _undisturbed(truth, event):
@@ -63,7 +63,7 @@ def l2_progress(truth: Truth, change: Change) -> Iterator[str]:
     """Every event that can be acknowledged is acknowledged."""
     if change.kind not in ("event_cancelled", "event_started"):
         return
-    event = truth.event(change.subject) or truth.renamed(change)
+    event = truth.event_of(change)
     policy = truth.scenario.policy
     if event is None or event.acknowledged_at is not None or event.started_first:
         return

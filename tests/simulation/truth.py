@@ -373,7 +373,7 @@ class Truth:
                     event.acknowledged_at = change.at
                     event.acknowledged_by = str(detail["by"])
             case "event_started":
-                event = self.event(change.subject) or self.renamed(change)
+                event = self.event_of(change)
                 if event is not None:
                     event.ids.add(change.subject.casefold())
                     event.started_at = change.at
@@ -384,19 +384,9 @@ class Truth:
             case _:
                 pass
 
-    def renamed(self, change: Change) -> Event | None:
-        """Return the event that has another id since it started."""
-        return next(
-            (
-                each
-                for each in self.events
-                if each.resources == names(change)
-                and each.event_type == change.detail["event_type"]
-                and each.started_at is None
-                and each.over_at is None
-            ),
-            None,
-        )
+    def event_of(self, change: Change) -> Event | None:
+        """Return the event of which a change tells; some get another id when they start."""
+        return self.event(change.subject) or self.event(str(change.detail.get("was", "")))
 
 
 def in_doubt(member: Member, write: Write) -> bool:
