@@ -30,6 +30,7 @@ from controller.errors import (
     InvariantViolation,
     NotFound,
     OutcomeUnknown,
+    told_s,
 )
 from controller.home import (
     Home,
@@ -187,8 +188,7 @@ class Agent:
                     failed = type(error)
                     log(logger, logging.WARNING, self._waiting_for, event="start")
                 self._notifier.status(self._waiting_for)
-                told_s: float | None = getattr(error, "retry_after_s", None)
-                await asyncio.sleep(max(START_AGAIN_S, told_s or 0.0))
+                await asyncio.sleep(max(START_AGAIN_S, told_s(error) or 0.0))
             else:
                 return home
 

@@ -90,3 +90,9 @@ class ContractViolation(ControllerError):
 
 class InvariantViolation(ControllerError):
     """Our own reasoning is broken; continuing could do harm."""
+
+
+def told_s(error: ControllerError) -> float | None:
+    """Return for how long the service asked to be left alone, in seconds, if it did."""
+    seconds: float | None = getattr(error, "retry_after_s", None)
+    return seconds

@@ -9,7 +9,7 @@ from controller.azure.blob import LedgerBlob
 from controller.azure.imds import Instance
 from controller.azure.session import Azure
 from controller.core.model import LoadBalancer, fold, load_balancer_of
-from controller.errors import ConfigError, ControllerError, NotFound
+from controller.errors import ConfigError, ControllerError, NotFound, told_s
 from controller.ledger_store import LedgerStore
 from controller.logs import log
 from controller.look import LeaseLook
@@ -141,7 +141,7 @@ async def _missing_pools(azure: Azure, settings: Settings) -> tuple[tuple[str, .
             if fold(load_balancer_of(pool.id)) == key and fold(pool.id) not in listed
         ]
     if len(failures) == len(owners):
-        raise failures[0]
+        raise max(failures, key=lambda error: told_s(error) or 0.0)
     return tuple(missing), unproven
 
 

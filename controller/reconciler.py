@@ -56,6 +56,7 @@ from controller.errors import (
     LeaseLost,
     NotFound,
     Throttled,
+    told_s,
 )
 from controller.home import refuse_basic
 from controller.ledger_store import LedgerStore
@@ -592,9 +593,8 @@ class Reconciler:
     def _back_off(self, key: str, error: ControllerError, *, what: str) -> None:
         attempts = self.deferrals.attempts(key)
         wait_s = backoff_s(attempts, jitter=self._entropy.random())
-        told_s: float | None = getattr(error, "retry_after_s", None)
-        if told_s is not None:
-            wait_s = told_s + 0.2 * self._entropy.random()
+        if (asked_s := told_s(error)) is not None:
+            wait_s = asked_s + 0.2 * self._entropy.random()
         # Conflicts and throttling are the weather of a busy set; they are told when they last.
         weather = isinstance(error, Conflict | Throttled) and attempts < 5
         self.deferrals.defer(

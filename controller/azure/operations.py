@@ -17,6 +17,7 @@ from controller.errors import (
     Denied,
     OutcomeUnknown,
     ServiceFault,
+    told_s,
 )
 
 _ENDED_BADLY = (Conflict, Denied, ServiceFault)
@@ -79,9 +80,8 @@ async def run(
     except ControllerError as error:
         if isinstance(error, _ENDED_BADLY) and _is_verdict(error.__cause__):
             raise
-        told_s: float | None = getattr(error, "retry_after_s", None)
         raise OutcomeUnknown(
-            f"accepted, but not followed to its end: {error}", retry_after_s=told_s
+            f"accepted, but not followed to its end: {error}", retry_after_s=told_s(error)
         ) from error
 
 
