@@ -605,6 +605,16 @@ def test_floor_of_every_pool(scene: Scene) -> None:
     assert reasons(scene.plan()) == {}
 
 
+def test_a_floor_hold_looks_for_nics_that_nobody_has_seen(scene: Scene) -> None:
+    """S2: whose addresses serve cannot be told while a NIC of the set was never read."""
+    floor(scene, 3)
+    scene.events = [event()]
+    seen = tuple(nic for nic in scene.observe().nics if nic.nic_id != nic_id("web-2"))
+    planned = scene.plan(nics=seen)
+    assert reasons(planned) == {"web-1": "floor"}
+    assert planned.actions == (ReadNic(nic_id("web-2")),)
+
+
 def test_floor_hold_looks_again(scene: Scene) -> None:
     """S2: a held removal is tried again when the pool's view is old, and when time passes."""
     floor(scene, 3)
@@ -1156,6 +1166,52 @@ def test_address_back_needs_a_late_pool_view() -> None:
     scene.pools = {APP: {"observed_at": at(60)}}
     scene.adopt()
     assert scene.entry().restored_at == at(61)
+
+
+def test_an_address_that_an_operator_put_back_is_back_at_once() -> None:
+    """While it was out no restore of ours was sent that its pool could show too early."""
+    scene = ip_scene()
+    standing = scene.addresses[APP]
+    scene.events = [event()]
+    scene.adopt()
+    scene.now, scene.addresses[APP] = 5, standing[1:]
+    scene.adopt(ended_at={fold(APP): at(5)})
+    scene.now, scene.addresses[APP], scene.events = 20, standing, []
+    scene.through()
+    assert scene.entry().restored_at == at(20)
+
+
+def test_recorded_again_an_address_is_back_when_no_removal_can_come() -> None:
+    """S5: a restore from before the new record says nothing of the removal after it."""
+    scene = ip_scene()
+    scene.events = [event()]
+    scene.adopt()
+    again = replace(scene.entry(), recorded_at=at(50), restoring_at=at(10))
+    scene.ledger = scene.ledger.with_entry(again)
+    scene.events = []
+    for scene.now in (70, 109.9):
+        scene.through()
+    assert scene.entry().restored_at is None
+    scene.now = 110
+    scene.through()
+    assert scene.entry().restored_at == at(110)
+
+
+def test_out_again_needs_a_view_from_after_the_new_record() -> None:
+    """S1: the end of a restore from before the record does not make an older view prove it."""
+    scene = ip_scene()
+    scene.events = [event()]
+    scene.adopt()
+    again = replace(scene.entry(), recorded_at=at(50), restoring_at=at(10))
+    scene.ledger = scene.ledger.with_entry(again)
+    scene.now, scene.addresses[APP] = 51, scene.addresses[APP][1:]
+    over = {"ended_at": {fold(APP): at(12)}}
+    scene.pools = {APP: {"observed_at": at(49)}}
+    scene.through(**over)
+    assert scene.entry().out_at is None
+    scene.pools = {}
+    scene.through(**over)
+    assert scene.entry().out_at == at(51)
 
 
 def test_address_whose_name_was_given_away() -> None:
