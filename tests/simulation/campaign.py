@@ -54,10 +54,13 @@ class Report:
     lasted_s: float = 0.0
     requests: int = 0
     twice: int = 0
+    digests: dict[int, str] = field(default_factory=dict[int, str])
+    """By seed, since the workers finish in any order."""
 
     def add(self, verdict: Verdict) -> None:
         """Take one verdict in."""
         self.verdicts += 1
+        self.digests[verdict.seed] = verdict.digest
         if verdict.broken:
             self.failed.append(verdict)
         self.laws.update(verdict.laws)
@@ -65,6 +68,11 @@ class Report:
         self.lasted_s += verdict.lasted_s
         self.requests += verdict.requests
         self.twice += verdict.seed % TWICE_EVERY == 0
+
+    @property
+    def digest(self) -> str:
+        """The fingerprint of all histories: the same on every Python."""
+        return hashlib.sha256(repr(sorted(self.digests.items())).encode()).hexdigest()[:16]
 
     @property
     def unmarked(self) -> list[str]:
@@ -76,7 +84,9 @@ def digest_of(history: Iterable[Change]) -> str:
     """Return the fingerprint of a history.
 
     To the millisecond, and whatever happens within one in order of its name: below that lies how
-    often the loop turned and which of two tasks went first, which differs between Pythons.
+    often the loop turned and which of two tasks went first, which differs between Pythons. For
+    that to stay below, whatever could tell the difference has to come apart in time: see
+    `wires.APART_S`.
     """
     digest = hashlib.sha256()
     for line in sorted(_line(change) for change in history):

@@ -1,10 +1,15 @@
-"""The loop below the simulation: time jumps, processes die and freeze, nothing else exists."""
+"""The loop below the simulation, and the wires on it: time jumps, processes die and freeze."""
 
 import asyncio
+import ssl
 
 import pytest
+from aiohttp import web
+
+from controller.azure.session import SessionOptions, Traffic
 
 from .loop import DeadlockError, Process, VirtualLoop
+from .wires import Passage, Wires
 
 
 def test_waiting_takes_no_time_and_moves_the_clock() -> None:
@@ -81,4 +86,49 @@ def test_there_are_no_threads() -> None:
 
     with pytest.raises(RuntimeError, match="threads are not simulated"):
         loop.run_until_complete(leave())
+    loop.close()
+
+
+def test_a_request_of_a_dead_process_is_handled_before_its_reset_arrives() -> None:
+    """What was held up by a cut arrives piece by piece, and each comes to rest before the next."""
+    loop, seen = VirtualLoop(1), list[str]()
+    cut = False
+
+    async def handle(_request: web.BaseRequest) -> web.StreamResponse:
+        seen.append("begun")
+        for _ in range(10):
+            await asyncio.sleep(0)
+        seen.append("done")
+        return web.Response()
+
+    async def ask(wires: Wires, process: Process) -> None:
+        nonlocal cut
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        options = SessionOptions(traffic=Traffic.BLOB, tls=tls, trust_env=False)
+        async with wires.sessions(process, "web-1")(options) as session:
+            await session.get("https://127.0.0.1:8003/first")
+            seen.append("answered")
+            cut = True
+            await session.get("https://127.0.0.1:8003/second")
+
+    async def play() -> None:
+        wires = Wires(
+            loop,
+            handlers=lambda _service, _vm: handle,
+            leaving=lambda _departure: Passage(0.01, 0.01),
+            cut_until=lambda _vm, _service: 5.0 if cut and loop.now < 5 else None,
+        )
+        process = Process(loop, "web-1")
+        process.start(ask(wires, process))
+        await asyncio.sleep(1)
+        wires.kill(process)
+        assert seen == ["begun", "done", "answered"]
+        await asyncio.sleep(9)
+        assert seen[3:] == ["begun", "done"]
+        wires.closed = True
+        process.exhume()
+        await asyncio.sleep(1)
+        await wires.close()
+
+    loop.run_until_complete(play())
     loop.close()
