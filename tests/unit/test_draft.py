@@ -65,6 +65,14 @@ def entry(name: str = "web-1", **fields: Any) -> Entry:
     return Entry(**{**known, **fields})
 
 
+def test_an_address_in_the_ledger_is_its_vms_however_spelled(scene: Scene) -> None:
+    """S2: the address that a deleted VM has left in a pool is nobody else's."""
+    scene.addresses = {APP: [address("left", "fd00::9")]}
+    place = address("left", "fd00:0:0::9")
+    scene.ledger = scene.ledger.with_entry(entry("WEB-9", memberships=(place,)))
+    assert draft_of(scene).inventory.members(APP) == {*scene.inside, "web-9"}
+
+
 # --- ages and proofs ---
 
 

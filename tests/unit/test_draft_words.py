@@ -147,10 +147,28 @@ def test_of_two_failures_of_one_pool_the_restore_is_told(scene: Scene) -> None:
     }
     planned = scene.plan(deferred=MappingProxyType(failed))
     assert [(hold.subject, hold.message) for hold in planned.holds] == [("app", "restore True")]
-    scene.ledger = replace(scene.ledger, entries=())
-    planned = scene.plan(deferred=MappingProxyType(failed))
-    assert planned.holds == (), "nobody wants those writes any more"
-    assert planned.wake_at == at(300), "nor waits for them"
+
+
+@pytest.mark.parametrize("restore", [False, True])
+def test_a_failed_write_holds_while_an_entry_wants_it(scene: Scene, restore: bool) -> None:
+    """H1: a hold ends with its back-off, or with the last entry that its write could be for."""
+    scene.events, scene.now = [], 8.9
+    scene.ledger = replace(scene.ledger, entries=(entry(memberships=(address("a", "10.0.0.1"),)),))
+    failed = MappingProxyType(
+        {
+            pool_key(APP, restore=restore): Deferral(
+                until=at(9), reason="Denied", message="forbidden"
+            )
+        }
+    )
+    planned = scene.plan(deferred=failed)
+    assert [(hold.subject, hold.message) for hold in planned.holds] == [("app", "forbidden")]
+    assert planned.wake_at == at(9)
+    scene.now = 9
+    assert scene.plan(deferred=failed).holds == ()
+    scene.now, scene.ledger = 8, replace(scene.ledger, entries=())
+    planned = scene.plan(deferred=failed)
+    assert (planned.holds, planned.wake_at) == ((), at(308))
 
 
 def test_whoever_is_forgotten_stands_where_it_stands(scene: Scene) -> None:

@@ -802,6 +802,15 @@ def test_nothing_of_the_entry_is_ours(scene: Scene, over: bool) -> None:
     assert scene.ledger.entries == ()
 
 
+def test_what_was_never_sent_and_stands_is_ours_to_keep(scene: Scene) -> None:
+    """S3: an entry whose removal was never sent ends like any other when the VM stands."""
+    scene.events = [event()]
+    scene.adopt()
+    scene.now, scene.events = 60, []
+    scene.through(unsent=frozenset({membership("web-1").key}))
+    assert scene.entry().restored_at == at(60)
+
+
 def test_put_back_by_an_operator_afterwards(scene: Scene) -> None:
     """S3: if an operator has put the VM back already, there is nothing to write."""
     scene.events = [event()]
