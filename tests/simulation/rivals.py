@@ -19,6 +19,8 @@ RIVAL_S = 0.001
 """After a reply has left: before the agent that it is for can have sent anything."""
 RIVALRIES = 6
 """So many reads of a NIC or pool are looked at; nobody edits for ever."""
+LEAVING = 2
+"""About this read of a pool one VM is taken out; about the others machines are added."""
 
 
 class Rivals:
@@ -51,7 +53,11 @@ class Rivals:
         if vm is not None and vm.in_set and key(vm.nic_ids[0]) == key(path):
             return Act(at_s, "edit_tags", {"vm": vm.name, "value": f"rival-{number}"})
         pool = self._world.find_pool(path)
-        if pool is not None and pool["name"] in self._scenario.ip_pools:
-            address = f"10.9.1.{number + 4}"
-            return Act(at_s, "add_address", {"pool": pool["name"], "address": address})
-        return None
+        if pool is None or pool["name"] not in self._scenario.ip_pools:
+            return None
+        if number == LEAVING:
+            vms = sorted(vm.name for vm in self._world.peers())
+            leaver = vms[int(len(vms) * unit(self._scenario.seed, RIVAL, "who", key(path)))]
+            return Act(at_s, "leave_pool", {"pool": pool["name"], "vm": leaver})
+        address = f"10.9.1.{number + 4}"
+        return Act(at_s, "add_address", {"pool": pool["name"], "address": address})

@@ -32,7 +32,11 @@ def lay_over(scenario: Scenario) -> Scenario:
 
 def _rivals(source: random.Random, scenario: Scenario) -> Scenario:
     """People change what an agent has just read and is about to write back (law S3)."""
-    return _under(source, scenario, RIVAL, (0.3, 0.6, 1.0))
+    by_address = scenario.ip_pools or ("internal",)
+    contested = replace(
+        scenario, ip_pools=by_address, floors={**dict.fromkeys(by_address, 1), **scenario.floors}
+    )
+    return _under(source, contested, RIVAL, (0.6, 1.0))
 
 
 def _late_ledgers(source: random.Random, scenario: Scenario) -> Scenario:
@@ -61,7 +65,7 @@ def _under(
         scenario,
         vms=vms,
         acts=(*scenario.acts, event),
-        storms=(*scenario.storms[:1], storm),
+        storms=(*scenario.storms[:2], storm),
     )
 
 
