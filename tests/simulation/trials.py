@@ -22,15 +22,7 @@ LONGEST_INTERREGNUM_S = 105.0
 """A lease of 30 s that runs out, 60 s in which storage refuses it to others, a look or two."""
 
 
-def lay_over(scenario: Scenario) -> Scenario:
-    """Return the scenario with its trial, if it has one."""
-    source = random.Random(f"made to measure {scenario.seed}")
-    if source.random() >= SHARE:
-        return scenario
-    return source.choice(TRIALS)(source, scenario)
-
-
-def _rivals(source: random.Random, scenario: Scenario) -> Scenario:
+def rivals(source: random.Random, scenario: Scenario) -> Scenario:
     """People change what an agent has just read and is about to write back (law S3)."""
     by_address = scenario.ip_pools or ("internal",)
     contested = replace(
@@ -39,12 +31,12 @@ def _rivals(source: random.Random, scenario: Scenario) -> Scenario:
     return _under(source, contested, RIVAL, (0.6, 1.0))
 
 
-def _late_ledgers(source: random.Random, scenario: Scenario) -> Scenario:
+def late_ledgers(source: random.Random, scenario: Scenario) -> Scenario:
     """Ledgers arrive when their sender, still the leader, has written a newer one (law S5)."""
     return _under(source, scenario, LATE_LEDGER, (0.2, 0.4))
 
 
-def _hollow_writes(source: random.Random, scenario: Scenario) -> Scenario:
+def hollow_writes(source: random.Random, scenario: Scenario) -> Scenario:
     """Azure reports success for writes that have changed nothing (law S1)."""
     return _under(source, scenario, "operation without effect", (0.3, 0.6, 1.0))
 
@@ -78,7 +70,7 @@ def _ordinary(source: random.Random) -> dict[str, Any]:
     }
 
 
-def _short_notice(source: random.Random, scenario: Scenario) -> Scenario:
+def short_notice(source: random.Random, scenario: Scenario) -> Scenario:
     """In calm times the leader's VM goes down just when the next VM is due (law S7).
 
     Whoever has not handed over by then leaves a lease that runs out too late for that one, and
@@ -118,4 +110,20 @@ def _short_notice(source: random.Random, scenario: Scenario) -> Scenario:
 
 
 Trial = Callable[[random.Random, Scenario], Scenario]
-TRIALS: tuple[Trial, ...] = (_rivals, _late_ledgers, _hollow_writes, _short_notice)
+TRIALS: tuple[Trial, ...] = (rivals, late_ledgers, hollow_writes, short_notice)
+
+
+def lay_over(scenario: Scenario) -> Scenario:
+    """Return the scenario with its trial, if it has one."""
+    source = random.Random(f"made to measure {scenario.seed}")
+    trial = _chosen(source)
+    return trial(source, scenario) if trial is not None else scenario
+
+
+def trial_of(seed: int) -> Trial | None:
+    """Return the trial that a seed has, if any."""
+    return _chosen(random.Random(f"made to measure {seed}"))
+
+
+def _chosen(source: random.Random) -> Trial | None:
+    return source.choice(TRIALS) if source.random() < SHARE else None
