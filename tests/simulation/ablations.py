@@ -171,7 +171,7 @@ def _still_held(self: Elector) -> bool:
 SWITCHES: Mapping[str, Safeguard] = MappingProxyType(
     {
         "case-folding": Safeguard("L1 converge", _case_sensitive),
-        "date-correction": Safeguard("S1 ack", _never(Watcher, "_correct", None)),
+        "date-correction": Safeguard("S7 in time", _never(Watcher, "_correct", None)),
         "floor": Safeguard("S2 floor", _never(removal, "_floor_allows", True)),
         "if-match-on-ledger": Safeguard("S5 write-ahead", _ledger_without_if_match),
         "if-match-on-nic": Safeguard("S3 exact", _without_if_match("/networkinterfaces/")),
@@ -189,7 +189,7 @@ SWITCHES: Mapping[str, Safeguard] = MappingProxyType(
         ),
         "verify-by-get": Safeguard("S1 ack", _without_verifying),
         "write-ahead": Safeguard("S5 write-ahead", _without_write_ahead),
-        "yielding": Safeguard("L2 progress", _without_yielding),
+        "yielding": Safeguard("S7 in time", _without_yielding),
     }
 )
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 
 FAR_AHEAD_S = 60.0
+LEADER, STANDBY = "leader", "standby"
+"""In the place of a VM's name: whoever leads when it is done, and one who does not."""
 
 
 class Stage:
@@ -74,8 +76,15 @@ class Stage:
         getattr(self, f"_{act.what}")(**arguments)
 
     def _event(self, event_type: str, vms: tuple[str, ...], **options: Any) -> None:
+        vms = tuple(self._cast().get(vm, vm) for vm in vms)
         if all(self._world.find_vm(vm) is not None for vm in vms if vm.startswith("web-")):
             self._world.schedule_event(event_type, *vms, **options)
+
+    def _cast(self) -> dict[str, str]:
+        """Return who plays whom now."""
+        hosts = [host for host in self._simulation.hosts.values() if self._world.serving(host.vm)]
+        ordered = sorted(hosts, key=lambda host: not host.leading)
+        return {role: host.vm for role, host in zip((LEADER, STANDBY), ordered, strict=False)}
 
     def _crash(self, vm: str, restart_s: float | None) -> None:
         self._simulation.hosts[vm].crash(restart_s)
@@ -95,7 +104,8 @@ class Stage:
 
     def _edit_tags(self, vm: str, value: str) -> None:
         for nic_id in self._nics(vm)[:1]:
-            self._world.edit_tags(nic_id, {"edited": value})
+            tags = self._world.nic(nic_id).get("tags", {})
+            self._world.edit_tags(nic_id, {**tags, f"edit-{value}": "by hand"})
 
     def _leave_pool(self, vm: str, pool: str) -> None:
         """An operator takes a VM out of a pool."""

@@ -8,6 +8,7 @@ seed; `python -m tests.simulation --seed N --story` prints it.
 import random
 from typing import Any
 
+from . import trials
 from .scenario import Act, ClockError, Scenario, Storm
 from .weather import JOURNEYS, KINDS
 
@@ -18,7 +19,11 @@ CHURN_S = (30.0, 75.0)
 
 
 def draw(seed: int) -> Scenario:
-    """Return the scenario of a seed."""
+    """Return the scenario of a seed, with its trial if it has one."""
+    return trials.lay_over(_drawn(seed))
+
+
+def _drawn(seed: int) -> Scenario:
     source = random.Random(f"scenario {seed}")
     vms = source.choice((1, 2, 2, 2, 3, 3, 3, 4, 6))
     churn_s = source.uniform(*CHURN_S)

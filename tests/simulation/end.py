@@ -25,10 +25,9 @@ def _bodies(truth: Truth) -> Iterator[str]:
     """Compare what nobody but people may change: all of a NIC, and of an address, but for pools."""
     before = {key(nic["id"]): nic for nic in truth.start.nics.values()}
     for nic in truth.world.nics.values():
-        tags = truth.tags.get(key(nic["id"]))
         old = copy.deepcopy(before[key(nic["id"])])
-        if tags is not None:
-            old["tags"] = {"edited": tags}
+        if tags := truth.tags.get(key(nic["id"])):
+            old["tags"] = {**old.get("tags", {}), **tags}
         yield from _compare(_image(old), _image(nic), nic["name"])
     for pool_id in truth.world.pool_ids():
         new, old_pool = truth.world.find_pool(pool_id), truth.start.find_pool(pool_id)

@@ -15,7 +15,7 @@ from controller.core.actions import Phase, Plan, Reason
 from controller.metrics import Metrics
 from controller.simulator.history import Change
 
-from .weather import JOURNEYS, KINDS
+from .weather import JOURNEYS, KINDS, LATE_LEDGER, RIVAL
 
 ACTS = (
     "add_address",
@@ -41,6 +41,8 @@ EXPECTED = frozenset(
     {
         *KINDS,
         *JOURNEYS,
+        LATE_LEDGER,
+        RIVAL,
         *(f"cut {service}" for service in ("imds", "arm", "blob")),
         *(f"act: {act}" for act in ACTS),
         *(f"event: {kind}" for kind in EVENT_TYPES),

@@ -31,8 +31,9 @@ from controller.simulator.world import World, WorldSettings, build_world
 from .acts import Stage
 from .host import Host
 from .loop import RunawayError, VirtualLoop, current_process
+from .rivals import Rivals
 from .scenario import Scenario
-from .weather import LATE_S, SPIKE_S, Weather, between
+from .weather import JOURNEYS, LATE_LEDGER, LATE_S, RIVAL, SPIKE_S, Weather, between
 from .wires import SERIAL, Departure, Passage, Wires, unit
 
 EPOCH = 1_780_000_000.0
@@ -86,7 +87,9 @@ class Simulation:
         self.world.blobs.create_container(ACCOUNT, CONTAINER, EPOCH)
         self.world.blobs.wait_after_expiry_s = scenario.wait_after_expiry_s
         self._cuts = [storm for storm in scenario.storms if storm.kind == "cut"]
-        self._journeys = [storm for storm in scenario.storms if storm.kind in ("slow", "late")]
+        ways = (*JOURNEYS, LATE_LEDGER)
+        self._journeys = [storm for storm in scenario.storms if storm.kind in ways]
+        self._rivals = Rivals(scenario, self.world, lambda: self.loop.now)
         self.wires = Wires(
             self.loop,
             handlers=lambda service, vm: self.server.handler(service, vm or None),
@@ -143,7 +146,7 @@ class Simulation:
         self.loop.call_at(scenario.calm_at_s + scenario.patience_s, self._take_back)
         await asyncio.sleep(scenario.calm_at_s + 1)
         quiet_since = self.loop.now
-        if any(storm.kind == "late" for storm in scenario.storms):
+        if any(storm.kind in ("late", LATE_LEDGER) for storm in scenario.storms):
             quiet_since += LATE_S[1]  # what was sent then may arrive only now
         settled = 0
         while self.loop.now < quiet_since + scenario.converge_within_s and settled < 2:
@@ -250,6 +253,9 @@ class Simulation:
         for listener in self.handled:
             listener(request, reply)
         self.follow()
+        if (deed := self._rivals.provoked(request, reply)) is not None:
+            self.marks.add(RIVAL)
+            self.loop.call_at(deed.at_s, self._perform, deed, context=self.wires.context)
 
     # --- the wires
 
@@ -280,10 +286,12 @@ class Simulation:
                 continue
             if storm.vm not in ("", departure.vm):
                 continue
+            if storm.kind == LATE_LEDGER and not _writes_ledger(departure):
+                continue
             lot = unit(*which, departure.target, departure.number, storm.kind)
             if lot < storm.chance:
                 self.marks.add(storm.kind)
-                low, high = LATE_S if storm.kind == "late" else SPIKE_S
+                low, high = SPIKE_S if storm.kind == "slow" else LATE_S
                 out_s = between(low, high, unit(*which, departure.number, "far"))
         return Passage(out_s, back_s)
 
@@ -377,6 +385,11 @@ def _said(request: Request, reply: Reply) -> str:
 def _told_to_wait(reply: Reply) -> str:
     wait = next((v for k, v in reply.headers.items() if k.casefold() == "retry-after"), "")
     return wait if reply.status in (409, 429, 503) and reply.delivery.value == "normal" else ""
+
+
+def _writes_ledger(departure: Departure) -> bool:
+    plain = "comp=lease" not in departure.target and not _header(departure.head, b"if-none-match")
+    return departure.service is Service.BLOB and departure.method == "PUT" and plain
 
 
 def _header(head: bytes, name: bytes) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from . import ablations, campaign, story
+from . import ablations, campaign, story, trials
 from .draw import draw
 
 ROOT = Path(__file__).parents[2]
@@ -20,6 +20,15 @@ REGRESSIONS = (
 """Seeds whose histories broke a law before it was mended."""
 QUICK = ("floor", "observed-out", "write-ahead")
 """Safeguards that are missed within a few seeds."""
+MADE_TO_MEASURE = {
+    "date-correction": trials.short_notice,
+    "if-match-on-ledger": trials.late_ledgers,
+    "if-match-on-nic": trials.rivals,
+    "if-match-on-pool": trials.rivals,
+    "verify-by-get": trials.hollow_writes,
+    "yielding": trials.short_notice,
+}
+"""Safeguards that are missed within a few of the seeds that have their trial."""
 
 
 @pytest.mark.timeout(900)
@@ -43,6 +52,21 @@ def test_a_safeguard_that_is_switched_off_is_missed(name: str) -> None:
     law = ablations.SWITCHES[name].law
     report = campaign.run(
         range(MOST_SEEDS),
+        jobs=os.cpu_count() or 1,
+        ablated=name,
+        heard=lambda verdict: law in verdict.laws,
+    )
+    assert report.laws[law]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", MADE_TO_MEASURE)
+def test_a_safeguard_is_missed_in_its_trial(name: str) -> None:
+    """Without the safeguard the law that needs it is broken in the trial that was made for it."""
+    law = ablations.SWITCHES[name].law
+    tried = [seed for seed in range(MOST_SEEDS) if trials.trial_of(seed) is MADE_TO_MEASURE[name]]
+    report = campaign.run(
+        tried,
         jobs=os.cpu_count() or 1,
         ablated=name,
         heard=lambda verdict: law in verdict.laws,

@@ -130,8 +130,8 @@ class Truth:
         self.idle_reads = 0
         self.told_to_wait: dict[tuple[str, str, str], float] = {}
         """Until when requests of a VM, by method and path, were told to wait."""
-        self.tags: dict[str, str] = {}
-        """What people tagged a NIC with last, by folded id."""
+        self.tags: dict[str, Json] = {}
+        """The tags that people gave a NIC, by folded id."""
         self.deletions: set[tuple[float, str]] = set()
 
     # --- asking
@@ -218,7 +218,8 @@ class Truth:
             case "vm_down" | "vm_up" | "vm_state":
                 self._vm(change)
             case "operator" if detail["what"] == "tags" and self.act == "edit_tags":
-                self.tags[key(change.subject)] = self.act_text.rpartition("value=")[2]
+                name = f"edit-{self.act_text.rpartition('value=')[2]}"
+                self.tags.setdefault(key(change.subject), {})[name] = "by hand"
             case "act":
                 self.act, self.act_text = change.subject, str(detail["text"])
                 if self.act in PEOPLE:

@@ -126,6 +126,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 
 JOURNEYS = ("slow", "late")
 """Faults of the way to ARM and Blob: a long one, and one longer than the sender waits."""
+LATE_LEDGER = "late ledger"
+"""A late journey of what is written to the ledger, and of nothing else."""
+RIVAL = "rival"
+"""Somebody who changes a NIC or pool just after an agent has read it."""
 
 
 class Weather(FaultBook):
