@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 CLOCK_TOLERANCE_S = 2.0
 """The `Date` header counts whole seconds; a smaller difference says nothing."""
+BELIEVED_AT_ONCE_S = 600.0
+"""A correction by more than this needs two polls that agree: one header may be garbled, and would
+make every deadline of a week look passed."""
 THROTTLED_S = 5.0
 
 
@@ -35,6 +38,7 @@ class Watcher:
         self._polling = asyncio.Lock()
         self._listeners: list[Callable[[], None]] = []
         self._polled_at: float | None = None
+        self._claimed_ahead = timedelta()
         self.document: EventDocument | None = None
         self.document_at: datetime | None = None
         self.clean_documents: tuple[EventDocument, ...] = ()
@@ -123,6 +127,10 @@ class Watcher:
         """Follow the clock of IMDS, but not its rounding: small differences change nothing."""
         # The header counts whole seconds and is rounded down: half a second more is the best guess.
         ahead = date + timedelta(seconds=0.5) - self._clock.clock.now()
+        agrees = _seconds_between(ahead, self._claimed_ahead) <= CLOCK_TOLERANCE_S
+        self._claimed_ahead = ahead
+        if _seconds_between(ahead, self._clock.ahead) > BELIEVED_AT_ONCE_S and not agrees:
+            return
         off_s = abs(ahead.total_seconds())
         corrected = bool(self._clock.ahead)
         if off_s > CLOCK_TOLERANCE_S and not corrected:
@@ -131,5 +139,9 @@ class Watcher:
             self._clock.ahead = ahead
         elif corrected and off_s < CLOCK_TOLERANCE_S / 2:
             self._clock.ahead = timedelta()
-        elif corrected and abs((ahead - self._clock.ahead).total_seconds()) > CLOCK_TOLERANCE_S / 2:
+        elif corrected and _seconds_between(ahead, self._clock.ahead) > CLOCK_TOLERANCE_S / 2:
             self._clock.ahead = ahead
+
+
+def _seconds_between(one: timedelta, other: timedelta) -> float:
+    return abs((one - other).total_seconds())

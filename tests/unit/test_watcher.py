@@ -183,7 +183,28 @@ async def test_a_wrong_clock_is_corrected(
     assert told(caplog, "deadlines are corrected") == warnings
     post.clock.wrong_s = 0
     await post.watcher.poll()
+    await post.watcher.poll()
     assert abs(post.watcher.now() - post.clock.now()) <= timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(("wrong_s", "believed"), [(-590, True), (-610, False), (90_000, False)])
+async def test_one_garbled_date_moves_no_deadline(
+    post: Post, wrong_s: float, believed: bool
+) -> None:
+    """S1, S7: a large correction needs two polls in a row that agree; then it is followed."""
+    await post.watcher.poll()
+    for _ in range(2):
+        post.clock.wrong_s = wrong_s
+        await post.watcher.poll()
+        corrected = abs(post.watcher.now() - post.clock.now()) > timedelta(seconds=2)
+        assert corrected is believed
+        post.clock.wrong_s = 0
+        await post.watcher.poll()
+    post.clock.wrong_s = wrong_s
+    await post.watcher.poll()
+    await post.watcher.poll()
+    off = abs(post.watcher.now() - (post.clock.now() - timedelta(seconds=wrong_s)))
+    assert off <= timedelta(seconds=2)
 
 
 async def test_rounding_never_toggles_the_correction(
