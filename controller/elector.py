@@ -92,6 +92,15 @@ class Elector:
         """Whether a write may leave now."""
         return self.state is State.LEADER and self._valid()
 
+    @property
+    def hands_over(self) -> bool:
+        """Whether the lease is about to be released for others to take: nothing new may begin."""
+        return must_yield(
+            self._handicap(),
+            yielded=self._yielded,
+            yielded_ago_s=self._clock.monotonic() - self._yielded_at,
+        )
+
     def fence(self) -> None:
         """Let a write pass.
 
@@ -196,9 +205,8 @@ class Elector:
         if self._clock.monotonic() < self._quarantined_until:
             await self._release()
             return TICK_S
-        present = self._handicap()
-        yielded_ago_s = self._clock.monotonic() - self._yielded_at
-        if must_yield(present, yielded=self._yielded, yielded_ago_s=yielded_ago_s):
+        if self.hands_over:
+            present = self._handicap()
             self._yielded, self._yielded_at = present, self._clock.monotonic()
             why = "its own VM is next" if present.events else "it cannot read the event document"
             log(logger, logging.INFO, f"yields the lease: {why}", event="yield")

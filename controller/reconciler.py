@@ -253,6 +253,11 @@ class Reconciler:
         elector = self._elector
         if elector is None or not elector.leading:
             return False
+        if elector.hands_over:
+            # A leader that drained its own VM first could lose its way to storage, and the lease
+            # with it: nobody could take over before it expires.
+            elector.wake()
+            return False
         if elector.tenures != self._tenure:
             self._start_over()
             if not await self._take_office(elector):

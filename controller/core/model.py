@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -21,6 +22,7 @@ Extra = Mapping[str, Any]
 NOTHING_EXTRA: Extra = MappingProxyType({})
 
 
+@lru_cache(maxsize=4096)  # every pass folds the same few ids, thousands of times
 def fold(name: str) -> str:
     """Return the form in which two spellings of one Azure name or id are equal.
 
@@ -30,6 +32,7 @@ def fold(name: str) -> str:
     return name.removeprefix("_").casefold().rstrip("/")
 
 
+@lru_cache(maxsize=4096)
 def fold_address(address: str) -> str:
     """Return the form in which two spellings of one IP address are equal (IPv6 has many).
 

@@ -70,12 +70,14 @@ def _body(call: Call) -> Json:
         raise bad_request("InvalidRequestContent", "The request content was invalid.") from None
 
 
-def _check_etag(call: Call, resource: Json, *, honoured: bool) -> None:
+def _check_etag(call: Call, resource_id: str, old: Json | None, *, honoured: bool) -> None:
+    """Refuse a condition that does not hold; none holds for what is not there."""
     given = call.request.headers.get("if-match", "")
-    if not given or not honoured or given.strip() == "*":
+    if not given or not honoured or (old is not None and given.strip() == "*"):
         return
-    if bare(given).casefold() != bare(resource["etag"]).casefold():
-        raise etag_mismatch(given, resource["etag"], resource["id"])
+    etag = "" if old is None else str(old["etag"])
+    if not etag or bare(given).casefold() != bare(etag).casefold():
+        raise etag_mismatch(given, etag, resource_id if old is None else str(old["id"]))
 
 
 def _written(call: Call, body: Json, operation: Operation | None, status: int) -> Reply:
@@ -125,12 +127,10 @@ def _put_nic(call: Call, nic_id: str) -> Reply:
     new = replaced_nic(world, body, old, nic_id if old is None else str(old["id"]))
     _check_links(call, new)
     _check_pools(world, new)
+    _check_etag(call, nic_id, old, honoured=world.settings.if_match_on_nic)
     if old is None:
-        if given := call.request.headers.get("if-match", ""):
-            raise etag_mismatch(given, "", nic_id)  # a condition on what is not there
         world.nics[key(nic_id)] = new
         return _written(call, new, world.write_nic(new, call.principal), 201)
-    _check_etag(call, old, honoured=world.settings.if_match_on_nic)
     _check_busy(call, old)
     return _written(call, new, world.write_nic(new, call.principal), 200)
 
@@ -295,8 +295,7 @@ def _put_pool(call: Call, load_balancer: Json, pool_id: str) -> Reply:
     old = world.find_pool(pool_id)
     addresses = _addresses(world, as_object(_body(call).get("properties") or {}), pool_id)
     _check_network_links(call, pool_id, addresses)
-    if old is not None:
-        _check_etag(call, old, honoured=world.settings.if_match_on_pool)
+    _check_etag(call, pool_id, old, honoured=world.settings.if_match_on_pool)
     _check_provisioned(world, load_balancer)
     new = _replaced_pool(_body(call), pool_id, addresses, old)
     pools: list[Json] = load_balancer["properties"]["backendAddressPools"]

@@ -302,6 +302,22 @@ async def test_a_deleted_pool_keeps_nobody_out_of_the_others(tmp_path: Path) -> 
         assert leader.recorded() == []
 
 
+async def test_a_leader_that_hands_over_begins_nothing(tmp_path: Path) -> None:
+    """S7: its own VM's drain could cut it off before the lease is released for others to take."""
+    async with leading(tmp_path, "app") as leader:
+        await leader.announce("web-1")
+        await leader.watcher.poll()
+        leader.elector._handicap = lambda: Handicap(events=frozenset({"announced"}))
+        leader.asked.clear()
+        await leader.reconciler._pass()
+        assert leader.reconciler._tasks == {}
+        assert leader.asked == {}
+        assert leader.elector._woken.is_set()
+        leader.elector._handicap = Handicap
+        await leader.round()
+        assert leader.recorded() == ["web-1"]
+
+
 async def test_a_new_tenure_ends_what_the_old_one_began(tmp_path: Path) -> None:
     """S4: nothing that was begun under an old lease goes on under a new one."""
     async with leading(tmp_path, "app") as leader:

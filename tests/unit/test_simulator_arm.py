@@ -214,6 +214,15 @@ def test_etag_mismatch() -> None:
     assert client.world.changes("write") == []
 
 
+@pytest.mark.parametrize("condition", ['W/"1"', "*"])
+def test_no_condition_holds_for_what_is_not_there(condition: str) -> None:
+    """A conditional PUT of a NIC or pool that was deleted meanwhile does not bring it back."""
+    client = build(ip_pools=("cache",))
+    for path in (nic_id(client), client.world.pool_id("cache")):
+        body = client.get(path)
+        assert client("PUT", f"{path}-gone", body, if_match=condition).status == 412
+
+
 def test_etag_spellings() -> None:
     """An If-Match without quotes and weakness mark is the same etag."""
     client = build()
