@@ -341,8 +341,12 @@ class Agent:
         self._announcer.metrics.set_writes_limit(reconciler.pace.limit)
         if elector is not None and elector.leading and elector.term is not None:
             self._announcer.lease(left_s=elector.term.ends_at - self._clock.monotonic())
-        if plan is not None:
+        if plan is None:
+            self._announcer.metrics.stand_by()
+        else:
+            watcher = self._watcher_()
             self._announcer.planned(plan, before, after)
+            self._announcer.deadlines(plan, after, watcher.document, self._policy, watcher.now())
             if elector is None:
                 self._announcer.would_do(would_do(plan, after))
             self._announcer.members(reconciler.views.pools, after)
@@ -411,6 +415,9 @@ class Agent:
 
     def metrics(self) -> bytes:
         """Return the metrics in Prometheus' text format."""
+        elector = self._elector
+        seen_s = self._clock.monotonic() - elector.leader_seen_at if elector else None
+        self._announcer.seen(leader_seen_s=seen_s, clock_ahead=self._clock.ahead)
         return self._announcer.metrics.render()
 
     def _headline(self) -> str:

@@ -1,13 +1,14 @@
 """Say what happened: logs, metrics, systemd. Transitions only: an idle set is silent (law H1)."""
 
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from controller.azure.failures import OPERATIONS, OUTCOMES
+from controller.azure.failures import ANSWERS, OPERATIONS, OUTCOMES
 from controller.clock import Clock
 from controller.core.actions import Plan, Reason
 from controller.core.ledger import Entry, Ledger, Transition
-from controller.core.model import Key, Pool, fold, nic_of, short
+from controller.core.model import EventDocument, Key, Policy, Pool, fold, nic_of, short
+from controller.core.risk import oldest_entry, risk
 from controller.logs import log
 from controller.metrics import Metrics
 from controller.settings import Settings
@@ -29,14 +30,18 @@ class Announcer:
             hold_reasons=[reason.value for reason in Reason],
             operations=OPERATIONS,
             outcomes=OUTCOMES.values(),
+            answers=ANSWERS,
         )
+        elects = not settings.policy.dry_run
+        self.metrics.set_lease_duration(settings.election.lease_duration_s if elects else 0)
+        self.metrics.set_leader_seen(clock.now())
 
     def passed(self, headline: str, before: Ledger, after: Ledger) -> None:
         """A pass completed: that feeds the watchdog."""
         self._notifier.watchdog()
         self._notifier.status(headline)
         self.metrics.passed("unchanged" if before is after else "changed")
-        self.metrics.set_ledger_entries(len(after.entries))
+        self.metrics.set_ledger_entries(len(after.entries), oldest=oldest_entry(after))
         for line in _new_transitions(before, after):
             message = f"{line.vm}: {line.what}" + (f" ({line.detail})" if line.detail else "")
             log(logger, logging.INFO, message, event=line.what, vm=line.vm, epoch=after.epoch)
@@ -51,6 +56,18 @@ class Announcer:
             if before is not after and (hold.subject, hold.reason) not in known:
                 log(logger, logging.WARNING, hold.message, event="held", outcome=hold.reason)
         self.metrics.set_holds(counts)
+
+    def deadlines(
+        self,
+        plan: Plan,
+        ledger: Ledger,
+        document: EventDocument | None,
+        policy: Policy,
+        now: datetime,
+    ) -> None:
+        """Tell how many VMs may be hit before they are out, and when the next deadline is."""
+        found = risk(plan, ledger, document, policy, now)
+        self.metrics.set_risk(vms=len(found.vms), next_not_before=found.next_not_before)
 
     def would_do(self, lines: tuple[str, ...]) -> None:
         """Tell what a dry run would do, whenever that changes."""
@@ -93,6 +110,15 @@ class Announcer:
         else:
             until = datetime.fromtimestamp(self._clock.now().timestamp() + left_s, UTC)
             self.metrics.set_leader(True, until)
+
+    def seen(self, *, leader_seen_s: float | None, clock_ahead: timedelta) -> None:
+        """Tell what holds at any moment: how long ago a leader was known, and how the clock runs.
+
+        `leader_seen_s` is None as long as this agent does not take part in the election.
+        """
+        if leader_seen_s is not None:
+            self.metrics.set_leader_seen(self._clock.now() - timedelta(seconds=leader_seen_s))
+        self.metrics.set_clock_correction(clock_ahead.total_seconds())
 
     def _count(self, line: Transition, entry: Entry | None) -> None:
         if line.what != "out" or entry is None or not entry.events:

@@ -82,6 +82,8 @@ class Elector:
         self.tenures = 0
         """How often this agent has become leader."""
         self.renewed_at = float("-inf")
+        self.leader_seen_at = clock.monotonic()
+        """When the lease was last known to be taken; before that, when this agent began to look."""
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call `listener` after every change of state."""
@@ -150,6 +152,8 @@ class Elector:
             return pause_s
         try:
             taken = await self._taken()
+            if taken:
+                self.leader_seen_at = self._clock.monotonic()
             if taken and not self._unanswered:
                 self._free_since = None
             elif await self._should_acquire():
@@ -187,13 +191,14 @@ class Elector:
         except LeaseHeld:
             self._unanswered = False
             self._free_since = None
+            self.leader_seen_at = self._clock.monotonic()
             self._happened(Input.HELD)
             return
         self._unanswered = False
         self._recovered()
         self._free_since = None
         self.term = term
-        self.renewed_at = term.sent_at
+        self.renewed_at = self.leader_seen_at = term.sent_at
         self.tenures += 1
         self._happened(Input.ACQUIRED, "leads")
 
@@ -227,7 +232,8 @@ class Elector:
             self._report(error)
         else:
             self._recovered()
-            self.term, self.renewed_at = term, term.sent_at
+            self.term = term
+            self.renewed_at = self.leader_seen_at = term.sent_at
             self._unless_lost(Input.RENEWED)
         return TICK_S
 

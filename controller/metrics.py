@@ -22,10 +22,16 @@ PassOutcome = Literal["unchanged", "changed", "failed"]
 EVENT_TYPES = ("Freeze", "Reboot", "Redeploy", "Preempt", "Terminate", OTHER)
 DRAIN_OUTCOMES: tuple[DrainOutcome, ...] = ("in_time", "late", "unannounced", "missed")
 PASS_OUTCOMES: tuple[PassOutcome, ...] = ("unchanged", "changed", "failed")
+STANDBY_SERVICES = frozenset({"imds", "blob"})
+"""What every agent asks all the time; the rest is for the leader."""
 
 
 def _list(values: Iterable[str]) -> str:
     return ", ".join(values)
+
+
+def _timestamp(instant: datetime | None) -> float:
+    return 0 if instant is None else instant.timestamp()
 
 
 class Metrics:
@@ -33,7 +39,7 @@ class Metrics:
 
     `pools` are the short names of the configured pools, `hold_reasons` the planner's reasons,
     `operations` the names of the requests the adapters make, per service, and `outcomes` the ways
-    in which one can end besides `ok`.
+    in which one can end besides `ok`; after `answers` a service is known to work.
     """
 
     def __init__(
@@ -43,12 +49,14 @@ class Metrics:
         hold_reasons: Iterable[str],
         operations: Mapping[str, Iterable[str]],
         outcomes: Iterable[str],
+        answers: Iterable[str],
     ) -> None:
         self._registry = CollectorRegistry()
         self._pools = frozenset(pools)
         self._hold_reasons = tuple(dict.fromkeys((*hold_reasons, OTHER)))
         self._operations = {service: frozenset(names) for service, names in operations.items()}
         self._outcomes = frozenset(("ok", *outcomes))
+        self._answers = frozenset(answers)
         self._leading = False
         self._make_work_metrics()
         self._make_state_metrics()
@@ -67,6 +75,10 @@ class Metrics:
             ("type", "outcome"),
             registry=self._registry,
         )
+        for event_type in EVENT_TYPES:
+            for drained in DRAIN_OUTCOMES:
+                # From the first scrape on: an increase from nothing to 1 would not be seen as one.
+                self._drains.labels(event_type, drained)
         self._passes = Counter(
             "lbdrain_passes",
             f"Passes of the reconcile loop. outcome: {_list(PASS_OUTCOMES)}.",
@@ -82,6 +94,16 @@ class Metrics:
             registry=self._registry,
         )
         self.set_holds({})
+        self._at_risk = Gauge(
+            "lbdrain_vms_at_risk",
+            "VMs in rotation whose NotBefore is near or whose event has started.",
+            registry=self._registry,
+        )
+        self._next_not_before = Gauge(
+            "lbdrain_next_not_before_timestamp_seconds",
+            "Earliest NotBefore of the VMs that are due and not out yet; 0 if there are none.",
+            registry=self._registry,
+        )
 
     def _make_state_metrics(self) -> None:
         def gauge(name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
@@ -97,6 +119,14 @@ class Metrics:
             "lease_valid_until_timestamp_seconds",
             "Until when this agent may write, by its own count; 0 while it does not lead.",
         )
+        self._leader_seen = gauge(
+            "leader_seen_timestamp_seconds",
+            "When a leader was last known to this agent: the lease was taken, or its own; "
+            "before that, when the agent was started.",
+        )
+        self._lease_duration = gauge(
+            "lease_duration_seconds", "As configured; 0 in a dry run, which elects nobody."
+        )
         pools = "pool: load balancer/pool, as configured."
         self._in_rotation = gauge(
             "members_in_rotation", f"Members in the pool that take traffic. {pools}", ("pool",)
@@ -108,7 +138,18 @@ class Metrics:
             "last_successful_poll_timestamp_seconds",
             "When scheduled events were last read successfully; 0 if never.",
         )
-        self._ledger_entries = gauge("ledger_entries", "Memberships removed and not yet restored.")
+        self._ledger_entries = gauge(
+            "ledger_entries", "VMs that are recorded as taken out and not yet back in service."
+        )
+        self._oldest_entry = gauge(
+            "oldest_entry_timestamp_seconds",
+            "When the VM that has been out for longest was recorded; 0 if none is out. "
+            "Deleted VMs do not count.",
+        )
+        self._clock_correction = gauge(
+            "clock_correction_seconds",
+            "What this agent adds to its clock to follow Azure's; 0 while they agree within 2 s.",
+        )
         self._writes_limit = gauge(
             "writes_parallel_limit", "Writes allowed at once; falls after conflicts."
         )
@@ -131,6 +172,15 @@ class Metrics:
             buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 130),
             registry=self._registry,
         )
+        self._failures = Gauge(
+            "lbdrain_azure_failures_in_a_row",
+            "Requests that failed since the service last answered. "
+            f"service: {_list(self._operations)}.",
+            ("service",),
+            registry=self._registry,
+        )
+        for service in self._operations:
+            self._failures.labels(service)
 
     def drained(self, event_type: str, outcome: DrainOutcome, lead_s: float | None = None) -> None:
         """Count a drained VM; `lead_s` is its lead time, None when there was no NotBefore."""
@@ -150,13 +200,43 @@ class Metrics:
         for reason, vms in counts.items():
             self._holds.labels(reason).set(vms)
 
+    def set_risk(self, *, vms: int, next_not_before: datetime | None) -> None:
+        """Set how many VMs may be hit while in rotation, and the next deadline of all."""
+        self._at_risk.set(vms)
+        self._next_not_before.set(_timestamp(next_not_before))
+
     def set_leader(self, leading: bool, valid_until: datetime | None = None) -> None:
         """Set whether this agent leads and until when its lease is valid; counts changes."""
         if leading is not self._leading:
             self._leader_changes.inc()
         self._leading = leading
         self._leader.set(leading)
-        self._lease_valid_until.set(valid_until.timestamp() if leading and valid_until else 0)
+        self._lease_valid_until.set(_timestamp(valid_until if leading else None))
+
+    def stand_by(self) -> None:
+        """Show nothing that only a leader in office knows: what it last knew gets older and older.
+
+        That includes the failures of services that a standby never asks.
+        """
+        self.set_holds({})
+        self.set_risk(vms=0, next_not_before=None)
+        self.set_ledger_entries(0, oldest=None)
+        self._in_rotation.clear()
+        self._expected.clear()
+        for service in self._operations.keys() - STANDBY_SERVICES:
+            self._failures.labels(service).set(0)
+
+    def set_leader_seen(self, at: datetime) -> None:
+        """Set when a leader was last known."""
+        self._leader_seen.set(at.timestamp())
+
+    def set_lease_duration(self, seconds: float) -> None:
+        """Set the duration of a lease; 0 when this agent takes no part in the election."""
+        self._lease_duration.set(seconds)
+
+    def set_clock_correction(self, seconds: float) -> None:
+        """Set what is added to this VM's clock."""
+        self._clock_correction.set(seconds)
 
     def set_members(self, pool: str, *, in_rotation: int, expected: int) -> None:
         """Set the members of one configured pool; other pools are not ours to report."""
@@ -168,9 +248,10 @@ class Metrics:
         """Set when scheduled events were last read."""
         self._last_poll.set(at.timestamp())
 
-    def set_ledger_entries(self, count: int) -> None:
-        """Set how many entries the ledger has."""
+    def set_ledger_entries(self, count: int, *, oldest: datetime | None) -> None:
+        """Set how many entries the ledger has, and when the oldest VM that is out was recorded."""
         self._ledger_entries.set(count)
+        self._oldest_entry.set(_timestamp(oldest))
 
     def set_writes_limit(self, limit: int) -> None:
         """Set how many writes may be under way at once."""
@@ -178,6 +259,10 @@ class Metrics:
 
     def requested(self, service: str, operation: str, outcome: str, duration_s: float) -> None:
         """Count one request to Azure by how it ended."""
+        if outcome in self._answers:
+            self._failures.labels(service).set(0)
+        elif outcome != "cancelled":
+            self._failures.labels(service).inc()
         if operation not in self._operations.get(service, ()):
             operation = OTHER
         if outcome not in self._outcomes:

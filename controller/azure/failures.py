@@ -52,6 +52,9 @@ OUTCOMES: Mapping[type[ControllerError], str] = {
 }
 """The closed enumeration of outcomes, with `ok`, `cancelled` and `bug`."""
 
+ANSWERS = frozenset({"ok", "busy", "conflict", "lease_held", "lease_lost", "not_found"})
+"""Outcomes with which a service shows that it works for us. After `cancelled` nobody knows."""
+
 OPERATIONS: Mapping[str, tuple[str, ...]] = {
     "imds": ("instance", "poll", "acknowledge"),
     "compute": ("vm_get", "vm_list", "availability_set_get"),

@@ -121,6 +121,8 @@ async def test_the_status_page_of_a_leader(bench: Bench) -> None:
     assert status == 200
     values = samples(text)
     assert values["lbdrain_leader", ""] == 1
+    assert values["lbdrain_leader_seen_timestamp_seconds", ""] > 0
+    assert values["lbdrain_vms_at_risk", ""] == 0
     assert values["lbdrain_drains_total", "in_time Reboot"] == 1
     assert values["lbdrain_members_expected", "web-lb/app"] == 3
     assert values["lbdrain_drain_lead_seconds_count", ""] == 1
@@ -145,6 +147,23 @@ def samples(text: str) -> dict[tuple[str, str], float]:
         for family in text_string_to_metric_families(text)
         for each in family.samples
     }
+
+
+async def test_the_metrics_of_a_leader_that_ceases_to_lead(bench: Bench) -> None:
+    """What only a leader knows is not shown by one whose lease could have expired."""
+    agent = await bench.lead()
+    members = ("lbdrain_members_expected", "web-lb/app")
+    failures = ("lbdrain_azure_failures_in_a_row", "blob")
+
+    def shown() -> dict[tuple[str, str], float]:
+        return samples(agent.metrics().decode())
+
+    await bench.until("known", lambda: members in shown())
+    bench.fault(Service.BLOB, status=503)
+    bench.clock.ahead_s += 14
+    await bench.until("silent", lambda: members not in shown())
+    await bench.until("failing", lambda: shown()[failures] > 0)
+    assert shown()["lbdrain_leader", ""] == 0
 
 
 async def test_no_name_of_a_vm_or_event_is_a_label(bench: Bench) -> None:

@@ -13,7 +13,17 @@ from controller.announcer import Announcer
 from controller.clock import SystemClock
 from controller.core.actions import Plan, Reason
 from controller.core.ledger import Entry, EventReference, Hold, Ledger
-from controller.core.model import NicMembership, Pool, PoolKind, PoolMember
+from controller.core.model import (
+    EventDocument,
+    EventStatus,
+    Floor,
+    NicMembership,
+    Policy,
+    Pool,
+    PoolKind,
+    PoolMember,
+    ScheduledEvent,
+)
 from controller.settings import Settings
 from controller.systemd import Notifier
 
@@ -153,6 +163,63 @@ def test_a_hold_is_told_when_it_begins(audience: Audience) -> None:
     assert audience.metric("lbdrain_holds", reason="floor") == 2
     audience.announcer.planned(plan(), both, Ledger())
     assert audience.metric("lbdrain_holds", reason="floor") == 0
+
+
+def test_deadlines_in_danger_are_a_metric(audience: Audience) -> None:
+    """How many VMs may be hit before they are out, and until when the next one has to be."""
+    not_before = NOW + timedelta(seconds=60)
+    event = ScheduledEvent(
+        event_id="e",
+        event_type="Reboot",
+        status=EventStatus.SCHEDULED,
+        resources=("web-1",),
+        not_before=not_before,
+    )
+    document = EventDocument(incarnation=1, events=(event,))
+    policy = Policy(pools={APP: Floor()})
+    audience.announcer.deadlines(plan(), Ledger(), document, policy, NOW)
+    assert audience.metric("lbdrain_vms_at_risk") == 1
+    next_deadline = "lbdrain_next_not_before_timestamp_seconds"
+    assert audience.metric(next_deadline) == not_before.timestamp()
+    out = Ledger().with_entry(entry(out_at=NOW))
+    audience.announcer.deadlines(plan(), out, document, policy, NOW)
+    assert audience.metric("lbdrain_vms_at_risk") == audience.metric(next_deadline) == 0
+
+
+def test_how_long_the_oldest_has_been_out_is_a_metric(audience: Audience) -> None:
+    """Since when the VM that has been out for longest is recorded."""
+    audience.announcer.passed("leader", Ledger(), Ledger().with_entry(entry()))
+    assert audience.metric("lbdrain_oldest_entry_timestamp_seconds") == NOW.timestamp()
+    audience.announcer.passed("leader", Ledger(), Ledger())
+    assert audience.metric("lbdrain_oldest_entry_timestamp_seconds") == 0
+
+
+def test_silence_counts_from_the_start(audience: Audience) -> None:
+    """An agent that never knew a leader says since when it looks; later what it knows counts."""
+    name = "lbdrain_leader_seen_timestamp_seconds"
+    started = audience.metric(name)
+    assert started == pytest.approx(SystemClock().now().timestamp(), abs=60)
+    audience.announcer.seen(leader_seen_s=None, clock_ahead=timedelta(seconds=-3))
+    assert audience.metric(name) == started
+    assert audience.metric("lbdrain_clock_correction_seconds") == -3
+    audience.announcer.seen(leader_seen_s=1000, clock_ahead=timedelta())
+    expected = SystemClock().now().timestamp() - 1000
+    assert audience.metric(name) == pytest.approx(expected, abs=60)
+
+
+@pytest.mark.parametrize(("dry_run", "duration_s"), [(False, 30), (True, 0)])
+def test_a_dry_run_elects_nobody(dry_run: bool, duration_s: int) -> None:
+    """The duration of a lease is exposed, unless there is none to wait for."""
+    settings = Settings.model_validate(
+        {
+            "backend_pools": [{"id": APP}],
+            "election": {"container_url": "https://127.0.0.1/account/lb-drain"},
+            "policy": {"dry_run": dry_run},
+        }
+    )
+    announcer = Announcer(settings, Notifier({}), SystemClock())
+    text = announcer.metrics.render().decode()
+    assert f"\nlbdrain_lease_duration_seconds {duration_s}.0\n" in text
 
 
 def test_a_dry_run_tells_its_steps_when_they_change(audience: Audience) -> None:

@@ -181,6 +181,35 @@ async def test_a_race_for_the_lease_is_lost_in_silence(
     assert [record for record in caplog.records if record.levelname == "WARNING"] == []
 
 
+async def test_who_knows_a_leader_and_since_when(polling: Polling) -> None:
+    """The holder, and whoever sees the lease taken, knows a leader; when it is free nobody does."""
+    leader, standby = polling.candidate(), polling.candidate("web-2", seed=1)
+    began = polling.clock.monotonic()
+    standby.handicap = Handicap(blind=True)
+    polling.clock.pass_(50)
+    await standby.turn()
+    assert standby.elector.leader_seen_at == began
+    await leader.turn()
+    assert leader.elector.leader_seen_at == polling.clock.monotonic()
+    polling.clock.pass_(RENEW_S)
+    await leader.turn()
+    await standby.turn()
+    last = polling.clock.monotonic()
+    assert leader.elector.leader_seen_at == standby.elector.leader_seen_at == last
+    await leader.elector.stop()
+    polling.clock.pass_(1)
+    await standby.turn()
+    assert leader.elector.leader_seen_at == standby.elector.leader_seen_at == last
+
+
+async def test_who_loses_the_race_knows_a_leader(polling: Polling) -> None:
+    """A lease that was taken meanwhile has a holder."""
+    rivals = [polling.candidate(), polling.candidate("web-2", seed=1)]
+    polling.clock.pass_(20)
+    await asyncio.gather(*(each.turn() for each in rivals))
+    assert {each.elector.leader_seen_at for each in rivals} == {polling.clock.monotonic()}
+
+
 async def test_renewal_is_sent_when_it_is_due(polling: Polling) -> None:
     """A leader renews every renew_period_s and asks nothing in between."""
     leader = polling.candidate()

@@ -17,6 +17,7 @@ def metrics() -> Metrics:
         hold_reasons=["capacity_floor", "busy"],
         operations={"imds": ["poll"], "network": ["nic_put"], "blob": ["renew"]},
         outcomes=["busy", "not_sent"],
+        answers=["ok", "busy"],
     )
 
 
@@ -48,6 +49,13 @@ def test_every_documented_metric_is_exposed(metrics: Metrics) -> None:
         "lbdrain_holds",
         "lbdrain_passes",
         "lbdrain_writes_parallel_limit",
+        "lbdrain_azure_failures_in_a_row",
+        "lbdrain_clock_correction_seconds",
+        "lbdrain_leader_seen_timestamp_seconds",
+        "lbdrain_lease_duration_seconds",
+        "lbdrain_next_not_before_timestamp_seconds",
+        "lbdrain_oldest_entry_timestamp_seconds",
+        "lbdrain_vms_at_risk",
     }
 
 
@@ -123,13 +131,23 @@ def test_members_of_configured_pools_only(metrics: Metrics) -> None:
 def test_plain_gauges_and_passes(metrics: Metrics) -> None:
     """The remaining setters show what they were given."""
     metrics.polled(AT)
-    metrics.set_ledger_entries(5)
+    metrics.set_ledger_entries(5, oldest=AT)
     metrics.set_writes_limit(32)
+    metrics.set_leader_seen(AT)
+    metrics.set_lease_duration(30)
+    metrics.set_clock_correction(-3.5)
+    metrics.set_risk(vms=2, next_not_before=AT)
     metrics.passed("changed")
     found = samples(metrics)
     assert found["lbdrain_last_successful_poll_timestamp_seconds"] == AT.timestamp()
     assert found["lbdrain_ledger_entries"] == 5
     assert found["lbdrain_writes_parallel_limit"] == 32
+    assert found["lbdrain_oldest_entry_timestamp_seconds"] == AT.timestamp()
+    assert found["lbdrain_leader_seen_timestamp_seconds"] == AT.timestamp()
+    assert found["lbdrain_lease_duration_seconds"] == 30
+    assert found["lbdrain_clock_correction_seconds"] == -3.5
+    assert found["lbdrain_vms_at_risk"] == 2
+    assert found["lbdrain_next_not_before_timestamp_seconds"] == AT.timestamp()
     assert found["lbdrain_passes_total{outcome=changed}"] == 1
     assert found["lbdrain_passes_total{outcome=failed}"] == 0
 
@@ -148,8 +166,49 @@ def test_requests(metrics: Metrics) -> None:
     assert found[duration] == pytest.approx(0.6)
 
 
+def test_failures_in_a_row(metrics: Metrics) -> None:
+    """Failures of a service add up until it answers, if only with a refusal; others do not help."""
+    name = "lbdrain_azure_failures_in_a_row"
+    assert samples(metrics)[f"{name}{{service=imds}}"] == 0
+    for outcome in ("not_sent", "cancelled", "bug"):
+        metrics.requested("imds", "poll", outcome, 1)
+        metrics.requested("blob", "renew", "ok", 1)
+    assert samples(metrics)[f"{name}{{service=imds}}"] == 2
+    assert samples(metrics)[f"{name}{{service=blob}}"] == 0
+    metrics.requested("imds", "poll", "busy", 1)
+    assert samples(metrics)[f"{name}{{service=imds}}"] == 0
+
+
+def test_a_standby_shows_nothing_of_its_time_as_leader(metrics: Metrics) -> None:
+    """What only a leader in office knows does not outlive the office; the rest stays."""
+    metrics.set_holds({"busy": 1})
+    metrics.set_members("web/app", in_rotation=3, expected=4)
+    metrics.set_risk(vms=2, next_not_before=AT)
+    metrics.set_ledger_entries(5, oldest=AT)
+    for service in ("imds", "network", "blob"):
+        metrics.requested(service, "poll", "not_sent", 1)
+    metrics.polled(AT)
+    metrics.stand_by()
+    found = samples(metrics)
+    assert not any("_members_" in name for name in found)
+    zeros = ("holds{reason=busy}", "vms_at_risk", "next_not_before_timestamp_seconds")
+    zeros += ("ledger_entries", "oldest_entry_timestamp_seconds")
+    zeros += ("azure_failures_in_a_row{service=network}",)
+    assert [found[f"lbdrain_{name}"] for name in zeros] == [0] * len(zeros)
+    assert found["lbdrain_azure_failures_in_a_row{service=imds}"] == 1
+    assert found["lbdrain_azure_failures_in_a_row{service=blob}"] == 1
+    assert found["lbdrain_last_successful_poll_timestamp_seconds"] == AT.timestamp()
+
+
+def test_drains_are_counted_from_nothing(metrics: Metrics) -> None:
+    """Every kind of drain is exposed before the first one, which shows as an increase."""
+    drains = {name: n for name, n in samples(metrics).items() if name.startswith("lbdrain_drains_")}
+    assert len([name for name in drains if "_total" in name]) == 24
+    assert drains["lbdrain_drains_total{outcome=late,type=Reboot}"] == 0
+
+
 def test_agents_do_not_share_a_registry(metrics: Metrics) -> None:
     """Two agents in one process count apart."""
-    other = Metrics(pools=[], hold_reasons=[], operations={}, outcomes=[])
-    metrics.set_ledger_entries(5)
+    other = Metrics(pools=[], hold_reasons=[], operations={}, outcomes=[], answers=[])
+    metrics.set_ledger_entries(5, oldest=None)
     assert samples(other)["lbdrain_ledger_entries"] == 0
