@@ -3,7 +3,7 @@
 import logging
 from datetime import UTC, datetime, timedelta
 
-from controller.azure.failures import ANSWERS, OPERATIONS, OUTCOMES
+from controller.azure.failures import OPERATIONS, OUTCOMES, answers
 from controller.clock import Clock
 from controller.core.actions import Plan, Reason
 from controller.core.ledger import Entry, Ledger, Transition
@@ -30,7 +30,7 @@ class Announcer:
             hold_reasons=[reason.value for reason in Reason],
             operations=OPERATIONS,
             outcomes=OUTCOMES.values(),
-            answers=ANSWERS,
+            answers=answers,
         )
         elects = not settings.policy.dry_run
         self.metrics.set_lease_duration(settings.election.lease_duration_s if elects else 0)

@@ -5,7 +5,7 @@ the number of series must not grow with what happens. A value outside its enumer
 "other".
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Literal
 
@@ -39,7 +39,8 @@ class Metrics:
 
     `pools` are the short names of the configured pools, `hold_reasons` the planner's reasons,
     `operations` the names of the requests the adapters make, per service, and `outcomes` the ways
-    in which one can end besides `ok`; after `answers` a service is known to work.
+    in which one can end besides `ok`; `answers` tells for a service and an outcome whether the
+    service has shown that it works.
     """
 
     def __init__(
@@ -49,14 +50,14 @@ class Metrics:
         hold_reasons: Iterable[str],
         operations: Mapping[str, Iterable[str]],
         outcomes: Iterable[str],
-        answers: Iterable[str],
+        answers: Callable[[str, str], bool],
     ) -> None:
         self._registry = CollectorRegistry()
         self._pools = frozenset(pools)
         self._hold_reasons = tuple(dict.fromkeys((*hold_reasons, OTHER)))
         self._operations = {service: frozenset(names) for service, names in operations.items()}
         self._outcomes = frozenset(("ok", *outcomes))
-        self._answers = frozenset(answers)
+        self._answers = answers
         self._leading = False
         self._make_work_metrics()
         self._make_state_metrics()
@@ -259,7 +260,7 @@ class Metrics:
 
     def requested(self, service: str, operation: str, outcome: str, duration_s: float) -> None:
         """Count one request to Azure by how it ended."""
-        if outcome in self._answers:
+        if self._answers(service, outcome):
             self._failures.labels(service).set(0)
         elif outcome != "cancelled":
             self._failures.labels(service).inc()

@@ -52,8 +52,7 @@ OUTCOMES: Mapping[type[ControllerError], str] = {
 }
 """The closed enumeration of outcomes, with `ok`, `cancelled` and `bug`."""
 
-ANSWERS = frozenset({"ok", "busy", "conflict", "lease_held", "lease_lost", "not_found"})
-"""Outcomes with which a service shows that it works for us. After `cancelled` nobody knows."""
+_ANSWERS = frozenset({"ok", "busy", "conflict", "lease_held", "lease_lost", "not_found"})
 
 OPERATIONS: Mapping[str, tuple[str, ...]] = {
     "imds": ("instance", "poll", "acknowledge"),
@@ -94,6 +93,14 @@ _RETRY_TEXT = re.compile(r"retried (?:in|after) (\d+(?:\.\d+)?) second", re.IGNO
 _STUMBLES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, zlib.error)
 # What aiohttp raises before a byte of the request has left; all else may have had its effect.
 _NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
+
+
+def answers(service: str, outcome: str) -> bool:
+    """Tell whether a service that ends a request like this works for us.
+
+    Everything we ask IMDS for is there as long as the service works; elsewhere things get deleted.
+    """
+    return outcome in _ANSWERS and (service, outcome) != ("imds", "not_found")
 
 
 def ignore(service: str, operation: str, outcome: str, duration_s: float) -> None:

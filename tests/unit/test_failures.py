@@ -403,3 +403,11 @@ def test_every_error_has_an_outcome() -> None:
     """The enumeration of outcomes covers the whole tree, so no label is ever made up."""
     missing = set(errors.ControllerError.__subclasses__()) - set(failures.OUTCOMES)
     assert missing == {errors.InvariantViolation}
+
+
+def test_a_refusal_is_an_answer() -> None:
+    """A service that says no works; one that fails, or has lost what it always has, does not."""
+    known = ("ok", *failures.OUTCOMES.values())
+    answers = {each for each in known if failures.answers("network", each)}
+    assert answers == {"ok", "busy", "conflict", "lease_held", "lease_lost", "not_found"}
+    assert answers - {each for each in known if failures.answers("imds", each)} == {"not_found"}

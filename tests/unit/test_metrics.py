@@ -17,7 +17,7 @@ def metrics() -> Metrics:
         hold_reasons=["capacity_floor", "busy"],
         operations={"imds": ["poll"], "network": ["nic_put"], "blob": ["renew"]},
         outcomes=["busy", "not_sent"],
-        answers=["ok", "busy"],
+        answers=lambda _, outcome: outcome in {"ok", "busy"},
     )
 
 
@@ -209,6 +209,6 @@ def test_drains_are_counted_from_nothing(metrics: Metrics) -> None:
 
 def test_agents_do_not_share_a_registry(metrics: Metrics) -> None:
     """Two agents in one process count apart."""
-    other = Metrics(pools=[], hold_reasons=[], operations={}, outcomes=[], answers=[])
+    other = Metrics(pools=[], hold_reasons=[], operations={}, outcomes=[], answers=lambda *_: True)
     metrics.set_ledger_entries(5, oldest=None)
     assert samples(other)["lbdrain_ledger_entries"] == 0
