@@ -1,0 +1,107 @@
+"""What an agent exposes, from the code that exposes it, and what shipped queries ask for.
+
+Nothing here lists a metric or a label value by hand.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from controller.announcer import Announcer
+from controller.azure.failures import OPERATIONS, OUTCOMES
+from controller.clock import SystemClock
+from controller.settings import Settings
+from controller.systemd import Notifier
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+RULES = DEPLOY / "prometheus" / "lb-drain.rules.yml"
+RULE_TESTS = DEPLOY / "prometheus" / "lb-drain.test.yml"
+DASHBOARD = DEPLOY / "grafana" / "lb-drain.json"
+
+POOL = (
+    "/subscriptions/11111111-2222-4333-8444-555555555555/resourceGroups/g/providers"
+    "/Microsoft.Network/loadBalancers/web/backendAddressPools/app"
+)
+SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
+NAME = re.compile(r"\blbdrain_[a-z_]+")
+SELECTOR = re.compile(r"\b(lbdrain_[a-z_]+)\{([^}]*)\}")
+MATCHER = re.compile(r"(\w+)\s*(=~|!~|!=|=)\s*\"([^\"]*)\"")
+BY_SCRAPE = frozenset({"job", "instance"})
+"""Labels that Prometheus adds."""
+
+
+def exposition() -> bytes:
+    """Return what a busy leader exposes: every metric, every request with every end."""
+    settings = Settings.model_validate(
+        {
+            "backend_pools": [{"id": POOL}],
+            "election": {"container_url": "https://127.0.0.1/account/lb-drain"},
+        }
+    )
+    metrics = Announcer(settings, Notifier({}), SystemClock()).metrics
+    now = datetime.now(UTC)
+    for pool in settings.pool_names().values():
+        metrics.set_members(pool, in_rotation=2, expected=3)
+    for service, operations in OPERATIONS.items():
+        for operation in operations:
+            for outcome in (*OUTCOMES.values(), "ok"):
+                metrics.requested(service, operation, outcome, 0.1)
+    metrics.set_leader(True, now)
+    metrics.polled(now)
+    metrics.set_ledger_entries(1, oldest=now)
+    metrics.set_risk(vms=0, next_not_before=now)
+    metrics.drained("Reboot", "in_time", 840)
+    return metrics.render()
+
+
+@dataclass(frozen=True, slots=True)
+class Exposed:
+    """The series of an exposition."""
+
+    names: frozenset[str]
+    labels: dict[str, list[dict[str, str]]]
+    """Per name the labels of every series."""
+
+    def finds(self, name: str, label: str, operator: str, value: str) -> bool:
+        """Tell whether a matcher of a query can match a series."""
+        for labels in self.labels.get(name, []):
+            if label in labels and (
+                operator.startswith("!")
+                or (operator == "=" and labels[label] == value)
+                or (operator == "=~" and re.fullmatch(value, labels[label]))
+            ):
+                return True
+        return False
+
+
+def exposed() -> Exposed:
+    """Return what there is to ask for."""
+    names: set[str] = set()
+    labels: dict[str, list[dict[str, str]]] = {}
+    for family in text_string_to_metric_families(exposition().decode()):
+        if family.name.endswith("_created"):
+            continue
+        names.update(family.name + suffix for suffix in SUFFIXES[family.type])
+        for sample in family.samples:
+            labels.setdefault(sample.name, []).append(sample.labels)
+    return Exposed(frozenset(names), labels)
+
+
+def asked(text: str) -> set[str]:
+    """Return the names of our metrics in a text."""
+    return set(NAME.findall(text))
+
+
+def not_found(text: str) -> list[str]:
+    """Return whatever a text with queries asks for that no agent exposes."""
+    known = exposed()
+    wrong = sorted(asked(text) - known.names)
+    for name, matchers in SELECTOR.findall(text):
+        for label, operator, value in MATCHER.findall(matchers):
+            ours = label not in BY_SCRAPE and not value.startswith("$")
+            if ours and not known.finds(name, label, operator, value):
+                wrong.append(f"{name}{{{label}{operator}{value}}}")
+    return wrong
