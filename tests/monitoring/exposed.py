@@ -5,14 +5,16 @@ Nothing here lists a metric or a label value by hand.
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from controller.announcer import Announcer
 from controller.azure.failures import OPERATIONS, OUTCOMES
 from controller.clock import SystemClock
+from controller.core.actions import Reason
 from controller.settings import Settings
 from controller.systemd import Notifier
 
@@ -33,28 +35,38 @@ BY_SCRAPE = frozenset({"job", "instance"})
 """Labels that Prometheus adds."""
 
 
-def exposition() -> bytes:
-    """Return what a busy leader exposes: every metric, every request with every end."""
-    settings = Settings.model_validate(
-        {
-            "backend_pools": [{"id": POOL}],
-            "election": {"container_url": "https://127.0.0.1/account/lb-drain"},
-        }
-    )
-    metrics = Announcer(settings, Notifier({}), SystemClock()).metrics
-    now = datetime.now(UTC)
-    for pool in settings.pool_names().values():
-        metrics.set_members(pool, in_rotation=2, expected=3)
-    for service, operations in OPERATIONS.items():
-        for operation in operations:
-            for outcome in (*OUTCOMES.values(), "ok"):
-                metrics.requested(service, operation, outcome, 0.1)
-    metrics.set_leader(True, now)
-    metrics.polled(now)
-    metrics.set_ledger_entries(1, oldest=now)
-    metrics.set_risk(vms=0, next_not_before=now)
-    metrics.drained("Reboot", "in_time", 840)
-    return metrics.render()
+class BusyLeader:
+    """What a leader exposes that has much to do: every series there can be, more at every look."""
+
+    def __init__(self) -> None:
+        settings = Settings.model_validate(
+            {
+                "backend_pools": [{"id": POOL}],
+                "election": {"container_url": "https://127.0.0.1/account/lb-drain"},
+            }
+        )
+        self._metrics = Announcer(settings, Notifier({}), SystemClock()).metrics
+        self._pools = settings.pool_names().values()
+
+    def metrics(self) -> bytes:
+        """Work, and return the metrics."""
+        metrics, now = self._metrics, datetime.now(UTC)
+        soon = now + timedelta(seconds=60)
+        for pool in self._pools:
+            metrics.set_members(pool, in_rotation=2, expected=3)
+        for service, operations in OPERATIONS.items():
+            for operation in operations:
+                for outcome in ("ok", *OUTCOMES.values()):
+                    metrics.requested(service, operation, outcome, 0.1)
+        metrics.set_leader(False)
+        metrics.set_leader(True, soon)
+        metrics.polled(now)
+        metrics.passed("changed")
+        metrics.set_holds({Reason.FLOOR.value: 1})
+        metrics.set_ledger_entries(1, oldest=now)
+        metrics.set_risk(vms=1, next_not_before=soon)
+        metrics.drained("Reboot", "in_time", 840)
+        return metrics.render()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +93,7 @@ def exposed() -> Exposed:
     """Return what there is to ask for."""
     names: set[str] = set()
     labels: dict[str, list[dict[str, str]]] = {}
-    for family in text_string_to_metric_families(exposition().decode()):
+    for family in text_string_to_metric_families(BusyLeader().metrics().decode()):
         if family.name.endswith("_created"):
             continue
         names.update(family.name + suffix for suffix in SUFFIXES[family.type])
@@ -105,3 +117,8 @@ def not_found(text: str) -> list[str]:
             if ours and not known.finds(name, label, operator, value):
                 wrong.append(f"{name}{{{label}{operator}{value}}}")
     return wrong
+
+
+def queries(dashboard: dict[str, Any]) -> list[str]:
+    """Return the query of every target of every panel."""
+    return [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
