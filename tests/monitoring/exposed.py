@@ -19,6 +19,7 @@ from controller.settings import Settings
 from controller.systemd import Notifier
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
+AGENT = DEPLOY / "prometheus" / "agent.yml"
 RULES = DEPLOY / "prometheus" / "lb-drain.rules.yml"
 RULE_TESTS = DEPLOY / "prometheus" / "lb-drain.test.yml"
 DASHBOARD = DEPLOY / "grafana" / "lb-drain.json"

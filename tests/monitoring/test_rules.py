@@ -6,28 +6,44 @@ import subprocess
 
 import pytest
 
-from .exposed import RULE_TESTS, RULES, not_found
+from controller.settings import Server
+
+from .exposed import AGENT, RULE_TESTS, RULES, not_found
 
 ALERT = re.compile(r"^ {6}- alert: (\w+)$", re.MULTILINE)
 EXPECTED = re.compile(r"alertname: (\w+)\n +eval_time: \S+\n +exp_alerts:(.*)")
 
 
-@pytest.mark.parametrize(
-    ("command", "file"), [("check", RULES), ("test", RULE_TESTS)], ids=["syntax", "unit tests"]
-)
-def test_promtool_accepts_the_rules(command: str, file: object) -> None:
-    """The rules are valid, and each alert fires when it should and in no ordinary maintenance."""
-    promtool = shutil.which("promtool")
-    if promtool is None:
+def promtool(*arguments: object) -> None:
+    """Run promtool, and fail with what it says."""
+    program = shutil.which("promtool")
+    if program is None:
         pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
-    done = subprocess.run(
-        [promtool, command, "rules", str(file)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    command = [program, *(str(each) for each in arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("rules", RULES), ("config", "--agent", AGENT)],
+    ids=["rules", "configuration of a scraper"],
+)
+def test_promtool_accepts_the_files(arguments: tuple[object, ...]) -> None:
+    """What is shipped can be loaded as it is."""
+    promtool("check", *arguments)
+
+
+def test_promtool_runs_the_unit_tests_of_the_rules() -> None:
+    """Each alert fires when it should, and none in an ordinary maintenance."""
+    promtool("test", "rules", RULE_TESTS)
+
+
+def test_the_scraper_finds_the_agent() -> None:
+    """The scraper asks where an agent listens by default, and its job is one that alerts know."""
+    text = AGENT.read_text()
+    assert f'targets: ["{Server().listen}"]' in text
+    assert "job_name: lb-drain-" in text
 
 
 def test_every_alert_has_been_seen_to_fire_and_to_keep_silent() -> None:
