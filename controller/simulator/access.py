@@ -29,6 +29,7 @@ LEAST_PRIVILEGE = frozenset(
         "Microsoft.Network/networkInterfaces/read",
         "Microsoft.Network/networkInterfaces/write",
         "Microsoft.Network/virtualNetworks/subnets/join/action",
+        "Microsoft.Network/virtualNetworks/subnets/joinLoadBalancer/action",
         "Microsoft.Network/virtualNetworks/joinLoadBalancer/action",
         "Microsoft.Network/networkSecurityGroups/join/action",
         "Microsoft.Network/publicIPAddresses/join/action",

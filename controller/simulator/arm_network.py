@@ -364,7 +364,9 @@ def _check_network_links(call: Call, pool_id: str, addresses: list[Json]) -> Non
             _require_link(call, action, pool_id, "virtualNetworks/joinLoadBalancer/action", linked)
         elif "subnet" in properties:
             linked = properties["subnet"]["id"]
-            _require_link(call, action, pool_id, "virtualNetworks/subnets/join/action", linked)
+            # Which of the two Azure asks for is not documented.
+            for needs in ("subnets/join/action", "subnets/joinLoadBalancer/action"):
+                _require_link(call, action, pool_id, f"virtualNetworks/{needs}", linked)
 
 
 def _check_provisioned(world: World, load_balancer: Json) -> None:

@@ -153,6 +153,34 @@ def test_a_nic_may_be_written_by_who_may_join_what_it_refers_to(name: str) -> No
     assert ("web-3", f"Microsoft.Network/{action}".casefold()) in world.roles.refused
 
 
+@pytest.mark.parametrize(
+    ("reference", "path", "action"),
+    [
+        ("virtualNetwork", "web-vnet", "joinLoadBalancer/action"),
+        ("subnet", "web-vnet/subnets/default", "subnets/join/action"),
+        ("subnet", "web-vnet/subnets/default", "subnets/joinLoadBalancer/action"),
+    ],
+)
+def test_a_pool_may_be_written_by_who_may_join_what_its_addresses_refer_to(
+    reference: str, path: str, action: str
+) -> None:
+    """A PUT of a pool needs the join actions of the network or subnet of each address."""
+    world = build_world(now=NOW, pools=(), ip_pools=("cache",))
+    pool = world.find_pool(world.pool_id("cache"))
+    assert pool is not None
+    network = f"{pool['id'].rsplit('/loadBalancers/')[0]}/virtualNetworks/{path}"
+    addresses = pool["properties"]["loadBalancerBackendAddresses"]
+    for entry in addresses:
+        address = entry["properties"]["ipAddress"]
+        entry["properties"] = {"ipAddress": address, reference: {"id": network}}
+    body = json.dumps(pool).encode()
+    assert ask(world, "PUT", pool["id"], body=body).status == 200
+    world.roles.revoke("web-3", f"Microsoft.Network/virtualNetworks/{action}")
+    reply = ask(world, "PUT", pool["id"], body=body, vm="web-3")
+    assert reply.status == 403
+    assert f"virtualNetworks/{action}" in reply.body.decode()
+
+
 def test_an_expanded_instance_view_needs_its_own_action() -> None:
     """A VM may be read without the action; its instance view, also in a list, may not."""
     world = world_with_blob()
