@@ -1,16 +1,25 @@
-"""Who may do what: managed identity tokens, role assignments, and request quotas."""
+"""Who may do what: managed identity tokens, role assignments, and request quotas.
+
+Actions and data actions are apart, as in Azure: whoever may do everything to a storage account may
+not thereby read a blob in it. What was needed, and what of it was granted or refused, is noted.
+"""
 
 import base64
 import hashlib
 import hmac
 import json
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from controller.simulator.bodies import key
 
 OPERATOR = "operator"
 """The principal of a test or a demo script: allowed everything, reachable always."""
+
+CONTAINERS = "Microsoft.Storage/storageAccounts/blobServices/containers"
+BLOB_CONTRIBUTOR = frozenset({f"{CONTAINERS}/blobs/{verb}" for verb in ("read", "write", "delete")})
+"""The data actions that matter here of the built-in role Storage Blob Data Contributor."""
 
 LEAST_PRIVILEGE = frozenset(
     {
@@ -20,19 +29,24 @@ LEAST_PRIVILEGE = frozenset(
         "Microsoft.Network/networkInterfaces/read",
         "Microsoft.Network/networkInterfaces/write",
         "Microsoft.Network/virtualNetworks/subnets/join/action",
+        "Microsoft.Network/virtualNetworks/subnets/joinLoadBalancer/action",
         "Microsoft.Network/virtualNetworks/joinLoadBalancer/action",
         "Microsoft.Network/networkSecurityGroups/join/action",
         "Microsoft.Network/publicIPAddresses/join/action",
         "Microsoft.Network/applicationSecurityGroups/joinIpConfiguration/action",
         "Microsoft.Network/applicationGateways/backendAddressPools/join/action",
+        "Microsoft.Network/virtualNetworkTaps/join/action",
         "Microsoft.Network/loadBalancers/read",
         "Microsoft.Network/loadBalancers/inboundNatRules/join/action",
+        "Microsoft.Network/loadBalancers/frontendIPConfigurations/join/action",
         "Microsoft.Network/loadBalancers/backendAddressPools/read",
         "Microsoft.Network/loadBalancers/backendAddressPools/write",
         "Microsoft.Network/loadBalancers/backendAddressPools/join/action",
         "Microsoft.Network/locations/operations/read",
         "Microsoft.Resources/subscriptions/read",
         "Microsoft.Resources/subscriptions/resourceGroups/read",
+        f"{CONTAINERS}/read",
+        f"{CONTAINERS}/write",
     }
 )
 """The role the VMs' identity has unless a world says otherwise."""
@@ -118,10 +132,16 @@ def same_audience(left: str, right: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """A set of actions over a scope and everything below it. `*` stands for every action."""
+    """Actions and data actions over a scope and all below it. `*` stands for every one."""
 
     actions: frozenset[str]
+    data_actions: frozenset[str]
     scope: str
+
+    def covers(self, action: str, scope: str, *, data: bool) -> bool:
+        """Tell whether this assignment allows `action` on `scope`."""
+        held = self.data_actions if data else self.actions
+        return _below(scope, self.scope) and ("*" in held or action in held)
 
 
 class Roles:
@@ -129,34 +149,50 @@ class Roles:
 
     def __init__(self) -> None:
         self.assignments: dict[str, list[Assignment]] = {}
+        self.granted: set[tuple[str, str]] = set()
+        """Principal and action of what was asked for and allowed, case folded."""
+        self.refused: set[tuple[str, str]] = set()
+        """The same of what was asked for and not allowed."""
         self._revoked: set[tuple[str, str, str]] = set()
 
-    def assign(self, principal: str, actions: frozenset[str], scope: str) -> None:
-        """Grant `actions` over `scope`."""
-        self.assignments.setdefault(principal.casefold(), []).append(
-            Assignment(actions=frozenset(a.casefold() for a in actions), scope=key(scope))
+    def assign(
+        self,
+        principal: str,
+        actions: Iterable[str],
+        scope: str,
+        *,
+        data_actions: Iterable[str] = (),
+    ) -> None:
+        """Grant `actions` and `data_actions` over `scope`."""
+        assignment = Assignment(
+            actions=frozenset(each.casefold() for each in actions),
+            data_actions=frozenset(each.casefold() for each in data_actions),
+            scope=key(scope),
         )
+        self.assignments.setdefault(principal.casefold(), []).append(assignment)
 
     def revoke(self, principal: str, action: str, scope: str = "") -> None:
-        """Take one action away, over `scope` or everywhere."""
+        """Take one action or data action away, over `scope` or everywhere."""
         self._revoked.add((principal.casefold(), action.casefold(), key(scope)))
 
     def reinstate(self, principal: str, action: str, scope: str = "") -> None:
         """Undo `revoke`."""
         self._revoked.discard((principal.casefold(), action.casefold(), key(scope)))
 
-    def permitted(self, principal: str, action: str, scope: str) -> bool:
-        """Tell whether `principal` may do `action` on `scope`."""
-        who, what, where = principal.casefold(), action.casefold(), key(scope)
+    def permit(self, principal: str, action: str, scope: str, *, data: bool = False) -> bool:
+        """Decide whether `principal` may do `action` on `scope`, and note that it was needed."""
+        who, what = principal.casefold(), action.casefold()
+        permitted = self._permitted(who, what, key(scope), data=data)
+        (self.granted if permitted else self.refused).add((who, what))
+        return permitted
+
+    def _permitted(self, who: str, what: str, where: str, *, data: bool) -> bool:
         if any(
             (who, what) == (revoked_who, revoked_what) and _below(where, revoked_where)
             for revoked_who, revoked_what, revoked_where in self._revoked
         ):
             return False
-        return any(
-            _below(where, entry.scope) and ("*" in entry.actions or what in entry.actions)
-            for entry in self.assignments.get(who, [])
-        )
+        return any(entry.covers(what, where, data=data) for entry in self.assignments.get(who, []))
 
 
 def _below(scope: str, ancestor: str) -> bool:

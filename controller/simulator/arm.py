@@ -213,7 +213,7 @@ def _operation(call: Call, operation_id: str, *, compute: bool) -> Reply:
     world = call.world
     action = "Microsoft.Network/locations/operations/read"
     scope = f"/subscriptions/{world.subscription}"
-    if world.settings.rbac_enforced and not world.roles.permitted(call.principal, action, scope):
+    if world.settings.rbac_enforced and not world.roles.permit(call.principal, action, scope):
         raise unauthorized(call, action, call.request.path)
     operation = world.operations.get(operation_id.casefold())
     if operation is None or compute:

@@ -24,8 +24,15 @@ COMPUTE = "Microsoft.Compute"
 def _require(call: Call, action: str, scope: str) -> None:
     full = f"{COMPUTE}/{action}"
     roles = call.world.roles
-    if call.world.settings.rbac_enforced and not roles.permitted(call.principal, full, scope):
+    if call.world.settings.rbac_enforced and not roles.permit(call.principal, full, scope):
         raise unauthorized(call, full, scope)
+
+
+def _require_vms(call: Call, scope: str, *, expand: bool) -> None:
+    """Refuse who may not read VMs; whether `$expand` needs more than that is not documented."""
+    _require(call, "virtualMachines/read", scope)
+    if expand:
+        _require(call, "virtualMachines/instanceView/read", scope)
 
 
 def reference(world: World, resource: str) -> str:
@@ -45,14 +52,14 @@ def virtual_machines(call: Call, group: str, names: list[str]) -> Reply:
     expand = "instanceview" in call.request.parameter("$expand").casefold()
     if not names:
         scope = f"/subscriptions/{world.subscription}/resourceGroups/{group}"
-        _require(call, "virtualMachines/read", scope)
+        _require_vms(call, scope, expand=expand)
         found = [
             vm for vm in world.vms.values() if key(bodies.group_of(vm.resource_id)) == key(group)
         ]
         listed = page(call, [vm_body(world, vm, expand=expand) for vm in found])
         return compute_reply(call, listed)
     vm_id = bodies.resource_id(world.subscription, group, f"{COMPUTE}/virtualMachines", names[0])
-    _require(call, "virtualMachines/read", vm_id)
+    _require_vms(call, vm_id, expand=expand)
     vm = world.find_vm(names[0])
     if vm is None or key(vm.resource_id) != key(vm_id):
         raise missing_resource(f"{COMPUTE}/virtualMachines", names[0], group)

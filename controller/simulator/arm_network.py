@@ -41,10 +41,12 @@ LINKED_LISTS = {
     "loadBalancerInboundNatRules": "loadBalancers/inboundNatRules/join/action",
     "applicationSecurityGroups": "applicationSecurityGroups/joinIpConfiguration/action",
     "applicationGatewayBackendAddressPools": "applicationGateways/backendAddressPools/join/action",
+    "virtualNetworkTaps": "virtualNetworkTaps/join/action",
 }
 LINKED_OBJECTS = {
     "subnet": "virtualNetworks/subnets/join/action",
     "publicIPAddress": "publicIPAddresses/join/action",
+    "gatewayLoadBalancer": "loadBalancers/frontendIPConfigurations/join/action",
 }
 
 
@@ -52,14 +54,14 @@ def require(call: Call, action: str, scope: str) -> None:
     """Refuse a caller without `action` (below Microsoft.Network) on `scope`."""
     settings, roles = call.world.settings, call.world.roles
     full = f"{NETWORK}/{action}"
-    if settings.rbac_enforced and not roles.permitted(call.principal, full, scope):
+    if settings.rbac_enforced and not roles.permit(call.principal, full, scope):
         raise unauthorized(call, full, scope)
 
 
 def _require_link(call: Call, action: str, scope: str, needs: str, linked: str) -> None:
     settings, roles = call.world.settings, call.world.roles
     full = f"{NETWORK}/{needs}"
-    if settings.rbac_enforced and not roles.permitted(call.principal, full, linked):
+    if settings.rbac_enforced and not roles.permit(call.principal, full, linked):
         raise unauthorized_link(call, f"{NETWORK}/{action}", scope, needs=full, linked=linked)
 
 
@@ -362,7 +364,9 @@ def _check_network_links(call: Call, pool_id: str, addresses: list[Json]) -> Non
             _require_link(call, action, pool_id, "virtualNetworks/joinLoadBalancer/action", linked)
         elif "subnet" in properties:
             linked = properties["subnet"]["id"]
-            _require_link(call, action, pool_id, "virtualNetworks/subnets/join/action", linked)
+            # Which of the two Azure asks for is not documented.
+            for needs in ("subnets/join/action", "subnets/joinLoadBalancer/action"):
+                _require_link(call, action, pool_id, f"virtualNetworks/{needs}", linked)
 
 
 def _check_provisioned(world: World, load_balancer: Json) -> None:

@@ -14,6 +14,7 @@ from email.utils import formatdate
 from typing import Protocol
 from xml.sax.saxutils import escape
 
+from controller.simulator.access import CONTAINERS
 from controller.simulator.leases import INFINITE, BlobError, Lease, LeaseState
 from controller.simulator.wire import Reply, Request
 
@@ -24,6 +25,17 @@ MAX_BLOB_BYTES = 8 * 1024 * 1024
 
 Caller = Callable[[str], str | None]
 """Maps a bearer token to the name of the VM it was issued to; None when it is not valid."""
+
+
+class Permit(Protocol):
+    """Decides whether the principal `by` may do a data action, or an action, on a path."""
+
+    def __call__(self, by: str, action: str, path: str, *, data: bool) -> bool: ...
+
+
+def _anything(by: str, action: str, path: str, *, data: bool) -> bool:  # noqa: ARG001
+    """Allow everything: nobody has roles."""
+    return True
 
 
 class Record(Protocol):
@@ -83,6 +95,8 @@ class BlobStore:
     denied_writes: set[str] = field(default_factory=set[str])
     """VMs without `.../blobs/write`, which every lease operation needs too."""
     record: Record = _no_record
+    permit: Permit = _anything
+    """What roles say of a bearer token; a shared key may do everything."""
     containers: dict[tuple[str, str], Container] = field(
         default_factory=dict[tuple[str, str], Container]
     )
@@ -195,12 +209,10 @@ def _authenticated(store: BlobStore, request: Request, now: float, caller: Calle
             )
     denied = store.denied_reads if request.method in {"GET", "HEAD"} else store.denied_writes
     if by in denied:
-        raise BlobError(
-            403,
-            "AuthorizationPermissionMismatch",
-            "This request is not authorized to perform this operation using this permission.",
-        )
+        raise _mismatch()
     account, container, blob = _split(request.path)
+    if scheme.casefold() == "bearer" and not _permitted(store, request, by):
+        raise _mismatch()
     return _Call(
         store=store,
         request=request,
@@ -211,6 +223,14 @@ def _authenticated(store: BlobStore, request: Request, now: float, caller: Calle
         blob_name=blob,
         by=by,
     )
+
+
+def _permitted(store: BlobStore, request: Request, by: str) -> bool:
+    """Ask the roles. A lease counts as a write of its blob; containers have no data actions."""
+    *_, blob = _split(request.path)
+    verb = {"GET": "read", "HEAD": "read", "DELETE": "delete"}.get(request.method, "write")
+    action = f"{CONTAINERS}/blobs/{verb}" if blob else f"{CONTAINERS}/{verb}"
+    return store.permit(by, action, request.path, data=bool(blob))
 
 
 def _dispatch(call: _Call) -> Reply:
@@ -491,6 +511,14 @@ def _error_reply(error: BlobError, request: Request, common: Mapping[str, str]) 
     )
     headers["content-type"] = "application/xml"
     return Reply(status=error.status, headers=headers, body=body.encode())
+
+
+def _mismatch() -> BlobError:
+    return BlobError(
+        403,
+        "AuthorizationPermissionMismatch",
+        "This request is not authorized to perform this operation using this permission.",
+    )
 
 
 def _condition_not_met() -> BlobError:

@@ -13,6 +13,7 @@ from typing import Literal
 
 from controller.simulator import bodies
 from controller.simulator.access import (
+    BLOB_CONTRIBUTOR,
     LEAST_PRIVILEGE,
     OPERATOR,
     Bucket,
@@ -68,10 +69,10 @@ class World(Network):
         self.events = EventBoard(self)
         self.issuer = Issuer(self.random.randbytes(32), self.tenant)
         self.roles = Roles()
-        self.roles.assign(OPERATOR, frozenset({"*"}), "")
+        self.roles.assign(OPERATOR, {"*"}, "", data_actions={"*"})
         self.buckets: dict[tuple[str, str], Bucket] = {}
         self.request_counts: Counter[tuple[str, str, str]] = Counter()
-        self.blobs = BlobStore(record=self.record)
+        self.blobs = BlobStore(record=self.record, permit=self._permit_blob)
 
     # Time
 
@@ -154,6 +155,17 @@ class World(Network):
         if found is None or found.expires_at <= now or not same_audience(found.audience, audience):
             return None
         return found.principal
+
+    def blob_scope(self, path: str) -> str:
+        """Return the ARM scope of `/account/container` or `/account/container/blob`."""
+        account, container, *blob = path.strip("/").split("/", 2)
+        kind = "Microsoft.Storage/storageAccounts"
+        store = bodies.resource_id(self.subscription, self.resource_group, kind, account)
+        return "/".join((store, "blobServices/default/containers", container, *blob))
+
+    def _permit_blob(self, by: str, action: str, path: str, *, data: bool) -> bool:
+        permitted = self.roles.permit(by, action, self.blob_scope(path), data=data)
+        return permitted or not self.settings.rbac_enforced
 
     # Scheduled events
 
@@ -324,7 +336,8 @@ def build_world(
     for name in ip_pools:
         world.apply_pool(world.pool_id(name))
     for name in (*names, *foreign):
-        world.roles.assign(name, LEAST_PRIVILEGE, f"/subscriptions/{subscription}")
+        scope = f"/subscriptions/{subscription}"
+        world.roles.assign(name, LEAST_PRIVILEGE, scope, data_actions=BLOB_CONTRIBUTOR)
     # How a world began is not something that happened in it.
     world.history.clear()
     return world

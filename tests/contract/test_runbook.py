@@ -1,0 +1,81 @@
+"""The documents in `deploy/` speak of what there is: commands, messages, files."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from controller.cli import _parser
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+RUNBOOK = DEPLOY / "README.md"
+DOCUMENTS = (RUNBOOK, DEPLOY / "roles" / "README.md")
+OF_SYSTEMD = {"status=203/EXEC", "status=78", "Watchdog timeout"}
+
+
+def symptoms() -> list[str]:
+    """Return the first column of the table of symptoms."""
+    table = RUNBOOK.read_text().split("## Symptom, cause, command")[1]
+    return re.findall(r"^\| [^|`]*`([^`]+)` \|", table, re.MULTILINE)
+
+
+@pytest.mark.parametrize("symptom", symptoms())
+def test_a_symptom_is_a_message(symptom: str) -> None:
+    """Each message in the table is one that the agent, or systemd, really prints."""
+    controller = DEPLOY.parent / "controller"
+    product = [
+        *controller.glob("*.py"),
+        *controller.glob("azure/*.py"),
+        *controller.glob("core/*.py"),
+    ]
+    assert symptom in OF_SYSTEMD or any(symptom in path.read_text() for path in product)
+
+
+def test_there_are_symptoms() -> None:
+    """The table is found, all of it."""
+    rows = RUNBOOK.read_text().split("## Symptom, cause, command")[1].count("\n| ")
+    assert len(symptoms()) == rows - 1
+
+
+def test_commands_exist() -> None:
+    """Each command of lb-drain that a document names is one."""
+    named = {
+        command
+        for path in DOCUMENTS
+        for command in re.findall(
+            r"(?:bin/|`)lb-drain ([a-z-]+) (?:--|/etc|FILE)", path.read_text()
+        )
+    }
+    assert named == {"check-config", "plan", "status"}
+    help_text = _parser().format_help()
+    assert all(re.search(rf"^\s+{command}\s", help_text, re.MULTILINE) for command in named)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.parent.name)
+def test_shell_blocks_can_be_read(path: Path) -> None:
+    """A shell finds nothing wrong with the syntax of any block."""
+    blocks = re.findall(r"^ *```sh\n(.*?)^ *```$", path.read_text(), re.MULTILINE | re.DOTALL)
+    assert blocks
+    for block in blocks:
+        read = subprocess.run(
+            ["bash", "-n"], input=block, text=True, capture_output=True, check=False
+        )
+        assert (read.returncode, read.stderr) == (0, ""), block
+
+
+@pytest.mark.parametrize(
+    "path", [*DOCUMENTS, DEPLOY.parent / "README.md"], ids=lambda path: path.parent.name
+)
+def test_links_lead_somewhere(path: Path) -> None:
+    """Each link to a file, and to a heading of this document, leads to one."""
+    text = path.read_text()
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert links
+    for link in links:
+        name, _, anchor = link.partition("#")
+        target = path.parent / name if name else path
+        assert target.exists(), link
+        headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE) if anchor else []
+        slugs = {heading.casefold().replace(" ", "-").replace(",", "") for heading in headings}
+        assert not anchor or anchor in slugs, link
