@@ -15,13 +15,13 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 OTHER = "other"
 
-DrainOutcome = Literal["in_time", "late", "unannounced", "missed"]
+DrainOutcome = Literal["in_time", "late", "unannounced"]
 """Out before NotBefore; out after it; the event came already started; over before we were out."""
-PassOutcome = Literal["unchanged", "changed", "failed"]
+PassOutcome = Literal["unchanged", "changed"]
 
 EVENT_TYPES = ("Freeze", "Reboot", "Redeploy", "Preempt", "Terminate", OTHER)
-DRAIN_OUTCOMES: tuple[DrainOutcome, ...] = ("in_time", "late", "unannounced", "missed")
-PASS_OUTCOMES: tuple[PassOutcome, ...] = ("unchanged", "changed", "failed")
+DRAIN_OUTCOMES: tuple[DrainOutcome, ...] = ("in_time", "late", "unannounced")
+PASS_OUTCOMES: tuple[PassOutcome, ...] = ("unchanged", "changed")
 STANDBY_SERVICES = frozenset({"imds", "blob"})
 """What every agent asks all the time; the rest is for the leader."""
 

@@ -11,6 +11,7 @@ from controller.settings import Server
 from .exposed import AGENT, RULE_TESTS, RULES, not_found
 
 ALERT = re.compile(r"^ {6}- alert: (\w+)$", re.MULTILINE)
+RUNBOOK = RULES.parents[1] / "README.md"
 EXPECTED = re.compile(r"alertname: (\w+)\n +eval_time: \S+\n +exp_alerts:(.*)")
 
 
@@ -56,7 +57,8 @@ def test_every_alert_has_been_seen_to_fire_and_to_keep_silent() -> None:
 
 
 def test_every_alert_tells_what_a_person_needs() -> None:
-    """Severity, summary, description, and the place in the runbook that is named like the alert."""
+    """Severity, summary, description, and a chapter of the runbook that is named like the alert."""
+    runbook = RUNBOOK.read_text()
     blocks = RULES.read_text().split("      - alert: ")[1:]
     for block in blocks:
         name = block.splitlines()[0]
@@ -64,6 +66,8 @@ def test_every_alert_tells_what_a_person_needs() -> None:
             assert re.search(rf"^ {{10}}{field}: .{{10,}}", block, re.MULTILINE), (name, field)
         assert re.search(r"^ {10}severity: (critical|warning|info)$", block, re.MULTILINE), name
         assert f"runbook_url: deploy/README.md#{name.lower()}\n" in block, name
+        assert f"\n### {name}\n" in runbook, name
+    assert runbook.count("\n### LbDrain") == len(blocks), "a chapter without an alert"
 
 
 def test_the_rules_ask_for_what_agents_expose() -> None:
