@@ -103,6 +103,7 @@ def short_notice(source: random.Random, scenario: Scenario) -> Scenario:
             "connection_drain_s": source.choice((0, 2)),
         },
         wait_after_expiry_s=60,
+        look_s=1.0,  # whoever looks rarely misses the seconds in which a lease is offered
         clocks={name: ClockError(ahead_s, source.uniform(-2e-4, 2e-4)) for name in names},
         acts=tuple(acts),
         patience_s=50.0,
