@@ -1,0 +1,182 @@
+"""Judgements about permissions, the ledger's blob, and the other agents of the set. Pure."""
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from controller.azure.compute import AvailabilitySet
+from controller.azure.survey import Subnet
+from controller.core.model import Nic, PoolKind, short
+from controller.doctor.advice import AGAIN, grant_blobs, storage, unanswered
+from controller.doctor.facts import Facts, Failed, Known, Unasked
+from controller.doctor.findings import Finding, failed, passed, skipped, warned
+from controller.errors import ConfigError, ContractViolation, Denied
+from controller.look import LeaseLook
+
+ONE_AT_A_TIME = "lb-drain doctor, again: Azure names one missing permission at a time"
+
+
+def judge_access(facts: Facts) -> list[Finding]:
+    """Return the findings about what this identity may do, and who else does it."""
+    return [
+        *_nic_writes(facts),
+        *_pool_writes(facts),
+        _operations(facts),
+        _blob_read(facts),
+        _blob_write(facts),
+        _agents(facts),
+    ]
+
+
+def _nic_writes(facts: Facts) -> list[Finding]:
+    check = "write-nics"
+    if not isinstance(facts.vms, tuple):
+        return [skipped(check, "vms")]
+    unread = [known for known in facts.nics.values() if not isinstance(known, Nic)]
+    if unread:
+        return [unanswered(facts, check, unread[0])]
+    if not facts.nic_writes:
+        recorded = facts.ledger.entries
+        if recorded and any(pool.kind is not PoolKind.ADDRESS for pool in facts.pools):
+            names = ", ".join(entry.vm for entry in recorded)
+            return [warned(check, f"not tried while {names} is out of rotation", (AGAIN,))]
+        return [] if facts.pools else [skipped(check, "pool")]
+    return _rehearsed(
+        facts,
+        check,
+        facts.nic_writes,
+        "the NICs in the pools may be changed, and everything they refer to may be joined",
+    )
+
+
+def _pool_writes(facts: Facts) -> list[Finding]:
+    check = "write-pools"
+    if not facts.pool_writes:
+        if any(pool.kind is PoolKind.ADDRESS for pool in facts.pools):
+            return [warned(check, "not tried while VMs are out of rotation", (AGAIN,))]
+        return []
+    return _rehearsed(facts, check, facts.pool_writes, "the IP-based pools may be changed")
+
+
+def _rehearsed(
+    facts: Facts, check: str, writes: Mapping[str, Known[bool]], good: str
+) -> list[Finding]:
+    """Return one finding for each kind of refusal, and one if there is none."""
+    findings: list[Finding] = []
+    denied: dict[str, dict[str, list[str]]] = {}
+    for resource_id, known in writes.items():
+        if isinstance(known, Failed) and isinstance(known.error, Denied) and known.error.action:
+            scopes = denied.setdefault(known.error.action, {})
+            scopes.setdefault(known.error.scope, []).append(short(resource_id))
+        elif known is False:
+            findings.append(
+                warned(
+                    check,
+                    "Azure takes writes whose condition does not hold (nothing was changed by "
+                    "this one): two writers would not notice each other",
+                    (f"nobody else should write {resource_id} while agents run",),
+                    subject=short(resource_id),
+                )
+            )
+        elif not isinstance(known, bool):
+            findings.append(unanswered(facts, check, known, subject=short(resource_id)))
+    findings += [_missing(facts, check, action, scopes) for action, scopes in denied.items()]
+    return findings or [passed(check, f"{good} ({len(writes)} tried, nothing changed)")]
+
+
+def _missing(facts: Facts, check: str, action: str, scopes: Mapping[str, list[str]]) -> Finding:
+    error = Denied("", action=action, scope=",".join(scopes))
+    mend = unanswered(facts, check, Failed(error)).mend
+    about = ", ".join(name for names in scopes.values() for name in names)
+    return failed(
+        check,
+        f"{about}: the managed identity lacks {action} on {', '.join(scopes)} (or that does not "
+        "exist)",
+        (*mend, ONE_AT_A_TIME),
+    )
+
+
+def _operations(facts: Facts) -> Finding:
+    check = "follow-operations"
+    if facts.operations is None:
+        return passed(check, "operations that writes begin may be followed to their end")
+    return unanswered(facts, check, facts.operations)
+
+
+def _blob_read(facts: Facts) -> Finding:
+    check = "read-ledger"
+    if not isinstance(facts.lease, LeaseLook):
+        return _blob(facts, check, facts.lease)
+    return passed(check, f"{facts.blob_url} can be read")
+
+
+def _blob_write(facts: Facts) -> Finding:
+    check = "write-ledger"
+    if facts.blob_write is not None:
+        return _blob(facts, check, facts.blob_write)
+    return passed(check, "it may be written and leased (tried, nothing changed)")
+
+
+def _blob(facts: Facts, check: str, known: Failed | Unasked) -> Finding:
+    if not isinstance(known, Failed):
+        return unanswered(facts, check, known)
+    account, container = storage(facts)
+    error = known.error
+    if isinstance(error, ConfigError):
+        return failed(
+            check,
+            f"there is no container {container} at {facts.settings.election.container_url}",
+            (
+                f"az storage container create --account-name {account} --name {container} "
+                "--auth-mode login",
+            ),
+        )
+    if isinstance(error, Denied) and error.action:
+        return failed(check, str(error), (grant_blobs(facts),))
+    if isinstance(error, Denied):
+        host = urlsplit(facts.settings.election.container_url).hostname
+        subnets = sorted(known_subnets(facts)) or ["SUBNET_ID"]
+        return failed(
+            check,
+            f"{error}: if the role is there, a firewall of the account keeps this VM out",
+            (
+                *(
+                    f"az storage account network-rule add --account-name {account} --subnet {each}"
+                    for each in subnets
+                ),
+                f"getent hosts {host}  # with a private endpoint: must be its address",
+            ),
+        )
+    if isinstance(error, ContractViolation):
+        command = (
+            f"az storage blob download --auth-mode login --blob-url {facts.blob_url} "
+            "--file ledger.json"
+        )
+        return failed(check, str(error), (command,))
+    return unanswered(facts, check, known)
+
+
+def known_subnets(facts: Facts) -> set[str]:
+    """Return the ids of the subnets that the VMs of the pools are in."""
+    return {each.subnet_id for each in facts.subnets.values() if isinstance(each, Subnet)}
+
+
+def _agents(facts: Facts) -> Finding:
+    check = "agents"
+    if not isinstance(facts.lease, LeaseLook):
+        return skipped(check, "read-ledger")
+    if not (facts.settings.election.blob_name or isinstance(facts.home, AvailabilitySet)):
+        return skipped(check, "availability-set")
+    look, ledger = facts.lease, facts.lease.ledger
+    out = ", ".join(entry.vm for entry in ledger.entries)
+    if look.leader:
+        held = f"; out of rotation: {out}" if out else ""
+        since = f" for {look.lease_age_s:.0f} s" if look.lease_age_s is not None else ""
+        return passed(check, f"{look.leader} leads{since}, in epoch {ledger.epoch}{held}")
+    if out:
+        return warned(
+            check,
+            f"nobody leads (lease {look.lease_state}, epoch {ledger.epoch}), and {out} is out of "
+            "rotation until somebody does",
+            ("systemctl start lb-drain  # on a VM of the set",),
+        )
+    return passed(check, f"nobody leads yet (lease {look.lease_state}, epoch {ledger.epoch})")
