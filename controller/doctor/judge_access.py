@@ -1,12 +1,13 @@
 """Judgements about permissions, the ledger's blob, and the other agents of the set. Pure."""
 
 from collections.abc import Mapping
+from shlex import quote
 from urllib.parse import urlsplit
 
 from controller.azure.compute import AvailabilitySet
 from controller.azure.survey import Subnet
 from controller.core.model import Nic, PoolKind, short
-from controller.doctor.advice import AGAIN, grant_blobs, storage, unanswered
+from controller.doctor.advice import AGAIN, az, grant_blobs, storage, unanswered
 from controller.doctor.facts import Facts, Failed, Known, Unasked
 from controller.doctor.findings import Finding, failed, passed, skipped, warned
 from controller.errors import ConfigError, ContractViolation, Denied
@@ -126,30 +127,36 @@ def _blob(facts: Facts, check: str, known: Failed | Unasked) -> Finding:
             check,
             f"there is no container {container} at {facts.settings.election.container_url}",
             (
-                f"az storage container create --account-name {account} --name {container} "
-                "--auth-mode login",
+                az(
+                    "storage container create",
+                    account_name=account,
+                    name=container,
+                    auth_mode="login",
+                ),
             ),
         )
     if isinstance(error, Denied) and error.action:
         return failed(check, str(error), (grant_blobs(facts),))
     if isinstance(error, Denied):
-        host = urlsplit(facts.settings.election.container_url).hostname
+        host = urlsplit(facts.settings.election.container_url).hostname or ""
         subnets = sorted(known_subnets(facts)) or ["SUBNET_ID"]
         return failed(
             check,
             f"{error}: if the role is there, a firewall of the account keeps this VM out",
             (
                 *(
-                    f"az storage account network-rule add --account-name {account} --subnet {each}"
+                    az("storage account network-rule add", account_name=account, subnet=each)
                     for each in subnets
                 ),
-                f"getent hosts {host}  # with a private endpoint: must be its address",
+                f"getent hosts {quote(host)}  # with a private endpoint: must be its address",
             ),
         )
     if isinstance(error, ContractViolation):
-        command = (
-            f"az storage blob download --auth-mode login --blob-url {facts.blob_url} "
-            "--file ledger.json"
+        command = az(
+            "storage blob download",
+            auth_mode="login",
+            blob_url=facts.blob_url,
+            file="ledger.json",
         )
         return failed(check, str(error), (command,))
     return unanswered(facts, check, known)

@@ -1,11 +1,12 @@
 """Judgements about this host and its set: configuration, IMDS, clock, identity, peers. Pure."""
 
 import json
+from shlex import quote
 
 from controller.azure.compute import AvailabilitySet
 from controller.azure.imds import EVENTS_VERSION, INSTANCE_VERSION, Instance, Poll
 from controller.core.model import PowerState, Vm, fold, short
-from controller.doctor.advice import AGAIN, assign_identity, group_and_name, unanswered
+from controller.doctor.advice import AGAIN, assign_identity, az, group_and_name, unanswered
 from controller.doctor.facts import Facts, Failed
 from controller.doctor.findings import Finding, failed, passed, skipped, warned
 from controller.errors import ConfigError, Denied, NotFound, Throttled
@@ -62,15 +63,15 @@ def _imds(facts: Facts) -> Finding:
             f"{facts.instance.error}{note}",
             (
                 f"{_curl(url)}  # run this on a VM of the set: it must answer with JSON",
-                f"ip route get {host}  # must leave by the VM's own interface: no tunnel, no "
-                "proxy that adds X-Forwarded-For, no firewall rule for the agent's user",
+                f"ip route get {quote(host)}  # must leave by the VM's own interface: no tunnel, "
+                "no proxy that adds X-Forwarded-For, no firewall rule for the agent's user",
             ),
         )
     return unanswered(facts, check, facts.instance)
 
 
 def _curl(url: str) -> str:
-    return f"curl --noproxy '*' --silent --show-error --header Metadata:true '{url}'"
+    return f"curl --noproxy '*' --silent --show-error --header Metadata:true {quote(url)}"
 
 
 def _events(facts: Facts) -> Finding:
@@ -138,7 +139,10 @@ def _set(facts: Facts) -> Finding:
         return failed(
             check,
             str(facts.home.error),
-            (f"az vm create --resource-group {group} --name {name} --availability-set SET ...",),
+            (
+                az("vm create", resource_group=group, name=name, availability_set="SET")
+                + " ...  # anew: a VM joins a set only when it is created",
+            ),
         )
     if isinstance(facts.home, Failed) and isinstance(facts.home.error, NotFound):
         return warned(check, f"could not be told now: {facts.home.error}", (AGAIN,))
@@ -154,8 +158,8 @@ def _set(facts: Facts) -> Finding:
             check,
             f"{name} holds this VM only: while it is in maintenance, nobody leads",
             (
-                f"az vm create --resource-group {group} --name NEW --availability-set {name} ..."
-                f"  # and add it to the pools",
+                az("vm create", resource_group=group, name="NEW", availability_set=name)
+                + " ...  # and add it to the pools",
             ),
         )
     return passed(check, f"{short(home.availability_set_id)} with {names}")
@@ -172,7 +176,7 @@ def _vms(facts: Facts) -> Finding:
         return warned(
             check,
             f"not running, so they do not count as in service: {_names(down)}",
-            (f"az vm start --ids {' '.join(vm.vm_id for vm in down)}",),
+            (az("vm start", ids=tuple(vm.vm_id for vm in down)),),
         )
     return passed(check, f"{len(facts.vms)} VMs and their NICs can be read, all running")
 
@@ -196,5 +200,5 @@ def _approval(facts: Facts) -> Finding:
         check,
         f"the set approves {', '.join(home.approves)} by itself: such events start without "
         "waiting for the drain",
-        (f"az rest --method patch --url '{url}' --body '{body}'",),
+        (az("rest", method="patch", url=url, body=body),),
     )

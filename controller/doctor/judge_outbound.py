@@ -7,11 +7,13 @@ Standard association, and new networks do not have it at all.
 """
 
 from controller.azure.survey import Balancer, Subnet, attachments_of
-from controller.core.model import Nic, Vm, fold, short
-from controller.doctor.advice import group_and_name
+from controller.core.model import Nic, Vm, fold, fold_address, short
+from controller.doctor.advice import az, group_and_name
 from controller.doctor.facts import Facts, Failed
 from controller.doctor.findings import Finding, failed, passed, skipped, warned
 from controller.errors import Denied
+
+NAT = "lb-drain-nat"
 
 
 def judge_outbound(facts: Facts) -> list[Finding]:
@@ -40,18 +42,27 @@ def _nics(facts: Facts, vm: Vm) -> list[Nic]:
 
 
 def _depends(facts: Facts, vm: Vm, balancers: list[Balancer]) -> bool:
-    """Tell whether a VM is in a managed pool that leads out, and has no way out of its own."""
+    """Tell whether a VM goes out through managed pools, and has no way out of its own."""
     managed = {fold(pool.id) for pool in facts.settings.backend_pools}
     ways = {fold(pool_id) for each in balancers for pool_id in each.ways_out}
-    public = {
-        fold(pool.pool_id) for each in balancers if each.public for pool in each.load_balancer.pools
-    }
     nics = _nics(facts, vm)
-    inside = {
-        fold(pool) for nic in nics for each in nic.ip_configurations for pool in each.pool_ids
+    owned = any(attachments_of(nic).public_ip_ids for nic in nics)
+    through = _inside(nics, balancers) & ways
+    return bool(through) and through <= managed and not owned
+
+
+def _inside(nics: list[Nic], balancers: list[Balancer]) -> set[str]:
+    """Return the pools that NICs are in, by what they say and by their addresses."""
+    configurations = [each for nic in nics for each in nic.ip_configurations]
+    addresses = {fold_address(each.private_ip) for each in configurations}
+    by_address = {
+        fold(pool.pool_id)
+        for each in balancers
+        for pool in each.load_balancer.pools
+        for member in pool.members
+        if member.address is not None and fold_address(member.address.ip_address) in addresses
     }
-    addresses = any(attachments_of(nic).public_ip_ids for nic in nics)
-    return bool(inside & managed & public) and not addresses and not (inside & ways) - managed
+    return by_address | {fold(pool_id) for each in configurations for pool_id in each.pool_ids}
 
 
 def _subnet(facts: Facts, subnet_id: str, captive: list[Vm]) -> Finding:
@@ -63,7 +74,8 @@ def _subnet(facts: Facts, subnet_id: str, captive: list[Vm]) -> Finding:
         if fold(subnet_id) in map(fold, attachments_of(nic).subnet_ids)
     )
     subnet = facts.subnets.get(fold(subnet_id))
-    show = f'az network vnet subnet show --ids {subnet_id} --query "[natGateway.id, routeTable.id]"'
+    query = "[natGateway.id, routeTable.id]"
+    show = az("network vnet subnet show", ids=subnet_id, query=query)
     if isinstance(subnet, Failed):
         error = subnet.error
         why = f"needs {error.action}" if isinstance(error, Denied) and error.action else error
@@ -84,8 +96,8 @@ def _subnet(facts: Facts, subnet_id: str, captive: list[Vm]) -> Finding:
             check,
             f"{names}: only by what the route table {short(subnet.route_table_id)} says",
             (
-                f"az network route-table show --ids {subnet.route_table_id} --query routes  # "
-                "0.0.0.0/0 must lead to a firewall that lets Azure's services through",
+                az("network route-table show", ids=subnet.route_table_id, query="routes")
+                + "  # 0.0.0.0/0 must lead to a firewall that lets Azure's services through",
             ),
             subject=subject,
         )
@@ -95,12 +107,20 @@ def _subnet(facts: Facts, subnet_id: str, captive: list[Vm]) -> Finding:
         f"{names}: once out of the pools there is no way out, neither for what drained "
         "connections still need nor for the VM's own agent",
         (
-            f"az network public-ip create --resource-group {group} --name lb-drain-nat "
-            "--sku Standard",
-            f"az network nat gateway create --resource-group {group} --name lb-drain-nat "
-            "--public-ip-addresses lb-drain-nat",
-            f"az network vnet subnet update --resource-group {group} --vnet-name {network} "
-            f"--name {short(subnet_id)} --nat-gateway lb-drain-nat",
+            az("network public-ip create", resource_group=group, name=NAT, sku="Standard"),
+            az(
+                "network nat gateway create",
+                resource_group=group,
+                name=NAT,
+                public_ip_addresses=NAT,
+            ),
+            az(
+                "network vnet subnet update",
+                resource_group=group,
+                vnet_name=network,
+                name=short(subnet_id),
+                nat_gateway=NAT,
+            ),
         ),
         subject=subject,
     )

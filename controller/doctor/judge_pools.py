@@ -1,6 +1,7 @@
 """Judgements about the configured pools: found, who is in them, probes, floors. Pure."""
 
 import difflib
+from shlex import quote
 
 from controller.azure.survey import Balancer, Rule, attachments_of
 from controller.core.inventory import Inventory
@@ -14,12 +15,13 @@ from controller.core.model import (
     load_balancer_of,
     short,
 )
-from controller.doctor.advice import group_and_name, unanswered
+from controller.doctor.advice import az, group_and_name, unanswered
 from controller.doctor.facts import Facts, Failed
 from controller.doctor.findings import Finding, failed, passed, skipped, warned
 from controller.errors import NotFound
 from controller.settings import BackendPool
 
+POOL_IDS = "[].backendAddressPools[].id"
 KINDS = {PoolKind.NIC: "NIC-based", PoolKind.ADDRESS: "IP-based", PoolKind.EMPTY: "empty"}
 
 
@@ -45,8 +47,8 @@ def _found(facts: Facts, pool: BackendPool, subject: str) -> Finding:
             check,
             f"there is no load balancer {lb_id}",
             (
-                f'az network lb list --resource-group {group} --query "[].backendAddressPools[].id"'
-                " --output tsv  # the ids that there are",
+                az("network lb list", resource_group=group, query=POOL_IDS, output="tsv")
+                + "  # the ids that there are",
                 f'id of the right one in [[backend_pools]], instead of "{pool.id}"',
             ),
             subject=subject,
@@ -64,8 +66,8 @@ def _found(facts: Facts, pool: BackendPool, subject: str) -> Finding:
             f"{lb_id} has the Basic SKU, which Azure has retired and the agent does not manage",
             (
                 "Install-Module AzureBasicLoadBalancerUpgrade  # in PowerShell",
-                f"Start-AzBasicLoadBalancerUpgrade -ResourceGroupName {group} "
-                f"-BasicLoadBalancerName {name}",
+                f"Start-AzBasicLoadBalancerUpgrade -ResourceGroupName {quote(group)} "
+                f"-BasicLoadBalancerName {quote(name)}",
             ),
             subject=subject,
         )
@@ -73,7 +75,7 @@ def _found(facts: Facts, pool: BackendPool, subject: str) -> Finding:
         return warned(
             check,
             f"{found.pool_id} is in provisioningState Failed: Azure may refuse writes",
-            (f"az resource update --ids {lb_id}",),
+            (az("resource update", ids=lb_id),),
             subject=subject,
         )
     what = f"{KINDS[found.kind]}, {sku}, {len(found.members)} members"
@@ -91,8 +93,13 @@ def _misspelt(pool: BackendPool, balancer: Balancer, subject: str) -> Finding:
     else:
         group, name = group_and_name(lb_id)
         mend = (
-            f"az network lb address-pool create --resource-group {group} --lb-name {name} "
-            f"--name {short(pool.id)}  # or take the pool out of [[backend_pools]]",
+            az(
+                "network lb address-pool create",
+                resource_group=group,
+                lb_name=name,
+                name=short(pool.id),
+            )
+            + "  # or take the pool out of [[backend_pools]]",
         )
     return failed(
         "pool",
@@ -165,15 +172,22 @@ def _join(facts: Facts, pool: Pool, vm: Vm) -> str:
         group, name = group_and_name(load_balancer_of(pool.pool_id))
         subnets = attachments_of(nic).subnet_ids
         network = subnets[0].rsplit("/", 2)[0] if subnets else "VNET"
-        return (
-            f"az network lb address-pool address add --resource-group {group} --lb-name {name} "
-            f"--pool-name {short(pool.pool_id)} --name {vm.name} --vnet {network} "
-            f"--ip-address {configuration.private_ip}"
+        return az(
+            "network lb address-pool address add",
+            resource_group=group,
+            lb_name=name,
+            pool_name=short(pool.pool_id),
+            name=vm.name,
+            vnet=network,
+            ip_address=configuration.private_ip,
         )
     group, name = group_and_name(nic.nic_id)
-    return (
-        f"az network nic ip-config address-pool add --resource-group {group} --nic-name {name} "
-        f"--ip-config-name {configuration.name} --address-pool {pool.pool_id}"
+    return az(
+        "network nic ip-config address-pool add",
+        resource_group=group,
+        nic_name=name,
+        ip_config_name=configuration.name,
+        address_pool=pool.pool_id,
     )
 
 
@@ -184,7 +198,7 @@ def _probes(facts: Facts, pool: BackendPool, subject: str) -> list[Finding]:
     rules = [rule for rule in balancer.rules if fold(pool.id) in map(fold, rule.pool_ids)]
     if not rules:
         group, name = group_and_name(balancer.load_balancer.load_balancer_id)
-        mend = f"az network lb rule list --resource-group {group} --lb-name {name} --output table"
+        mend = az("network lb rule list", resource_group=group, lb_name=name, output="table")
         what = "no load balancing rule uses this pool, so no client gets to it"
         return [warned(check, what, (mend,), subject=subject)]
     bare = [rule for rule in rules if not rule.probe_id]
@@ -196,15 +210,29 @@ def _probes(facts: Facts, pool: BackendPool, subject: str) -> list[Finding]:
 
 def _unprobed(balancer: Balancer, rule: Rule, subject: str) -> Finding:
     group, name = group_and_name(balancer.load_balancer.load_balancer_id)
-    at = f"--resource-group {group} --lb-name {name}"
     mend: list[str] = []
     probe = balancer.probe_names[0] if balancer.probe_names else "lb-drain"
     if not balancer.probe_names:
         mend.append(
-            f"az network lb probe create {at} --name {probe} --protocol Tcp "
-            f"--port {rule.backend_port} --interval 5"
+            az(
+                "network lb probe create",
+                resource_group=group,
+                lb_name=name,
+                name=probe,
+                protocol="Tcp",
+                port=str(rule.backend_port),
+                interval="5",
+            )
         )
-    mend.append(f"az network lb rule update {at} --name {rule.name} --probe-name {probe}")
+    mend.append(
+        az(
+            "network lb rule update",
+            resource_group=group,
+            lb_name=name,
+            name=rule.name,
+            probe_name=probe,
+        )
+    )
     return failed(
         "probe",
         f"the rule {rule.name} has no health probe: clients are sent to a restored VM before its "

@@ -272,7 +272,7 @@ def nothing(_bench: Bench) -> None:
             "write-ledger",
             Verdict.FAIL,
             [
-                '"Storage Blob Data Contributor"',
+                "--role 'Storage Blob Data Contributor'",
                 f"--name {ACCOUNT} ",
                 f"/blobServices/default/containers/{CONTAINER}",
                 "object-id web-1",
