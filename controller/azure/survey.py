@@ -83,7 +83,6 @@ class Attachments:
 
     subnet_ids: tuple[str, ...]
     public_ip_ids: tuple[str, ...]
-    security_group_id: str
 
 
 class Survey:
@@ -213,5 +212,4 @@ def attachments_of(nic: Nic) -> Attachments:
     return Attachments(
         subnet_ids=named("subnet"),
         public_ip_ids=named("publicIPAddress"),
-        security_group_id=text(child(properties, "networkSecurityGroup", nic.nic_id), "id"),
     )

@@ -132,7 +132,8 @@ def _blob(facts: Facts, check: str, known: Failed | Unasked) -> Finding:
                     account_name=account,
                     name=container,
                     auth_mode="login",
-                ),
+                )
+                + "  # unless container_url in [election] is wrong; all VMs must have the same",
             ),
         )
     if isinstance(error, Denied) and error.action:

@@ -29,8 +29,11 @@ def show(console: Console, report: Report) -> None:
         for finding in findings:
             console.print(_verdict(finding), Text(finding.title))
         for line in lines:
+            command, _, note = line.partition("  # ")
+            if note:
+                console.print(Text(f"    # {note}", style="dim"), soft_wrap=True)
             # Never wrapped: a command has to survive being copied.
-            console.print(Text(f"    {line}"), soft_wrap=True)
+            console.print(Text(f"    {command}"), soft_wrap=True)
     console.print()
     console.print(_summary(report))
 
