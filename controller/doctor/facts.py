@@ -85,6 +85,11 @@ class Facts:
         return tuple(nic for nic in self.nics.values() if isinstance(nic, Nic))
 
     @property
+    def complete(self) -> bool:
+        """Whether every VM of the set and every NIC of them could be read."""
+        return isinstance(self.vms, tuple) and len(self.seen_nics) == len(self.nics)
+
+    @property
     def pools(self) -> tuple[Pool, ...]:
         """The configured pools that exist."""
         wanted = {fold(pool.id) for pool in self.settings.backend_pools}

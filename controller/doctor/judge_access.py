@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from controller.azure.compute import AvailabilitySet
 from controller.azure.survey import Subnet
-from controller.core.model import Nic, PoolKind, short
+from controller.core.model import PoolKind, fold, short
 from controller.doctor.advice import AGAIN, az, grant_blobs, storage, unanswered
 from controller.doctor.facts import Facts, Failed, Known, Unasked
 from controller.doctor.findings import Finding, failed, passed, skipped, warned
@@ -30,32 +30,31 @@ def judge_access(facts: Facts) -> list[Finding]:
 
 def _nic_writes(facts: Facts) -> list[Finding]:
     check = "write-nics"
-    if not isinstance(facts.vms, tuple):
-        return [skipped(check, "vms")]
-    unread = [known for known in facts.nics.values() if not isinstance(known, Nic)]
-    if unread:
-        return [unanswered(facts, check, unread[0])]
-    if not facts.nic_writes:
-        recorded = facts.ledger.entries
-        if recorded and any(pool.kind is not PoolKind.ADDRESS for pool in facts.pools):
-            names = ", ".join(entry.vm for entry in recorded)
-            return [warned(check, f"not tried while {names} is out of rotation", (AGAIN,))]
-        return [] if facts.pools else [skipped(check, "pool")]
-    return _rehearsed(
-        facts,
-        check,
-        facts.nic_writes,
-        "the NICs in the pools may be changed, and everything they refer to may be joined",
-    )
+    if not (facts.complete and facts.pools):
+        return [skipped(check, "pool" if facts.complete else "nics")]
+    out = ", ".join(entry.vm for entry in facts.ledger.entries)
+    if facts.nic_writes:
+        good = "the NICs in the pools may be changed, and everything they refer to may be joined"
+        but = f"; not tried on {out}, out of rotation" if out else ""
+        return _rehearsed(facts, check, facts.nic_writes, good + but)
+    if all(pool.kind is PoolKind.ADDRESS for pool in facts.pools):
+        return []
+    if out:
+        return [warned(check, f"not tried on {out}, out of rotation", (AGAIN,))]
+    return [skipped(check, "members")]
 
 
 def _pool_writes(facts: Facts) -> list[Finding]:
     check = "write-pools"
-    if not facts.pool_writes:
-        if any(pool.kind is PoolKind.ADDRESS for pool in facts.pools):
-            return [warned(check, "not tried while VMs are out of rotation", (AGAIN,))]
-        return []
-    return _rehearsed(facts, check, facts.pool_writes, "the IP-based pools may be changed")
+    findings = [
+        warned(check, "not tried, VMs are out of it now", (AGAIN,), subject=short(pool.pool_id))
+        for pool in facts.pools
+        if pool.kind is PoolKind.ADDRESS and fold(pool.pool_id) not in facts.pool_writes
+    ]
+    if facts.pool_writes:
+        good = "the IP-based pools may be changed"
+        findings += _rehearsed(facts, check, facts.pool_writes, good)
+    return findings
 
 
 def _rehearsed(
@@ -107,7 +106,14 @@ def _blob_read(facts: Facts) -> Finding:
     check = "read-ledger"
     if not isinstance(facts.lease, LeaseLook):
         return _blob(facts, check, facts.lease)
+    if not _named(facts):
+        return passed(check, "blobs of the container can be read; which is ours the set would tell")
     return passed(check, f"{facts.blob_url} can be read")
+
+
+def _named(facts: Facts) -> bool:
+    """Tell whether the name of the ledger's blob is known."""
+    return bool(facts.settings.election.blob_name) or isinstance(facts.home, AvailabilitySet)
 
 
 def _blob_write(facts: Facts) -> Finding:
@@ -172,7 +178,7 @@ def _agents(facts: Facts) -> Finding:
     check = "agents"
     if not isinstance(facts.lease, LeaseLook):
         return skipped(check, "read-ledger")
-    if not (facts.settings.election.blob_name or isinstance(facts.home, AvailabilitySet)):
+    if not _named(facts):
         return skipped(check, "availability-set")
     look, ledger = facts.lease, facts.lease.ledger
     out = ", ".join(entry.vm for entry in ledger.entries)

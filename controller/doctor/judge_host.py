@@ -5,9 +5,9 @@ from shlex import quote
 
 from controller.azure.compute import AvailabilitySet
 from controller.azure.imds import EVENTS_VERSION, INSTANCE_VERSION, Instance, Poll
-from controller.core.model import PowerState, Vm, fold, short
+from controller.core.model import Nic, PowerState, Vm, fold, short
 from controller.doctor.advice import AGAIN, assign_identity, az, group_and_name, unanswered
-from controller.doctor.facts import Facts, Failed
+from controller.doctor.facts import Facts, Failed, Unasked
 from controller.doctor.findings import Finding, failed, passed, skipped, warned
 from controller.errors import ConfigError, Denied, NotFound, Throttled
 from controller.settings import TIMING_MARGIN_S
@@ -16,6 +16,7 @@ CLOCK_WARN_S = 2.0
 """The `Date` header counts whole seconds; a smaller difference says nothing."""
 CLOCK_FAIL_S = 60.0
 SET_VERSION = "2024-07-01"
+NEEDS_VMS = Unasked("vms")
 
 
 def judge_host(facts: Facts) -> list[Finding]:
@@ -28,6 +29,7 @@ def judge_host(facts: Facts) -> list[Finding]:
         _identity(facts),
         _set(facts),
         _vms(facts),
+        _nics(facts),
         _approval(facts),
     ]
 
@@ -51,7 +53,8 @@ def _configuration(facts: Facts) -> Finding:
 
 def _imds(facts: Facts) -> Finding:
     check, endpoint = "imds", facts.settings.azure.imds_endpoint
-    note = f"; {', '.join(facts.proxies)} is set and not used for it" if facts.proxies else ""
+    proxies = ", ".join(facts.proxies)
+    note = f"; {proxies} is for Resource Manager and storage only" if proxies else ""
     if isinstance(facts.instance, Instance):
         name = facts.instance.name
         return passed(check, f"answers directly, without a proxy: this VM is {name}{note}")
@@ -169,8 +172,6 @@ def _vms(facts: Facts) -> Finding:
     check = "vms"
     if not isinstance(facts.vms, tuple):
         return unanswered(facts, check, facts.vms)
-    if isinstance(facts.nic_list, Failed):
-        return unanswered(facts, check, facts.nic_list)
     down = [vm for vm in facts.vms if vm.power is not PowerState.RUNNING]
     if down:
         return warned(
@@ -178,7 +179,25 @@ def _vms(facts: Facts) -> Finding:
             f"not running, so they do not count as in service: {_names(down)}",
             (az("vm start", ids=tuple(vm.vm_id for vm in down)),),
         )
-    return passed(check, f"{len(facts.vms)} VMs and their NICs can be read, all running")
+    return passed(check, f"{len(facts.vms)} can be read, all running")
+
+
+def _nics(facts: Facts) -> Finding:
+    check = "nics"
+    if not isinstance(facts.vms, tuple):
+        return unanswered(facts, check, facts.vms if isinstance(facts.vms, Unasked) else NEEDS_VMS)
+    unread = [known for known in facts.nics.values() if not isinstance(known, Nic)]
+    if facts.nic_list is not None or unread:
+        return unanswered(facts, check, facts.nic_list or unread[0])
+    broken = [nic.nic_id for nic in facts.seen_nics if nic.failed]
+    if broken:
+        return warned(
+            check,
+            f"in provisioningState Failed, with which Azure refuses writes on the load balancer: "
+            f"{', '.join(map(short, broken))}",
+            (az("network nic update", ids=tuple(broken)),),
+        )
+    return passed(check, f"{len(facts.nics)} can be read, none has failed")
 
 
 def _names(vms: list[Vm]) -> str:

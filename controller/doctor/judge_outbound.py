@@ -19,12 +19,12 @@ NAT = "lb-drain-nat"
 def judge_outbound(facts: Facts) -> list[Finding]:
     """Return whether some VM would lose its only way out."""
     check = "way-out"
-    if not isinstance(facts.vms, tuple) or any(not isinstance(n, Nic) for n in facts.nics.values()):
-        return [skipped(check, "vms")]
+    if not facts.complete:
+        return [skipped(check, "nics")]
     balancers = [each for each in facts.balancers.values() if isinstance(each, Balancer)]
     if len(balancers) < len(facts.balancers):
         return [skipped(check, "pool")]
-    captive = [vm for vm in facts.vms if _depends(facts, vm, balancers)]
+    captive = [vm for vm in facts.seen_vms if _depends(facts, vm, balancers)]
     if not captive:
         return [passed(check, "no VM goes out through the configured pools only")]
     subnet_ids = {
@@ -87,7 +87,7 @@ def _subnet(facts: Facts, subnet_id: str, captive: list[Vm]) -> Finding:
             subject=subject,
         )
     if not isinstance(subnet, Subnet):
-        return skipped(check, "vms", subject=subject)
+        return skipped(check, "nics", subject=subject)
     if subnet.nat_gateway_id:
         what = f"{names}: through the NAT gateway {short(subnet.nat_gateway_id)}"
         return passed(check, what, subject=subject)

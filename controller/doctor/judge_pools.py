@@ -7,7 +7,6 @@ from controller.azure.survey import Balancer, Rule, attachments_of
 from controller.core.inventory import Inventory
 from controller.core.model import (
     Floor,
-    Nic,
     Pool,
     PoolKind,
     Vm,
@@ -113,11 +112,11 @@ def _members(facts: Facts, inventory: Inventory, pool: BackendPool, subject: str
     check, found = "members", facts.pool(pool.id)
     if found is None:
         return skipped(check, f"pool {subject}", subject=subject)
-    if not isinstance(facts.vms, tuple) or any(not isinstance(n, Nic) for n in facts.nics.values()):
-        return skipped(check, "vms", subject=subject)
+    if not facts.complete:
+        return skipped(check, "nics", subject=subject)
     everyone = inventory.members(pool.id)
-    peers = [vm for vm in facts.vms if fold(vm.name) in everyone]
-    names = {fold(vm.name) for vm in facts.vms}
+    peers = [vm for vm in facts.seen_vms if fold(vm.name) in everyone]
+    names = {fold(vm.name) for vm in facts.seen_vms}
     strangers = sorted(everyone - names)
     ours = ", ".join(vm.name for vm in peers)
     if not peers and not facts.out(pool.id):
@@ -125,8 +124,8 @@ def _members(facts: Facts, inventory: Inventory, pool: BackendPool, subject: str
             check,
             "no VM of this availability set is in it, so there is nothing to drain",
             (
-                _join(facts, found, facts.vms[0])
-                if facts.vms
+                _join(facts, found, facts.seen_vms[0])
+                if facts.seen_vms
                 else "take it out of [[backend_pools]]",
             ),
             subject=subject,
@@ -144,14 +143,14 @@ def _members(facts: Facts, inventory: Inventory, pool: BackendPool, subject: str
 
 def _left_out(facts: Facts, inventory: Inventory) -> Finding:
     check = "left-out"
-    if not isinstance(facts.vms, tuple):
-        return skipped(check, "vms")
+    if not facts.complete:
+        return skipped(check, "nics")
     pools = [pool for each in facts.settings.backend_pools if (pool := facts.pool(each.id))]
-    if not pools or any(not isinstance(nic, Nic) for nic in facts.nics.values()):
-        return skipped(check, "pool" if not pools else "vms")
+    if not pools:
+        return skipped(check, "pool")
     inside = {name for pool in pools for name in inventory.members(pool.pool_id)}
     recorded = {fold(entry.vm) for entry in facts.ledger.entries}
-    left_out = [vm for vm in facts.vms if fold(vm.name) not in inside | recorded]
+    left_out = [vm for vm in facts.seen_vms if fold(vm.name) not in inside | recorded]
     if not left_out:
         return passed(check, "every VM of the set is in a configured pool")
     return warned(
@@ -246,8 +245,8 @@ def _floor(facts: Facts, inventory: Inventory, pool: BackendPool, subject: str) 
     check = "floor"
     if facts.pool(pool.id) is None:
         return skipped(check, f"pool {subject}", subject=subject)
-    if not isinstance(facts.vms, tuple) or any(not isinstance(n, Nic) for n in facts.nics.values()):
-        return skipped(check, "vms", subject=subject)
+    if not facts.complete:
+        return skipped(check, "nics", subject=subject)
     full = len(inventory.members(pool.id) | facts.out(pool.id))
     if not full:
         return skipped(check, f"members {subject}", subject=subject)

@@ -18,7 +18,7 @@ def show(console: Console, report: Report) -> None:
     """Print a report."""
     table = Table(Column(""), Column("check"), Column("found", overflow="fold"), box=None)
     for finding in report.findings:
-        table.add_row(_verdict(finding), finding.title, Text(finding.what))
+        table.add_row(_verdict(finding), Text(_plain(finding.title)), Text(_plain(finding.what)))
     console.print(table)
     mends: dict[tuple[str, ...], list[Finding]] = {}
     for finding in report.findings:
@@ -27,15 +27,20 @@ def show(console: Console, report: Report) -> None:
     for lines, findings in mends.items():
         console.print()
         for finding in findings:
-            console.print(_verdict(finding), Text(finding.title))
+            console.print(_verdict(finding), Text(_plain(finding.title)))
         for line in lines:
-            command, _, note = line.partition("  # ")
+            command, _, note = _plain(line).partition("  # ")
             if note:
                 console.print(Text(f"    # {note}", style="dim"), soft_wrap=True)
             # Never wrapped: a command has to survive being copied.
             console.print(Text(f"    {command}"), soft_wrap=True)
     console.print()
     console.print(_summary(report))
+
+
+def _plain(text: str) -> str:
+    """Return what a terminal only shows: names come from Azure, and could be anything."""
+    return "".join(each if each.isprintable() else "?" for each in text)
 
 
 def _verdict(finding: Finding) -> Text:

@@ -451,4 +451,4 @@ async def test_a_proxy_does_not_get_in_the_way(bench: Bench) -> None:
     report = await consult(bench, environ={"http_proxy": "http://127.0.0.1:9", "no_proxy": "*"})
     found = of(report, "imds")
     assert found.verdict is Verdict.PASS
-    assert "http_proxy is set and not used for it" in found.what
+    assert "http_proxy is for Resource Manager and storage only" in found.what

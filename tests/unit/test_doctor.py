@@ -174,7 +174,7 @@ def test_nothing_to_mend() -> None:
     assert {each.verdict for each in report.findings} == {Verdict.PASS}
     assert (report.worst, report.failed) == (Verdict.PASS, False)
     checks = [each.title for each in report.findings]
-    assert len(set(checks)) == len(checks) == 19
+    assert len(set(checks)) == len(checks) == 20
 
 
 # --- findings ------------------------------------------------------------------------------------
@@ -479,9 +479,18 @@ def test_a_nic_that_cannot_be_read() -> None:
     """One NIC that is away leaves unchecked what would be wrong without it."""
     nics = {**healthy().nics, nic_id("web-2").casefold(): Failed(ServiceFault("503"))}
     report = judge(replace(healthy(), nics=nics))
-    for check in ("members", "left-out", "floor", "way-out"):
+    for check in ("members", "left-out", "floor", "way-out", "write-nics"):
         assert of(report, check).verdict is Verdict.SKIP
-    assert of(report, "write-nics").verdict is Verdict.WARN
+    assert of(report, "nics").verdict is Verdict.WARN
+
+
+def test_a_nic_that_failed() -> None:
+    """A NIC in provisioningState Failed blocks its load balancer, and a write mends it."""
+    body = nic_of("web-2", APP)
+    body["properties"]["provisioningState"] = "Failed"
+    found = judged("nics", nics=with_nics(body))
+    assert found.verdict is Verdict.WARN
+    assert found.mend == (f"az network nic update --ids {nic_id('web-2')}",)
 
 
 # --- the way out ---------------------------------------------------------------------------------
