@@ -60,26 +60,34 @@ def _pool_writes(facts: Facts) -> list[Finding]:
 def _rehearsed(
     facts: Facts, check: str, writes: Mapping[str, Known[bool]], good: str
 ) -> list[Finding]:
-    """Return one finding for each kind of refusal, and one if there is none."""
-    findings: list[Finding] = []
+    """Return one finding for each kind of trouble, or one that there is none."""
     denied: dict[str, dict[str, list[str]]] = {}
+    others: dict[type, list[tuple[str, Failed | Unasked]]] = {}
+    ignored: list[str] = []
     for resource_id, known in writes.items():
+        name = short(resource_id)
         if isinstance(known, Failed) and isinstance(known.error, Denied) and known.error.action:
             scopes = denied.setdefault(known.error.action, {})
-            scopes.setdefault(known.error.scope, []).append(short(resource_id))
-        elif known is False:
-            findings.append(
-                warned(
-                    check,
-                    "Azure takes writes whose condition does not hold (nothing was changed by "
-                    "this one): two writers would not notice each other",
-                    (f"nobody else should write {resource_id} while agents run",),
-                    subject=short(resource_id),
-                )
-            )
+            scopes.setdefault(known.error.scope, []).append(name)
         elif not isinstance(known, bool):
-            findings.append(unanswered(facts, check, known, subject=short(resource_id)))
-    findings += [_missing(facts, check, action, scopes) for action, scopes in denied.items()]
+            kind = type(known.error) if isinstance(known, Failed) else Unasked
+            others.setdefault(kind, []).append((name, known))
+        elif not known:
+            ignored.append(name)
+    findings = [_missing(facts, check, action, scopes) for action, scopes in denied.items()]
+    for alike in others.values():
+        subject = ", ".join(name for name, _ in alike)
+        findings.append(unanswered(facts, check, alike[0][1], subject=subject))
+    if ignored:
+        findings.append(
+            warned(
+                check,
+                "Azure takes writes whose condition does not hold (these wrote what was there "
+                "already): two writers would not notice each other",
+                ("let nobody else write these while agents run",),
+                subject=", ".join(ignored),
+            )
+        )
     return findings or [passed(check, f"{good} ({len(writes)} tried, nothing changed)")]
 
 
