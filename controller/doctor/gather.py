@@ -34,7 +34,8 @@ from controller.settings import Settings
 
 PROXIES = ("https_proxy", "http_proxy", "all_proxy")
 AT_ONCE = 4
-"""Requests under way at the same time; agents at work share the same quota."""
+"""Reads under way at the same time. Writes go one by one: that is slower than Azure's quota for
+them comes back, and an agent that has to drain meanwhile shares it."""
 UNNAMED_BLOB = "lb-drain-doctor.json"
 """A blob that never is: stands in for the ledger's while the set, and so its name, is unknown."""
 
@@ -194,7 +195,7 @@ class _Rounds:
                 raise Busy(f"{nic.nic_id} is being written by somebody else")
             return await self._azure.network.rehearse_nic(nic)
 
-        return await _each(by_id, rehearse)
+        return await _each(by_id, rehearse, at_once=1)
 
     async def pool_writes(
         self, balancers: Iterable[Known[Balancer]], ledger: Ledger
@@ -207,7 +208,7 @@ class _Rounds:
             for pool in balancer.load_balancer.pools
             if pool.kind is PoolKind.ADDRESS and fold(pool.pool_id) in self._managed - out
         ]
-        return await _each(ids, self._azure.network.rehearse_pool)
+        return await _each(ids, self._azure.network.rehearse_pool, at_once=1)
 
 
 def _pools(nic: Nic) -> set[str]:
@@ -222,10 +223,10 @@ async def _ask(question: Awaitable[T]) -> T | Failed:
 
 
 async def _each(
-    ids: Iterable[str], question: Callable[[str], Awaitable[T]]
+    ids: Iterable[str], question: Callable[[str], Awaitable[T]], *, at_once: int = AT_ONCE
 ) -> dict[str, T | Failed]:
     """Ask the same of every id, a few at a time; by folded id."""
-    gate = asyncio.Semaphore(AT_ONCE)
+    gate = asyncio.Semaphore(at_once)
     wanted = {fold(each): each for each in ids}
 
     async def one(each: str) -> T | Failed:
