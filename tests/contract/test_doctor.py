@@ -16,6 +16,7 @@ from controller.simulator.wire import Request, Service
 
 from .conftest import OpenBench
 from .in_process import Bench
+from .test_roles import as_documented, refer_to_everything
 
 PROVIDERS = "/subscriptions/11111111-2222-4333-8444-555555555555/resourceGroups/web-rg/providers"
 NETWORK = f"{PROVIDERS}/Microsoft.Network"
@@ -452,3 +453,32 @@ async def test_a_proxy_does_not_get_in_the_way(bench: Bench) -> None:
     found = of(report, "imds")
     assert found.verdict is Verdict.PASS
     assert "http_proxy is for Resource Manager and storage only" in found.what
+
+
+@pytest.mark.parametrize(
+    ("pool_role", "pools", "ip_pools"),
+    [("nic-pools", ("app", "admin"), ()), ("ip-pools", (), ("cache", "search"))],
+)
+async def test_every_action_of_the_roles_is_missed(
+    open_set: OpenBench, pool_role: str, pools: tuple[str, ...], ip_pools: tuple[str, ...]
+) -> None:
+    """The roles in `deploy` are enough for the doctor, and each action taken away is told."""
+    async with open_set(pools=pools, ip_pools=ip_pools, network_group="net-rg") as bench:
+        refer_to_everything(bench.world)
+        assigned = as_documented(bench.world, pool_role)
+        report = await consult(bench)
+        assert not report.failed, [each for each in report.findings if each.mend]
+        missed: set[str] = set()
+        for action in sorted(assigned):
+            bench.world.roles.revoke("web-1", action)
+            report = await consult(bench)
+            bench.world.roles.reinstate("web-1", action)
+            told = " ".join(
+                f"{each.what} {each.mend}".casefold()
+                for each in report.findings
+                if each.verdict is Verdict.FAIL
+            )
+            blob = "/blobs/" in action and "storage blob data contributor" in told
+            if action in told or blob:
+                missed.add(action)
+    assert missed == assigned
