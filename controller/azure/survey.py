@@ -14,6 +14,7 @@ from controller.azure import bodies
 from controller.azure.arm import (
     Arm,
     Json,
+    ResourceId,
     SlimClient,
     about,
     as_object,
@@ -107,6 +108,7 @@ class Survey:
 
     async def subnet(self, subnet_id: str) -> Subnet:
         """Return a subnet."""
+        ResourceId.parse(subnet_id)
         return parse_subnet(about(subnet_id, await self._get(subnet_id)))
 
     async def check_operations(self, subscription: str, location: str) -> None:

@@ -91,7 +91,7 @@ def passed(check: str, what: str, *, subject: str = "") -> Finding:
 def skipped(check: str, needs: str, *, subject: str = "") -> Finding:
     """Return a finding that nothing could be found, because `needs` failed."""
     return Finding(
-        check=check, verdict=Verdict.SKIP, what=f"not checked: {needs} failed", subject=subject
+        check=check, verdict=Verdict.SKIP, what=f"not checked: needs {needs}", subject=subject
     )
 
 

@@ -140,7 +140,12 @@ class _Rounds:
         async def listed() -> None:
             await self._azure.network.nics_in(ids)
 
-        return await _ask(listed()), await _each(ids, self._azure.network.nic)
+        async def read(nic_id: str) -> Nic:
+            nic = await self._azure.network.nic(nic_id)
+            attachments_of(nic)  # a body that this cannot be read from is no answer
+            return nic
+
+        return await _ask(listed()), await _each(ids, read)
 
     async def subnets(self, nics: Iterable[Known[Nic]]) -> Mapping[str, Known[Subnet]]:
         ids = [

@@ -10,6 +10,7 @@ from controller.clock import Clock
 from controller.config import load
 from controller.doctor.examine import examine
 from controller.doctor.findings import Finding, Report, Verdict
+from controller.simulator.faults import Effect
 from controller.simulator.fleet import CONTAINER
 from controller.simulator.server import ACCOUNT
 from controller.simulator.wire import Request, Service
@@ -397,6 +398,28 @@ async def test_without_imds_the_rest_is_still_looked_at(bench: Bench) -> None:
     assert of(report, "members").verdict is Verdict.SKIP
     assert of(report, "pool").verdict is Verdict.PASS
     assert of(report, "read-ledger").verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("effect", [Effect.GARBAGE, Effect.EMPTY_200, Effect.RESET_BEFORE])
+@pytest.mark.parametrize("service", Service)
+async def test_whatever_comes_back_is_a_report(
+    open_set: OpenBench, service: Service, effect: Effect
+) -> None:
+    """A service that answers nonsense, nothing or not at all is a finding, not the end."""
+    async with open_set(ip_pools=("cache",)) as bench:
+        bench.fault(service, effect)
+        report = await consult(bench)
+        assert report.worst in {Verdict.WARN, Verdict.FAIL}
+        assert of(report, "configuration").verdict is Verdict.PASS
+
+
+async def test_a_nic_of_another_shape_is_a_finding(bench: Bench) -> None:
+    """A NIC in which something is not what Azure documents is not looked at any further."""
+    properties = bench.world.nic("web-2-nic")["properties"]["ipConfigurations"][0]["properties"]
+    properties["publicIPAddress"] = ["not an object"]
+    report = await consult(bench)
+    assert of(report, "nics").verdict is Verdict.FAIL
+    assert of(report, "way-out").verdict is Verdict.SKIP
 
 
 async def test_a_leader_is_named(bench: Bench) -> None:

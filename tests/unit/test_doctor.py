@@ -267,7 +267,7 @@ def test_one_failure_is_told_once() -> None:
     bad = [each.check for each in report.findings if each.verdict is Verdict.FAIL]
     assert bad == ["identity"]
     assert "skip" in {each.verdict.value for each in report.findings}
-    assert "not checked: identity failed" in of(report, "pool").what
+    assert "not checked: needs identity" in of(report, "pool").what
 
 
 def test_a_client_id_is_looked_up() -> None:
