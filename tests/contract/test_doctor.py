@@ -452,6 +452,13 @@ async def test_nothing_is_tried_on_a_vm_that_is_out(bench: Bench) -> None:
     assert "out of rotation: web-2" in of(report, "agents").what
 
 
+async def test_nothing_is_tried_on_a_nic_that_is_being_written(bench: Bench) -> None:
+    """A NIC in provisioningState Updating is left alone, and that is a warning."""
+    bench.world.nic("web-2-nic")["properties"]["provisioningState"] = "Updating"
+    found = of(await consult(bench), "write-nics")
+    assert (found.verdict, found.subject) == (Verdict.WARN, "web-2-nic")
+
+
 async def test_a_condition_that_azure_ignores_is_told(open_set: OpenBench) -> None:
     """Where If-Match is not honoured the trial is written, says so, and changes nothing."""
     async with open_set(settings={"if_match_on_nic": False}) as bench:

@@ -1,6 +1,7 @@
 """The doctor's judgements, from facts put together by hand: nothing is asked of anybody."""
 
 import base64
+import io
 import json
 import shlex
 from dataclasses import replace
@@ -8,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from controller.azure.bodies import parse_load_balancer, parse_nic
 from controller.azure.compute import AvailabilitySet
@@ -19,6 +21,7 @@ from controller.doctor.advice import az
 from controller.doctor.examine import judge
 from controller.doctor.facts import Facts, Failed, Unasked
 from controller.doctor.findings import Finding, Report, Verdict, failed, passed, skipped, warned
+from controller.doctor.show import show
 from controller.errors import (
     ConfigError,
     ContractViolation,
@@ -491,6 +494,78 @@ def test_a_nic_that_failed() -> None:
     found = judged("nics", nics=with_nics(body))
     assert found.verdict is Verdict.WARN
     assert found.mend == (f"az network nic update --ids {nic_id('web-2')}",)
+
+
+def addresses() -> dict[str, Any]:
+    """Return a load balancer whose pool app is IP-based."""
+    body = balancer_of()
+    body["properties"]["backendAddressPools"][0]["properties"] = {
+        "loadBalancerBackendAddresses": [
+            {"name": vm, "properties": {"ipAddress": f"10.0.0.{vm[-1]}"}} for vm in VMS
+        ]
+    }
+    return {
+        "balancers": {LB.casefold(): read(body)},
+        "nics": with_nics(*(nic_of(vm) for vm in VMS)),
+        "nic_writes": {},
+    }
+
+
+def test_what_agents_have_out_is_not_tried() -> None:
+    """While agents work on all that could be tried, that is a warning and no all-clear."""
+    entries = tuple(entry(vm) for vm in VMS)
+    ledger = Ledger(epoch=1, leader="web-1", entries=entries)
+    lease = LeaseLook(lease_state="leased", ledger=ledger, at=NOW)
+    assert judged("write-nics", lease=lease, nic_writes={}).verdict is Verdict.WARN
+    assert judged("write-pools", lease=lease, **addresses()).verdict is Verdict.WARN
+
+
+def test_pools_of_addresses_need_no_writes_to_nics() -> None:
+    """With IP-based pools alone there is nothing to say about writes to NICs."""
+    report = judge(replace(healthy(), **addresses(), pool_writes={APP.casefold(): True}))
+    assert "write-nics" not in [each.check for each in report.findings]
+    assert of(report, "write-pools").verdict is Verdict.PASS
+
+
+def test_pools_in_which_nothing_can_be_tried() -> None:
+    """Where no NIC is in a pool, permissions stay unchecked and that is said."""
+    assert judged("write-nics", nic_writes={}).verdict is Verdict.SKIP
+
+
+def test_a_ledger_without_a_name() -> None:
+    """Without the set, and so without the blob's name, nothing is said about agents."""
+    facts: dict[str, Any] = {"home": Failed(ServiceFault("503"))}
+    assert "which is ours the set would tell" in judged("read-ledger", **facts).what
+    assert judged("agents", **facts).verdict is Verdict.SKIP
+
+
+def test_a_pool_that_failed() -> None:
+    """A pool in provisioningState Failed is a warning."""
+    body = balancer_of(*VMS)
+    body["properties"]["backendAddressPools"][0]["properties"]["provisioningState"] = "Failed"
+    found = judged("pool", balancers={LB.casefold(): read(body)})
+    assert found.verdict is Verdict.WARN
+    assert found.mend == (f"az resource update --ids {LB}",)
+
+
+# --- what is printed ---
+
+
+def test_what_is_printed() -> None:
+    """Notes stand above their commands, one advice stands once, and no escape gets out."""
+    findings = (
+        failed("pool", "a\x1b[2Jb", ("az lb list  # look",), subject="x"),
+        failed("pool", "gone", ("az lb list  # look",), subject="y"),
+        passed("clock", "[red]fine[/red]"),
+    )
+    console = Console(width=300, record=True, file=io.StringIO())
+    show(console, Report(vm="", availability_set_id="", findings=findings))
+    said = console.export_text()
+    assert "a?[2Jb" in said
+    assert "[red]fine[/red]" in said
+    assert "FAIL pool x\nFAIL pool y\n    # look\n    az lb list\n" in said
+    assert said.count("az lb list") == 1
+    assert said.endswith("1 pass, 2 fail: mend what failed before the service is started\n")
 
 
 # --- the way out ---------------------------------------------------------------------------------
