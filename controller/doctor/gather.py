@@ -71,6 +71,8 @@ async def gather(
             blob = rounds.blob(home)
             lease, blob_write = await rounds.lease(blob, with_key=with_key)
             ledger = lease.ledger if isinstance(lease, LeaseLook) else Ledger()
+            nic_writes = await rounds.nic_writes(vms, nics, ledger)
+            pool_writes = await rounds.pool_writes(balancers.values(), ledger)
             poll, polled_at = await polling
             return Facts(
                 settings=settings,
@@ -90,8 +92,8 @@ async def gather(
                 blob_url=blob.url,
                 lease=lease,
                 blob_write=blob_write,
-                nic_writes=await rounds.nic_writes(vms, nics, ledger),
-                pool_writes=await rounds.pool_writes(balancers.values(), ledger),
+                nic_writes=nic_writes,
+                pool_writes=pool_writes,
             )
         finally:
             polling.cancel()
@@ -186,21 +188,21 @@ class _Rounds:
         """Rehearse on every NIC that is in a configured pool: each refers to other things."""
         out = {fold(entry.vm) for entry in ledger.entries}
         settled = [
-            nic
+            nic.nic_id
             for vm in (vms if isinstance(vms, tuple) else ())
             if fold(vm.name) not in out
             for nic in (nics.get(fold(nic_id)) for nic_id in vm.nic_ids)
             if isinstance(nic, Nic) and self._managed & _pools(nic)
         ]
-        by_id = {fold(nic.nic_id): nic for nic in settled}
 
         async def rehearse(nic_id: str) -> bool:
-            nic = by_id[fold(nic_id)]
+            # Read anew: should Azure take the write, it must not bring anything back.
+            nic = await self._azure.network.nic(nic_id)
             if nic.updating:
                 raise Busy(f"{nic.nic_id} is being written by somebody else")
             return await self._azure.network.rehearse_nic(nic)
 
-        return await _each(by_id, rehearse, at_once=1)
+        return await _each(settled, rehearse, at_once=1)
 
     async def pool_writes(
         self, balancers: Iterable[Known[Balancer]], ledger: Ledger
