@@ -115,6 +115,15 @@ def _parser() -> argparse.ArgumentParser:
             "lb-drain plan --config config.toml",
         )
     )
+    doctor = add(
+        "doctor",
+        _doctor,
+        "check, without changing anything, all that the agent of this VM needs, and say what mends "
+        "what is missing; exit code 1 when a check failed, 0 when there are warnings at most",
+        "lb-drain doctor --config config.toml",
+    )
+    takes_config(doctor)
+    doctor.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     status = add(
         "status",
         _status,
@@ -312,6 +321,24 @@ def _plan(options: argparse.Namespace) -> int:
 
     print_plan(_console(), asyncio.run(look()))
     return EXIT_OK
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from controller.clock import SystemClock
+    from controller.doctor.examine import examine
+    from controller.doctor.show import show
+
+    settings = load(options.config, os.environ).settings
+    logs.setup(logging.ERROR)  # what would be worth a warning is a finding
+    with Console(stderr=True).status("asking Azure; the first look at events may take 2 minutes"):
+        report = asyncio.run(examine(settings, environ=os.environ, clock=SystemClock()))
+    if options.json:
+        print(json.dumps(report.as_json()))
+    else:
+        show(_console(), report)
+    return EXIT_FAILED if report.failed else EXIT_OK
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -81,7 +81,11 @@ class NotFound(ControllerError):
 
 
 class Denied(ControllerError):
-    """The identity may not do this. The message names the action and the scope when Azure does."""
+    """The identity may not do this. `action` and `scope` are what it lacks, if Azure says so."""
+
+    def __init__(self, message: str, *, action: str = "", scope: str = "") -> None:
+        super().__init__(message)
+        self.action, self.scope = action, scope
 
 
 class ContractViolation(ControllerError):

@@ -25,6 +25,9 @@ from controller.errors import (
 )
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
+BLOBS = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs"
+NO_ETAG = '"0x0"'
+NO_LEASE = "00000000-0000-0000-0000-000000000000"
 _NOT_OURS = frozenset(
     {
         "LeaseAlreadyPresent",
@@ -200,6 +203,30 @@ class LedgerBlob:
                 raise ContractViolation("blob write: the reply has no etag")
             return written
 
+    async def rehearse(self) -> None:
+        """Find out whether the blob may be written, by a write that cannot take effect.
+
+        It asks for an etag and for a lease that no blob has, and either is enough to refuse it;
+        storage looks at permissions before it looks at conditions.
+
+        Raises:
+            Denied: it may not be written.
+        """
+        async with self._call("rehearse"):
+            try:
+                await self._client.upload_blob(
+                    b"",
+                    overwrite=True,
+                    etag=NO_ETAG,
+                    match_condition=MatchConditions.IfNotModified,
+                    lease=self._lease(NO_LEASE),
+                )
+            except HttpResponseError as error:
+                # Which of them is told first does not matter: each comes after the permission.
+                held_back = error.status_code == 412 or _code(error) in _NOT_OURS
+                if not held_back and _code(error) != "BlobNotFound":
+                    raise
+
     def _lease(self, lease_id: str) -> BlobLeaseClient:
         # A fresh one each time: after a release the SDK's lease client is unusable.
         return BlobLeaseClient(self._client, lease_id=lease_id)
@@ -221,7 +248,12 @@ class LedgerBlob:
                 if code == "ContainerNotFound":
                     raise ConfigError(self._no_container()) from error
                 if code == "AuthorizationPermissionMismatch":
-                    raise Denied(self._no_permission(what)) from error
+                    verb = "read" if operation in {"read", "peek"} else "write"
+                    raise Denied(
+                        self._no_permission(what),
+                        action=f"{BLOBS}/{verb}",
+                        scope=self._container_url,
+                    ) from error
                 if code in _NOT_OURS:
                     raise on_lease_code(what) from error
                 if missing_blob is not None and error.status_code == 404:

@@ -57,6 +57,8 @@ class AvailabilitySet:
 
     availability_set_id: str
     vm_ids: tuple[str, ...]
+    approves: tuple[str, ...] = ()
+    """Rules of its scheduledEventsPolicy by which it approves events without waiting for anyone."""
 
 
 class Compute:
@@ -85,8 +87,14 @@ class Compute:
             )
         body = await self._slim.get("availability_set_get", set_id, COMPUTE_VERSION, READ_TIMEOUT_S)
         vm_ids = _vm_ids(about(set_id, body))
-        _warn_of_policy(body)
-        return AvailabilitySet(availability_set_id=set_id, vm_ids=vm_ids)
+        approves = _approves(body)
+        if approves:
+            _log.warning(
+                "scheduledEventsPolicy of the availability set approves %s by itself: such events "
+                "start without waiting for the drain",
+                ", ".join(approves),
+            )
+        return AvailabilitySet(availability_set_id=set_id, vm_ids=vm_ids, approves=approves)
 
     async def members(self, availability_set_id: str) -> tuple[Vm, ...]:
         """Return all VMs of the set with NICs and power, in the set's order.
@@ -204,8 +212,8 @@ def _power(view: Json, vm_id: str) -> PowerState:
     return PowerState.UNKNOWN
 
 
-def _warn_of_policy(body: Json) -> None:
-    """Say when the set approves events by itself: then nobody waits for our drain."""
+def _approves(body: Json) -> tuple[str, ...]:
+    """Return which events the set approves by itself: then nobody waits for our drain."""
     properties = child(body, "properties", "an availability set")
     policy = child(properties, "scheduledEventsPolicy", "an availability set")
     automatic = sorted(
@@ -213,9 +221,4 @@ def _warn_of_policy(body: Json) -> None:
         for kind, rule in policy.items()
         if isinstance(rule, dict) and cast("Json", rule).get("automaticallyApprove") is True
     )
-    if automatic:
-        _log.warning(
-            "scheduledEventsPolicy of the availability set approves %s by itself: such events "
-            "start without waiting for the drain",
-            ", ".join(automatic),
-        )
+    return tuple(automatic)

@@ -315,7 +315,9 @@ def _denied(report: "_Report", text: str) -> errors.Denied:
     action, scope = (cap(each) for each in match.groups())
     return errors.Denied(
         f"{text.split(': ', 1)[0]}: the managed identity lacks {action} on {scope} (or that "
-        "resource does not exist). Grant it; new role assignments take some minutes"
+        "resource does not exist). Grant it; new role assignments take some minutes",
+        action=action,
+        scope=scope,
     )
 
 

@@ -49,6 +49,8 @@ NETWORK_VERSION = "2024-05-01"
 READ_TIMEOUT_S = 15.0
 LIST_TIMEOUT_S = 60.0
 OPERATION_TIMEOUT_S = 120.0
+NO_ETAG = 'W/"00000000-0000-0000-0000-000000000000"'
+"""An etag that no resource has: Azure draws them at random."""
 
 
 class _Nics(Protocol):
@@ -228,6 +230,65 @@ class Network:
                 f"{len(expected - standing)} missing, {len(standing - expected)} too many"
             )
         return bodies.parse_pool(after, self._clock.now())
+
+    # --- rehearsing
+
+    async def rehearse_nic(self, nic: Nic) -> bool:
+        """Find out whether a NIC may be written, by a write that cannot take effect.
+
+        Its own body, as just read, goes out under an etag that it does not have. Azure authorises
+        a request, everything the body refers to included, before it looks at the condition.
+        Returns False if it took the write all the same, which then changed nothing.
+
+        Raises:
+            Denied: it may not be written; names what is missing.
+        """
+        target = ResourceId.parse(nic.nic_id)
+        interfaces = (await self._client(target.subscription)).network_interfaces
+        return await self._rehearse(
+            "nic_put",
+            nic.body,
+            lambda content, options: interfaces.begin_create_or_update(
+                target.group, target.names[-1], content, **options
+            ),
+        )
+
+    async def rehearse_pool(self, pool_id: str) -> bool:
+        """Find out the same for an IP-based pool."""
+        target = ResourceId.parse(pool_id)
+        body = await self._get_pool(pool_id)
+        if bodies.parse_pool(body, self._clock.now()).kind is not PoolKind.ADDRESS:
+            # A pool PUT evicts NICs (Azure/bicep-registry-modules#2512): never send one here.
+            raise Conflict(f"{pool_id} has no addresses any more")
+        pools = (await self._client(target.subscription)).load_balancer_backend_address_pools
+        return await self._rehearse(
+            "pool_put",
+            body,
+            lambda content, options: pools.begin_create_or_update(
+                target.group, target.names[0], target.names[-1], content, **options
+            ),
+        )
+
+    async def _rehearse(
+        self,
+        operation: str,
+        body: object,
+        begin: Callable[[bytes, dict[str, Any]], Awaitable[operations.Poller]],
+    ) -> bool:
+        edit = Edit(body=as_object(body, "the body"), changed=False)
+        options: dict[str, Any] = {
+            "content_type": "application/json",
+            "headers": {"If-Match": NO_ETAG},
+            "cls": operations.final,
+        }
+        try:
+            async with self._caller.call(operation, READ_TIMEOUT_S):
+                await begin(_encode(edit), options)
+        except Conflict as error:
+            if getattr(error.__cause__, "status_code", None) != 412:
+                raise
+            return True
+        return False
 
     # --- requests
 

@@ -24,6 +24,7 @@ from controller.azure.compute import Compute
 from controller.azure.failures import Observer, ignore
 from controller.azure.imds import Imds
 from controller.azure.network import Network
+from controller.azure.survey import Survey
 from controller.clock import Clock
 from controller.config import Settings
 from controller.errors import ConfigError
@@ -94,6 +95,7 @@ class Azure:
     imds: Imds
     compute: Compute
     network: Network
+    survey: Survey
     ledger: Callable[[str], LedgerBlob]
     """Makes the client of a blob in the configured container, from its name."""
 
@@ -174,6 +176,7 @@ async def open_azure(
             imds=imds,
             compute=Compute(arm, clock=clock, observer=observer),
             network=Network(arm, clock=clock, observer=observer),
+            survey=Survey(arm, clock=clock, observer=observer),
             ledger=ledger,
         )
 

@@ -194,6 +194,8 @@ def _in_group(call: Call, group: str, lower: list[str], segments: list[str]) -> 
             return arm_network.network_interfaces(call, group, segments[3:])
         case ["providers", "microsoft.network", "loadbalancers", *_]:
             return arm_network.load_balancers(call, group, segments[3:])
+        case ["providers", "microsoft.network", "virtualnetworks", _, "subnets", _]:
+            return arm_network.subnet(call, group, segments[3], segments[5])
         case ["providers", "microsoft.compute", "virtualmachines", *_]:
             return arm_compute.virtual_machines(call, group, segments[3:])
         case ["providers", "microsoft.compute", "availabilitysets", *_]:

@@ -205,6 +205,31 @@ def _lagging(world: World, resource: Json) -> Json:
     return before if world.now < until else resource
 
 
+# Virtual networks
+
+
+def subnet(call: Call, group: str, network: str, name: str) -> Reply:
+    """Answer a subnet, read only: the one that all NICs are in."""
+    world = call.world
+    if call.request.method != "GET":
+        raise not_allowed(call.request.method)
+    kind = f"{NETWORK}/virtualNetworks"
+    network_id = bodies.resource_id(world.subscription, group, kind, network)
+    subnet_id = f"{network_id}/subnets/{name}"
+    require(call, "virtualNetworks/subnets/read", subnet_id)
+    known = {
+        key(entry["properties"]["subnet"]["id"]): str(entry["properties"]["subnet"]["id"])
+        for nic in world.nics.values()
+        for entry in nic["properties"]["ipConfigurations"]
+    }
+    if key(subnet_id) not in known:
+        raise missing_child(subnet_id)
+    body = bodies.subnet_body(
+        known[key(subnet_id)], nat_gateway=not world.settings.outbound_needs_public_pool
+    )
+    return network_reply(call, body, headers={"ETag": body["etag"]})
+
+
 # Load balancers and pools
 
 

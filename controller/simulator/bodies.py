@@ -150,6 +150,27 @@ def nic_body(
     return nic
 
 
+def subnet_body(subnet_id: str, *, nat_gateway: bool) -> Json:
+    """Return a private subnet (Microsoft OpenAPI virtualNetwork.json), or one with a way out."""
+    properties: Json = {
+        "provisioningState": "Succeeded",
+        "addressPrefix": "10.0.0.0/8",
+        "privateEndpointNetworkPolicies": "Disabled",
+        "privateLinkServiceNetworkPolicies": "Enabled",
+        "defaultOutboundAccess": False,
+    }
+    if nat_gateway:
+        network = subnet_id.rpartition("/virtualNetworks/")[0]
+        properties["natGateway"] = {"id": f"{network}/natGateways/web-nat"}
+    return {
+        "name": last(subnet_id),
+        "id": subnet_id,
+        "etag": 'W/"5b1f2c9e-7a53-4a06-9d1c-0f6c1f8f9a10"',
+        "type": "Microsoft.Network/virtualNetworks/subnets",
+        "properties": properties,
+    }
+
+
 def pool_body(pool_id: str, addresses: list[Json] | None = None) -> Json:
     """Return a backend pool as stored. Members that come from NICs are added when it is read."""
     return {

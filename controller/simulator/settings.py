@@ -68,7 +68,8 @@ class WorldSettings:
     flows_on_remove: Literal["keep", "drop", "reset"] = "keep"
     """Fate of established flows of a removed member. Undocumented; for the traffic model."""
     outbound_needs_public_pool: bool = False
-    """Whether a VM outside every public pool loses ARM and Blob: no default outbound."""
+    """Whether a VM outside every public pool loses ARM and Blob. Default: it does not, because its
+    subnet has a NAT gateway."""
 
     # Compute
 

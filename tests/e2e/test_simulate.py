@@ -87,3 +87,42 @@ def test_the_directory_holds_what_an_agent_needs(simulated: Path) -> None:
     readme = (simulated / "README.md").read_text()
     assert f"run --config {simulated}/web-1.toml" in readme
     assert f"simulate event Reboot web-1 --notice 60 --directory {simulated}" in readme
+
+
+def doctor(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "controller", "doctor", "--config", str(config), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_doctor_finds_what_is_planted_and_its_advice_mends_it(simulated: Path) -> None:
+    """A fresh set passes; a misspelt pool and a floor too high fail until the advice is taken."""
+    config = simulated / "web-1.toml"
+    good = config.read_text()
+    done = doctor(config)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert " FAIL " not in done.stdout
+    assert done.stdout.rstrip().endswith("the service can be started; look at the warnings")
+    config.write_text(good.replace("backendAddressPools/app", "backendAddressPools/aap"))
+    found = json.loads(doctor(config, "--json").stdout)
+    assert (found["vm"], found["verdict"]) == ("web-1", "fail")
+    (pool,) = [each for each in found["findings"] if each["verdict"] == "fail"]
+    assert pool["check"] == "pool"
+    assert f'id = "{_pool(good)}" in [[backend_pools]]' in pool["mend"][0]
+    config.write_text(good.replace("min_in_service = 1", "min_in_service = 2"))
+    done = doctor(config)
+    assert done.returncode == 1
+    assert f"    min_in_service = 1 in [[backend_pools]] of {_pool(good)}\n" in done.stdout
+    assert "mend what failed before the service is started" in done.stdout
+    config.write_text("")
+    done = doctor(config)
+    assert (done.returncode, done.stdout) == (78, "")
+
+
+def _pool(config: str) -> str:
+    (line,) = [line for line in config.splitlines() if line.startswith("id = ")]
+    return str(json.loads(line.removeprefix("id = ")))

@@ -27,6 +27,7 @@ COMMANDS = (
     ("run",),
     ("check-config",),
     ("plan",),
+    ("doctor",),
     ("status",),
     ("simulate",),
     ("demo",),
@@ -198,7 +199,7 @@ def test_check_config_prints_values_and_origins(tmp_path: Path) -> None:
     assert rows["backend_pools[0].id"] == [POOL, "file"]
 
 
-@pytest.mark.parametrize("command", ["check-config", "run", "plan", "status"])
+@pytest.mark.parametrize("command", ["check-config", "run", "plan", "doctor", "status"])
 def test_a_bad_configuration_is_told_as_a_whole(command: str, tmp_path: Path) -> None:
     """Every problem at once, exit code 78, and not a single connection."""
     path = tmp_path / "config.toml"
@@ -218,7 +219,7 @@ def test_a_bad_configuration_is_told_as_a_whole(command: str, tmp_path: Path) ->
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["run", "plan", "status"])
+@pytest.mark.parametrize("command", ["run", "plan", "doctor", "status"])
 def test_a_missing_configuration_shows_a_minimal_one(command: str, tmp_path: Path) -> None:
     """A file that is not there is told with the smallest one that works."""
     done = offline(command, "--config", str(tmp_path / "none.toml"))

@@ -751,3 +751,19 @@ def test_sign_in_of_the_command_line_client() -> None:
     claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     assert claims["tid"] == cloud["authentication"]["tenant"] == client.world.tenant
     assert claims["nbf"] == claims["iat"] < claims["exp"]
+
+
+@pytest.mark.parametrize("captive", [False, True])
+def test_a_subnet_tells_whether_there_is_a_way_out(captive: bool) -> None:
+    """The subnet of the NICs has a NAT gateway, unless VMs need their public pool to get out."""
+    client = build(settings={"outbound_needs_public_pool": captive})
+    nic = client.get(nic_id(client))
+    subnet = nic["properties"]["ipConfigurations"][0]["properties"]["subnet"]["id"]
+    assert code(client("GET", subnet)) == "AuthorizationFailed"
+    actions = frozenset({"Microsoft.Network/virtualNetworks/subnets/read"})
+    client.world.roles.assign("web-1", actions, f"/subscriptions/{client.world.subscription}")
+    body = client.get(subnet.upper())
+    assert body["id"] == subnet
+    assert ("natGateway" in body["properties"]) is not captive
+    assert client("PUT", subnet, body).status == 405
+    assert client("GET", f"{subnet}-2").status == 404
