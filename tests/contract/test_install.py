@@ -1,0 +1,339 @@
+"""`deploy/install.sh`, run for real into a scratch root: install, upgrade, roll back, remove.
+
+The agent is a stand-in of a few lines, so that versions which become ready, and one which does not,
+are made in no time; `systemctl` is a small one that really starts and stops what was installed.
+Hashes, environments and links are real. `test_the_real_agent` takes the real wheels from the index
+and runs where LB_DRAIN_INSTALL is set, as in `.ci/run`.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+SCRIPTS = sorted(DEPLOY.glob("*.sh"))
+AGENT = """
+import http.server, sys, tomllib
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response({ready} if self.path == "/readyz" else 404)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+
+def main():
+    import greeting
+    if sys.argv[1] == "--version":
+        print("{version}")
+        return
+    listen = tomllib.load(open(sys.argv[-1], "rb"))["server"]["listen"]
+    print("server.listen", listen, "file")
+    if sys.argv[1] == "run":
+        host, port = listen.split(":")
+        http.server.HTTPServer((host, int(port)), Answer).serve_forever()
+"""
+SYSTEMCTL = """#!{python}
+import os, pathlib, signal, subprocess, sys
+
+root = pathlib.Path({root!r})
+running, said = root / "pid", root / "systemctl.log"
+words = [word for word in sys.argv[1:] if not word.startswith("--")]
+with said.open("a") as log:
+    log.write(" ".join(sys.argv[1:]) + "\\n")
+if words[0] == "start":
+    program, config = root / "opt/lb-drain/bin/lb-drain", root / "etc/lb-drain/config.toml"
+    command = [program, "run", "--config", config]
+    null = subprocess.DEVNULL
+    agent = subprocess.Popen(command, stdin=null, stdout=null, stderr=null, start_new_session=True)
+    running.write_text(str(agent.pid))
+elif words[0] in ("stop", "disable") and running.exists():
+    os.kill(int(running.read_text()), signal.SIGKILL)
+    running.unlink()
+elif words[0] == "enable":
+    (root / "enabled").touch()
+elif words[0] == "is-enabled":
+    sys.exit(not (root / "enabled").exists())
+elif words[0] == "is-active":
+    sys.exit(0 if running.exists() else 3)
+elif words[0] == "is-failed":
+    sys.exit(1)
+"""
+
+
+def make_wheel(directory: Path, name: str, version: str, code: str, script: str = "") -> Path:
+    """Make a wheel of one module."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{name}-{version}-py3-none-any.whl"
+    module = "agent" if script else name
+    info = f"{name}-{version}.dist-info"
+    files = {
+        f"{module}.py": code,
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/entry_points.txt": f"[console_scripts]\n{script}\n" if script else "",
+    }
+    files[f"{info}/RECORD"] = "".join(f"{each},,\n" for each in (*files, f"{info}/RECORD"))
+    with zipfile.ZipFile(path, "w") as archive:
+        for each, text in files.items():
+            archive.writestr(each, text)
+    return path
+
+
+def digest(path: Path) -> str:
+    """Return the sha256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A scratch root with a systemd of a kind, and bundles to install there."""
+
+    directory: Path
+    port: int
+
+    @property
+    def root(self) -> Path:
+        """Where it is installed."""
+        return self.directory / "root"
+
+    @property
+    def home(self) -> Path:
+        """Where the agent is."""
+        return self.root / "opt/lb-drain"
+
+    @property
+    def wheels(self) -> Path:
+        """Where what the agent needs comes from."""
+        return self.directory / "wheels"
+
+    def bundle(self, version: str, *, ready: bool = True) -> Path:
+        """Make what `bundle.sh` makes, with a stand-in agent; return its directory."""
+        directory = self.directory / f"bundle-{version}"
+        code = AGENT.format(version=version, ready=200 if ready else 503)
+        name, script = "lb_drain_controller", "lb-drain=agent:main"
+        wheel = make_wheel(directory, name, version, code, script)
+        greeting = make_wheel(self.wheels, "greeting", "1.0", "")
+        lock = f"greeting==1.0 --hash=sha256:{digest(greeting)}\n"
+        (directory / "requirements.lock").write_text(lock)
+        (directory / "SHA256SUMS").write_text(f"{digest(wheel)}  {wheel.name}\n")
+        shutil.copy(DEPLOY / "install.sh", directory)
+        unit = (DEPLOY / "lb-drain.service").read_text()
+        (directory / "lb-drain.service").write_text(f"{unit}# {version}\n")
+        return directory
+
+    def run(self, bundle: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run install.sh."""
+        path = f"{self.directory / 'bin'}:{os.environ['PATH']}"
+        return subprocess.run(
+            [bundle / "install.sh", "--root", self.root, *arguments],
+            env={"PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    def install(self, bundle: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Install a bundle without an index."""
+        given = ("--python", sys.executable, "--wheels", str(self.wheels), "--timeout", "2")
+        return self.run(bundle, *given, *arguments)
+
+    def version(self) -> str:
+        """Return what the installed program says, and hold that its unit is of the same version."""
+        program = self.home / "bin/lb-drain"
+        told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+        version = told.stdout.strip()
+        unit = (self.root / "etc/systemd/system/lb-drain.service").read_text()
+        assert unit.endswith(f"# {version}\n")
+        return version
+
+    def said(self) -> list[str]:
+        """Return what systemctl was asked to do since the last time."""
+        log = self.root / "systemctl.log"
+        verbs = log.read_text().splitlines() if log.exists() else []
+        log.unlink(missing_ok=True)
+        return [verb for verb in verbs if not verb.startswith(("is-", "show"))]
+
+    def tree(self) -> list[str]:
+        """Return the path of everything below the root, and where links lead."""
+        return sorted(
+            f"{path} {path.readlink() if path.is_symlink() else ''}"
+            for path in self.root.rglob("*")
+            if path.name != "systemctl.log"
+        )
+
+
+STARTED = [
+    "daemon-reload",
+    "enable --quiet lb-drain",
+    "stop lb-drain",
+    "reset-failed lb-drain",
+    "start --no-block lb-drain",
+]
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    """A root where systemd runs."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        found = Machine(tmp_path, free.getsockname()[1])
+    (found.root / "run/systemd/system").mkdir(parents=True)
+    (tmp_path / "bin").mkdir()
+    systemctl = tmp_path / "bin/systemctl"
+    systemctl.write_text(SYSTEMCTL.format(python=sys.executable, root=str(found.root)))
+    systemctl.chmod(0o755)
+    (tmp_path / "config.toml").write_text(f'[server]\nlisten = "127.0.0.1:{found.port}"\n')
+    yield found
+    pid = found.root / "pid"
+    if pid.exists():
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_shellcheck(script: Path) -> None:
+    """shellcheck has nothing to say about a script."""
+    if shutil.which("shellcheck") is None:
+        pytest.skip("shellcheck is not installed (Debian package shellcheck)")
+    told = subprocess.run(["shellcheck", script], capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stdout) == (0, "")
+    assert os.access(script, os.X_OK)
+
+
+def test_from_the_first_version_to_the_last(machine: Machine) -> None:
+    """Install, again, upgrade, a version that does not become ready, roll back, remove: as told."""
+    config = str(machine.directory / "config.toml")
+    first, second = machine.bundle("1.0"), machine.bundle("2.0")
+    bad = machine.bundle("3.0", ready=False)
+
+    told = machine.install(first)
+    assert (told.returncode, machine.said()) == (0, []), told.stderr
+    assert "not started" in told.stdout
+    told = machine.install(first, "--config", config)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert machine.version() == "1.0"
+    assert machine.said() == STARTED
+    assert (machine.root / "etc/lb-drain/config.toml").read_text() == Path(config).read_text()
+
+    before = machine.tree()
+    told = machine.install(first, "--config", config)
+    assert (told.returncode, machine.said(), machine.tree()) == (0, [], before), told.stderr
+    assert "nothing was changed" in told.stdout
+
+    told = machine.install(second)
+    assert (told.returncode, machine.version(), machine.said()) == (0, "2.0", STARTED), told.stderr
+
+    told = machine.install(bad)
+    assert (told.returncode, machine.version()) == (1, "2.0")
+    assert machine.said() == STARTED * 2
+    assert "2.0" in told.stderr
+    assert "runs again" in told.stderr
+
+    told = machine.run(first, "--rollback")
+    assert (told.returncode, machine.version(), machine.said()) == (0, "1.0", STARTED), told.stderr
+
+    told = machine.run(first, "--uninstall")
+    assert told.returncode == 0, told.stderr
+    assert machine.said() == ["disable --now --quiet lb-drain", "daemon-reload"]
+    assert not machine.home.exists()
+    assert not (machine.root / "etc/systemd/system/lb-drain.service").exists()
+    assert (machine.root / "etc/lb-drain/config.toml").exists()
+    assert machine.run(first, "--uninstall", "--purge").returncode == 0
+    assert not (machine.root / "etc/lb-drain").exists()
+
+
+def test_what_was_exchanged_is_not_installed(machine: Machine) -> None:
+    """A wheel, of the agent or of anything it needs, with another hash changes nothing."""
+    bundle = machine.bundle("1.0")
+    told = machine.install(bundle, "--sha256", "0" * 64)
+    assert told.returncode == 1
+    assert "nothing was changed" in told.stderr
+    make_wheel(machine.wheels, "greeting", "1.0", "print('exchanged')")
+    told = machine.install(bundle)
+    assert told.returncode == 1
+    assert "nothing was changed" in told.stderr
+    (bundle / "SHA256SUMS").unlink()
+    assert "--sha256" in machine.install(bundle).stderr
+    assert not (machine.home / "current").exists()
+    assert [*machine.home.glob("versions/*")] == []
+    assert machine.said() == []
+
+
+def test_an_image_is_made_without_a_service(machine: Machine) -> None:
+    """Where no systemd runs nothing is started; and nothing that is installed can be written by
+    group or others, whatever the umask was."""
+    shutil.rmtree(machine.root / "run")
+    before = os.umask(0)
+    try:
+        told = machine.install(machine.bundle("1.0"))
+    finally:
+        os.umask(before)
+    assert told.returncode == 0, told.stderr
+    assert "not started" in told.stdout
+    assert machine.version() == "1.0"
+    found = [path for path in machine.home.rglob("*") if not path.is_symlink()]
+    assert [path for path in found if path.stat().st_mode & 0o022] == []
+    assert machine.said() == []
+
+
+def test_an_environment_made_by_hand_is_left_alone(machine: Machine) -> None:
+    """What the script did not make it does not touch, and says what to do."""
+    (machine.home / "bin").mkdir(parents=True)
+    before = machine.tree()
+    for arguments in ((), ("--rollback",), ("--uninstall",)):
+        told = machine.run(machine.bundle("1.0"), *arguments)
+        assert told.returncode == 1
+        assert "remove that directory" in told.stderr
+    assert machine.tree() == before
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--wat",), ("--wheel",), ("--sha256", "abc"), ("--timeout", "soon")]
+)
+def test_wrong_usage(machine: Machine, arguments: tuple[str, ...]) -> None:
+    """What cannot be meant is refused with code 2 and the usage."""
+    told = machine.run(machine.bundle("1.0"), *arguments)
+    assert told.returncode == 2
+    assert "usage: install.sh" in told.stderr
+
+
+@pytest.mark.skipif(
+    "LB_DRAIN_INSTALL" not in os.environ,
+    reason="LB_DRAIN_INSTALL is not set: takes the real wheels from the index",
+)
+def test_the_real_agent(tmp_path: Path) -> None:
+    """The bundle of this commit installs into a scratch root, and its agent runs from there."""
+    environment = {**os.environ, "PYTHON": sys.executable}
+    subprocess.run([DEPLOY / "bundle.sh", tmp_path], env=environment, check=True)
+    (bundle,) = tmp_path.glob("lb-drain-*.tar.gz")
+    subprocess.run(["tar", "-xzf", bundle, "-C", tmp_path], check=True)
+    (root := tmp_path / "root").mkdir()
+    installer = tmp_path / "lb-drain/install.sh"
+    command = [installer, "--root", root, "--python", sys.executable]
+    subprocess.run(command, check=True)
+    program = root / "opt/lb-drain/bin/lb-drain"
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    project = (ROOT / "pyproject.toml").read_text()
+    assert re.search(rf'^version = "{re.escape(told.stdout.strip())}"$', project, re.MULTILINE)
+    python = [root / "opt/lb-drain/bin/python", "-m", "pip"]
+    subprocess.run([*python, "check"], check=True)
+    told = subprocess.run([*python, "list", "--format=json"], capture_output=True, check=True)
+    names = {each["name"].casefold() for each in json.loads(told.stdout)}
+    assert {"lb-drain-controller", "aiohttp", "azure-identity"} <= names
+    assert "pytest" not in names
+    subprocess.run([installer, "--root", root, "--uninstall"], check=True)
+    assert not (root / "opt/lb-drain").exists()
