@@ -98,7 +98,7 @@ ready() {
     local listen
     listen=$(listening)
     [ -n "$listen" ] || return 0
-    "$home/bin/python" -I -c '
+    "$home/current/bin/python" -I -c '
 import sys, urllib.request
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 sys.exit(opener.open(f"http://{sys.argv[1]}/readyz", timeout=5).status != 200)
@@ -141,7 +141,8 @@ point() { # a link is replaced by a rename: there is no moment without one
 
 switch_to() {
     point current "$1"
-    [ -L "$home/bin" ] || ln -s current/bin "$home/bin"
+    install -d -m 755 "$home/bin"
+    ln -sfn ../current/bin/lb-drain "$home/bin/lb-drain"
     install -D -m 644 "$versions/$1/lb-drain.service" "$unit"
 }
 
@@ -345,7 +346,7 @@ do_uninstall() {
     say "is removed; blob, roles and role assignments are still there"
 }
 
-if [ -d "$home/bin" ] && [ ! -L "$home/bin" ]; then
+if [ -f "$home/pyvenv.cfg" ]; then
     die "$home was not made by this script: stop lb-drain, remove that directory, run this again"
 fi
 install -d -m 755 "$home"

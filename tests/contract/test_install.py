@@ -292,7 +292,8 @@ def test_an_image_is_made_without_a_service(machine: Machine) -> None:
 
 def test_an_environment_made_by_hand_is_left_alone(machine: Machine) -> None:
     """What the script did not make it does not touch, and says what to do."""
-    (machine.home / "bin").mkdir(parents=True)
+    machine.home.mkdir(parents=True)
+    (machine.home / "pyvenv.cfg").touch()
     before = machine.tree()
     for arguments in ((), ("--rollback",), ("--uninstall",)):
         told = machine.run(machine.bundle("1.0"), *arguments)
@@ -329,7 +330,7 @@ def test_the_real_agent(tmp_path: Path) -> None:
     told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     project = (ROOT / "pyproject.toml").read_text()
     assert re.search(rf'^version = "{re.escape(told.stdout.strip())}"$', project, re.MULTILINE)
-    python = [root / "opt/lb-drain/bin/python", "-m", "pip"]
+    python = [root / "opt/lb-drain/current/bin/python", "-I", "-m", "pip"]
     subprocess.run([*python, "check"], check=True)
     told = subprocess.run([*python, "list", "--format=json"], capture_output=True, check=True)
     names = {each["name"].casefold() for each in json.loads(told.stdout)}
