@@ -66,7 +66,7 @@ def test_everything_it_speaks_of_is_there(choice: dict[str, Any]) -> None:
 
 
 def test_nothing_is_misspelt_unnoticed() -> None:
-    """A name that is not defined, a variable that is not used, a reference to nothing: all found."""
+    """A name that is not defined, a variable nobody uses, a reference to nothing: all found."""
     for old, new in (
         ("parameters('location')", "parameters('place')"),
         ("variables('nicBased')", "parameters('installAgent')"),
