@@ -32,6 +32,7 @@ from azure.core.polling.base_polling import BadResponse
 from controller import errors
 from controller.clock import Clock
 from controller.errors import ControllerError
+from controller.logs import redact
 
 Observer = Callable[[str, str, str, float], None]
 """Called after every call with service, operation, outcome and duration in seconds."""
@@ -412,7 +413,11 @@ def _seconds_between(earlier: str, later: str) -> float | None:
 
 
 def cap(text: str, most: int = EXCERPT_CHARACTERS) -> str:
-    """Return one line of at most `most` characters, all of which a terminal and a log can hold."""
-    line = " ".join(text[: 10 * most].split())
+    """Return one line of at most `most` characters, all of which a terminal and a log can hold.
+
+    Without secrets: what an error says is shown by the server and by systemd, too, which know
+    nothing of the log's redaction.
+    """
+    line = " ".join(redact(text[: 10 * most]).split())
     shown = "".join(each if each.isprintable() else "?" for each in line[:most])
     return shown if len(line) <= most and len(text) <= 10 * most else shown + "..."
