@@ -10,7 +10,8 @@ from controller.cli import _parser
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RUNBOOK = DEPLOY / "README.md"
-DOCUMENTS = (RUNBOOK, DEPLOY / "roles" / "README.md")
+SECURITY = DEPLOY / "SECURITY.md"
+DOCUMENTS = (RUNBOOK, DEPLOY / "roles" / "README.md", SECURITY)
 OF_SYSTEMD = {"status=203/EXEC", "status=78", "Watchdog timeout"}
 
 
@@ -52,7 +53,7 @@ def test_commands_exist() -> None:
     assert all(re.search(rf"^\s+{command}\s", help_text, re.MULTILINE) for command in named)
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_shell_blocks_can_be_read(path: Path) -> None:
     """A shell finds nothing wrong with the syntax of any block."""
     blocks = re.findall(r"^ *```sh\n(.*?)^ *```$", path.read_text(), re.MULTILINE | re.DOTALL)
@@ -65,7 +66,9 @@ def test_shell_blocks_can_be_read(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [*DOCUMENTS, DEPLOY.parent / "README.md"], ids=lambda path: path.parent.name
+    "path",
+    [*DOCUMENTS, DEPLOY.parent / "README.md"],
+    ids=lambda path: f"{path.parent.name}-{path.stem}",
 )
 def test_links_lead_somewhere(path: Path) -> None:
     """Each link to a file, and to a heading of this document, leads to one."""
@@ -79,3 +82,10 @@ def test_links_lead_somewhere(path: Path) -> None:
         headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE) if anchor else []
         slugs = {heading.casefold().replace(" ", "-").replace(",", "") for heading in headings}
         assert not anchor or anchor in slugs, link
+
+
+def test_what_security_relies_on_is_tested() -> None:
+    """Each test that the threat model names is there."""
+    named = re.findall(r"`(tests/[^`]+)`", SECURITY.read_text())
+    assert len(named) > 5
+    assert [name for name in named if not (DEPLOY.parent / name).exists()] == []

@@ -1,11 +1,14 @@
 """Canaries: tokens that were really issued, and secrets that Azure says back, in all that gets out.
 
-What gets out of an agent is its log, the answers of its server, and the ledger (H2).
+What gets out of an agent is its log, the answers of its server, and the ledger (H2). And where its
+tokens come from is not for the environment to say.
 """
 
+import asyncio
 import io
 import json
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -89,3 +92,31 @@ async def test_what_azure_says_back_to_a_write(bench: Bench, log: io.StringIO) -
     await bench.until("held", lambda: "write_failed" in json.dumps(bench.ledger()))
     shown = answers(agent) + json.dumps(bench.ledger())
     assert CANARY not in log.getvalue() + shown
+
+
+@pytest.mark.parametrize(
+    "variable", ["IDENTITY_ENDPOINT", "MSI_ENDPOINT", "http_proxy", "HTTP_PROXY", "ALL_PROXY"]
+)
+async def test_nothing_comes_between_the_agent_and_its_identity(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """Neither another identity endpoint nor a proxy in the environment gets a request."""
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as stranger:
+        port = stranger.sockets[0].getsockname()[1]
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("IDENTITY_HEADER", "a secret")
+        monkeypatch.setenv(variable, f"http://127.0.0.1:{port}/")
+        settings = bench.settings(bench.config("web-1"))
+        agent = Agent(settings, environ=os.environ, clock=bench.clock)
+        running = asyncio.create_task(agent.run())
+        await bench.until("web-1 leads", lambda: bench.ledger().get("leader") == "web-1")
+        agent.stop()
+        await running
+    assert asked == []
