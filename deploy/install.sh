@@ -105,8 +105,7 @@ sys.exit(opener.open(f"http://{sys.argv[1]}/readyz", timeout=5).status != 200)
 ' "$listen" 2>/dev/null
 }
 
-# Without a configuration there is nothing to start.
-as_enabled_as_can_be() {
+nothing_to_start() {
     ! booted || [ ! -f "$etc/config.toml" ] || systemctl is-enabled --quiet lb-drain
 }
 
@@ -258,7 +257,7 @@ do_install() {
         cmp -s "$config" "$etc/config.toml" || config_changed=yes
     fi
     cmp -s "$versions/$version/lb-drain.service" "$unit" || unit_changed=yes
-    if [ "$before" = "$version" ] && [ $config_changed$unit_changed = nono ] && as_enabled_as_can_be; then
+    if [ "$before" = "$version" ] && [ $config_changed$unit_changed = nono ] && nothing_to_start; then
         say "$version is installed already; nothing was changed"
         return
     fi
