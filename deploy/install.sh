@@ -232,6 +232,7 @@ do_install() {
         [ -f "$here/$each" ] || die "there is no $each beside install.sh"
     done
     [ -z "$config" ] || [ -f "$config" ] || die "there is no file $config"
+    [ -z "$wheels" ] || [ -d "$wheels" ] || die "there is no directory $wheels"
 
     # What is checked is what is installed: a copy that nobody else can change meanwhile.
     work=$(mktemp -d)

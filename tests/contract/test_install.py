@@ -302,6 +302,15 @@ def test_an_environment_made_by_hand_is_left_alone(machine: Machine) -> None:
     assert machine.tree() == before
 
 
+@pytest.mark.parametrize("option", ["--wheel", "--wheels", "--config", "--python"])
+def test_what_is_not_there(machine: Machine, option: str) -> None:
+    """A file or directory that is not there is named, before anything is done."""
+    told = machine.run(machine.bundle("1.0"), "--python", sys.executable, option, "/not/there")
+    assert told.returncode == 1
+    assert "/not/there" in told.stderr
+    assert [*machine.home.iterdir()] == [machine.home / ".lock"]
+
+
 @pytest.mark.parametrize(
     "arguments", [("--wat",), ("--wheel",), ("--sha256", "abc"), ("--timeout", "soon")]
 )
