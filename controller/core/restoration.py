@@ -199,7 +199,7 @@ def _surely_standing(draft: Draft, entry: Entry) -> bool:
             draft.inventory.pool(pool_id),
             _over_at(draft, entry, pool_id, here <= outside),
         )
-        if entry.removed and entry.out_at is None and entry.restoring_at is not None:
+        if entry.removed and entry.restoring_at is not None:
             # A pool of addresses shows a restore before it has taken effect.
             since = draft.settled_at(pool_id, since=entry.restoring_at)
         if pool is None or not draft.proves(pool.observed_at, since=since):

@@ -13,6 +13,7 @@ from controller.core.model import (
     EventStatus,
     Floor,
     Policy,
+    ScheduledEvent,
 )
 from controller.core.risk import Risk, oldest_entry, risk
 
@@ -107,6 +108,38 @@ def test_every_vm_counts_once_and_the_earliest_deadline_is_told() -> None:
         event("web-3", event_id="c", not_before=400),
     ]
     assert risk_in(Scene(events=events, policy=FLOOR_OF_ALL)) == Risk(("WEB-1", "web-2"), at(50))
+
+
+def test_the_deadline_of_what_has_begun_is_none() -> None:
+    """NotBefore counts while it lies ahead of an event that has not started, and is known."""
+    scene = Scene(events=[event(status=EventStatus.STARTED)], policy=FLOOR_OF_ALL)
+    assert risk_in(scene) == Risk(("web-1",), None)
+    scene.events = [event(not_before=None), event("web-2", event_id="b", not_before=400)]
+    assert risk_in(scene) == Risk(("web-1",), at(400))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [event(event_type="Freeze", duration_s=2, not_before=10, event_id="b"), event(not_before=2000)],
+    ids=["ignored", "far"],
+)
+def test_what_is_not_due_sets_no_deadline_for_who_is(other: ScheduledEvent) -> None:
+    """Beside an event that has begun, others of the same VM count only when they are due."""
+    scene = Scene(events=[started(), other], policy=FLOOR_OF_ALL)
+    assert risk_in(scene) == Risk(("web-1",), None)
+
+
+def test_a_vm_is_due_from_the_very_instant() -> None:
+    """Its deadline is told from the lead time before NotBefore on."""
+    scene = Scene(events=[event(not_before=900)], policy=FLOOR_OF_ALL)
+    assert risk_in(scene) == Risk((), at(900))
+
+
+def test_who_is_meant_is_told_without_case() -> None:
+    """Compute and IMDS spell names differently."""
+    scene = Scene(now=590, events=[event()], policy=FLOOR_OF_ALL)
+    scene.vms = {"web-1": {"name": "WEB-1"}}
+    assert risk_in(scene).vms == ("web-1",)
 
 
 def test_who_was_never_seen_is_not_known_to_be_out() -> None:
