@@ -61,10 +61,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Loaded:
             problems.append(f"environment: {_capped(variable)} is not a setting; {known}")
         elif _put(document, location, environ[variable]):
             origins[location] = f"environment {variable}"
-    context = {
-        "loopback_http_storage": bool(environ.get(STORAGE_CONNECTION_STRING)),
-        "environ": environ,
-    }
+    context = {"loopback_http_storage": bool(environ.get(STORAGE_CONNECTION_STRING))}
     try:
         settings = Settings.model_validate(document, context=context)
     except ValidationError as error:

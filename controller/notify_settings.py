@@ -1,7 +1,7 @@
 """Who is told of what, and how: `[[notifications]]`, one table per channel.
 
 The URL of a chat's webhook is as good as a password, so both are secrets: they may stand in a file
-of their own or in an environment variable, are read again at every start, and are shown by nothing.
+of their own or in an environment variable, which `run` reads when it starts. Nothing shows them.
 """
 
 import difflib
@@ -10,9 +10,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from string import Formatter
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from controller.core.happenings import Kind
 from controller.section import Section, is_loopback, split_url
@@ -127,25 +127,28 @@ class Notification(Section):
         return value
 
     @model_validator(mode="after")
-    def _check_whole(self, info: ValidationInfo) -> "Notification":
-        """Hold that the keys belong together, and that the secrets can be had."""
+    def _check_whole(self) -> "Notification":
+        """Hold that the keys belong together.
+
+        A secret that is kept elsewhere is not looked for: other commands than `run`, and other
+        users, need not be able to read it.
+        """
         mail = self.kind == "email"
         for name in _URL_ONLY if mail else _MAIL_ONLY:
             if getattr(self, name) not in ("", (), _NO_SECRET):
                 raise ValueError(f'has {name}, which kind = "{self.kind}" does not use; remove it')
-        context = cast("dict[str, Mapping[str, str]]", info.context or {})
-        environ = context.get("environ")
         if not mail:
-            if not (self.url_env and environ is None):
-                self.secret_url(environ or {})
+            if not _source("url", self.url, self.url_file, self.url_env):
+                raise ValueError("needs url, or url_file or url_env that says where the URL is")
+            if self.url:
+                self.secret_url({})
             return self
         for name in ("host", "sender", "to"):
             if not getattr(self, name):
-                raise ValueError(f"needs {name} to send mail")
-        if not (self.password_env and environ is None):
-            with_password = bool(self.secret_password(environ or {}))
-            if with_password != bool(self.username):
-                raise ValueError("needs both username and password, or neither of them")
+                raise ValueError(f"has no {name}, which mail needs")
+        source = _source("password", self.password, self.password_file, self.password_env)
+        if bool(source) != bool(self.username):
+            raise ValueError("needs both username and password, or neither of them")
         if self.encryption == "none" and self.username and not is_loopback(self.host):
             raise ValueError(
                 'would send the password readable; use encryption = "starttls" or "tls"'
@@ -163,8 +166,6 @@ class Notification(Section):
             ValueError: it cannot be had or used; the message does not repeat it.
         """
         given = _secret("url", self.url, self.url_file, self.url_env, environ)
-        if not given:
-            raise ValueError("needs url, or url_file or url_env that says where the URL is kept")
         try:
             url = split_url(given)
         except ValueError as error:
@@ -182,20 +183,25 @@ class Notification(Section):
         return _secret("password", self.password, self.password_file, self.password_env, environ)
 
 
-def _secret(
-    name: str, value: SecretStr, file: str, variable: str, environ: Mapping[str, str]
-) -> str:
+def _source(name: str, value: SecretStr, file: str, variable: str) -> str:
+    """Return the key that says where a secret is; empty if there is none."""
     given = [f"{name}{end}" for end, it in (("", value), ("_file", file), ("_env", variable)) if it]
     if len(given) > 1:
         raise ValueError(f"has {' and '.join(given)}; keep one of them")
+    if file and not os.path.isabs(file):
+        raise ValueError(f"has {name}_file, which must be an absolute path")
+    return given[0] if given else ""
+
+
+def _secret(
+    name: str, value: SecretStr, file: str, variable: str, environ: Mapping[str, str]
+) -> str:
     if variable:
         if not environ.get(variable):
             raise ValueError(f"has {name}_env, and that variable is not set; set it or correct it")
         return environ[variable].strip()
     if not file:
         return value.get_secret_value()
-    if not os.path.isabs(file):
-        raise ValueError(f"has {name}_file, which must be an absolute path")
     try:
         with Path(file).open("rb") as stream:
             text = stream.read(_LONGEST_SECRET + 1).decode().strip()

@@ -102,15 +102,11 @@ def test_secrets_from_the_file_a_file_and_the_environment(load_text: Load, tmp_p
         (f'kind = "slack"\nurl = ["{CANARY}"]\n', 'url: must be text in "quotes", is a secret'),
         (MAIL + "password = 123454321\n", 'password: must be text in "quotes", is a secret'),
         (HOOK + 'url_env = "X"\n', "has url and url_env; keep one of them"),
-        ('kind = "slack"\nurl_env = "X"\n', "has url_env, and that variable is not set"),
         ('kind = "slack"\nurl_file = "x"\n', "must be an absolute path"),
-        ('kind = "slack"\nurl_file = "/does/not/exist"\n', "that this user can read"),
-        ('kind = "slack"\nurl_file = "/dev/null"\n', "is empty or too long"),
-        ('kind = "slack"\nurl_file = "/dev/zero"\n', "is empty or too long"),
         (HOOK + 'host = "h"\n', 'has host, which kind = "webhook" does not use'),
         (MAIL + f'url = "{URL}"\n', 'has url, which kind = "email" does not use'),
-        (MAIL.replace("sender", "# sender"), "needs sender to send mail"),
-        (MAIL.replace("to =", "# to ="), "needs to to send mail"),
+        (MAIL.replace("sender", "# sender"), "has no sender, which mail needs"),
+        (MAIL.replace("to =", "# to ="), "has no to, which mail needs"),
         (MAIL.replace("mail.example.com", "-"), "host: is not a host name"),
         (MAIL + "port = 0\n", "port: must be at least 1, is 0"),
         (MAIL + f'password = "{CANARY}"\n', "needs both username and password"),
@@ -126,6 +122,24 @@ def test_secrets_from_the_file_a_file_and_the_environment(load_text: Load, tmp_p
 def test_what_is_refused(problem: Callable[..., str], text: str, told: str) -> None:
     """Every mistake is told with its place and never with a secret."""
     assert told in problem(text)
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ('url_env = "X"', "has url_env, and that variable is not set"),
+        ('url_env = "HTTP"', "has a url that must start with https://"),
+        ('url_file = "/does/not/exist"', "that this user can read"),
+        ('url_file = "/dev/null"', "is empty or too long"),
+        ('url_file = "/dev/zero"', "is empty or too long"),
+    ],
+)
+def test_a_secret_that_cannot_be_had(load_text: Load, where: str, told: str) -> None:
+    """What is kept elsewhere is looked for when the agent starts, and the reason told then."""
+    channel = only(load_text(f'kind = "slack"\n{where}\n'))
+    with pytest.raises(ValueError, match=told) as caught:
+        channel.secret_url({"HTTP": f"http://hooks.example.com/{CANARY}"})
+    assert CANARY not in str(caught.value)
 
 
 def test_a_place_is_a_line_of_the_file(problem: Callable[..., str]) -> None:
