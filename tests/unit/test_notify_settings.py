@@ -7,7 +7,7 @@ import pytest
 
 from controller.config import InvalidConfigError, Loaded, describe, load
 from controller.core.happenings import Kind
-from controller.notify_settings import Notification
+from controller.notify_settings import TEMPLATE_FIELDS, Notification
 
 POOL = (
     "/subscriptions/11111111-2222-4333-8444-555555555555/resourceGroups/rg/providers"
@@ -172,3 +172,25 @@ def test_this_host_may_be_told_without_tls(load_text: Load) -> None:
         + 'username = "u"\npassword = "p"\nencryption = "none"\n',
     )
     assert [each.kind for each in loaded.settings.notifications] == ["webhook", "email"]
+
+
+def being_told() -> str:
+    """Return the chapter of the runbook."""
+    runbook = Path(__file__).parents[2] / "deploy" / "README.md"
+    return runbook.read_text().split("## Being told")[1].split("\n## ")[0]
+
+
+def test_the_runbook_shows_what_loads(load_text: Load) -> None:
+    """The example of the runbook is a configuration."""
+    example = being_told().split("```toml\n")[1].split("```")[0]
+    channels = example.split("[[notifications]]\n")[1:]
+    loaded = load_text(*channels)
+    assert [each.kind for each in loaded.settings.notifications] == ["slack", "email"]
+
+
+def test_the_runbook_knows_every_happening_and_field() -> None:
+    """Its table has every happening that can be chosen, and no other; it names every field."""
+    table = [line.split(" | ")[0] for line in being_told().splitlines() if line.startswith("| `")]
+    named = [name for cell in table[1:] for name in cell.split("`")[1::2]]
+    assert sorted(named) == sorted(kind.value for kind in Kind)
+    assert all(f"`{field}`" in being_told() for field in TEMPLATE_FIELDS)
