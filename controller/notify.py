@@ -17,6 +17,7 @@ kind of error and a status only.
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -178,7 +179,7 @@ class Herald:
         """`wake` is called when something was told, so that the ledger learns of it."""
         self._clock, self._policy, self._answers, self._wake = clock, policy, answers, wake
         self._settings, self._environ, self._count = settings, environ, count
-        self._vm = ""
+        self._vm = socket.gethostname()
         self._channels: list[Channel] = []
         self._session: aiohttp.ClientSession | None = None
         self._workers: list[asyncio.Task[None]] = []

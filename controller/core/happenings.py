@@ -18,7 +18,7 @@ from enum import Enum
 from typing import Any, cast
 
 from controller.core.actions import Plan, Reason
-from controller.core.ledger import Ledger, Transition
+from controller.core.ledger import Entry, Ledger, Transition
 from controller.core.model import EventDocument, EventStatus, Policy, ScheduledEvent, fold
 from controller.core.risk import risk
 
@@ -129,8 +129,12 @@ def with_told(ledger: Ledger, told: Told) -> Ledger:
 
 
 def history(ledger: Ledger) -> tuple[Happening, ...]:
-    """Return what the ledger's recent transitions have to tell."""
-    told = (_of_transition(line, ledger) for line in ledger.transitions)
+    """Return what the ledger's recent transitions and its entries have to tell.
+
+    Of a large set more may happen in one pass than there is room for transitions; entries know.
+    """
+    lines = (*ledger.transitions, *(line for entry in ledger.entries for line in _lines(entry)))
+    told = (_of_transition(line, ledger) for line in lines)
     return tuple({each.id: each for each in told if each is not None}.values())
 
 
@@ -253,6 +257,18 @@ def _cancelled(event: KnownEvent, now: datetime) -> Happening:
         event_type=event.event_type,
         not_before=event.not_before,
     )
+
+
+def _lines(entry: Entry) -> Iterator[Transition]:
+    """The transitions that led to an entry as it is, as far as people are told of them."""
+    if entry.out_at is not None:
+        yield Transition(at=entry.out_at, vm=entry.vm, what="out")
+    for event in entry.events:
+        if event.acknowledged_at is not None:
+            at, detail = event.acknowledged_at, event.event_id
+            yield Transition(at=at, vm=entry.vm, what="acknowledged", detail=detail)
+    if entry.restored_at is not None:
+        yield Transition(at=entry.restored_at, vm=entry.vm, what="restored")
 
 
 def _of_transition(line: Transition, ledger: Ledger) -> Happening | None:
@@ -392,7 +408,7 @@ def of_silence(vm: str, service: str, *, silent: bool, at: datetime) -> Happenin
     """Return what an agent tells of a service that has gone silent, or answers again."""
     kind = Kind.SILENT if silent else Kind.ANSWERS_AGAIN
     said = "does not answer" if silent else "answers again"
-    text = f"{service} {said}, as {vm or 'an agent'} sees it"
+    text = f"{service} {said}, as {vm} sees it"
     return Happening(kind=kind, id=_id(kind, vm, service, at.isoformat()), at=at, text=text, vm=vm)
 
 
@@ -400,7 +416,7 @@ def of_leadership(vm: str, *, missing: bool, at: datetime) -> Happening:
     """Return what an agent tells when nobody leads the set, or somebody leads again."""
     kind = Kind.NO_LEADER if missing else Kind.LEADER_AGAIN
     said = "no agent leads the set: no VM is drained" if missing else "the set has a leader again"
-    text = f"{said}, as {vm or 'an agent'} sees it"
+    text = f"{said}, as {vm} sees it"
     return Happening(kind=kind, id=_id(kind, vm, at.isoformat()), at=at, text=text, vm=vm)
 
 

@@ -20,6 +20,7 @@ from controller.errors import ConfigError
 from controller.messages import TITLES
 from controller.notify import QUEUE_MOST, Herald
 from controller.settings import Settings
+from controller.simulator.wire import Service
 
 from .in_process import Bench
 from .receivers import Hook, open_hook, open_mailbox
@@ -461,6 +462,19 @@ async def test_a_drain_does_not_wait_for_a_receiver(bench: Bench, hook: Hook) ->
         within_s=10,
     )
     assert hook.bodies == []
+
+
+async def test_an_agent_tells_that_it_cannot_read_events(
+    bench: Bench, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that fails is told by the agent that needs it, and so is its return."""
+    monkeypatch.setattr("controller.core.happenings.SILENT_S", 0.0)
+    await bench.lead("web-1", channels=(channel(hook),))
+    bench.fault(Service.IMDS, status=500)
+    await bench.until("silent", lambda: hook.told() == ["silent"])
+    bench.heal()
+    await bench.until("again", lambda: hook.told() == ["silent", "answers_again"])
+    assert {body["vm"] for body in hook.bodies} == {"web-1"}
 
 
 async def test_nothing_is_noted_when_nobody_is_told(bench: Bench) -> None:

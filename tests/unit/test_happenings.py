@@ -23,7 +23,15 @@ from controller.core.happenings import (
     told_in,
     with_told,
 )
-from controller.core.ledger import Entry, EventReference, Hold, Ledger, decode, encode
+from controller.core.ledger import (
+    MOST_TRANSITIONS,
+    Entry,
+    EventReference,
+    Hold,
+    Ledger,
+    decode,
+    encode,
+)
 from controller.core.model import EventDocument, Floor, Policy, ScheduledEvent
 
 POLICY = Policy(pools={APP: Floor(number=1)})
@@ -130,6 +138,22 @@ def test_transitions_that_are_told(what: str, detail: str, kind: str, text: str)
     ledger = Ledger().with_entry(entry()).noting(at=at(10), vm="web-1", what=what, detail=detail)
     [found] = history(ledger)
     assert (found.kind.value, found.text, found.at) == (kind, text, at(10))
+
+
+def test_a_large_set_is_told_of_every_vm() -> None:
+    """More VMs than there is room for transitions are told all, and each once."""
+    ledger, names = Ledger(), [f"web-{n}" for n in range(2 * MOST_TRANSITIONS)]
+    acknowledged = EventReference(event_id="E-1", event_type="Reboot", acknowledged_at=at(9))
+    for name in names:
+        out = replace(entry(name, out_at=at(5)), events=(acknowledged,))
+        ledger = ledger.with_entry(out).noting(at=at(5), vm=name, what="out")
+    found = history(ledger)
+    assert sorted(each.vm for each in found if each.kind is Kind.DRAINED) == sorted(names)
+    assert len(found) == len(names) + 1
+    back = Ledger().with_entry(entry(restored_at=at(9)))
+    noted = back.noting(at=at(9), vm="web-1", what="restored")
+    assert [each.id for each in history(noted)] == [each.id for each in history(back)]
+    assert kinds(history(back)) == ["restored"]
 
 
 def test_steps_on_the_way_are_not_told() -> None:
