@@ -134,7 +134,8 @@ def history(ledger: Ledger) -> tuple[Happening, ...]:
     Of a large set more may happen in one pass than there is room for transitions; entries know.
     """
     lines = (*ledger.transitions, *(line for entry in ledger.entries for line in _lines(entry)))
-    told = (_of_transition(line, ledger) for line in lines)
+    entries = {fold(entry.vm): entry for entry in ledger.entries}
+    told = (_of_transition(line, entries.get(fold(line.vm))) for line in lines)
     return tuple({each.id: each for each in told if each is not None}.values())
 
 
@@ -271,8 +272,7 @@ def _lines(entry: Entry) -> Iterator[Transition]:
         yield Transition(at=entry.restored_at, vm=entry.vm, what="restored")
 
 
-def _of_transition(line: Transition, ledger: Ledger) -> Happening | None:
-    entry = ledger.entry(line.vm)
+def _of_transition(line: Transition, entry: Entry | None) -> Happening | None:
     deadlines = [each.not_before for each in entry.events if each.not_before] if entry else []
     not_before = min(deadlines, default=None)
     match line.what:

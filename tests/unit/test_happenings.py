@@ -294,6 +294,35 @@ def test_a_new_leader_neither_repeats_nor_forgets() -> None:
     assert kinds(Leader(told).tells(scene)) == ["drained"]
 
 
+@pytest.mark.parametrize("crash", range(7))
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_leader_may_die_after_any_step(crash: int, noted: bool) -> None:
+    """Whoever leads when: everything is told, and nothing twice that the ledger knows of."""
+    scene, told = Scene(inside={"web-1": []}), Told()
+    out = entry(out_at=at(5))
+    back = entry(recorded=0, restored_at=at(700))
+    ledgers = [
+        ledger := Ledger(),
+        ledger := ledger.with_entry(out).noting(at=at(5), vm="web-1", what="out"),
+        ledger := ledger.noting(at=at(9), vm="web-1", what="acknowledged", detail="E-1"),
+        ledger,
+        ledger,
+        ledger := ledger.with_entry(back).noting(at=at(700), vm="web-1", what="restored"),
+        ledger.without_entry("web-1"),
+    ]
+    polls = [[event()], [event()], [event()], [started()], [started()], [], []]
+    leader, said = Leader(told), list[str]()
+    for step, (ledger, events) in enumerate(zip(ledgers, polls, strict=True)):
+        scene.ledger, scene.events = with_told(ledger, told), events
+        fresh = kinds(leader.tells(scene))
+        if step != crash or noted:
+            said += fresh
+            told = leader.told
+        if step == crash:
+            leader = Leader(told_in(decode(encode(with_told(ledger, told)))) or Told())
+    assert sorted(said) == ["acknowledged", "drained", "received", "restored", "started"]
+
+
 def test_what_was_told_survives_the_ledger() -> None:
     """Ids and events come back as they were, and the same again changes nothing."""
     told = Told(
