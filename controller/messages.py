@@ -17,6 +17,7 @@ import smtplib
 import ssl
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -179,14 +180,14 @@ class Sender(Protocol):
         ...
 
 
-def sender_of(settings: Notification, environ: Mapping[str, str]) -> Sender:
-    """Return the sender of a channel.
+def sender_of(settings: Notification, environ: Mapping[str, str], tls: ssl.SSLContext) -> Sender:
+    """Return the sender of a channel; `tls` is for mail, a session for the others has its own.
 
     Raises:
         ValueError: a secret cannot be had; the message does not repeat it.
     """
     if settings.kind == "email":
-        return _Mailer(settings, settings.secret_password(environ))
+        return _Mailer(settings, settings.secret_password(environ), tls)
     bodies: dict[str, Callable[[Message], dict[str, Any]]] = {
         "webhook": webhook_body,
         "slack": slack_body,
@@ -220,8 +221,8 @@ class _Poster:
 class _Mailer:
     attempt_s = 30.0
 
-    def __init__(self, settings: Notification, password: str) -> None:
-        self._settings, self._password = settings, password
+    def __init__(self, settings: Notification, password: str, tls: ssl.SSLContext) -> None:
+        self._settings, self._password, self._tls = settings, password, tls
 
     async def send(self, _session: aiohttp.ClientSession, message: Message, /) -> None:
         """Send in a thread of its own: one that hangs must not keep the process from ending."""
@@ -235,7 +236,7 @@ class _Mailer:
 
         def work() -> None:
             failure = self._attempt(letter)
-            if not loop.is_closed():
+            with suppress(RuntimeError):  # the loop has ended meanwhile, and nobody waits
                 loop.call_soon_threadsafe(settle, failure)
 
         threading.Thread(target=work, name="mail", daemon=True).start()
@@ -260,7 +261,7 @@ class _Mailer:
         settings = self._settings
         with self._connect() as server:
             if settings.encryption == "starttls":
-                server.starttls(context=ssl.create_default_context())
+                server.starttls(context=self._tls)
             if settings.username:
                 server.login(settings.username, self._password)
             server.send_message(letter)
@@ -268,8 +269,7 @@ class _Mailer:
     def _connect(self) -> smtplib.SMTP:
         host, port = self._settings.host, self._settings.port
         if self._settings.encryption == "tls":
-            context = ssl.create_default_context()
-            return smtplib.SMTP_SSL(host, port, timeout=SMTP_STEP_S, context=context)
+            return smtplib.SMTP_SSL(host, port, timeout=SMTP_STEP_S, context=self._tls)
         return smtplib.SMTP(host, port, timeout=SMTP_STEP_S)
 
 

@@ -208,13 +208,14 @@ class Herald:
         Raises:
             ConfigError: the secret of one cannot be had.
         """
-        self._channels = [
-            self._channel(index, each) for index, each in enumerate(self._settings.notifications)
-        ]
-        if self._channels:
+        if self._settings.notifications:
             tls = ssl.create_default_context()
             if ca_file := self._settings.azure.ca_file:
                 tls.load_verify_locations(ca_file)
+            self._channels = [
+                self._channel(index, each, tls)
+                for index, each in enumerate(self._settings.notifications)
+            ]
             session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(ssl=tls),
                 trust_env=True,  # chats are on the internet, where a proxy may lead
@@ -227,9 +228,9 @@ class Herald:
             ]
         return self
 
-    def _channel(self, index: int, settings: Notification) -> Channel:
+    def _channel(self, index: int, settings: Notification, tls: ssl.SSLContext) -> Channel:
         try:
-            sender = sender_of(settings, self._environ)
+            sender = sender_of(settings, self._environ, tls)
         except ValueError as error:
             raise ConfigError(f"notifications[{index}]: {error}") from None
         name = f"notifications[{index}] ({settings.kind})"

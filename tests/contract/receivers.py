@@ -1,6 +1,7 @@
 """Receivers of notifications on this host: an HTTP server, and a mail server of a few verbs."""
 
 import asyncio
+from base64 import b64decode
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from email import message_from_bytes, policy
@@ -10,6 +11,11 @@ from aiohttp import web
 
 if TYPE_CHECKING:
     from email.message import EmailMessage
+    from ssl import SSLContext
+
+
+CANARY = "C4NARY"
+"""A secret that must not show up anywhere."""
 
 
 class Hook:
@@ -71,9 +77,14 @@ async def open_hook(path: str = "/hook") -> AsyncIterator[Hook]:
 
 
 class Mailbox:
-    """An SMTP server (RFC 5321) that takes every mail, or answers DATA as `script` says."""
+    """An SMTP server (RFC 5321) that takes every mail, or answers DATA as `script` says.
 
-    def __init__(self) -> None:
+    With `tls` it offers STARTTLS, and a login after that.
+    """
+
+    def __init__(self, tls: "SSLContext | None" = None) -> None:
+        self.tls = tls
+        self.logins: list[str] = []
         self.mails: list[EmailMessage] = []
         self.recipients: list[str] = []
         self.script: list[str] = []
@@ -86,10 +97,11 @@ class Mailbox:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
 
-        async def say(line: str) -> None:
-            writer.write(f"{line}\r\n".encode())
+        async def say(*lines: str) -> None:
+            writer.write("".join(f"{line}\r\n" for line in lines).encode())
             await writer.drain()
 
+        secured = False
         try:
             await self.greets.wait()
             await say("220 here")
@@ -105,6 +117,15 @@ class Mailbox:
                         parsed = message_from_bytes(body[:-3], policy=policy.default)
                         self.mails.append(cast("EmailMessage", parsed))
                     await say(answer)
+                elif verb == "EHLO" and self.tls is not None:
+                    await say("250-here", "250 AUTH PLAIN" if secured else "250 STARTTLS")
+                elif verb == "STARTTLS" and self.tls is not None:
+                    await say("220 go on")
+                    await writer.start_tls(self.tls)
+                    secured = True
+                elif verb == "AUTH":
+                    self.logins.append(b64decode(line.split(" ")[2]).decode())
+                    await say("235 welcome")
                 elif verb == "QUIT":
                     await say("221 bye")
                     break
@@ -117,9 +138,9 @@ class Mailbox:
 
 
 @asynccontextmanager
-async def open_mailbox() -> AsyncIterator[Mailbox]:
+async def open_mailbox(tls: "SSLContext | None" = None) -> AsyncIterator[Mailbox]:
     """Serve a mailbox on a free port."""
-    box = Mailbox()
+    box = Mailbox(tls)
     server = await asyncio.start_server(box.serve, "127.0.0.1", 0)
     box.port = server.sockets[0].getsockname()[1]
     async with server:

@@ -1,44 +1,42 @@
-"""Telling people for real: receivers on sockets, agents against the simulated Azure."""
+"""Telling people for real: a herald, and receivers on sockets."""
 
 import asyncio
-import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from controller.clock import SystemClock
 from controller.core.actions import Plan
-from controller.core.happenings import Kind, Told, told_in
+from controller.core.happenings import Kind, told_in
 from controller.core.ledger import Ledger
 from controller.core.model import EventDocument, EventStatus, Policy, ScheduledEvent
-from controller.errors import ConfigError
 from controller.messages import TITLES
 from controller.notify import QUEUE_MOST, Herald
 from controller.settings import Settings
-from controller.simulator.wire import Service
+from controller.simulator.tls import create_certificates
 
-from .in_process import Bench
-from .receivers import Hook, open_hook, open_mailbox
+from .receivers import CANARY, Hook, open_mailbox
 
 POOL = (
     "/subscriptions/11111111-2222-4333-8444-555555555555/resourceGroups/rg/providers"
     "/Microsoft.Network/loadBalancers/web/backendAddressPools/app"
 )
-CANARY = "C4NARY"
 EMPTY = Plan(ledger=None, actions=(), phases=(), holds=(), wake_at=None)
 
 
-def settings(*channels: dict[str, object]) -> Settings:
+def settings(*channels: dict[str, object], ca_file: str = "") -> Settings:
     return Settings.model_validate(
         {
             "backend_pools": [{"id": POOL}],
             "election": {"container_url": "https://127.0.0.1/account/lb-drain"},
             "notifications": list(channels),
+            "azure": {"ca_file": ca_file},
         }
     )
 
@@ -52,13 +50,13 @@ def event(name: str = "E-1") -> ScheduledEvent:
 class Teller:
     """A herald on its own, with the ledger that it marks."""
 
-    def __init__(self, *channels: dict[str, object]) -> None:
+    def __init__(self, *channels: dict[str, object], ca_file: str = "") -> None:
         self.counts: Counter[str] = Counter()
         self.ended = asyncio.Condition()
         self.ledger = Ledger(epoch=1, leader_since=datetime.now(UTC))
         self._tasks: set[asyncio.Task[None]] = set()
         self.herald = Herald(
-            settings(*channels),
+            settings(*channels, ca_file=ca_file),
             {},
             SystemClock(),
             policy=Policy(pools={}),
@@ -90,17 +88,11 @@ class Teller:
 
 
 @asynccontextmanager
-async def telling(*channels: dict[str, object]) -> AsyncIterator[Teller]:
-    teller = Teller(*channels)
+async def telling(*channels: dict[str, object], ca_file: str = "") -> AsyncIterator[Teller]:
+    teller = Teller(*channels, ca_file=ca_file)
     async with teller.herald:
         teller.herald.at_home("web-1", "web-as")
         yield teller
-
-
-@pytest.fixture
-async def hook() -> AsyncIterator[Hook]:
-    async with open_hook(f"/{CANARY}") as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -377,113 +369,43 @@ async def test_mail_that_is_not_taken(caplog: pytest.LogCaptureFixture) -> None:
     assert "no reply within 0.2 s" in caplog.text
 
 
-async def test_a_secret_that_is_missing_is_a_configuration_error() -> None:
-    """The agent does not start to stay silent."""
-    teller = Teller({"kind": "slack", "url_env": "SLACK_URL"})
-    with pytest.raises(ConfigError, match=r"notifications\[0\]: has url_env, and that variable"):
-        async with teller.herald:
-            pass
+def with_login(port: int) -> dict[str, object]:
+    """A channel that logs in, as every one does that says nothing of encryption."""
+    given = {"encryption": "starttls", "username": "me", "password": CANARY}
+    return {**mail_to(port), **given}
 
 
-# --- whole agents ---
+async def test_a_password_goes_out_over_tls(tmp_path: Path) -> None:
+    """With STARTTLS and an authority that the configuration names, login and mail arrive."""
+    certificates = create_certificates(tmp_path)
+    async with (
+        open_mailbox(certificates.server_context()) as box,
+        telling(with_login(box.port), ca_file=str(certificates.ca_file)) as teller,
+    ):
+        teller.announce(event())
+        await teller.until_ended()
+    assert teller.counts == {"delivered": 1}
+    assert box.logins == [f"\0me\0{CANARY}"]
+    assert len(box.mails) == 1
 
 
-def channel(hook: Hook) -> str:
-    return f'kind = "webhook"\nurl = "{hook.url}"'
-
-
-def told_of(bench: Bench) -> Told:
-    """Return what the ledger says was told."""
-    blob = bench.ledger()
-    return told_in(Ledger(extra=blob)) or Told()
-
-
-async def test_a_drain_is_told_from_beginning_to_end(bench: Bench, hook: Hook) -> None:
-    """Every happening of a maintenance arrives once, also when the leader changes in the middle."""
-    channels = (channel(hook),)
-    first = await bench.lead("web-1", channels=channels)
-    await bench.announce("web-2", started_s=3)
-    wanted = {"received", "drained", "acknowledged", "started"}
-    await bench.until("out", lambda: set(hook.told()) == wanted)
-    ids = {body["id"] for body in hook.bodies}
-    await bench.until("noted", lambda: ids <= set(told_of(bench).ids))
-    bench.start("web-3", channels=channels)
-    await bench.stop(first)
-    await bench.until("web-3 leads", lambda: bench.ledger()["leader"] == "web-3")
-    await bench.until("restored", lambda: "restored" in hook.told())
-    await bench.until("over", lambda: not bench.ledger()["entries"])
-    await bench.until("noted", lambda: hook.bodies[-1]["id"] in told_of(bench).ids)
-    assert Counter(hook.told()) == dict.fromkeys([*wanted, "restored"], 1)
-    assert {body["agent"] for body in hook.bodies} == {"web-1", "web-3"}
-    assert CANARY not in json.dumps(bench.ledger())
-    assert not bench.logged(CANARY)
-
-
-async def test_a_leader_that_is_itself_hit_leaves_the_telling_to_its_successor(
-    bench: Bench, hook: Hook
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("offers_tls", "error"),
+    [(True, "SSLCertVerificationError"), (False, "SMTPNotSupportedError")],
+)
+async def test_a_password_never_goes_out_without_tls(
+    tmp_path: Path, offers_tls: bool, error: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The lease changes hands as soon as the event is known; it is told once, by who takes over."""
-    channels = (channel(hook),)
-    await bench.lead("web-1", channels=channels)
-    bench.start("web-3", channels=channels)
-    await bench.requests(2, "/lb-drain/", "HEAD")
-    await bench.announce("web-1", started_s=2)
-    await bench.until("restored", lambda: "restored" in hook.told())
-    await bench.until("over", lambda: not bench.ledger()["entries"])
-    await bench.until("noted", lambda: hook.bodies[-1]["id"] in told_of(bench).ids)
-    wanted = ["received", "drained", "acknowledged", "started", "restored"]
-    assert Counter(hook.told()) == dict.fromkeys(wanted, 1)
-
-
-async def test_a_cancelled_event_is_told(bench: Bench, hook: Hook) -> None:
-    """Received, drained, cancelled and restored: each once."""
-    overrides = {"policy": {"acknowledge": False, "connection_drain_s": 0, "restore_settle_s": 0.2}}
-    await bench.lead("web-1", channels=(channel(hook),), overrides=overrides)
-    ident = await bench.announce("web-2")
-    await bench.until("drained", lambda: "drained" in hook.told())
-    bench.world.cancel_event(ident)
-    await bench.server.notify()
-    await bench.until("over", lambda: not bench.ledger()["entries"])
-    await bench.until("told", lambda: {"cancelled", "restored"} <= set(hook.told()))
-    assert Counter(hook.told()) == dict.fromkeys(
-        ["received", "drained", "cancelled", "restored"], 1
-    )
-
-
-async def test_a_drain_does_not_wait_for_a_receiver(bench: Bench, hook: Hook) -> None:
-    """With a receiver that hangs for ever a VM is drained, acknowledged and back all the same."""
-    hook.hanging.clear()
-    await bench.lead("web-1", channels=(channel(hook),))
-    await bench.announce("web-2")
-    await hook.until(lambda: hook.requests)
-    await bench.until(
-        "back",
-        lambda: "in service" in [line["what"] for line in bench.ledger()["transitions"]],
-        within_s=10,
-    )
-    assert hook.bodies == []
-
-
-async def test_an_agent_tells_that_it_cannot_read_events(
-    bench: Bench, hook: Hook, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A service that fails is told by the agent that needs it, and so is its return."""
-    monkeypatch.setattr("controller.core.happenings.SILENT_S", 0.0)
-    await bench.lead("web-1", channels=(channel(hook),))
-    bench.fault(Service.IMDS, status=500)
-    await bench.until("silent", lambda: hook.told() == ["silent"])
-    bench.heal()
-    await bench.until("again", lambda: hook.told() == ["silent", "answers_again"])
-    assert {body["vm"] for body in hook.bodies} == {"web-1"}
-
-
-async def test_nothing_is_noted_when_nobody_is_told(bench: Bench) -> None:
-    """Without a channel the ledger is written as often as before, and says nothing of this."""
-    await bench.lead("web-1")
-    await bench.announce("web-2")
-    await bench.until("out", lambda: bench.ledger()["entries"])
-    await bench.until("over", lambda: not bench.ledger()["entries"])
-    assert "told" not in bench.ledger()
+    """Neither a server without STARTTLS nor one that nobody vouches for gets to see it."""
+    tls = create_certificates(tmp_path).server_context() if offers_tls else None
+    async with open_mailbox(tls) as box, telling(with_login(box.port)) as teller:
+        teller.announce(event())
+        await teller.until_ended()
+    assert teller.counts == {"failed": 1}
+    assert box.logins == box.recipients == []
+    assert error in caplog.text
+    assert CANARY not in caplog.text
 
 
 def test_every_kind_has_a_title() -> None:
