@@ -17,6 +17,7 @@ from typing import TypeVar, cast
 
 from controller.announcer import Announcer
 from controller.azure.blob import LedgerBlob
+from controller.azure.failures import answers
 from controller.azure.session import Azure, SessionFactory, open_azure, tcp_session
 from controller.clock import Clock, CorrectedClock, SystemClock
 from controller.core.actions import Plan
@@ -44,6 +45,7 @@ from controller.home import (
 from controller.ledger_store import LedgerStore
 from controller.logs import log
 from controller.look import LeaseLook, PlanLook, would_do
+from controller.notify import Herald
 from controller.policy import policy_from
 from controller.reconciler import Reconciler
 from controller.settings import Settings
@@ -88,6 +90,15 @@ class Agent:
         self._notifier = Notifier(environ)
         self._stopping = asyncio.Event()
         self._announcer = Announcer(settings, self._notifier, self._clock)
+        self._herald = Herald(
+            settings,
+            environ,
+            self._clock,
+            policy=self._policy,
+            count=self._announcer.metrics.notified,
+            answers=answers,
+            wake=self._wake,
+        )
         self._home: Home | None = None
         self._watcher: Watcher | None = None
         self._elector: Elector | None = None
@@ -108,7 +119,7 @@ class Agent:
             ConfigError: the operator has to change something.
             ExceptionGroup: a bug; the service manager should start the agent again.
         """
-        async with self._open() as azure:
+        async with self._open() as azure, self._herald:
             starting = asyncio.create_task(self._start(azure))
             await self._until_stopped(starting)
             if starting.done() and not starting.cancelled():
@@ -157,9 +168,13 @@ class Agent:
             self._settings,
             self._clock,
             self._environ,
-            observer=self._announcer.metrics.requested,
+            observer=self._requested,
             session_factory=self._session_factory,
         )
+
+    def _requested(self, service: str, operation: str, outcome: str, duration_s: float) -> None:
+        self._announcer.metrics.requested(service, operation, outcome, duration_s)
+        self._herald.requested(service, outcome)
 
     async def _until_stopped(self, task: "asyncio.Task[Home]") -> None:
         """Wait for the task or for `stop`, whichever is first; a stop cancels the task."""
@@ -249,6 +264,7 @@ class Agent:
         blob = self._blob(azure, home)
         store = LedgerStore(blob)
         self._home = home
+        self._herald.at_home(name, short(home.availability_set_id))
         self._watcher = Watcher(
             imds=azure.imds,
             clock=self._clock,
@@ -268,6 +284,7 @@ class Agent:
             dry_run=settings.policy.dry_run,
             entropy=self._entropy,
             report=self._passed,
+            mark=self._herald.mark,
         )
         self._watcher.on_poll(self._polled)
         if settings.policy.dry_run:
@@ -334,6 +351,10 @@ class Agent:
                 self._announcer.lease(left_s=None)
             self._reconciler_().wake()
 
+    def _wake(self) -> None:
+        if self._reconciler is not None:
+            self._reconciler.wake()
+
     def _passed(self, plan: Plan | None, before: Ledger, after: Ledger) -> None:
         self._passed_at = self._clock.monotonic()
         self._announcer.passed(self._headline(), before, after)
@@ -341,14 +362,19 @@ class Agent:
         self._announcer.metrics.set_writes_limit(reconciler.pace.limit)
         if elector is not None and elector.leading and elector.term is not None:
             self._announcer.lease(left_s=elector.term.ends_at - self._clock.monotonic())
+        if elector is not None:
+            self._herald.leader_seen(self._clock.monotonic() - elector.leader_seen_at)
         if plan is None:
             self._announcer.metrics.stand_by()
+            self._herald.stand_by()
         else:
             watcher = self._watcher_()
             self._announcer.planned(plan, before, after)
             self._announcer.deadlines(plan, after, watcher.document, self._policy, watcher.now())
             if elector is None:
                 self._announcer.would_do(would_do(plan, after))
+            else:
+                self._herald.passed(plan, after, watcher.document, watcher.clean_documents)
             self._announcer.members(reconciler.views.pools, after)
             self._announcer.without_peers(reconciler.views.pools_without_peers(after))
 

@@ -31,6 +31,7 @@ class Announcer:
             operations=OPERATIONS,
             outcomes=OUTCOMES.values(),
             answers=answers,
+            channels=[each.kind for each in settings.notifications],
         )
         elects = not settings.policy.dry_run
         self.metrics.set_lease_duration(settings.election.lease_duration_s if elects else 0)

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from controller.errors import ConfigError
+from controller.notify_settings import SECRETS, Notification
 from controller.settings import STORAGE_CONNECTION_STRING, BackendPool, Settings
 
 __all__ = ["InvalidConfigError", "Loaded", "Settings", "describe", "load"]
@@ -127,15 +128,19 @@ def _values(node: object, at: Location = ()) -> Iterator[tuple[Location, object]
 def _fields(
     model: type[BaseModel], at: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], type]]:
-    """Yield every single-valued key and its type. Pools are a list and have none."""
+    """Yield every single-valued key and its type; the arrays of tables have none."""
     for name, field in model.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from _fields(kind, (*at, name))
-        elif name != "backend_pools":
+        elif name not in _ARRAYS:
             yield (*at, name), kind if isinstance(kind, type) else str
 
 
+_ARRAYS: Mapping[str, type[BaseModel]] = {
+    "backend_pools": BackendPool,
+    "notifications": Notification,
+}
 _KINDS = dict(_fields(Settings))
 _VARIABLES = {ENVIRONMENT_PREFIX + "_".join(at).upper(): at for at in _KINDS}
 
@@ -167,7 +172,7 @@ _EXPECTED = {
     "bool_type": "must be true or false",
     "string_type": 'must be text in "quotes"',
     "model_type": "must be a table of keys",
-    "tuple_type": "must be an array of tables, [[backend_pools]]",
+    "tuple_type": "must be an array",
     "finite_number": "must be an ordinary number",
 }
 _REQUIRED: dict[Location, str] = {
@@ -201,6 +206,7 @@ def _tell(
 
 def _explain(item: ErrorDetails) -> str:
     kind, limits = item["type"], item.get("ctx", {})
+    at = item["loc"]
     if kind == "extra_forbidden":
         said = f"is not a setting; {_nearest_key(item['loc'])}"
     elif kind == "missing":
@@ -212,7 +218,10 @@ def _explain(item: ErrorDetails) -> str:
     elif kind == "value_error":
         said = str(limits["error"])
     elif kind in _EXPECTED:
-        said = f"{_EXPECTED[kind]}, is {_shown(item['input'])}"
+        expected = _EXPECTED[kind]
+        if kind == "tuple_type" and at[-1] in _ARRAYS:
+            expected += f" of tables, [[{at[-1]}]]"
+        said = f"{expected}, is {'a secret' if at[-1] in SECRETS else _shown(item['input'])}"
     elif bounds := [f"{word} {limits[key]:g}" for key, word in _BOUNDS.items() if key in limits]:
         said = f"must be {bounds[0]}, is {_shown(item['input'])}"
     else:
@@ -272,11 +281,11 @@ def _nearest_key(at: Location) -> str:
 
 def _siblings(at: Location) -> list[str]:
     """Return the valid keys of the table that holds this key."""
-    if at[0] == "backend_pools" and len(at) > 1:
-        return list(BackendPool.model_fields)
+    if at[0] in _ARRAYS and len(at) > 1:
+        return list(_ARRAYS[str(at[0])].model_fields)
     depth = len(at) - 1
     tables = [known[depth] for known in _KINDS if known[:depth] == at[:depth]]
-    return sorted({*tables, "backend_pools"} if depth == 0 else set(tables))
+    return sorted({*tables, *_ARRAYS} if depth == 0 else set(tables))
 
 
 _HEADER = re.compile(r"\s*(\[\[?)\s*([^\]#]+?)\s*\]")

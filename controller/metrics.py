@@ -18,10 +18,12 @@ OTHER = "other"
 DrainOutcome = Literal["in_time", "late", "unannounced"]
 """Out before NotBefore; out after it; the event came already started; over before we were out."""
 PassOutcome = Literal["unchanged", "changed"]
+NotifyOutcome = Literal["delivered", "failed", "dropped"]
 
 EVENT_TYPES = ("Freeze", "Reboot", "Redeploy", "Preempt", "Terminate", OTHER)
 DRAIN_OUTCOMES: tuple[DrainOutcome, ...] = ("in_time", "late", "unannounced")
 PASS_OUTCOMES: tuple[PassOutcome, ...] = ("unchanged", "changed")
+NOTIFY_OUTCOMES: tuple[NotifyOutcome, ...] = ("delivered", "failed", "dropped")
 STANDBY_SERVICES = frozenset({"imds", "blob"})
 """What every agent asks all the time; the rest is for the leader."""
 
@@ -40,7 +42,7 @@ class Metrics:
     `pools` are the short names of the configured pools, `hold_reasons` the planner's reasons,
     `operations` the names of the requests the adapters make, per service, and `outcomes` the ways
     in which one can end besides `ok`; `answers` tells for a service and an outcome whether the
-    service has shown that it works.
+    service has shown that it works. `channels` are the kinds of channels that are told things.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Metrics:
         operations: Mapping[str, Iterable[str]],
         outcomes: Iterable[str],
         answers: Callable[[str, str], bool],
+        channels: Iterable[str] = (),
     ) -> None:
         self._registry = CollectorRegistry()
         self._pools = frozenset(pools)
@@ -62,6 +65,7 @@ class Metrics:
         self._make_work_metrics()
         self._make_state_metrics()
         self._make_azure_metrics()
+        self._make_notify_metrics(tuple(channels))
 
     def _make_work_metrics(self) -> None:
         self._drain_lead = Histogram(
@@ -182,6 +186,23 @@ class Metrics:
         )
         for service in self._operations:
             self._failures.labels(service)
+
+    def _make_notify_metrics(self, channels: tuple[str, ...]) -> None:
+        self._notifications = Counter(
+            "lbdrain_notifications",
+            "Notifications by how they ended: failed after every attempt, dropped because the "
+            "queue was full. channel: webhook, slack, teams, email. "
+            f"outcome: {_list(NOTIFY_OUTCOMES)}.",
+            ("channel", "outcome"),
+            registry=self._registry,
+        )
+        for channel in channels:
+            for outcome in NOTIFY_OUTCOMES:
+                self._notifications.labels(channel, outcome)
+
+    def notified(self, channel: str, outcome: NotifyOutcome) -> None:
+        """Count a notification by the kind of its channel and by how it ended."""
+        self._notifications.labels(channel, outcome).inc()
 
     def drained(self, event_type: str, outcome: DrainOutcome, lead_s: float | None = None) -> None:
         """Count a drained VM; `lead_s` is its lead time, None when there was no NotBefore."""

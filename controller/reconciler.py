@@ -84,6 +84,8 @@ GATHER_S = 0.5
 LIST_PAGE = 50
 """The smallest page in which a list is assumed to come; every page is a read."""
 ACKNOWLEDGE_AGAIN_S = 10.0
+QUIET_S = 5.0
+"""Without anything to do for so long, there is time to note what people were told."""
 QUIESCE_S = 1.0
 """How long a leaving leader waits for replies to writes that were sent."""
 LEDGER = "write:ledger"
@@ -95,6 +97,7 @@ class Reconciler:
     Args:
         report: called after every pass with the plan, or None when a pass failed or the agent is
             a standby.
+        mark: returns the ledger with what people were told; it must be quick and never fail.
     """
 
     def __init__(
@@ -112,11 +115,13 @@ class Reconciler:
         dry_run: bool,
         entropy: random.Random,
         report: Callable[[Plan | None, Ledger, Ledger], None],
+        mark: Callable[[Ledger], Ledger],
     ) -> None:
         self._imds, self._compute, self._network = imds, compute, network
         self._store, self._watcher, self._policy = store, watcher, policy
         self._vm, self._availability_set_id = vm, availability_set_id
         self._dry_run, self._entropy, self._report = dry_run, entropy, report
+        self._mark = mark
         self._woken = asyncio.Event()
         self._last_document: EventDocument | None = None
         self._wake_at: datetime | None = None
@@ -226,7 +231,7 @@ class Reconciler:
             for action in self.plan.actions:
                 if not self._just_read(action):
                     self._start(action)
-            wanted = self.plan.ledger
+            wanted = self._wanted_ledger(self.plan)
             if wanted is None or self._dry_run:
                 break
             written = LEDGER not in self.deferrals.active and await self._write_ledger(wanted)
@@ -234,6 +239,19 @@ class Reconciler:
             if not written:
                 break
         self._report(self.plan, self.ledger, self.ledger)
+
+    def _wanted_ledger(self, planned: Plan) -> Ledger | None:
+        """Return the ledger to write, if any; what people were told rides along.
+
+        By itself it is written only while nothing is under way or due: people can wait.
+        """
+        if planned.ledger is not None:
+            return self._mark(planned.ledger)
+        soon = self._watcher.now() + timedelta(seconds=QUIET_S)
+        if planned.actions or self._tasks or (planned.wake_at and planned.wake_at < soon):
+            return None
+        marked = self._mark(self.ledger)
+        return None if marked is self.ledger else marked
 
     def _just_read(self, action: Action) -> bool:
         """Tell whether a read would repeat one that did not satisfy the plan a moment ago."""

@@ -14,7 +14,8 @@ from yarl import URL
 
 from controller.errors import ConfigError
 from controller.metrics import CONTENT_TYPE
-from controller.settings import is_loopback, listen_address
+from controller.section import is_loopback
+from controller.settings import listen_address
 
 INDEX = """\
 lb-drain

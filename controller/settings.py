@@ -1,18 +1,19 @@
 """The settings: every key an operator can set, its unit, its default and why that default.
 
 The keys are a contract with operators and tests. Values are frozen and validated alone and against
-each other; reading the file and telling problems is `controller.config`. Imports pydantic and the
-standard library only, so that importing it stays cheap.
+each other; reading the file and telling problems is `controller.config`. Imports pydantic, the
+standard library and the core only, so that importing it stays cheap.
 """
 
-import ipaddress
 import os
 import re
 from collections import Counter
 from typing import Annotated, Literal, cast
-from urllib.parse import SplitResult, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
+
+from controller.notify_settings import Notification
+from controller.section import Section, is_loopback, split_url
 
 STORAGE_CONNECTION_STRING = "AZURE_STORAGE_CONNECTION_STRING"
 TIMING_MARGIN_S = 2.0
@@ -60,32 +61,8 @@ def listen_address(listen: str) -> tuple[str, int]:
     return host, int(number)
 
 
-def is_loopback(host: str | None) -> bool:
-    """Tell whether a host name or address can only be this host."""
-    if host and host.casefold() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host or "").is_loopback
-    except ValueError:
-        return False
-
-
-def _split_url(value: str) -> SplitResult:
-    """Split a URL without ever repeating what may be a secret in it."""
-    try:
-        url = urlsplit(value)
-        url.port  # noqa: B018 -- raises for a port that is not a number
-    except ValueError:
-        raise ValueError("is not a URL") from None
-    if not url.hostname or not value.isprintable() or " " in value:
-        raise ValueError("is not a URL with a scheme and a host")
-    if url.username is not None or url.password is not None or url.fragment:
-        raise ValueError("must have no user name, password or '#' part")
-    return url
-
-
 def _check_origin(value: str, scheme: str) -> str:
-    url = _split_url(value)
+    url = split_url(value)
     if url.scheme != scheme:
         raise ValueError(f"must start with {scheme}://")
     if url.path not in ("", "/") or url.query:
@@ -93,13 +70,7 @@ def _check_origin(value: str, scheme: str) -> str:
     return value.rstrip("/")
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, validate_default=True, hide_input_in_errors=True
-    )
-
-
-class BackendPool(_Section):
+class BackendPool(Section):
     """One pool that is managed; `[[backend_pools]]`."""
 
     id: str
@@ -145,7 +116,7 @@ class BackendPool(_Section):
         return int(self.min_in_service.removesuffix("%")), True
 
 
-class Election(_Section):
+class Election(Section):
     """The blob whose lease is leadership; `[election]`."""
 
     container_url: str
@@ -168,7 +139,7 @@ class Election(_Section):
     def _check_container_url(cls, value: str, info: ValidationInfo) -> str:
         context = cast("dict[str, bool]", info.context or {})
         loopback_http = context.get("loopback_http_storage", False)
-        url = _split_url(value)
+        url = split_url(value)
         if url.scheme != "https" and not (
             loopback_http and url.scheme == "http" and is_loopback(url.hostname)
         ):
@@ -219,7 +190,7 @@ class Election(_Section):
         return value
 
 
-class EventPolicy(_Section):
+class EventPolicy(Section):
     """What to do about one event type; `[policy.events.<Type>]`."""
 
     action: Literal["drain", "ignore"] = "drain"
@@ -244,7 +215,7 @@ class DeletionPolicy(EventPolicy):
     """Off, because approving these deletes a VM."""
 
 
-class EventPolicies(_Section):
+class EventPolicies(Section):
     """One policy per event type; a table in the file changes only the keys it sets."""
 
     Freeze: FreezePolicy = FreezePolicy()
@@ -263,7 +234,7 @@ class EventPolicies(_Section):
         return {name: getattr(self, name) for name in type(self).model_fields}
 
 
-class Policy(_Section):
+class Policy(Section):
     """When to drain, acknowledge and restore; `[policy]`."""
 
     lead_time_s: float = Field(default=900, gt=0, le=604_800, allow_inf_nan=False)
@@ -302,7 +273,7 @@ class Policy(_Section):
         return value
 
 
-class Watch(_Section):
+class Watch(Section):
     """How scheduled events are polled; `[watch]`."""
 
     leader_poll_s: PollSeconds = 1
@@ -315,7 +286,7 @@ class Watch(_Section):
     """Seconds later polls may take; 1 is known to be too short."""
 
 
-class Azure(_Section):
+class Azure(Section):
     """Where Azure is; `[azure]`. For sovereign clouds, Azure Stack Hub and the simulator."""
 
     cloud: CloudName = "AzurePublicCloud"
@@ -369,7 +340,7 @@ class Azure(_Section):
         return value
 
 
-class Server(_Section):
+class Server(Section):
     """The read-only HTTP server on this host; `[server]`."""
 
     listen: str = "127.0.0.1:9808"
@@ -384,7 +355,7 @@ class Server(_Section):
         return value
 
 
-class Settings(_Section):
+class Settings(Section):
     """Everything an operator can choose."""
 
     backend_pools: Annotated[tuple[BackendPool, ...], Field(strict=False, min_length=1)]
@@ -399,6 +370,8 @@ class Settings(_Section):
     """Endpoints and identity."""
     server: Server = Server()
     """Health and metrics."""
+    notifications: Annotated[tuple[Notification, ...], Field(strict=False, max_length=20)] = ()
+    """Who is told of what; nobody by default."""
 
     @field_validator("backend_pools")
     @classmethod

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from .in_process import Bench, open_bench
+from .receivers import CANARY, Hook, open_hook
 
 OpenBench = Callable[..., AbstractAsyncContextManager[Bench]]
 
@@ -40,4 +41,12 @@ def open_set(
 async def bench(open_set: OpenBench) -> AsyncIterator[Bench]:
     """Serve the ordinary set of three."""
     async with open_set() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def hook(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hook]:
+    """A receiver of notifications, whose URL is a secret and which no proxy stands before."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    async with open_hook(f"/{CANARY}") as opened:
         yield opened

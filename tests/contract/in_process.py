@@ -69,12 +69,19 @@ class Bench:
 
     # --- agents ---
 
-    def config(self, vm: str, overrides: Overrides = QUICK, pools: tuple[str, ...] = ()) -> Path:
-        """Write the configuration file of the agent on `vm`; `pools` are added to it."""
+    def config(
+        self,
+        vm: str,
+        overrides: Overrides = QUICK,
+        pools: tuple[str, ...] = (),
+        channels: tuple[str, ...] = (),
+    ) -> Path:
+        """Write the configuration file of the agent on `vm`; pools and channels are added to it."""
         text = configuration(self.server, vm, overrides={**QUICK, **overrides})
         added = "".join(f"[[backend_pools]]\nid = {json.dumps(pool)}\n" for pool in pools)
         path = self._directory / f"{vm}.toml"
-        path.write_text(added + text)
+        told = "".join(f"\n[[notifications]]\n{channel}\n" for channel in channels)
+        path.write_text(added + text + told)
         return path
 
     def settings(self, path: Path) -> Settings:
@@ -94,10 +101,11 @@ class Bench:
         *,
         overrides: Overrides = QUICK,
         pools: tuple[str, ...] = (),
+        channels: tuple[str, ...] = (),
         environ: Mapping[str, str] | None = None,
     ) -> Agent:
         """Return an agent that does not run yet."""
-        settings = self.settings(self.config(vm, overrides, pools))
+        settings = self.settings(self.config(vm, overrides, pools, channels))
         return Agent(settings, environ=dict(environ or {}), clock=self.clock)
 
     def start(self, vm: str = "web-1", **options: Any) -> Agent:
@@ -111,6 +119,15 @@ class Bench:
         agent = self.start(vm, **options)
         await self.until(f"{vm} leads", lambda: self.ledger().get("leader") == vm)
         return agent
+
+    async def stop(self, agent: Agent) -> None:
+        """Stop one agent in good order, and expect nothing more of it."""
+        agent.stop()
+        for each, task in list(self._running):
+            if each is agent:
+                async with asyncio.timeout(WITHIN_S):
+                    await task
+                self._running.remove((each, task))
 
     async def close(self) -> None:
         """Stop every agent; what ended one of them is an error of the test."""

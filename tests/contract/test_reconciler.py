@@ -82,6 +82,7 @@ class Leader:
             dry_run=False,
             entropy=random.Random(0),
             report=lambda *_: None,
+            mark=lambda ledger: ledger,
         )
         self.elector = Elector(
             blob=blob,

@@ -15,6 +15,7 @@ from controller.announcer import Announcer
 from controller.azure.failures import OPERATIONS, OUTCOMES
 from controller.clock import SystemClock
 from controller.core.actions import Reason
+from controller.metrics import NOTIFY_OUTCOMES
 from controller.settings import Settings
 from controller.systemd import Notifier
 
@@ -67,6 +68,8 @@ class BusyLeader:
         metrics.set_ledger_entries(1, oldest=now)
         metrics.set_risk(vms=1, next_not_before=soon)
         metrics.drained("Reboot", "in_time", 840)
+        for outcome in NOTIFY_OUTCOMES:
+            metrics.notified("slack", outcome)
         return metrics.render()
 
 

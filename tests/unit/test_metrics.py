@@ -56,6 +56,7 @@ def test_every_documented_metric_is_exposed(metrics: Metrics) -> None:
         "lbdrain_next_not_before_timestamp_seconds",
         "lbdrain_oldest_entry_timestamp_seconds",
         "lbdrain_vms_at_risk",
+        "lbdrain_notifications",
     }
 
 
