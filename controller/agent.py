@@ -33,6 +33,7 @@ from controller.errors import (
     OutcomeUnknown,
     told_s,
 )
+from controller.glance import Glance
 from controller.home import (
     Home,
     blob_name_of,
@@ -46,10 +47,13 @@ from controller.ledger_store import LedgerStore
 from controller.logs import log
 from controller.look import LeaseLook, PlanLook, would_do
 from controller.notify import Herald
+from controller.overview import Facts, Overview, overview
 from controller.policy import policy_from
 from controller.reconciler import Reconciler
 from controller.settings import Settings
+from controller.status import at_home, brief, in_election
 from controller.systemd import Notifier
+from controller.timeline import Sightings
 from controller.views import CONFIRM_AFTER
 from controller.watcher import Watcher
 
@@ -103,6 +107,8 @@ class Agent:
         self._watcher: Watcher | None = None
         self._elector: Elector | None = None
         self._reconciler: Reconciler | None = None
+        self._glance: Glance | None = None
+        self._sightings = Sightings()
         self._passed_at = self._clock.monotonic()
         self._lost_since: float | None = None
         """Since when no configured pool can be found; monotonic seconds."""
@@ -230,6 +236,8 @@ class Agent:
                     group.create_task(self._watcher_().run(), name="watch"),
                     group.create_task(self._reconciler_().run(), name="reconcile"),
                 ]
+                if self._glance is not None:
+                    tasks.append(group.create_task(self._glance.run(), name="glance"))
                 if self._elector is not None:
                     tasks.append(group.create_task(self._elector.run(), name="elect"))
                 await self._stopping.wait()
@@ -292,6 +300,7 @@ class Agent:
         else:
             self._elector = self._elect(blob, home)
             self._reconciler.attach(self._elector)
+            self._glance = Glance(LedgerStore(blob), self._watcher.now)
         message = f"agent of {name} in {short(home.availability_set_id)}, {home.peers} VMs"
         log(logger, logging.INFO, message, event="start", vm=name)
         return store
@@ -339,6 +348,8 @@ class Agent:
         watcher = self._watcher_()
         if not watcher.failures:
             self._announcer.metrics.polled(watcher.now())
+            if watcher.document is not None:
+                self._sightings.saw(watcher.document, watcher.now())
         self._reconciler_().polled()
         if self._elector is not None and self._elector.leading and self._handicap():
             self._elector.wake()
@@ -404,40 +415,28 @@ class Agent:
         """Return what this agent knows, as JSON."""
         if self._home is None or self._reconciler is None or self._watcher is None:
             return {"state": self._waiting_for}
-        ledger, plan, watcher = self._reconciler.ledger, self._reconciler.plan, self._watcher
-        leading = self._elector is not None and self._elector.leading
-        document = watcher.document
-        return {
-            "vm": self._home.instance.name,
-            "availability_set": self._home.availability_set_id,
-            "state": self._elector.state.value if self._elector else "dry run",
-            "leading": leading,
-            "epoch": ledger.epoch if leading else None,
-            "document_age_s": None if document is None else round(watcher.age_s(), 1),
-            "events": [
-                {
-                    "event_id": event.event_id,
-                    "event_type": event.event_type,
-                    "status": event.status.value,
-                    "resources": list(event.resources),
-                    "not_before": event.not_before and event.not_before.isoformat(),
-                    "duration_s": event.duration_s,
-                    "source": event.source.value,
-                }
-                for event in (document.events if document else ())
-            ],
-            "vms": [
-                {"vm": each.vm, "phase": each.phase.value, "why": each.why}
-                for each in (plan.phases if plan else ())
-            ],
-            "holds": [
-                {"subject": hold.subject, "reason": hold.reason, "message": hold.message}
-                for hold in (plan.holds if plan else ())
-            ],
-            "pools_without_peers": list(self._reconciler.views.pools_without_peers(ledger)),
-            "writes_parallel_limit": self._reconciler.pace.limit,
-            "inventory_period_s": self._reconciler.inventory_period_s,
-        }
+        return brief(self._home, self._watcher, self._reconciler, self._elector)
+
+    def overview(self) -> Overview:
+        """Return what the status page shows; a standby looks at the ledger because it was asked."""
+        metrics, (healthy, why) = self._announcer.metrics, self.health()
+        facts = Facts(
+            now=self._clock.now(),
+            role="starting",
+            headline=self._headline(),
+            healthy=healthy,
+            why=why,
+            lease_duration_s=self._settings.election.lease_duration_s,
+            policy=self._policy,
+            pool_names={fold(key): name for key, name in self._settings.pool_names().items()},
+            sightings=self._sightings.known(),
+            requests=metrics.requests(),
+            failures_in_a_row=metrics.failures_in_a_row(),
+        )
+        if self._home is not None and self._watcher is not None and self._reconciler is not None:
+            facts = at_home(facts, self._home, self._watcher, self._reconciler)
+            facts = in_election(facts, self._reconciler, self._elector, self._glance)
+        return overview(facts)
 
     def metrics(self) -> bytes:
         """Return the metrics in Prometheus' text format."""

@@ -95,6 +95,11 @@ class Elector:
         return self.state is State.LEADER and self._valid()
 
     @property
+    def left_s(self) -> float | None:
+        """For how long a write may leave without another renewal; None without a lease."""
+        return None if self.term is None else self.term.ends_at - self._clock.monotonic()
+
+    @property
     def hands_over(self) -> bool:
         """Whether the lease is about to be released for others to take: nothing new may begin."""
         return must_yield(

@@ -8,7 +8,7 @@ from datetime import datetime
 from controller.azure.blob import LedgerBlob
 from controller.azure.imds import Instance
 from controller.azure.session import Azure
-from controller.core.model import LoadBalancer, fold, load_balancer_of
+from controller.core.model import LoadBalancer, fold, load_balancer_of, short
 from controller.errors import ConfigError, ControllerError, NotFound, told_s
 from controller.ledger_store import LedgerStore
 from controller.logs import log
@@ -27,7 +27,13 @@ class Home:
 
     instance: Instance
     availability_set_id: str
-    peers: int
+    vms: tuple[str, ...]
+    """Names of the VMs of the set when the agent started, this one included."""
+
+    @property
+    def peers(self) -> int:
+        """How many agents take part."""
+        return len(self.vms)
 
 
 def blob_name_of(availability_set_id: str) -> str:
@@ -50,7 +56,7 @@ async def find_home(azure: Azure) -> Home:
     return Home(
         instance=instance,
         availability_set_id=found.availability_set_id,
-        peers=max(1, len(found.vm_ids)),
+        vms=tuple(short(vm_id) for vm_id in found.vm_ids) or (instance.name,),
     )
 
 

@@ -6,6 +6,7 @@ the number of series must not grow with what happens. A value outside its enumer
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
@@ -26,6 +27,17 @@ PASS_OUTCOMES: tuple[PassOutcome, ...] = ("unchanged", "changed")
 NOTIFY_OUTCOMES: tuple[NotifyOutcome, ...] = ("delivered", "failed", "dropped")
 STANDBY_SERVICES = frozenset({"imds", "blob"})
 """What every agent asks all the time; the rest is for the leader."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requests:
+    """How requests of one kind ended since this agent was started."""
+
+    service: str
+    operation: str
+    outcomes: Mapping[str, int]
+    seconds: float
+    """All of them together."""
 
 
 def _list(values: Iterable[str]) -> str:
@@ -291,6 +303,34 @@ class Metrics:
             outcome = OTHER
         self._requests.labels(service, operation, outcome).inc()
         self._request_duration.labels(service, operation).observe(duration_s)
+
+    def requests(self) -> tuple[Requests, ...]:
+        """Return what was asked of Azure so far, and how it ended."""
+        outcomes: dict[tuple[str, str], dict[str, int]] = {}
+        for metric in self._requests.collect():
+            for sample in metric.samples:
+                if sample.name.endswith("_total"):
+                    labels = sample.labels
+                    ended = outcomes.setdefault((labels["service"], labels["operation"]), {})
+                    ended[labels["outcome"]] = int(sample.value)
+        seconds = {
+            (sample.labels["service"], sample.labels["operation"]): sample.value
+            for metric in self._request_duration.collect()
+            for sample in metric.samples
+            if sample.name.endswith("_sum")
+        }
+        return tuple(
+            Requests(service=key[0], operation=key[1], outcomes=ended, seconds=seconds[key])
+            for key, ended in sorted(outcomes.items())
+        )
+
+    def failures_in_a_row(self) -> dict[str, int]:
+        """Return per service how many requests failed since it last answered."""
+        return {
+            sample.labels["service"]: int(sample.value)
+            for metric in self._failures.collect()
+            for sample in metric.samples
+        }
 
     def render(self) -> bytes:
         """Return the exposition text, in `CONTENT_TYPE`."""

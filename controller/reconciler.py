@@ -344,6 +344,11 @@ class Reconciler:
         """The newest durable ledger."""
         return self._store.ledger
 
+    @property
+    def lease_state(self) -> str:
+        """The lease as storage named it when the ledger was last read."""
+        return self._store.lease_state
+
     async def _refresh_ledger(self) -> None:
         """Read what the real leader, if there is one, has written; for a dry run."""
         try:

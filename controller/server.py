@@ -1,4 +1,4 @@
-"""The agent's HTTP server on loopback: health, readiness, metrics and status. It only reads.
+"""The agent's HTTP server on loopback: health, readiness, metrics, status, a page. It only reads.
 
 Answers are not authenticated, so it listens on loopback only and refuses any Host that is not a
 loopback name: a web page that points its own name at 127.0.0.1 gets nothing.
@@ -14,16 +14,17 @@ from yarl import URL
 
 from controller.errors import ConfigError
 from controller.metrics import CONTENT_TYPE
+from controller.overview import Overview
+from controller.page import load_page
 from controller.section import is_loopback
 from controller.settings import listen_address
 
-INDEX = """\
-lb-drain
-/healthz  200 while passes complete
-/readyz   200 once this agent takes part
-/metrics  Prometheus text
-/status   JSON
-"""
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 class StatusSource(Protocol):
@@ -39,6 +40,10 @@ class StatusSource(Protocol):
 
     def status(self) -> dict[str, object]:
         """Return what `/status` shows; values JSON does not know are shown as text."""
+        ...
+
+    def overview(self) -> Overview:
+        """Return what the status page shows."""
         ...
 
     def metrics(self) -> bytes:
@@ -92,10 +97,17 @@ class StatusServer:
             await runner.cleanup()
 
     def _application(self) -> web.Application:
+        page = load_page()
+
+        async def show_page(_: web.Request) -> web.StreamResponse:
+            headers = {"Content-Security-Policy": page.policy}
+            return web.Response(text=page.html, content_type="text/html", headers=headers)
+
         application = web.Application(middlewares=[_refuse_foreign_hosts])
         application.on_response_prepare.append(_set_headers)
         for path, handler in (
-            ("/", self._index),
+            ("/", show_page),
+            ("/api/v1/overview", self._overview),
             ("/healthz", self._healthz),
             ("/readyz", self._readyz),
             ("/metrics", self._metrics),
@@ -104,8 +116,8 @@ class StatusServer:
             application.router.add_get(path, handler, allow_head=False)
         return application
 
-    async def _index(self, _: web.Request) -> web.StreamResponse:
-        return web.Response(text=INDEX)
+    async def _overview(self, _: web.Request) -> web.StreamResponse:
+        return web.json_response(self._source.overview())
 
     async def _healthz(self, _: web.Request) -> web.StreamResponse:
         return _verdict(*self._source.health())
@@ -141,5 +153,4 @@ def _names_loopback(host_header: str) -> bool:
 
 
 async def _set_headers(_: web.Request, response: web.StreamResponse) -> None:
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.update(HEADERS)

@@ -6,6 +6,8 @@ Rules:
 - A ledger that cannot be read is never replaced by an empty one: `decode` raises and the caller
   stops writing (laws S3, S5).
 - Empty content is an empty ledger: that is what a new blob holds.
+- Its transitions are the journal of the set: in the same blob and under the same fence as what they
+  tell of, so they survive a failover and cannot disagree with the entries. A second blob could.
 
 Pure: standard library only, no I/O.
 """
@@ -29,8 +31,9 @@ from controller.core.model import (
 from controller.errors import ContractViolation
 
 MAJOR, MINOR = 1, 1
-MOST_TRANSITIONS = 50
-"""How many transitions are remembered for `lb-drain status`."""
+MOST_TRANSITIONS = 200
+"""How many transitions are remembered: a VM's whole maintenance makes six, so the last thirty of
+them; at some 150 bytes each, so every write of the ledger carries 30 kB at most because of them."""
 
 MOST_DIGITS = 6
 """Of a version number; more is no version, and int() refuses thousands of them."""

@@ -40,7 +40,7 @@ def log() -> Iterator[io.StringIO]:
 
 def answers(agent: Agent) -> str:
     """Return all that the server of an agent answers."""
-    status = json.dumps(agent.status(), default=str)
+    status = json.dumps([agent.status(), agent.overview()], default=str)
     return f"{status}{agent.health()}{agent.ready()}{agent.metrics().decode()}"
 
 

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from controller.agent import Agent
 from controller.azure.failures import OPERATIONS
 from controller.server import StatusServer
 from controller.simulator.wire import Service
@@ -164,6 +165,45 @@ async def test_the_metrics_of_a_leader_that_ceases_to_lead(bench: Bench) -> None
     await bench.until("silent", lambda: members not in shown())
     await bench.until("failing", lambda: shown()[failures] > 0)
     assert shown()["lbdrain_leader", ""] == 0
+
+
+async def test_a_standby_that_cannot_read_the_ledger(bench: Bench) -> None:
+    """A standby says why it has no newer look at the ledger, and keeps what it had."""
+    await bench.lead("web-1")
+    standby = bench.start("web-2")
+    await bench.until("stands by", lambda: standby.ready() == (True, "standby"))
+    await bench.until("looked", lambda: standby.overview()["ledger"]["as_of"])
+    bench.fault(Service.BLOB, method="GET", status=503)
+    await bench.until("failed", lambda: standby.overview()["ledger"]["problem"])
+    shown = standby.overview()
+    assert "blob read: 503" in shown["ledger"]["problem"]
+    assert (shown["agent"]["role"], shown["lease"]["leader"]) == ("standby", "web-1")
+    assert [each["what"] for each in shown["history"]] == ["leads"]
+
+
+async def test_the_overview_of_an_agent_that_lost_the_lease(bench: Bench) -> None:
+    """What an agent knew while it led is not shown as if it still led."""
+    agent = await bench.lead()
+    await bench.until("planned", lambda: len(phases(agent)) == 3)
+    assert agent.overview()["lease"]["valid_for_s"]
+    bench.fault(Service.BLOB, status=503)
+    bench.clock.ahead_s += 14
+    await bench.until("suspect", lambda: agent.overview()["agent"]["role"] == "suspect")
+    shown = agent.overview()
+    assert (shown["agent"]["healthy"], shown["lease"]["valid_for_s"]) == (False, None)
+    assert phases(agent) == []
+
+
+async def test_the_overview_of_a_dry_run(bench: Bench) -> None:
+    """A dry run leads nobody, and shows what it would do as phases."""
+    agent = bench.start(overrides={"policy": {"dry_run": True}})
+    await bench.until("planned", lambda: len(phases(agent)) == 3)
+    shown = agent.overview()
+    assert (shown["agent"]["role"], shown["lease"]["leader"]) == ("dry run", None)
+
+
+def phases(agent: Agent) -> list[str]:
+    return [vm["phase"] for vm in agent.overview()["vms"] if vm["phase"]]
 
 
 async def test_no_name_of_a_vm_or_event_is_a_label(bench: Bench) -> None:

@@ -417,7 +417,7 @@ def test_two_entries_for_one_vm() -> None:
 
 def test_transitions_are_bounded() -> None:
     """Only the latest transitions are remembered."""
-    assert MOST_TRANSITIONS == 50
+    assert MOST_TRANSITIONS == 200
     ledger = Ledger()
     for number in range(MOST_TRANSITIONS + 5):
         ledger = ledger.noting(at=T0, vm="web-1", what=str(number))

@@ -164,6 +164,14 @@ def test_requests(metrics: Metrics) -> None:
     assert found[f"{name}{{operation=other,outcome=other,service=imds}}"] == 1
     duration = "lbdrain_azure_request_duration_seconds_sum{operation=nic_put,service=network}"
     assert found[duration] == pytest.approx(0.6)
+    other, put = metrics.requests()
+    assert (other.service, other.operation, other.outcomes) == ("imds", "other", {"other": 1})
+    assert (put.service, put.operation) == ("network", "nic_put")
+    assert put.outcomes == {"ok": 1, "busy": 1}
+    assert put.seconds == pytest.approx(0.6)
+    metrics.requested("blob", "renew", "not_sent", 1)
+    failures = metrics.failures_in_a_row()
+    assert (failures["blob"], failures["network"]) == (1, 0)
 
 
 def test_failures_in_a_row(metrics: Metrics) -> None:

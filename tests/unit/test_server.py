@@ -1,5 +1,8 @@
 """The loopback server, over real sockets."""
 
+import base64
+import hashlib
+import re
 import socket
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -7,9 +10,26 @@ from datetime import UTC, datetime
 import aiohttp
 import pytest
 
+from controller.core.model import Policy
 from controller.errors import ConfigError
 from controller.metrics import CONTENT_TYPE
+from controller.overview import Facts, Overview, overview
+from controller.page import load_page
 from controller.server import StatusServer
+
+SHOWN = overview(
+    Facts(
+        now=datetime(2030, 1, 1, tzinfo=UTC),
+        role="starting",
+        headline="<script>",
+        healthy=True,
+        why="",
+        lease_duration_s=30,
+        policy=Policy(pools={}),
+        pool_names={},
+        failures_in_a_row={},
+    )
+)
 
 
 class Source:
@@ -26,6 +46,9 @@ class Source:
 
     def status(self) -> dict[str, object]:
         return {"leader": True, "since": datetime(2030, 1, 1, tzinfo=UTC), "ü": [1]}
+
+    def overview(self) -> Overview:
+        return SHOWN
 
     def metrics(self) -> bytes:
         return b"lbdrain_leader 1.0\n"
@@ -79,30 +102,92 @@ async def test_status(client: aiohttp.ClientSession) -> None:
         }
 
 
-async def test_index_names_the_paths(client: aiohttp.ClientSession) -> None:
-    """The index is plain text and every path it names answers."""
+async def test_overview(client: aiohttp.ClientSession) -> None:
+    """The JSON of the page is JSON, which no browser takes for anything else."""
+    async with client.get("/api/v1/overview") as reply:
+        assert reply.content_type == "application/json"
+        assert await reply.json() == SHOWN
+
+
+async def test_the_page(client: aiohttp.ClientSession) -> None:
+    """The page is one document whose policy admits its own style and script and nothing else."""
     async with client.get("/") as reply:
-        assert reply.content_type == "text/plain"
-        paths = [line.split()[0] for line in (await reply.text()).splitlines()[1:]]
-    assert paths == ["/healthz", "/readyz", "/metrics", "/status"]
+        assert reply.content_type == "text/html"
+        text = await reply.text()
+        policy = dict(
+            part.split(" ", 1) for part in reply.headers["Content-Security-Policy"].split("; ")
+        )
+    assert text == load_page().html
+    assert policy.pop("default-src") == "'none'"
+    for name, tag in (("script-src", "script"), ("style-src", "style")):
+        ((attributes, body),) = re.findall(f"<{tag}([^>]*)>(.*?)</{tag}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(body.encode()).digest()).decode()
+        assert (attributes, policy.pop(name)) == ("", f"'sha256-{digest}'")
+    assert policy == {
+        "connect-src": "'self'",
+        "img-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
+        "require-trusted-types-for": "'script'",
+        "trusted-types": "'none'",
+    }
+    leads_to = set(re.findall(r'(?:src|href)="([^"]*)"', text))
+    assert {each for each in leads_to if each[:1] not in {"/", "#"}} == {"data:,"}
+    assert re.search(r"url\(|@import|//[a-z]|innerHTML", text) is None
+
+
+async def test_every_path_the_page_names(client: aiohttp.ClientSession) -> None:
+    """Every link of the page, and what its script asks, answers."""
+    paths = set(re.findall(r"""["'](/[a-z][a-z0-9/]*)["']""", load_page().html))
+    assert paths == {"/api/v1/overview", "/status", "/metrics", "/healthz", "/readyz"}
     for path in paths:
         async with client.get(path) as reply:
             assert reply.status == 200
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_contrast(scheme: str) -> None:
+    """In both colour schemes every text has the contrast that WCAG AA asks for."""
+    blocks = re.findall(r":root \{(.*?)\}", load_page().html, re.DOTALL)
+    colours = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", blocks[scheme == "dark"]))
+    backs = {"text": ("back", "card", "busy-back", "bad-back"), "soft": ("back", "card")}
+    tones = {tone: (f"{tone}-back", "card") for tone in ("good", "busy", "calm", "bad")}
+    for text, behind in {**backs, **tones, "focus": ("back", "card")}.items():
+        for back in behind:
+            assert contrast(colours[text], colours[back]) >= 4.5, (text, back)
+
+
+def contrast(one: str, other: str) -> float:
+    """Return the contrast of two colours (WCAG 2.2, relative luminance)."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        red, green, blue = (
+            part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+        )
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    bright, dim = sorted((luminance(one), luminance(other)), reverse=True)
+    return (bright + 0.05) / (dim + 0.05)
+
+
+@pytest.mark.parametrize("path", ["/", "/api/v1/overview", "/status", "/metrics", "/healthz"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"])
-async def test_get_only(client: aiohttp.ClientSession, method: str) -> None:
+async def test_get_only(client: aiohttp.ClientSession, method: str, path: str) -> None:
     """Every other method is refused."""
-    async with client.request(method, "/status") as reply:
+    async with client.request(method, path) as reply:
         assert reply.status == 405
 
 
-@pytest.mark.parametrize("path", ["/", "/healthz", "/status", "/metrics", "/nowhere"])
+@pytest.mark.parametrize("path", ["/", "/api/v1/overview", "/status", "/metrics", "/no"])
 async def test_nothing_is_stored(client: aiohttp.ClientSession, path: str) -> None:
     """Every answer forbids caching and guessing its type, errors included."""
     async with client.get(path) as reply:
         assert reply.headers["Cache-Control"] == "no-store"
         assert reply.headers["X-Content-Type-Options"] == "nosniff"
+        assert reply.headers["Referrer-Policy"] == "no-referrer"
+        assert reply.headers["Cross-Origin-Resource-Policy"] == "same-origin"
 
 
 @pytest.mark.parametrize(
@@ -128,9 +213,10 @@ async def test_foreign_hosts_are_refused(
     client: aiohttp.ClientSession, host: str, status: int
 ) -> None:
     """Only loopback names are served, so a rebound DNS name gets nothing."""
-    async with client.get("/status", headers={"Host": host}) as reply:
-        assert reply.status == status
-        assert ("leader" in await reply.text()) == (status == 200)
+    for path, word in (("/status", "leader"), ("/api/v1/overview", "headline"), ("/", "<html")):
+        async with client.get(path, headers={"Host": host}) as reply:
+            assert reply.status == status
+            assert (word in await reply.text()) == (status == 200)
 
 
 async def test_empty_listen_starts_nothing(source: Source) -> None:

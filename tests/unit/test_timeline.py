@@ -1,0 +1,199 @@
+"""What became of a VM in an event, from the journal and from what was read."""
+
+from datetime import UTC, datetime, timedelta
+
+from controller.core.ledger import Entry, EventReference, Ledger
+from controller.core.model import EventDocument, EventStatus, ScheduledEvent
+from controller.timeline import (
+    GONE_SHOWN,
+    MOST_SIGHTINGS,
+    STEPS,
+    Sighting,
+    Sightings,
+    steps,
+    unseen,
+    worth_showing,
+)
+
+T0 = datetime(2030, 1, 1, 12, tzinfo=UTC)
+NOT_BEFORE = T0 + timedelta(minutes=10)
+
+
+def at(seconds: float) -> datetime:
+    return T0 + timedelta(seconds=seconds)
+
+
+def event(
+    event_id: str = "E-1", *vms: str, status: EventStatus = EventStatus.SCHEDULED
+) -> ScheduledEvent:
+    scheduled = status is EventStatus.SCHEDULED
+    return ScheduledEvent(
+        event_id=event_id,
+        event_type="Reboot",
+        status=status,
+        resources=vms or ("web-2",),
+        not_before=NOT_BEFORE if scheduled else None,
+    )
+
+
+def document(*events: ScheduledEvent) -> EventDocument:
+    return EventDocument(incarnation=1, events=events)
+
+
+def journal(
+    *lines: tuple[float, str, str], vm: str = "web-2", onto: Ledger | None = None
+) -> Ledger:
+    ledger = onto or Ledger()
+    for seconds, what, detail in lines:
+        ledger = ledger.noting(at=at(seconds), vm=vm, what=what, detail=detail)
+    return ledger
+
+
+def entry(**changes: object) -> Entry:
+    given = {
+        "vm": "web-2",
+        "vm_id": "/vm/web-2",
+        "events": (EventReference(event_id="E-1", event_type="Reboot", not_before=NOT_BEFORE),),
+        "memberships": (),
+        "recorded_at": at(5),
+        **changes,
+    }
+    return Entry(**given)  # type: ignore[arg-type]
+
+
+def told(sighting: Sighting, ledger: Ledger, vm: str = "web-2") -> dict[str, object]:
+    """Return per step the second in which it was done, or how else it stands."""
+    return {
+        step.name: (step.at - T0).total_seconds() if step.at else step.state
+        for step in steps(sighting, vm, ledger)
+    }
+
+
+DRAIN = ((5, "recorded", "app"), (8, "out", ""), (20, "acknowledged", "E-1"))
+RETURN = ((60, "restoring", ""), (63, "restored", ""), (80, "in service", ""))
+BEFORE = (
+    (-90, "recorded", "app"),
+    (-80, "out", ""),
+    (-70, "restored", ""),
+    (-60, "in service", ""),
+)
+
+
+def seen(*moments: tuple[float, EventDocument]) -> Sighting:
+    sightings = Sightings()
+    for seconds, each in moments:
+        sightings.saw(each, at(seconds))
+    return next(known for known in sightings.known() if known.event.event_id == "E-1")
+
+
+STARTED = document(event(status=EventStatus.STARTED))
+
+
+def test_a_whole_maintenance() -> None:
+    """Each step has the time at which it was read or written, and NotBefore is remembered."""
+    sighting = seen((0, document(event())), (30, STARTED), (31, STARTED), (55, document()))
+    assert told(sighting, journal(*BEFORE, *DRAIN, *RETURN)) == {
+        "announced": 0,
+        "draining": 5,
+        "out": 8,
+        "acknowledged": 20,
+        "started": 30,
+        "gone": 55,
+        "restored": 63,
+    }
+    assert sighting.event.not_before == NOT_BEFORE
+    assert tuple(told(sighting, Ledger())) == STEPS
+
+
+def test_what_is_still_to_come() -> None:
+    """Before anything was done every step but the first is pending, whatever happened earlier."""
+    sighting = seen((0, document(event())))
+    pending = dict.fromkeys(STEPS, "pending")
+    assert told(sighting, journal(*BEFORE)) == {**pending, "announced": 0}
+    assert told(sighting, journal((5, "recorded", "app"), vm="web-1")) == {
+        **pending,
+        "announced": 0,
+    }
+
+
+def test_what_did_not_happen() -> None:
+    """A cancelled event was never drained for; one that started is not acknowledged."""
+    cancelled = seen((0, document(event())), (9, document()))
+    assert told(cancelled, Ledger()) == {
+        **dict.fromkeys(STEPS, "skipped"),
+        "announced": 0,
+        "gone": 9,
+    }
+    started = told(seen((0, STARTED)), journal((1, "recorded", "app")))
+    assert started["acknowledged"] == "skipped"
+    assert (started["out"], started["started"]) == ("pending", 0)
+
+
+def test_a_vm_that_did_not_come_back() -> None:
+    """What ended without a restore shows none; a VM still out is still to be restored."""
+    gone = seen((0, document(event())), (55, document()))
+    assert told(gone, journal(*DRAIN, (70, "forgotten", "deleted: app")))["restored"] == "skipped"
+    assert told(gone, journal(*DRAIN))["restored"] == "pending"
+
+
+def test_a_second_event_of_a_vm_that_is_out() -> None:
+    """An event announced while the VM is out shares its outing, but not its acknowledgement."""
+    second = Sighting(event=event("E-2"), first_seen_at=at(40))
+    shown = told(second, journal(*BEFORE, *DRAIN))
+    assert (shown["draining"], shown["out"], shown["acknowledged"]) == (5, 8, "pending")
+
+
+def test_an_event_that_was_over_before_the_next_outing() -> None:
+    """A later outing does not belong to an event that had gone before it began."""
+    early = seen((0, document(event())), (3, document()))
+    assert told(early, journal((50, "recorded", "app"), (60, "out", "")))["draining"] == "skipped"
+
+
+def test_the_entry_fills_in_what_the_journal_has_lost() -> None:
+    """The journal is bounded; the entry of a VM that is out is not forgotten."""
+    references = (EventReference(event_id="e-1", event_type="Reboot", acknowledged_at=at(20)),)
+    ledger = Ledger().with_entry(entry(events=references, out_at=at(8)))
+    shown = told(seen((0, document(event()))), ledger)
+    assert (shown["draining"], shown["out"], shown["acknowledged"]) == (5, 8, 20)
+
+
+def test_an_event_that_comes_back_was_not_gone() -> None:
+    """One document without an event may be a glitch."""
+    sighting = seen((0, document(event())), (5, document()), (6, document(event())))
+    assert (sighting.gone, sighting.gone_at, sighting.first_seen_at) == (False, None, T0)
+
+
+def test_sightings_are_bounded() -> None:
+    """What is present is never forgotten; of what is gone only the newest."""
+    sightings = Sightings()
+    for number in range(MOST_SIGHTINGS + 10):
+        sightings.saw(document(event("kept"), event(f"E-{number}")), at(number))
+    known = [each.event.event_id for each in sightings.known()]
+    assert len(known) == MOST_SIGHTINGS
+    assert "kept" in known
+    assert f"E-{MOST_SIGHTINGS + 9}" in known
+    assert "E-0" not in known
+    many = document(*(event(f"N-{number}") for number in range(MOST_SIGHTINGS + 5)))
+    sightings.saw(many, at(100))
+    assert len(sightings.known()) == MOST_SIGHTINGS + 5
+
+
+def test_events_known_from_the_ledger_alone() -> None:
+    """An agent started too late to read an event still shows whom it keeps out."""
+    ledger = Ledger().with_entry(entry()).with_entry(entry(vm="web-3", vm_id="/vm/web-3"))
+    (found,) = unseen(ledger, (), gone=True)
+    assert found.event.resources == ("web-2", "web-3")
+    assert found.event.not_before == NOT_BEFORE
+    shown = told(found, ledger)
+    assert (shown["announced"], shown["draining"], shown["gone"]) == ("done", 5, "done")
+    assert (shown["started"], shown["restored"]) == ("skipped", "pending")
+    assert unseen(ledger, [seen((0, document(event())))], gone=True) == ()
+
+
+def test_what_is_worth_showing() -> None:
+    """What is present, what has just gone, and what keeps a VM out."""
+    gone = seen((0, document(event())), (10, document()))
+    assert worth_showing(seen((0, document(event()))), Ledger(), at(10**6))
+    assert worth_showing(gone, Ledger(), at(10) + GONE_SHOWN)
+    assert not worth_showing(gone, Ledger(), at(11) + GONE_SHOWN)
+    assert worth_showing(gone, Ledger().with_entry(entry()), at(11) + GONE_SHOWN)
