@@ -13,9 +13,13 @@ export SOURCE_DATE_EPOCH
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 files=$work/lb-drain
-"$PYTHON" -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$files" .
-install -m 755 deploy/install.sh "$files"
-install -m 644 deploy/requirements.lock deploy/lb-drain.service "$files"
+# What was committed, and nothing else that lies about.
+[ -z "$(git status --porcelain)" ] || echo "bundle.sh: changes that are not committed are left out" >&2
+mkdir "$work/source"
+git archive HEAD | tar --extract --directory "$work/source"
+"$PYTHON" -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$files" "$work/source"
+install -m 755 "$work/source/deploy/install.sh" "$files"
+install -m 644 "$work/source"/deploy/{requirements.lock,lb-drain.service} "$files"
 (cd "$files" && sha256sum -- *.whl install.sh lb-drain.service requirements.lock >SHA256SUMS)
 version=$(basename "$files"/*.whl | cut -d- -f2)
 mkdir -p "$out"
@@ -23,4 +27,5 @@ tar --create --directory "$work" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --for
     --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX lb-drain |
     gzip --no-name --best >"$out/lb-drain-$version.tar.gz"
 cd "$out"
+echo "made $PWD/lb-drain-$version.tar.gz" >&2
 sha256sum "lb-drain-$version.tar.gz"

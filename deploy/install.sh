@@ -22,7 +22,7 @@ from beside this script, and so is the wheel.
   --sha256 HEX       its sha256; otherwise the one in SHA256SUMS beside it
   --wheels DIR       take all other wheels from this directory, ask no index
   --python FILE      Python to build with, 3.11 or newer; otherwise that of the system is found
-  --root DIR         install below DIR instead of /
+  --root DIR         install below DIR instead of /, to try it; it runs there only
   --timeout SECONDS  wait this long for the agent to be ready (180)
   --no-wait          do not wait, and so never roll back
   --rollback         make the version before the current one current again
@@ -38,7 +38,7 @@ die() { printf 'lb-drain: %s\n' "$*" >&2; exit 1; }
 refuse() { printf 'install.sh: %s\n' "$*" >&2; usage >&2; exit 2; }
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-command=install config='' wheel='' sha256='' wheels='' python='' root='' timeout_s=180 wait=yes purge=no
+command='' config='' wheel='' sha256='' wheels='' python='' root='' timeout_s=180 wait=yes purge=no
 while [ $# -gt 0 ]; do
     case $1 in
         --config | --wheel | --sha256 | --wheels | --python | --root | --timeout)
@@ -55,14 +55,21 @@ while [ $# -gt 0 ]; do
             shift
             ;;
         --no-wait) wait=no ;;
-        --rollback) command=rollback ;;
-        --uninstall) command=uninstall ;;
+        --rollback | --uninstall)
+            [ -z "$command" ] || refuse "say one of --rollback and --uninstall"
+            command=${1#--}
+            ;;
         --purge) purge=yes ;;
         --help) usage; exit 0 ;;
         *) refuse "unknown option $1" ;;
     esac
     shift
 done
+if [ -n "$command" ] && [ -n "$config$wheel$sha256$wheels$python" ]; then
+    refuse "--$command takes nothing to install"
+fi
+[ $purge = no ] || [ "$command" = uninstall ] || refuse "--purge goes with --uninstall"
+command=${command:-install}
 [[ $timeout_s =~ ^[0-9]+$ ]] || refuse "--timeout takes whole seconds, not $timeout_s"
 [[ $sha256 =~ ^([0-9a-fA-F]{64})?$ ]] || refuse "--sha256 takes 64 hexadecimal digits"
 if [ -n "$root" ]; then
@@ -270,7 +277,7 @@ do_install() {
     switch_to "$version"
 
     if [ ! -f "$etc/config.toml" ]; then
-        say "$version is installed, but not started: there is no $etc/config.toml"
+        say "there is no $etc/config.toml: the agent is not started"
     elif booted; then
         start
         if [ $wait = yes ] && ! await_ready; then
@@ -316,6 +323,8 @@ build() {
         die "$1 could not be built; nothing was changed"
     fi
     install -m 644 "$here/lb-drain.service" "$directory/lb-drain.service"
+    # Who rolls back or removes it one day has no bundle at hand.
+    install -m 755 "${BASH_SOURCE[0]}" "$directory/install.sh"
     chmod -R go-w "$directory"
     if [ -z "$root" ] && command -v restorecon >/dev/null; then
         restorecon -R "$home"
@@ -343,7 +352,7 @@ do_uninstall() {
     rm -rf "$home" "$unit"
     [ $purge = no ] || rm -rf "$etc"
     ! booted || systemctl daemon-reload
-    say "is removed; blob, roles and role assignments are still there"
+    say "the agent is removed; blob, roles and role assignments are still there"
 }
 
 if [ -f "$home/pyvenv.cfg" ]; then

@@ -40,6 +40,10 @@ def make(directory: Path, *, touched_at: float, umask: int) -> Path:
     for path in directory.rglob("*"):
         os.utime(path, (touched_at, touched_at))
         path.chmod(0o777 & ~umask if path.is_dir() or path.suffix == ".sh" else 0o666 & ~umask)
+    git = ("git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(directory))
+    for command in (("init", "--quiet"), ("add", "--all"), ("commit", "--quiet", "-m", "all")):
+        subprocess.run([*git, *command], check=True)
+    (directory / "controller/leftover.py").write_text("not committed")
     compiled = directory / "controller/__pycache__/cli.pyc"
     compiled.parent.mkdir()
     compiled.write_bytes(os.urandom(8))
@@ -54,8 +58,8 @@ def make(directory: Path, *, touched_at: float, umask: int) -> Path:
 
 
 def test_the_same_sources_make_the_same_bytes(tmp_path: Path) -> None:
-    """Neither place, time, umask nor compiled files of a checkout change the bundle, and it holds
-    the files that it names and no others."""
+    """Neither place, time, umask nor what lies uncommitted in a checkout changes the bundle, and it
+    holds the files that it names and no others."""
     first = make(tmp_path / "a", touched_at=1_600_000_000, umask=0o022)
     second = make(tmp_path / "some/where/else", touched_at=1_700_000_000, umask=0o077)
     assert first.name == second.name

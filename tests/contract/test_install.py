@@ -302,6 +302,24 @@ def test_an_environment_made_by_hand_is_left_alone(machine: Machine) -> None:
     assert machine.tree() == before
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--purge",),
+        ("--rollback", "--uninstall"),
+        ("--rollback", "--purge"),
+        ("--uninstall", "--config", "f"),
+    ],
+    ids=" ".join,
+)
+def test_what_does_not_go_together_is_refused(machine: Machine, arguments: tuple[str, ...]) -> None:
+    """Whoever meant to remove something never installs it, or the other way round."""
+    before = machine.tree()
+    told = machine.run(machine.bundle("1.0"), *arguments)
+    assert (told.returncode, "usage:" in told.stderr) == (2, True)
+    assert machine.tree() == before
+
+
 @pytest.mark.parametrize("option", ["--wheel", "--wheels", "--config", "--python"])
 def test_what_is_not_there(machine: Machine, option: str) -> None:
     """A file or directory that is not there is named, before anything is done."""

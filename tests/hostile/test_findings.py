@@ -130,7 +130,11 @@ FINDINGS: list[tuple[str, dict[str, Any], type[ControllerError] | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "change", "expected"), FINDINGS, ids=lambda each: str(each)[:60])
+@pytest.mark.parametrize(
+    ("name", "change", "expected"),
+    FINDINGS,
+    ids=[f"{name}-{number}" for number, (name, *_) in enumerate(FINDINGS)],
+)
 def test_a_finding_in_a_conversation(
     name: str, change: dict[str, Any], expected: type[ControllerError] | None
 ) -> None:
