@@ -125,7 +125,7 @@ def test_a_vm_at_risk_names_the_event_that_comes_first_by_id() -> None:
     mine = [
         event("web-1", event_id="B-1", not_before=60, event_type="Redeploy"),
         event("web-1", event_id="a-1", not_before=90),
-        event("web-1", event_id="C-1", not_before=None),
+        event("web-1", event_id="C-1", not_before=None, event_type="Redeploy"),
     ]
     other = event("web-9", event_id="0", not_before=30)
     for events in (mine, mine[::-1]):
