@@ -336,7 +336,7 @@ def _endangered(
 def _of_risks(
     vms: Iterable[str], events: list[ScheduledEvent], now: datetime
 ) -> Iterator[Happening]:
-    for vm in vms:
+    for vm in vms:  # each is a resource of one of the events
         mine = sorted((each for each in events if each.affects(vm)), key=lambda e: fold(e.event_id))
         deadlines = [each.not_before for each in mine if each.not_before]
         not_before = min(deadlines, default=None)
@@ -351,8 +351,8 @@ def _of_risks(
             at=now,
             text=f"{vm} is still in rotation and its maintenance {begins}",
             vm=vm,
-            event_id=mine[0].event_id if mine else "",
-            event_type=mine[0].event_type if mine else "",
+            event_id=mine[0].event_id,
+            event_type=mine[0].event_type,
             not_before=not_before,
         )
 
@@ -401,7 +401,7 @@ class Silence:
         failures = self.failures + 1
         since_s = self.since_s if self.failures else now_s
         lasts = failures >= SILENT_FAILURES and now_s - since_s >= SILENT_S
-        return Silence(failures, since_s, self.told or lasts)
+        return Silence(failures, since_s, told=lasts)
 
 
 def of_silence(vm: str, service: str, *, silent: bool, at: datetime) -> Happening:
