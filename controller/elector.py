@@ -248,13 +248,15 @@ class Elector:
             return
         # From the instant the release leaves, nothing else may: it can be done long before we know.
         self.term = None
+        why = "released the lease"
         try:
             await self._blob.release(self.lease_id)
         except ControllerError as error:
             # It expires by itself; what matters is that we stop.
             self._report(error)
+            why = "the lease could not be released and will run out"
         self._free_since = self._clock.monotonic()
-        self._unless_lost(Input.RELEASED, "released the lease")
+        self._unless_lost(Input.RELEASED, why)
 
     # --- common ---
 
