@@ -1,6 +1,6 @@
 """`deploy/bundle.sh`: what goes to a VM can be made again by anybody, byte for byte.
 
-Needs the build backend from the index, so it runs where LB_DRAIN_INSTALL is set, as in `.ci/run`.
+Needs the build backend from the index, so it runs where TEST_FROM_INDEX is set, as in `.ci/run`.
 """
 
 import os
@@ -23,8 +23,8 @@ CARRIED = {
     "requirements.lock",
 }
 pytestmark = pytest.mark.skipif(
-    "LB_DRAIN_INSTALL" not in os.environ,
-    reason="LB_DRAIN_INSTALL is not set: takes the build backend from the index",
+    "TEST_FROM_INDEX" not in os.environ,
+    reason="TEST_FROM_INDEX is not set: takes the build backend from the index",
 )
 
 

@@ -3,7 +3,7 @@
 The agent is a stand-in of a few lines, so that versions which become ready, and one which does not,
 are made in no time; `systemctl` is a small one that really starts and stops what was installed.
 Hashes, environments and links are real. `test_the_real_agent` takes the real wheels from the index
-and runs where LB_DRAIN_INSTALL is set, as in `.ci/run`.
+and runs where TEST_FROM_INDEX is set, as in `.ci/run`.
 """
 
 import hashlib
@@ -340,8 +340,8 @@ def test_wrong_usage(machine: Machine, arguments: tuple[str, ...]) -> None:
 
 
 @pytest.mark.skipif(
-    "LB_DRAIN_INSTALL" not in os.environ,
-    reason="LB_DRAIN_INSTALL is not set: takes the real wheels from the index",
+    "TEST_FROM_INDEX" not in os.environ,
+    reason="TEST_FROM_INDEX is not set: takes the real wheels from the index",
 )
 def test_the_real_agent(tmp_path: Path) -> None:
     """The bundle of this commit installs into a scratch root, and its agent runs from there."""

@@ -1,7 +1,7 @@
 """The status page in a real browser, before a real agent, before a simulated Azure.
 
 The pictures in deploy/screenshots are made here:
-    LB_DRAIN_PICTURES=deploy/screenshots pytest tests/contract/test_page.py
+    TEST_PICTURES=deploy/screenshots pytest tests/contract/test_page.py
 """
 
 import json
@@ -22,7 +22,7 @@ from .conftest import OpenBench
 from .in_process import Bench
 
 CHROMIUM = find_chromium()
-PICTURES = os.environ.get("LB_DRAIN_PICTURES", "")
+PICTURES = os.environ.get("TEST_PICTURES", "")
 DESKTOP, PHONE = (860, 620), (375, 780)
 STEP_S = 2.5
 """How long each phase lasts: the page asks every second, so it sees them all."""
