@@ -159,7 +159,7 @@ class Leader:
         world, pool_id = self.world, self.world.pool_id(pool)
         found = world.find_pool(pool_id)
         assert found is not None
-        if pool == "app":
+        if pool in {"app", "admin"}:
             world.remove_membership(pool_id, world.vm(vm).nic_ids[0])
         else:
             addresses = found["properties"]["loadBalancerBackendAddresses"]
@@ -225,6 +225,30 @@ async def test_a_refused_removal_counts_as_never_sent(
         await leader.after(BACK_OFF_S if seen_by == "the write" else FRESH_S + 1)
         await leader.maintain(event_id)
         assert leader.inside(pool) == ["web-1", "web-3"]
+
+
+async def test_what_a_write_spares_it_did_not_take_out(tmp_path: Path) -> None:
+    """S3: what an operator removed before our write is not put back because of that write."""
+    async with leading(tmp_path, "app", "admin") as leader:
+        leader.fault(method="PUT", path_contains="networkInterfaces", status=403, times=1)
+        event_id = await leader.announce("web-2")
+        await leader.round()
+        leader.operator_removes("web-2", "admin")
+        await leader.after(BACK_OFF_S)
+        assert leader.inside("app") == ["web-1", "web-3"], "the write has been sent"
+        await leader.maintain(event_id)
+        assert leader.inside("app") == ["web-1", "web-2", "web-3"]
+        assert leader.inside("admin") == ["web-1", "web-3"]
+
+
+@pytest.mark.parametrize("pool", ["app", "cache"])
+async def test_the_end_of_its_own_removal_is_proof_enough(tmp_path: Path, pool: str) -> None:
+    """S1: who has followed a removal to its end need not wait to believe it."""
+    async with leading(tmp_path, pool) as leader:
+        await leader.announce("web-2")
+        await leader.round()
+        (entry,) = leader.reconciler.ledger.entries
+        assert entry.out_at is not None
 
 
 @pytest.mark.parametrize(("pool", "path"), KINDS, ids=["nic", "pool"])

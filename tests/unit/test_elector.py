@@ -366,14 +366,18 @@ async def test_stop_of_a_standby_asks_nothing(polling: Polling) -> None:
     assert polling.asked == standby.calls == []
 
 
-async def test_a_release_that_fails_ends_the_tenure_all_the_same(polling: Polling) -> None:
+async def test_a_release_that_fails_ends_the_tenure_all_the_same(
+    polling: Polling, caplog: pytest.LogCaptureFixture
+) -> None:
     """Whether storage heard of it or not: whoever gave up writes nothing any more."""
     leader = polling.candidate()
     await leader.turn()
+    caplog.set_level(logging.INFO)
     polling.fault(Effect.REPLY, status=500)
     await leader.elector.stop()
     assert leader.elector.state is State.STANDBY
     assert leader.refused()
+    assert "standby: the lease could not be released and will run out" in caplog.messages
 
 
 async def test_nothing_leaves_after_the_release_has_left(polling: Polling) -> None:
