@@ -371,8 +371,8 @@ class Agent:
         self._announcer.passed(self._headline(), before, after)
         reconciler, elector = self._reconciler_(), self._elector
         self._announcer.metrics.set_writes_limit(reconciler.pace.limit)
-        if elector is not None and elector.leading and elector.term is not None:
-            self._announcer.lease(left_s=elector.term.ends_at - self._clock.monotonic())
+        if elector is not None and elector.leading:
+            self._announcer.lease(left_s=elector.left_s)
         if elector is not None:
             self._herald.leader_seen(self._clock.monotonic() - elector.leader_seen_at)
         if plan is None:

@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from controller.core.happenings import SILENT_FAILURES, TOO_LONG_S
 from controller.settings import Server
 
 from .exposed import AGENT, RULE_TESTS, RULES, not_found
@@ -68,6 +69,19 @@ def test_every_alert_tells_what_a_person_needs() -> None:
         assert f"runbook_url: deploy/README.md#{name.lower()}\n" in block, name
         assert f"\n### {name}\n" in runbook, name
     assert runbook.count("\n### LbDrain") == len(blocks), "a chapter without an alert"
+
+
+def test_alerts_and_notifications_agree_on_what_is_too_much() -> None:
+    """Whoever is told by both is told of the same thing."""
+    expressions = re.findall(r"^ {8}expr: (.*)$", RULES.read_text(), re.MULTILINE)
+    limits = {
+        "lbdrain_azure_failures_in_a_row": f">= {SILENT_FAILURES}",
+        "lbdrain_oldest_entry_timestamp_seconds": f"> {TOO_LONG_S:.0f}",
+    }
+    for metric, limit in limits.items():
+        found = [each for each in expressions if metric in each]
+        assert found
+        assert all(each.endswith(limit) for each in found), metric
 
 
 def test_the_rules_ask_for_what_agents_expose() -> None:
