@@ -46,7 +46,9 @@ class Facts:
     """Environment variables that would lead the identity elsewhere."""
     instance: Known[Instance]
     poll: Known[Poll]
-    polled_at: datetime
+    asked_at: datetime
+    """This host's clock when the poll was sent."""
+    answered_at: datetime
     """This host's clock when the poll was answered."""
     principal: Known[str]
     """Object id of the identity; empty when the token does not say."""

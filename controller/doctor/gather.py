@@ -73,14 +73,15 @@ async def gather(
             ledger = lease.ledger if isinstance(lease, LeaseLook) else Ledger()
             nic_writes = await rounds.nic_writes(vms, nics, ledger)
             pool_writes = await rounds.pool_writes(balancers.values(), ledger)
-            poll, polled_at = await polling
+            poll, asked_at, answered_at = await polling
             return Facts(
                 settings=settings,
                 proxies=proxies,
                 hijackers=hijackers,
                 instance=instance,
                 poll=poll,
-                polled_at=polled_at,
+                asked_at=asked_at,
+                answered_at=answered_at,
                 principal=principal,
                 home=home,
                 vms=vms,
@@ -109,9 +110,10 @@ class _Rounds:
         self.identified = False
         """Whether there is a token; without one Azure need not be asked anything."""
 
-    async def poll(self) -> tuple[Known[Poll], datetime]:
+    async def poll(self) -> tuple[Known[Poll], datetime, datetime]:
+        asked_at = self._clock.now()
         found = await _ask(self._azure.imds.poll())
-        return found, self._clock.now()
+        return found, asked_at, self._clock.now()
 
     async def balancers(self) -> Mapping[str, Known[Balancer]]:
         ids = (load_balancer_of(pool.id) for pool in self._settings.backend_pools)

@@ -106,15 +106,18 @@ def _clock(facts: Facts) -> Finding:
         return skipped(check, "scheduled-events")
     if facts.poll.date is None:
         return warned(check, "IMDS did not say what time it is", (AGAIN,))
-    # The header counts whole seconds and is rounded down: half a second more is the best guess.
-    ahead_s = (facts.polled_at - facts.poll.date).total_seconds() - 0.5
+    # The header counts whole seconds, rounded down, and was written at any moment between the
+    # question and the answer: the middle of both is the best guess, and a slow answer is no proof.
+    took = facts.answered_at - facts.asked_at
+    ahead_s = (facts.asked_at + took / 2 - facts.poll.date).total_seconds() - 0.5
+    proven_s = abs(ahead_s) - took.total_seconds() / 2
     what = f"{abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} the clock of Azure"
     mend = ("timedatectl set-ntp true", "chronyc makestep")
-    if abs(ahead_s) > CLOCK_FAIL_S:
+    if proven_s > CLOCK_FAIL_S:
         return failed(check, f"{what}: certificates and tokens may be refused", mend)
-    if abs(ahead_s) > CLOCK_WARN_S:
+    if proven_s > CLOCK_WARN_S:
         return warned(check, f"{what}: the agent corrects its deadlines by that", mend)
-    return passed(check, f"agrees with Azure's to {CLOCK_WARN_S:g} s")
+    return passed(check, f"agrees with Azure's to {CLOCK_WARN_S + took.total_seconds() / 2:.0f} s")
 
 
 def _identity(facts: Facts) -> Finding:

@@ -106,7 +106,8 @@ def healthy() -> Facts:
         hijackers=(),
         instance=instance,
         poll=Poll(document=EventDocument(incarnation=1), date=NOW),
-        polled_at=NOW + timedelta(seconds=0.5),
+        asked_at=NOW + timedelta(seconds=0.4),
+        answered_at=NOW + timedelta(seconds=0.6),
         principal=IDENTITY,
         home=AvailabilitySet(
             availability_set_id=f"{COMPUTE}/availabilitySets/set",

@@ -5,6 +5,7 @@ import io
 import json
 import shlex
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from clinic import (
@@ -13,6 +14,7 @@ from clinic import (
     IDENTITY,
     LB,
     NETWORK,
+    NOW,
     healthy,
     judged,
     of,
@@ -188,6 +190,15 @@ def test_a_poll_without_a_date() -> None:
     """Without the time of IMDS nothing is said about the clock."""
     poll = Poll(document=EventDocument(incarnation=1), date=None)
     assert judged("clock", poll=poll).verdict is Verdict.WARN
+
+
+def test_a_slow_answer_is_no_proof_of_a_wrong_clock() -> None:
+    """An answer that took ten seconds may be five off; ninety off is wrong all the same."""
+    slow = {"asked_at": NOW + timedelta(seconds=0.5), "answered_at": NOW + timedelta(seconds=10.5)}
+    found = judged("clock", **slow)
+    assert (found.verdict, found.what) == (Verdict.PASS, "agrees with Azure's to 7 s")
+    later = {name: at + timedelta(seconds=90) for name, at in slow.items()}
+    assert judged("clock", **later).verdict is Verdict.FAIL
 
 
 def test_a_hijacked_identity_is_told() -> None:
