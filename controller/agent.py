@@ -50,6 +50,7 @@ from controller.notify import Herald
 from controller.overview import Facts, Overview, overview
 from controller.policy import policy_from
 from controller.reconciler import Reconciler
+from controller.request_store import RequestStore, RequestWatch, requests_name_of
 from controller.settings import Settings
 from controller.status import at_home, brief, in_election
 from controller.systemd import Notifier
@@ -107,6 +108,7 @@ class Agent:
         self._watcher: Watcher | None = None
         self._elector: Elector | None = None
         self._reconciler: Reconciler | None = None
+        self._requests: RequestWatch | None = None
         self._glance: Glance | None = None
         self._sightings = Sightings()
         self._passed_at = self._clock.monotonic()
@@ -145,6 +147,7 @@ class Agent:
             watcher, reconciler = self._watcher_(), self._reconciler_()
             await watcher.poll()
             await watcher.poll()
+            await self._requests_().look(no_older_than_s=0)
             if watcher.document is None:
                 raise OutcomeUnknown("the event document could not be read; see the log above")
             lease = await look_at_lease(store, watcher.now())
@@ -200,7 +203,9 @@ class Agent:
                 home = await find_home(azure)
                 tell_missing(await self._missing_pools(azure))
                 if not self._settings.policy.dry_run:
-                    await ensure_exists(self._blob(azure, home))
+                    ledger = self._blob(azure, home)
+                    await ensure_exists(ledger)
+                    await ensure_exists(azure.ledger(requests_name_of(ledger.name)))
             except ConfigError:
                 raise
             except ControllerError as error:
@@ -235,6 +240,7 @@ class Agent:
                 tasks = [
                     group.create_task(self._watcher_().run(), name="watch"),
                     group.create_task(self._reconciler_().run(), name="reconcile"),
+                    group.create_task(self._requests_().run(), name="requests"),
                 ]
                 if self._glance is not None:
                     tasks.append(group.create_task(self._glance.run(), name="glance"))
@@ -279,12 +285,19 @@ class Agent:
             leader_poll_s=settings.watch.leader_poll_s,
             standby_poll_s=settings.watch.standby_poll_s,
         )
+        self._requests = RequestWatch(
+            RequestStore(azure.ledger(requests_name_of(blob.name))),
+            clock=self._clock,
+            leading=self._reads_requests,
+            changed=self._wake,
+        )
         self._reconciler = Reconciler(
             imds=azure.imds,
             compute=azure.compute,
             network=azure.network,
             store=store,
             watcher=self._watcher,
+            requests=self._requests,
             policy=self._policy,
             vm=name,
             availability_set_id=home.availability_set_id,
@@ -336,13 +349,22 @@ class Agent:
             document_age_s=watcher.age_s(),
             policy=self._policy,
             now=watcher.now(),
+            requests=self._requests_().requests or (),
         )
 
     async def _look(self) -> None:
-        """Poll before competing: a standby's document may be a quarter of a minute old."""
+        """Poll before competing: a standby's document may be a quarter of a minute old.
+
+        And it has not read at all whether somebody asked for its own VM.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(LOOK_TIMEOUT_S):
                 await self._watcher_().look(no_older_than_s=LOOK_BEFORE_ACQUIRING_S)
+                await self._requests_().look(no_older_than_s=LOOK_BEFORE_ACQUIRING_S)
+
+    def _reads_requests(self) -> bool:
+        """A leader carries out what was asked for; a dry run says what it would do."""
+        return self._elector is None or self._elector.leading
 
     def _polled(self) -> None:
         watcher = self._watcher_()
@@ -460,6 +482,9 @@ class Agent:
 
     def _watcher_(self) -> Watcher:
         return _present(self._watcher)
+
+    def _requests_(self) -> RequestWatch:
+        return _present(self._requests)
 
     def _reconciler_(self) -> Reconciler:
         return _present(self._reconciler)

@@ -61,6 +61,7 @@ from controller.errors import (
 from controller.home import refuse_basic
 from controller.ledger_store import LedgerStore
 from controller.logs import log
+from controller.request_store import RequestWatch
 from controller.views import Deferrals, Views
 from controller.watcher import Watcher
 
@@ -108,6 +109,7 @@ class Reconciler:
         network: Network,
         store: LedgerStore,
         watcher: Watcher,
+        requests: RequestWatch,
         policy: Policy,
         vm: str,
         availability_set_id: str,
@@ -119,6 +121,7 @@ class Reconciler:
     ) -> None:
         self._imds, self._compute, self._network = imds, compute, network
         self._store, self._watcher, self._policy = store, watcher, policy
+        self._requests = requests
         self._vm, self._availability_set_id = vm, availability_set_id
         self._dry_run, self._entropy, self._report = dry_run, entropy, report
         self._mark = mark
@@ -334,6 +337,7 @@ class Reconciler:
             attempts=self.deferrals.failures,
             sent_at=dict(self._sent.at),
             ended_at=dict(self._sent.ended_at),
+            requests=self._requests.requests,
             write_slots=0 if quiet else max(0, self.pace.limit - busy),
         )
 
@@ -526,10 +530,13 @@ class Reconciler:
         self._sent.leaves(action.target, resource_id, changed, self._watcher.now())
 
     def _check_unthreatened(self, keys: set[Key]) -> None:
-        """Law S6: an event may have been announced since the restore was planned."""
-        document = self._watcher.document
+        """Law S6: the VM may have been wanted out again since the restore was planned."""
+        document, now = self._watcher.document, self._watcher.now()
         for entry in self.ledger.entries:
             if any(entry.holds(key) for key in keys):
+                for request in self._requests.requests or ():
+                    if fold(request.vm) == fold(entry.vm) and request.stands(now):
+                        raise Conflict(f"{entry.vm} was asked for meanwhile")
                 for event in document.events if document else ():
                     if event.affects(entry.vm) and self._policy.impacting(event):
                         raise Conflict(f"an event for {entry.vm} was announced meanwhile")

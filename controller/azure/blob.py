@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from azure.core import MatchConditions
 from azure.core.credentials_async import AsyncTokenCredential
-from azure.core.exceptions import HttpResponseError
+from azure.core.exceptions import HttpResponseError, ResourceExistsError
 from azure.core.pipeline.transport import AsyncHttpTransport
 from azure.storage.blob.aio import BlobClient, BlobLeaseClient
 
@@ -118,9 +118,14 @@ class LedgerBlob:
             )
 
     @property
+    def name(self) -> str:
+        """The blob's name in its container."""
+        return str(self._client.blob_name)
+
+    @property
     def url(self) -> str:
         """The blob's URL, without any secret."""
-        return f"{self._container_url}/{self._client.blob_name}"
+        return f"{self._container_url}/{self.name}"
 
     async def create(self) -> None:
         """Make sure the blob exists; one that is there keeps content and lease."""
@@ -198,10 +203,27 @@ class LedgerBlob:
                 match_condition=MatchConditions.IfNotModified,
                 lease=self._lease(lease_id),
             )
-            written = cast("object", reply.get("etag"))
-            if not isinstance(written, str) or not written:
-                raise ContractViolation("blob write: the reply has no etag")
-            return written
+            return _written(cast("object", reply.get("etag")))
+
+    async def replace(self, body: bytes, etag: str) -> str:
+        """Replace the content without a lease, if it is still the one of `etag`.
+
+        An empty etag asks for a blob that does not exist yet. Returns the new etag. Raises Conflict
+        when the content is another.
+        """
+        async with self._call("write"):
+            conditions: dict[str, Any] = {"overwrite": False}
+            if etag:
+                conditions = {
+                    "overwrite": True,
+                    "etag": etag,
+                    "match_condition": MatchConditions.IfNotModified,
+                }
+            try:
+                reply = await self._client.upload_blob(body, **conditions)
+            except ResourceExistsError as error:
+                raise Conflict(f"blob write: {error.status_code} {_code(error)}") from error
+            return _written(cast("object", reply.get("etag")))
 
     async def rehearse(self) -> None:
         """Find out whether the blob may be written, by a write that cannot take effect.
@@ -282,6 +304,12 @@ def _describe(properties: _Properties) -> tuple[str, str, str]:
         raise ContractViolation("blob: a reply without ETag")
     lease = properties.lease
     return etag, str(lease.state or "available"), str(lease.status or "unlocked")
+
+
+def _written(etag: object) -> str:
+    if not isinstance(etag, str) or not etag:
+        raise ContractViolation("blob write: the reply has no etag")
+    return etag
 
 
 def _code(error: HttpResponseError) -> str:

@@ -40,6 +40,7 @@ class Reason(Enum):
     EVENT_PENDING = "event_pending"
     VM_NOT_RUNNING = "vm_not_running"
     VM_GONE = "vm_gone"
+    REQUESTS_UNREAD = "requests_unread"
     WRITE_FAILED = "write_failed"
     NOT_ACKNOWLEDGED = "not_acknowledged"
 

@@ -28,6 +28,7 @@ from controller.core.actions import (
 from controller.core.inventory import Inventory
 from controller.core.ledger import Entry, EventReference, Hold, Ledger
 from controller.core.model import (
+    REQUEST,
     AddressMembership,
     EventStatus,
     Key,
@@ -36,6 +37,7 @@ from controller.core.model import (
     Observation,
     Policy,
     PowerState,
+    Request,
     ScheduledEvent,
     Vm,
     fold,
@@ -69,6 +71,13 @@ class Case:
     """Those of them whose drain time has come."""
     inside: tuple[Membership, ...]
     """Managed memberships in which the VM stands now, by the newest views."""
+    request: Request | None = None
+    """Because of which somebody wants it out by hand."""
+
+    @property
+    def leaves(self) -> bool:
+        """Something wants the VM out now."""
+        return bool(self.due) or self.request is not None
 
     @property
     def puzzling(self) -> bool:
@@ -109,6 +118,12 @@ class Draft:
         }
         pool_ids = (*policy.pools, *recorded)
         self.inventory = Inventory(observed, pool_ids, self.subjects, addresses)
+        self.strangers = tuple(
+            request
+            for request in observed.requests or ()
+            if request.stands(now) and self.inventory.peer(request.vm) is None
+        )
+        """Requests for VMs that are not in the set."""
         self.ledger = durable
         self.actions: list[Action] = []
         self.wakes: list[datetime] = []
@@ -124,6 +139,7 @@ class Draft:
     def result(self) -> Plan:
         """Return the plan as it stands."""
         actions = tuple(self._startable())
+        self._note_requests()
         self._hold_what_failed()
         self._note_holds({action.key for action in actions} | self.observed.in_flight)
         return Plan(
@@ -194,6 +210,30 @@ class Draft:
         """Look again after so many seconds at the latest."""
         self.wakes.append(self.now + timedelta(seconds=seconds))
 
+    def why_over(self, entry: Entry) -> str:
+        """Say how the requests ended because of which a VM was out; empty if none was made."""
+        asked = {fold(each.event_id) for each in entry.events if each.event_type == REQUEST}
+        said = [
+            f"withdrawn by {request.ended_by}" if request.ended_at else "the request is over"
+            for request in self.observed.requests or ()
+            if fold(request.request_id) in asked
+        ]
+        return ", ".join(dict.fromkeys(said))
+
+    def _note_requests(self) -> None:
+        """Keep who asked for what in the history, once: when the request enters an entry."""
+        for entry in self.ledger.entries:
+            before = self.durable.entry(entry.vm)
+            known = {each.event_id for each in before.events} if before else set[str]()
+            asked = {each.event_id for each in entry.events if each.event_type == REQUEST} - known
+            for request in self.observed.requests or ():
+                if request.request_id in asked:
+                    reason = f": {request.reason}" if request.reason else ""
+                    detail = f"by {request.by} until {request.until:%Y-%m-%d %H:%M} UTC{reason}"
+                    self.ledger = self.ledger.noting(
+                        at=self.now, vm=entry.vm, what="requested", detail=detail
+                    )
+
     # --- seeing ---
 
     def case(self, vm: Vm, events: Iterable[ScheduledEvent]) -> Case:
@@ -214,7 +254,16 @@ class Draft:
             events=impacting,
             due=tuple(due),
             inside=self.inside(vm),
+            request=self._request(vm),
         )
+
+    def _request(self, vm: Vm) -> Request | None:
+        """Return the request for a VM that stands, and look again when it ends by itself."""
+        for request in self.observed.requests or ():
+            if fold(request.vm) == fold(vm.name) and request.stands(self.now):
+                self.wakes.append(request.until)
+                return request
+        return None
 
     def inside(self, vm: Vm) -> tuple[Membership, ...]:
         """Return where a VM stands in managed pools now."""
@@ -512,17 +561,25 @@ def address_memberships(memberships: Iterable[Membership]) -> list[AddressMember
     return [m for m in memberships if isinstance(m, AddressMembership)]
 
 
-def with_references(
-    entry: Entry | None, events: Iterable[ScheduledEvent]
-) -> tuple[EventReference, ...]:
-    """Return an entry's event references with every one of `events` among them, once."""
+def with_references(entry: Entry | None, case: Case) -> tuple[EventReference, ...]:
+    """Return an entry's references with everything among them that wants the VM out, once."""
     known = {fold(each.event_id): each for each in entry.events} if entry else {}
-    for event in events:
-        reference = EventReference(
+    found = [
+        EventReference(
             event_id=event.event_id, event_type=event.event_type, not_before=event.not_before
         )
-        known.setdefault(fold(event.event_id), reference)
+        for event in case.events
+    ]
+    if case.request is not None:
+        found.append(EventReference(event_id=case.request.request_id, event_type=REQUEST))
+    for reference in found:
+        known.setdefault(fold(reference.event_id), reference)
     return tuple(known.values())
+
+
+def by_hand(entry: Entry) -> bool:
+    """Tell whether a VM is out, perhaps among other reasons, because somebody asked for it."""
+    return any(reference.event_type == REQUEST for reference in entry.events)
 
 
 def _failed(key: str) -> tuple[str, Reason]:

@@ -20,7 +20,7 @@ from datetime import datetime
 from enum import Enum
 from types import MappingProxyType
 
-from controller.core.model import EventDocument, Policy, fold
+from controller.core.model import EventDocument, Policy, Request, fold
 from controller.errors import ConfigError, InvariantViolation
 
 MARGIN_S = 2.0
@@ -123,7 +123,7 @@ class Handicap:
     """Why others should lead rather than this agent; falsy when there is no reason."""
 
     events: frozenset[str] = frozenset()
-    """Folded ids of due events that will hit this very VM."""
+    """Folded ids of due events that will hit this very VM, and of requests for it."""
     blind: bool = False
     """The event document could not be read for a while."""
 
@@ -138,6 +138,7 @@ def handicap(
     document_age_s: float,
     policy: Policy,
     now: datetime,
+    requests: tuple[Request, ...] = (),
 ) -> Handicap:
     """Return what speaks against leadership of the agent on `vm`."""
     events: set[str] = set()
@@ -146,6 +147,9 @@ def handicap(
             due = policy.drain_at(event)
             if due is None or due <= now:
                 events.add(fold(event.event_id))
+    for request in requests:
+        if fold(request.vm) == fold(vm) and request.stands(now):
+            events.add(fold(request.request_id))
     blind = document is None or document_age_s > BLIND_AFTER_S
     return Handicap(frozenset(events), blind)
 

@@ -13,12 +13,12 @@ Pure: standard library only, no I/O.
 """
 
 import json
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from typing import Any, TypeVar, cast
+from datetime import datetime
+from typing import Any
 
 from controller.core import strict_json
+from controller.core.fields import Fields, instant_out, minor_of
 from controller.core.model import (
     NOTHING_EXTRA,
     AddressMembership,
@@ -34,17 +34,6 @@ MAJOR, MINOR = 1, 1
 MOST_TRANSITIONS = 200
 """How many transitions are remembered: a VM's whole maintenance makes six, so the last thirty of
 them; at some 150 bytes each, so every write of the ledger carries 30 kB at most because of them."""
-
-MOST_DIGITS = 6
-"""Of a version number; more is no version, and int() refuses thousands of them."""
-
-MOST_NUMBER = 10**18
-"""Of an epoch or a position; counting gets nowhere near it."""
-
-YEARS = range(1970, 9000)
-"""Of an instant; adding a drain or a lead time to one must not leave the calendar."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +147,7 @@ def encode(ledger: Ledger) -> bytes:
         "version": f"{MAJOR}.{max(ledger.minor, MINOR)}",
         "epoch": ledger.epoch,
         "leader": ledger.leader,
-        "leader_since": _instant_out(ledger.leader_since),
+        "leader_since": instant_out(ledger.leader_since),
         "entries": [_entry_out(entry) for entry in ledger.entries],
         "holds": [
             {
@@ -166,14 +155,14 @@ def encode(ledger: Ledger) -> bytes:
                 "subject": hold.subject,
                 "reason": hold.reason,
                 "message": hold.message,
-                "since": _instant_out(hold.since),
+                "since": instant_out(hold.since),
             }
             for hold in ledger.holds
         ],
         "transitions": [
             {
                 **line.extra,
-                "at": _instant_out(line.at),
+                "at": instant_out(line.at),
                 "vm": line.vm,
                 "what": line.what,
                 "detail": line.detail,
@@ -194,8 +183,8 @@ def decode(body: bytes) -> Ledger:
     if not body:
         return Ledger()
     # The texts of errors are kept in it, and those may hold whatever came over the wire.
-    fields = _Fields(strict_json.loads(body, "the ledger", halves=True), "ledger")
-    minor = _minor(fields.text("version"))
+    fields = Fields(strict_json.loads(body, "the ledger", halves=True), "ledger")
+    minor = minor_of(fields.text("version"), major=MAJOR, what="ledger")
     entries = fields.each("entries", _entry_in)
     if len({fold(entry.vm) for entry in entries}) < len(entries):
         # Keeping one would forget what was removed according to the other (law S3).
@@ -212,19 +201,6 @@ def decode(body: bytes) -> Ledger:
     )
 
 
-def _minor(version: str) -> int:
-    major, _, minor = version.partition(".")
-    parts = (major, minor)
-    if not all(part.isascii() and part.isdigit() and len(part) <= MOST_DIGITS for part in parts):
-        raise ContractViolation(f"ledger: version {version[:40]!r} is not of the form major.minor")
-    if int(major) != MAJOR:
-        raise ContractViolation(
-            f"the ledger has version {version[:40]}, this agent knows {MAJOR}.x: "
-            "upgrade this agent; the ledger was left untouched"
-        )
-    return int(minor)
-
-
 def _entry_out(entry: Entry) -> dict[str, Any]:
     return {
         **entry.extra,
@@ -235,21 +211,21 @@ def _entry_out(entry: Entry) -> dict[str, Any]:
                 **event.extra,
                 "event_id": event.event_id,
                 "event_type": event.event_type,
-                "not_before": _instant_out(event.not_before),
-                "acknowledged_at": _instant_out(event.acknowledged_at),
+                "not_before": instant_out(event.not_before),
+                "acknowledged_at": instant_out(event.acknowledged_at),
             }
             for event in entry.events
         ],
         "memberships": [_membership_out(membership) for membership in entry.memberships],
-        "recorded_at": _instant_out(entry.recorded_at),
-        "out_at": _instant_out(entry.out_at),
-        "restoring_at": _instant_out(entry.restoring_at),
-        "restored_at": _instant_out(entry.restored_at),
+        "recorded_at": instant_out(entry.recorded_at),
+        "out_at": instant_out(entry.out_at),
+        "restoring_at": instant_out(entry.restoring_at),
+        "restored_at": instant_out(entry.restored_at),
         "gone": entry.gone,
     }
 
 
-def _entry_in(fields: "_Fields") -> Entry:
+def _entry_in(fields: Fields) -> Entry:
     return Entry(
         vm=fields.text("vm"),
         vm_id=fields.text("vm_id"),
@@ -264,7 +240,7 @@ def _entry_in(fields: "_Fields") -> Entry:
     )
 
 
-def _event_in(fields: "_Fields") -> EventReference:
+def _event_in(fields: Fields) -> EventReference:
     return EventReference(
         event_id=fields.text("event_id"),
         event_type=fields.text("event_type"),
@@ -274,7 +250,7 @@ def _event_in(fields: "_Fields") -> EventReference:
     )
 
 
-def _hold_in(fields: "_Fields") -> Hold:
+def _hold_in(fields: Fields) -> Hold:
     return Hold(
         subject=fields.text("subject"),
         reason=fields.text("reason"),
@@ -284,7 +260,7 @@ def _hold_in(fields: "_Fields") -> Hold:
     )
 
 
-def _transition_in(fields: "_Fields") -> Transition:
+def _transition_in(fields: Fields) -> Transition:
     return Transition(
         at=fields.instant("at"),
         vm=fields.text("vm"),
@@ -316,7 +292,7 @@ def _membership_out(membership: Membership) -> dict[str, Any]:
             }
 
 
-def _membership_in(fields: "_Fields") -> Membership:
+def _membership_in(fields: Fields) -> Membership:
     kind = fields.text("kind")
     if kind == "nic":
         return NicMembership(
@@ -335,75 +311,3 @@ def _membership_in(fields: "_Fields") -> Membership:
             extra=fields.rest(),
         )
     raise ContractViolation(f"{fields.where}: membership kind {kind[:40]!r} is unknown")
-
-
-def _instant_out(instant: datetime | None) -> str | None:
-    return None if instant is None else instant.astimezone(UTC).isoformat()
-
-
-@dataclass(slots=True)
-class _Fields:
-    """Typed access to one JSON object, which remembers what nobody asked for."""
-
-    value: object
-    where: str
-    asked: set[str] = field(default_factory=set[str])
-
-    def _object(self) -> Mapping[str, Any]:
-        value = self.value
-        if not isinstance(value, dict):
-            raise ContractViolation(f"{self.where}: expected an object, found {_kind(value)}")
-        return cast("Mapping[str, Any]", value)
-
-    def _get(self, name: str, wanted: type[T]) -> T:
-        self.asked.add(name)
-        found: object = self._object().get(name)
-        if not isinstance(found, wanted) or (isinstance(found, bool) and wanted is not bool):
-            raise ContractViolation(
-                f"{self.where}.{name}: expected {wanted.__name__}, found {_kind(found)}"
-            )
-        return found
-
-    def text(self, name: str) -> str:
-        return self._get(name, str)
-
-    def integer(self, name: str) -> int:
-        number = self._get(name, int)
-        if not 0 <= number <= MOST_NUMBER:
-            raise ContractViolation(f"{self.where}.{name}: is not between 0 and {MOST_NUMBER}")
-        return number
-
-    def flag(self, name: str) -> bool:
-        return self._get(name, bool)
-
-    def instant(self, name: str) -> datetime:
-        text = self.text(name)
-        try:
-            instant = datetime.fromisoformat(text)
-            known = instant.tzinfo is not None
-            instant = instant.astimezone(UTC)
-        except (ValueError, OverflowError) as error:
-            raise ContractViolation(f"{self.where}.{name}: {text[:60]!r} is no instant") from error
-        if not known:
-            raise ContractViolation(f"{self.where}.{name}: {text[:60]!r} has no time zone")
-        if instant.year not in YEARS:
-            raise ContractViolation(f"{self.where}.{name}: {text[:60]!r} is out of all reckoning")
-        return instant
-
-    def instant_or_none(self, name: str) -> datetime | None:
-        self.asked.add(name)
-        return None if self._object().get(name) is None else self.instant(name)
-
-    def each(self, name: str, read: "Callable[[_Fields], T]") -> tuple[T, ...]:
-        values = cast("list[object]", self._get(name, list))
-        return tuple(
-            read(_Fields(value, f"{self.where}.{name}[{index}]"))
-            for index, value in enumerate(values)
-        )
-
-    def rest(self) -> Extra:
-        return {name: value for name, value in self._object().items() if name not in self.asked}
-
-
-def _kind(value: object) -> str:
-    return "nothing" if value is None else type(value).__name__

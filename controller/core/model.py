@@ -93,6 +93,34 @@ class EventDocument:
     events: tuple[ScheduledEvent, ...] = ()
 
 
+# --- what people ask for by hand ---
+
+REQUEST = "Request"
+"""What ledger and metrics call the reason of a VM that is out by hand: an event type of our own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One VM that somebody wants out of rotation."""
+
+    request_id: str
+    vm: str
+    reason: str
+    by: str
+    """Who asked, as far as their token tells; nobody has checked it."""
+    at: datetime
+    until: datetime
+    """When the VM comes back by itself."""
+    ended_at: datetime | None = None
+    """When it was withdrawn."""
+    ended_by: str = ""
+    extra: Extra = field(default_factory=lambda: NOTHING_EXTRA, hash=False)
+
+    def stands(self, now: datetime) -> bool:
+        """Tell whether the VM is still wanted out."""
+        return self.ended_at is None and now < self.until
+
+
 # --- what stands in the pools ---
 
 
@@ -275,6 +303,8 @@ class Observation:
     """Folded ids of NICs, pools and VMs confirmed not to exist, by more than one reply."""
     acknowledged: Mapping[str, datetime] = field(default_factory=lambda: MappingProxyType({}))
     """Folded event ids this agent acknowledged, and when."""
+    requests: tuple[Request, ...] | None = ()
+    """What people asked for by hand; None while that is not known."""
     write_slots: int = 1
     """How many more writes may start now."""
 

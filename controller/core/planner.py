@@ -45,12 +45,20 @@ def plan(observed: Observation, ledger: Ledger, policy: Policy, now: datetime) -
     draft = Draft(observed, ledger, policy, now)
     cases = [draft.case(vm, document.events) for vm in draft.subjects]
     _look_around(draft, document)
-    removal.take_out(draft, [case for case in cases if case.due])
-    restoration.put_back(draft, [case for case in cases if not case.due])
+    _refuse_strangers(draft)
+    removal.take_out(draft, [case for case in cases if case.leaves])
+    restoration.put_back(draft, [case for case in cases if not case.leaves])
     draft.change_pools()
     for event in document.events:
         acknowledgement.consider(draft, event)
     return draft.result()
+
+
+def _refuse_strangers(draft: Draft) -> None:
+    """Say that a request names a VM which is not in the set."""
+    for request in draft.strangers:
+        message = f"a request names {request.vm}, which is not in this availability set"
+        draft.hold(request.vm, Reason.UNMANAGED_RESOURCE, message)
 
 
 def _look_around(draft: Draft, document: EventDocument) -> None:
@@ -61,6 +69,9 @@ def _look_around(draft: Draft, document: EventDocument) -> None:
             reason = Reason.UNMANAGED_RESOURCE
             again_s = draft.again_s(event.event_id, reason, first_s=STRANGER_S)
             period_s = min(period_s, again_s)
+    for request in draft.strangers:
+        again_s = draft.again_s(request.vm, Reason.UNMANAGED_RESOURCE, first_s=STRANGER_S)
+        period_s = min(period_s, again_s)
     age_s = draft.age_s(draft.observed.inventory_at)
     if age_s >= period_s:
         draft.actions.append(ReadInventory())

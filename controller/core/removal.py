@@ -29,6 +29,8 @@ UNTOUCHED_S = 60.0
 def take_out(draft: Draft, cases: Iterable[Case]) -> None:
     """Drain every VM whose time has come, most urgent first, as far as the floors allow.
 
+    What is asked for by hand waits for what Azure announced.
+
     Of equally urgent ones those whose writes failed least: a write that hangs must not keep the
     others from the only slot (law L2).
 
@@ -39,6 +41,7 @@ def take_out(draft: Draft, cases: Iterable[Case]) -> None:
         cases,
         key=lambda case: (
             not case.recorded,
+            not case.due,
             case.deadline or draft.now,
             draft.attempts(case.inside, restore=False),
             fold(case.vm.name),
@@ -109,7 +112,7 @@ def _remove(draft: Draft, case: Case, movable: tuple[Membership, ...]) -> None:
             _record(draft, case, movable)
         return
     draft.say(case, Phase.DRAINING)
-    updated = replace(entry, events=with_references(entry, case.events))
+    updated = replace(entry, events=with_references(entry, case))
     if entry.removed:
         # Whoever stands in a pool again has to empty once more, and what is sent now may be late.
         updated = replace(updated, recorded_at=draft.now, out_at=None)
@@ -149,7 +152,7 @@ def _record(draft: Draft, case: Case, movable: tuple[Membership, ...]) -> None:
     entry = Entry(
         vm=case.vm.name,
         vm_id=case.vm.vm_id,
-        events=with_references(old, case.events),
+        events=with_references(old, case),
         memberships=(*(old.memberships if old else ()), *added),
         recorded_at=draft.now,
         restoring_at=case.entry.restoring_at if case.entry else None,
@@ -170,8 +173,11 @@ def _stay_out(draft: Draft, case: Case) -> None:
         draft.say(case, Phase.DRAIN_DUE, "its pools or NICs were not read yet")
     elif entry is None:
         draft.say(case, Phase.UNMANAGED)
+        if case.request is not None:
+            message = f"{case.vm.name} is in no managed pool: a request has nothing to take it from"
+            draft.hold(case.vm.name, Reason.UNMANAGED_RESOURCE, message)
     elif entry.restored_at is not None and draft.landed_late(entry):
-        events = with_references(entry, case.events)
+        events = with_references(entry, case)
         draft.note(replace(entry, events=events, restored_at=None), "out again")
         draft.say(case, Phase.DRAINING)
     elif entry.restored_at is not None:
@@ -227,7 +233,7 @@ def _observed_out(draft: Draft, case: Case, entry: Entry) -> bool:
 
 
 def _note_out(draft: Draft, case: Case, entry: Entry) -> None:
-    noted = replace(entry, events=with_references(entry, case.events))
+    noted = replace(entry, events=with_references(entry, case))
     if noted.out_at is None:
         noted = replace(noted, out_at=draft.now, restoring_at=None)
         draft.note(noted, "out")

@@ -17,6 +17,7 @@ from controller.core.draft import (
     Case,
     Draft,
     address_memberships,
+    by_hand,
     nic_memberships,
 )
 from controller.core.ledger import Entry
@@ -24,6 +25,8 @@ from controller.core.model import Key, Membership, NicMembership, PowerState, fo
 
 POWER_AGAIN_S = 10.0
 """How often the power state of a VM that does not run is read again."""
+REQUESTS_LATE_S = 30.0
+"""A leader that could not read the requests for so long says so."""
 GONE_AGAIN_S = 600.0
 """The same for a VM that does not exist."""
 
@@ -61,6 +64,8 @@ def _put_back(draft: Draft, case: Case, entry: Entry) -> None:
     elif case.events:
         message = f"{case.vm.name} stays out: another event for it is announced"
         draft.hold_back(case, Reason.EVENT_PENDING, message)
+    elif draft.observed.requests is None and by_hand(entry):
+        _await_requests(draft, case)
     elif not _two_clean_polls(draft, case.vm.name):
         draft.say(case, Phase.RESTORE_DUE, "waiting for two clean polls")
         draft.wake_in(1)
@@ -84,10 +89,21 @@ def _restore(draft: Draft, entry: Entry, outside: tuple[Membership, ...]) -> Non
         there = tuple(m for m in outside if fold(m.pool_id) not in draft.observed.absent)
         draft.change(there or outside, restore=True)
     elif entry.removed or _surely_standing(draft, entry):
-        draft.note(replace(entry, restoring_at=draft.now, out_at=None), "restoring")
+        sent = replace(entry, restoring_at=draft.now, out_at=None)
+        draft.note(sent, "restoring", draft.why_over(entry))
 
 
 # --- may it come back? ---
+
+
+def _await_requests(draft: Draft, case: Case) -> None:
+    """Whether somebody still wants the VM out is not known: it stays out (law S6)."""
+    message = f"{case.vm.name} stays out: the requests made by hand cannot be read"
+    if draft.age_s(draft.durable.leader_since) > REQUESTS_LATE_S:
+        draft.hold_back(case, Reason.REQUESTS_UNREAD, message)
+    else:
+        draft.say(case, Phase.RESTORE_DUE, "waiting for the requests made by hand")
+        draft.wake_in(1)
 
 
 def _two_clean_polls(draft: Draft, vm: str) -> bool:

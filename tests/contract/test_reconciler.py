@@ -26,6 +26,7 @@ from controller.errors import Conflict
 from controller.ledger_store import LedgerStore
 from controller.policy import policy_from
 from controller.reconciler import HOLE_S, Reconciler
+from controller.request_store import RequestStore, RequestWatch
 from controller.settings import Settings
 from controller.simulator.faults import Effect, Fault
 from controller.simulator.server import SimulatorServer
@@ -69,12 +70,19 @@ class Leader:
         self.watcher = Watcher(
             imds=azure.imds, clock=CorrectedClock(clock), leader_poll_s=1, standby_poll_s=15
         )
+        self.requests = RequestWatch(
+            RequestStore(azure.ledger("web.requests.json")),
+            clock=clock,
+            leading=lambda: True,
+            changed=lambda: None,
+        )
         self.reconciler = Reconciler(
             imds=azure.imds,
             compute=azure.compute,
             network=azure.network,
             store=LedgerStore(blob),
             watcher=self.watcher,
+            requests=self.requests,
             policy=policy,
             vm="web-1",
             availability_set_id=self.world.availability_set_id,

@@ -115,6 +115,7 @@ def test_reasons_are_a_closed_list() -> None:
         "event_pending",
         "vm_not_running",
         "vm_gone",
+        "requests_unread",
         "write_failed",
         "not_acknowledged",
     ]
