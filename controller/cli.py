@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from controller import logs
+from controller.by_hand.arguments import add_commands
 from controller.config import describe, load
 from controller.errors import ConfigError, ControllerError
 from controller.look import LeaseLook, PlanLook
@@ -60,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = EXIT_FAILED
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
+    except asyncio.CancelledError:
+        code = EXIT_TERMINATED
     except BrokenPipeError:
         code = EXIT_FAILED
     sys.exit(code)
@@ -133,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     takes_config(status)
     status.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     status.add_argument("--watch", action="store_true", help="repeat every 2 seconds until ^C")
+    add_commands(add, takes_config)
     simulate = add(
         "simulate",
         _simulate,

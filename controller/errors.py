@@ -13,6 +13,7 @@ ControllerError
 ├── NotFound              404; one alone is no proof of deletion (replication lag)
 ├── Denied                401, 403: names the missing permission and its scope
 ├── ContractViolation     a reply that breaks the documented shape: never write because of it
+├── NotDone               what was asked for by hand will not happen
 └── InvariantViolation    a bug of ours: crash and be restarted
 """
 
@@ -100,3 +101,7 @@ def told_s(error: ControllerError) -> float | None:
     """Return for how long the service asked to be left alone, in seconds, if it did."""
     seconds: float | None = getattr(error, "retry_after_s", None)
     return seconds
+
+
+class NotDone(ControllerError):
+    """What was asked for by hand will not happen; the message says why."""

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 from azure.core.pipeline.transport import AioHttpTransport, AsyncHttpTransport
-from azure.identity.aio import ManagedIdentityCredential
+from azure.identity.aio import AzureCliCredential, ManagedIdentityCredential
 
 from controller.azure.arm import CONNECT_TIMEOUT_S, Arm, GuardedTransport, guard_trace
 from controller.azure.blob import LedgerBlob
@@ -45,6 +45,15 @@ HIJACKERS = (
 )
 _PROXIES = ("https_proxy", "http_proxy", "all_proxy")
 _log = logging.getLogger(__name__)
+
+
+class Identity(Enum):
+    """Who the requests are made as."""
+
+    VM = "vm"
+    """The managed identity of this VM."""
+    AZURE_CLI = "azure-cli"
+    """Whoever has logged in with `az login`: a person at a workstation."""
 
 
 class Traffic(Enum):
@@ -106,6 +115,7 @@ async def open_azure(
     clock: Clock,
     environ: MutableMapping[str, str],
     *,
+    identity: Identity = Identity.VM,
     observer: Observer = ignore,
     session_factory: SessionFactory = tcp_session,
 ) -> AsyncGenerator[Azure]:
@@ -138,8 +148,11 @@ async def open_azure(
             )
             return await stack.enter_async_context(session_factory(options))
 
-        identity = await session(Traffic.IDENTITY)
-        credential = managed_identity(settings, identity)
+        credential: ManagedIdentityCredential | AzureCliCredential
+        if identity is Identity.VM:
+            credential = managed_identity(settings, await session(Traffic.IDENTITY))
+        else:
+            credential = AzureCliCredential()
         stack.push_async_callback(credential.close)
         arm = Arm(
             endpoint=settings.azure.resource_manager_endpoint.rstrip("/"),

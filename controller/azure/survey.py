@@ -31,6 +31,8 @@ from controller.errors import NotFound
 
 NETWORK_VERSION = "2024-05-01"
 READ_TIMEOUT_S = 15.0
+NAMES = ("upn", "unique_name", "preferred_username", "app_displayname", "appid", "oid")
+"""Claims of an access token that say who somebody is, the most readable first."""
 NO_OPERATION = "00000000-0000-0000-0000-000000000000"
 
 
@@ -101,6 +103,12 @@ class Survey:
             token = await self._arm.credential.get_token(self._arm.scope)
         return principal_of(token.token)
 
+    async def caller(self) -> str:
+        """Return who the token for Resource Manager is for, as people say it; empty if unknown."""
+        async with self._caller.call("token", READ_TIMEOUT_S):
+            token = await self._arm.credential.get_token(self._arm.scope)
+        return _claim(token.token, *NAMES)
+
     async def balancer(self, load_balancer_id: str) -> Balancer:
         """Return a load balancer with its rules and probes, from one GET."""
         body = about(load_balancer_id, await self._get(load_balancer_id))
@@ -132,13 +140,23 @@ class Survey:
 
 def principal_of(token: str) -> str:
     """Return the object id in an access token, without believing anything else of it."""
+    return _claim(token, "oid")
+
+
+def _claim(token: str, *names: str) -> str:
+    """Return the first of these claims that is a decent text; empty if none is."""
     try:
         middle = token.split(".")[1]
         claims: object = json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))
     except (IndexError, ValueError, RecursionError, binascii.Error):
         return ""
-    found = cast("dict[str, object]", claims).get("oid") if isinstance(claims, dict) else None
-    return found if isinstance(found, str) and found.isprintable() and len(found) < 100 else ""
+    if not isinstance(claims, dict):
+        return ""
+    for name in names:
+        found = cast("dict[str, object]", claims).get(name)
+        if isinstance(found, str) and found and found.isprintable() and len(found) < 100:
+            return found
+    return ""
 
 
 def parse_balancer(body: Json, load_balancer: LoadBalancer) -> Balancer:

@@ -41,6 +41,10 @@ class Roll:
     """VMs that are finished and back in rotation."""
     by: str
     at: datetime
+    runner: str
+    """The process that carries it out; whoever goes on with it puts in its own."""
+    beat: int = 0
+    """Counts up while that process lives."""
     failed: str = ""
     """Why it stopped; empty while it goes on."""
     ended_at: datetime | None = None
@@ -88,6 +92,18 @@ class Requests:
             requests=tuple(
                 replace(each, ended_at=at, ended_by=by)
                 if each.stands(at) and fold(each.vm) == fold(vm)
+                else each
+                for each in self.requests
+            ),
+        )
+
+    def extending(self, request_id: str, until: datetime) -> "Requests":
+        """Return these with more time for a request, if it was not withdrawn."""
+        return replace(
+            self,
+            requests=tuple(
+                replace(each, until=until)
+                if each.request_id == request_id and each.ended_at is None
                 else each
                 for each in self.requests
             ),
@@ -170,6 +186,8 @@ def _roll_out(roll: Roll) -> dict[str, Any]:
         "done": list(roll.done),
         "by": roll.by,
         "at": instant_out(roll.at),
+        "runner": roll.runner,
+        "beat": roll.beat,
         "failed": roll.failed,
         "ended_at": instant_out(roll.ended_at),
     }
@@ -183,6 +201,8 @@ def _roll_in(fields: Fields) -> Roll:
         done=fields.texts("done"),
         by=fields.text("by"),
         at=fields.instant("at"),
+        runner=fields.text("runner"),
+        beat=fields.integer("beat"),
         failed=fields.text("failed"),
         ended_at=fields.instant_or_none("ended_at"),
         extra=fields.rest(),

@@ -1,0 +1,97 @@
+"""What `drain`, `restore` and `roll` do with their arguments."""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Awaitable, Callable
+
+from controller import logs
+from controller.by_hand.command import addresses_of, command_task
+from controller.by_hand.hand import Hand, open_hand
+from controller.by_hand.roll import Roller, abandon, order
+from controller.clock import SystemClock
+from controller.config import load
+
+DONE = 0
+
+
+def drain(options: argparse.Namespace) -> int:
+    """Ask for one VM, and wait if told to."""
+
+    async def ask(hand: Hand) -> None:
+        request = await hand.drain(options.vm, for_s=options.for_s, reason=options.reason)
+        print(f"{request.vm}: asked for until {request.until:%Y-%m-%d %H:%M:%S} UTC", flush=True)
+        if options.wait:
+            await hand.until_out(request)
+            print(f"{request.vm}: out of rotation, its connections had their time", flush=True)
+        print(f"put it back with: lb-drain restore {request.vm}")
+
+    return _by_hand(options, ask, names=False)
+
+
+def restore(options: argparse.Namespace) -> int:
+    """End what was asked for one VM, and wait if told to."""
+
+    async def ask(hand: Hand) -> None:
+        stood = await hand.restore(options.vm)
+        said = "to be put back" if stood else "nothing was asked for"
+        print(f"{options.vm}: {said}", flush=True)
+        if options.wait:
+            await hand.until_back(options.vm)
+            print(f"{options.vm}: in service, or never out because of us", flush=True)
+
+    return _by_hand(options, ask, names=False)
+
+
+def roll(options: argparse.Namespace) -> int:
+    """Go through the set, go on, or give up."""
+
+    async def go(hand: Hand) -> None:
+        if options.abandon:
+            given_up = await abandon(hand)
+            print(f"given up: {given_up.what}; not done: {', '.join(given_up.left) or 'nothing'}")
+            return
+        addresses = await addresses_of(hand.azure, hand.availability_set_id)
+        task = command_task(
+            options.shell_command,
+            addresses=addresses,
+            check=options.check,
+            settle_s=options.settle,
+            check_for_s=options.check_for,
+        )
+        roller = Roller(hand, task, for_s=options.for_s)
+        if options.resume:
+            await roller.resume()
+        else:
+            chosen = tuple(hand.named(vm) for vm in options.vms)
+            await roller.begin(chosen or order(hand.vms, last=hand.here))
+        print("all done", flush=True)
+
+    return _by_hand(options, go, names=True)
+
+
+def _by_hand(
+    options: argparse.Namespace, work: Callable[[Hand], Awaitable[None]], *, names: bool
+) -> int:
+    settings = load(options.config, os.environ).settings
+    logs.setup(logging.ERROR)
+
+    async def run() -> None:
+        # SIGTERM ends it like ^C: what was asked for stands, and that is said.
+        task = asyncio.current_task()
+        if task is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        async with open_hand(
+            settings,
+            environ=os.environ,
+            clock=SystemClock(),
+            say=lambda text: print(text, flush=True),
+            availability_set_id=options.availability_set,
+            names=names,
+        ) as hand:
+            await work(hand)
+
+    asyncio.run(run())
+    return DONE
