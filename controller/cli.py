@@ -220,6 +220,14 @@ def _add_simulate_commands(simulate: argparse.ArgumentParser) -> None:
         """fault '{"effect":"hang","service":"blob","times":3}'""",
     )
     fault.add_argument("rule", nargs="?", type=_json_object, metavar="JSON")
+    vm = add(
+        "vm",
+        lambda options: ("POST", f"/vms/{options.vm}/state", {"state": options.state}),
+        "bring a VM into a state that no event announced, as an operator's own reboot does",
+        "vm web-1 rebooting",
+    )
+    vm.add_argument("vm", metavar="VM")
+    vm.add_argument("state", choices=("running", "rebooting", "frozen", "stopped", "deallocated"))
     add(
         "state",
         lambda _: ("GET", "/state", None),

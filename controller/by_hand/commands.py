@@ -40,7 +40,7 @@ def restore(options: argparse.Namespace) -> int:
         print(f"{options.vm}: {said}", flush=True)
         if options.wait:
             await hand.until_back(options.vm)
-            print(f"{options.vm}: in service, or never out because of us", flush=True)
+            print(f"{options.vm}: not out of rotation because of us (any more)", flush=True)
 
     return _by_hand(options, ask, names=False)
 

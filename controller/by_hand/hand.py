@@ -35,6 +35,9 @@ LOOK_S = 1.0
 AGAIN_S = 3.0
 """After so long what storage did not take is sent again."""
 
+LEADERLESS_S = 10.0
+"""A lease changes hands in less; what lasts longer is told."""
+
 Say = Callable[[str], None]
 
 
@@ -67,6 +70,7 @@ class Hand:
         self._ledger = LedgerStore(azure.ledger(ledger_name))
         self._clock, self._connection_drain_s = clock, connection_drain_s
         self._said: set[str] = set()
+        self._led_at = clock.monotonic()
 
     def now(self) -> datetime:
         """Return the wall clock of this machine."""
@@ -190,8 +194,11 @@ class Hand:
             self._say_once(f"the ledger cannot be read now: {error}")
             return None
         ledger = self._ledger.ledger
-        if self._ledger.lease_state != "leased":
-            self._say_once("no agent leads the set at the moment: nothing happens without one")
+        monotonic = self._clock.monotonic()
+        if self._ledger.lease_state == "leased":
+            self._led_at = monotonic
+        elif monotonic - self._led_at > LEADERLESS_S:
+            self._say_once("no agent leads the set: nothing happens until one does")
         # Clocks differ: what was noted a moment before the request may be its first line.
         for line in ledger.transitions:
             if fold(line.vm) == fold(vm) and line.at >= since - timedelta(seconds=LOOK_S):
@@ -278,7 +285,7 @@ async def open_hand(
             azure,
             ledger_name=settings.election.blob_name or blob_name_of(set_id),
             availability_set_id=set_id,
-            who=f"{user} on {where}" + (f", as {caller}" if caller else ""),
+            who=f"{user} on {where}" + (f", as {caller}" if caller not in {"", where} else ""),
             vms=vms,
             here=where,
             connection_drain_s=settings.policy.connection_drain_s,

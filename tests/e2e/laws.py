@@ -143,7 +143,7 @@ class Replay:
         kind, subject, detail = change.kind, change.subject, change.detail
         if kind in {"lease_acquire", "lease_renew", "lease_release"}:
             self._lease(kind, str(detail["by"]), change.at)
-        elif kind == "blob_written":
+        elif kind == "blob_written" and not _asks(change):
             self.ledger = _parsed(str(detail["body"]))
         elif kind == "write":
             self.writes[key(subject)] = _Write(
@@ -263,9 +263,14 @@ def _s2_floor(replay: Replay, change: Change) -> Iterator[str]:
         yield f"leaves {len(after)} serving, the floor is {replay.floors[pool]}"
 
 
+def _asks(change: Change) -> bool:
+    """Tell whether somebody wrote a request: people need no lease for that."""
+    return change.kind == "blob_written" and change.subject.endswith(".requests.json")
+
+
 def _s4_fence(replay: Replay, change: Change) -> Iterator[str]:
     """Only the holder of the lease writes."""
-    if change.kind not in {"write", "blob_written", "event_acknowledged"}:
+    if change.kind not in {"write", "blob_written", "event_acknowledged"} or _asks(change):
         return
     by = str(change.detail["by"])
     creates_blob = change.kind == "blob_written" and not change.detail["body"]
