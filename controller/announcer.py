@@ -7,7 +7,16 @@ from controller.azure.failures import OPERATIONS, OUTCOMES, answers
 from controller.clock import Clock
 from controller.core.actions import Plan, Reason
 from controller.core.ledger import Entry, Ledger, Transition
-from controller.core.model import EventDocument, Key, Policy, Pool, fold, nic_of, short
+from controller.core.model import (
+    REQUEST,
+    EventDocument,
+    Key,
+    Policy,
+    Pool,
+    fold,
+    nic_of,
+    short,
+)
 from controller.core.risk import oldest_entry, risk
 from controller.logs import log
 from controller.metrics import Metrics
@@ -124,7 +133,9 @@ class Announcer:
     def _count(self, line: Transition, entry: Entry | None) -> None:
         if line.what != "out" or entry is None or not entry.events:
             return
-        event = min(entry.events, key=lambda each: each.not_before or entry.recorded_at)
+        announced = [each for each in entry.events if each.event_type != REQUEST]
+        causes = announced or entry.events
+        event = min(causes, key=lambda each: each.not_before or entry.recorded_at)
         if event.not_before is None:
             self.metrics.drained(event.event_type, "unannounced")
             return

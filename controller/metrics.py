@@ -13,6 +13,8 @@ from typing import Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from controller.core.model import REQUEST
+
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 OTHER = "other"
 
@@ -21,7 +23,7 @@ DrainOutcome = Literal["in_time", "late", "unannounced"]
 PassOutcome = Literal["unchanged", "changed"]
 NotifyOutcome = Literal["delivered", "failed", "dropped"]
 
-EVENT_TYPES = ("Freeze", "Reboot", "Redeploy", "Preempt", "Terminate", OTHER)
+EVENT_TYPES = ("Freeze", "Reboot", "Redeploy", "Preempt", "Terminate", REQUEST, OTHER)
 DRAIN_OUTCOMES: tuple[DrainOutcome, ...] = ("in_time", "late", "unannounced")
 PASS_OUTCOMES: tuple[PassOutcome, ...] = ("unchanged", "changed")
 NOTIFY_OUTCOMES: tuple[NotifyOutcome, ...] = ("delivered", "failed", "dropped")

@@ -3,6 +3,7 @@
 import logging
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -132,6 +133,25 @@ def test_new_transitions_are_logged_once_and_in_order(audience: Audience) -> Non
     assert audience.lines() == ["web-1: recorded (app)", "web-2: recorded"]
     assert audience.metric("lbdrain_ledger_entries") == 1
     assert audience.metric("lbdrain_passes_total", outcome="changed") == 1
+
+
+@pytest.mark.parametrize(
+    ("event_types", "counted"),
+    [
+        (("Request",), "Request"),
+        (("Request", "Reboot"), "Reboot"),
+        (("Reboot", "Request"), "Reboot"),
+    ],
+)
+def test_a_drain_by_hand_is_counted_as_one_unless_an_event_wanted_it(
+    audience: Audience, event_types: tuple[str, ...], counted: str
+) -> None:
+    """What Azure announced is what the lead time is measured for."""
+    references = tuple(EventReference(event_id=each, event_type=each) for each in event_types)
+    before = Ledger().with_entry(replace(entry(), events=references))
+    after = before.with_entry(replace(entry(out_at=NOW), events=references))
+    audience.announcer.passed("leader", before, after.noting(at=NOW, vm="web-1", what="out"))
+    assert audience.metric("lbdrain_drains_total", type=counted, outcome="unannounced") == 1
 
 
 @pytest.mark.parametrize(
