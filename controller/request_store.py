@@ -65,7 +65,7 @@ class RequestStore:
         wanted: Requests | None = None
         for _ in range(TRIES):
             await self.refresh()
-            if self.requests == wanted:
+            if wanted is not None and self.requests == wanted:
                 return wanted  # the write whose reply was lost
             wanted = edit(self.requests)
             if wanted == self.requests:

@@ -66,7 +66,8 @@ def test_help_lists_the_labels(metrics: Metrics) -> None:
         each.name: each.documentation
         for each in text_string_to_metric_families(metrics.render().decode())
     }
-    assert "type: Freeze, Reboot, Redeploy, Preempt, Terminate, Request, other." in helps["lbdrain_drains"]
+    types = "type: Freeze, Reboot, Redeploy, Preempt, Terminate, Request, other."
+    assert types in helps["lbdrain_drains"]
     assert "outcome: in_time, late, unannounced." in helps["lbdrain_drains"]
     assert "reason: capacity_floor, busy, other." in helps["lbdrain_holds"]
     assert "imds: poll; network: nic_put; blob: renew" in helps["lbdrain_azure_requests"]
