@@ -26,6 +26,7 @@ from controller.core.actions import (
 )
 from controller.core.ledger import Ledger, decode, encode
 from controller.core.model import (
+    REQUEST,
     AddressMembership,
     Deferral,
     EventDocument,
@@ -41,12 +42,14 @@ from controller.core.model import (
     PoolKind,
     PoolMember,
     PowerState,
+    Request,
     ScheduledEvent,
     Vm,
     fold,
     load_balancer_of,
 )
 from controller.core.planner import plan
+from controller.core.requests import Requests
 from controller.core.sent import Sent
 
 T0 = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -56,6 +59,7 @@ API = "/s/Microsoft.Network/loadBalancers/one/backendAddressPools/api"
 ADDRESSES = "/s/Microsoft.Network/loadBalancers/two/backendAddressPools/addresses"
 POLICY = Policy(pools={APP: Floor(), API: Floor(number=34, percent=True), ADDRESSES: Floor()})
 NOTICE_S = 600.0
+ASKED_S = 900.0
 LATE_S = 50.0
 """How long a write may take to show after nobody waits for it any more."""
 VIEWS_S = 60.0
@@ -87,6 +91,7 @@ class World:
         }
     )
     events: dict[str, ScheduledEvent] = field(default_factory=dict)
+    requests: Requests = field(default_factory=Requests)
     acknowledged: set[str] = field(default_factory=set)
     ours: set[Key] = field(default_factory=set)
     """Removed by an agent and not put back by anybody."""
@@ -157,6 +162,7 @@ class World:
 class Memory:
     """What an agent loses with its process."""
 
+    requests: tuple[Request, ...] | None = None
     clean: tuple[EventDocument, ...] = ()
     document: EventDocument | None = None
     document_at: datetime | None = None
@@ -211,6 +217,7 @@ class Run:
             memory.clean = ()
             memory.clean_polls = dict.fromkeys(NAMES, 0)
             return
+        memory.requests = self.world.requests.requests
         document = EventDocument(incarnation=None, events=tuple(self.world.events.values()))
         memory.document, memory.document_at = document, self.world.at()
         memory.clean = (*memory.clean, document)[-2:]
@@ -235,6 +242,7 @@ class Run:
             attempts=MappingProxyType(memory.attempts),
             sent_at=MappingProxyType(memory.sent.at),
             ended_at=MappingProxyType(memory.sent.ended_at),
+            requests=memory.requests,
             write_slots=4,
         )
         planned = plan(observed, self.ledger, POLICY, self.world.at())
@@ -404,6 +412,11 @@ class Run:
             assert self.memory.clean_polls[name] >= 2, "S6: restored without two clean polls"
             assert not any(e.affects(name) for e in self.memory.clean[-1].events)
             assert name not in self.world.stopped, "S6: restored a VM that does not run"
+            by_hand = any(reference.event_type == REQUEST for reference in entry.events)
+            assert self.memory.requests is not None or not by_hand, "S6: requests are not known"
+            for request in self.memory.requests or ():
+                asked = fold(request.vm) == name and request.stands(self.world.at())
+                assert not asked, "S6: restored while somebody wants it out"
 
     def _acknowledge(self, action: Acknowledge) -> None:
         event = self.world.events.get(action.event_id)
@@ -429,6 +442,19 @@ class Run:
             resources=names,
             not_before=self.world.at() + timedelta(seconds=NOTICE_S),
         )
+
+    def ask(self, name: str) -> None:
+        """Somebody wants a VM out for a quarter of an hour."""
+        asked = self.world.at()
+        request = Request(
+            request_id=f"R-{len(self.world.requests.requests)}-{self.world.now:g}",
+            vm=name,
+            reason="",
+            by="ann",
+            at=asked,
+            until=asked + timedelta(seconds=ASKED_S),
+        )
+        self.world.requests = self.world.requests.adding(request)
 
     def start(self) -> None:
         for event_id, event in self.world.events.items():
@@ -457,6 +483,7 @@ class Run:
         """Faults stop, maintenance ends: law L1 promises an end."""
         self.world.events.clear()
         self.world.stopped.clear()
+        self.world.now += ASKED_S
         for _ in range(60):
             self.world.now += 7
             self.poll()
@@ -473,6 +500,8 @@ STEPS = st.one_of(
     st.tuples(st.just("crash"), st.integers(0, 4)),
     st.tuples(st.just("time"), st.sampled_from([0.5, 3.0, 12.0, 35.0, 400.0])),
     st.tuples(st.just("announce"), SUBSETS),
+    st.tuples(st.just("ask"), NAME),
+    st.tuples(st.just("withdraw"), NAME),
     st.tuples(st.just("start"), st.just(0)),
     st.tuples(st.just("end"), st.just(0)),
     st.tuples(st.just("boot"), st.just(0)),
@@ -506,6 +535,11 @@ def play(run: Run, kind: str, value: object) -> None:
             run.world.now += seconds
         case "announce", tuple(names):
             run.announce(names)
+        case "ask", str(name):
+            run.ask(name)
+        case "withdraw", str(name):
+            at = run.world.at()
+            run.world.requests = run.world.requests.withdrawing(name, at=at, by="ben")
         case "start", _:
             run.start()
         case "end", _:
