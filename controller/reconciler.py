@@ -142,9 +142,10 @@ class Reconciler:
         for task in self._tasks.values():
             task.cancel()
         self.views = Views(self._policy.pools)
-        self.deferrals = Deferrals()
+        self.deferrals = Deferrals(self._watcher.clock)
         self.pace = Pace.starting_at(self._most_writes)
-        self._quiet_until: datetime | None = None
+        self._quiet_until = 0.0
+        """Until when no write may start; monotonic seconds."""
         self._read_at: dict[str, datetime] = {}
         self.inventory_period_s = INVENTORY_S
         self._holes = self._apart_failures = 0
@@ -313,11 +314,9 @@ class Reconciler:
         return True
 
     def _observe(self) -> Observation:
-        now = self._watcher.now()
-        self.deferrals.prune(now)
         self.views.watch(m.pool_id for entry in self.ledger.entries for m in entry.memberships)
         busy = sum(1 for target in self._tasks if target.startswith("write:"))
-        quiet = self._quiet_until is not None and self._quiet_until > now
+        quiet = self._quiet_until > self._watcher.clock.monotonic()
         return Observation(
             document=self._watcher.document,
             document_at=self._watcher.document_at,
@@ -493,8 +492,7 @@ class Reconciler:
 
     def _told_to_wait(self, key: str) -> bool:
         """Tell whether a part of the inventory has to be left out for now."""
-        deferral = self.deferrals.active.get(key)
-        waits = deferral is not None and deferral.until > self._watcher.now()
+        waits = key in self.deferrals.active
         self._apart_failures += waits
         return waits
 
@@ -586,9 +584,8 @@ class Reconciler:
             message = f"acknowledged event {action.event_id}"
             log(logger, logging.INFO, message, event="acknowledged", event_id=action.event_id)
             self._acknowledged[key] = now
-        until = now + timedelta(seconds=ACKNOWLEDGE_AGAIN_S)
         self.deferrals.clear(action.key)
-        self.deferrals.defer(action.key, until=until, reason="acknowledged")
+        self.deferrals.defer(action.key, wait_s=ACKNOWLEDGE_AGAIN_S, reason="acknowledged")
 
     # --- failures ---
 
@@ -608,7 +605,7 @@ class Reconciler:
             self.pace = self.pace.conflicted()
         if isinstance(error, Throttled) and isinstance(action, ChangeNic | ChangePool):
             wait_s = error.retry_after_s or backoff_s(1, jitter=self._entropy.random())
-            self._quiet_until = now + timedelta(seconds=wait_s)
+            self._quiet_until = self._watcher.clock.monotonic() + wait_s
         self._back_off(action.key, error, what=str(action))
 
     def _not_found(self, action: Action, now: datetime) -> None:
@@ -634,7 +631,7 @@ class Reconciler:
         weather = isinstance(error, Conflict | Throttled) and attempts < 5
         self.deferrals.defer(
             key,
-            until=self._watcher.now() + timedelta(seconds=wait_s),
+            wait_s=wait_s,
             reason=type(error).__name__,
             message="" if weather else f"{what}: {error}",
         )

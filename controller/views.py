@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from controller.clock import Clock
 from controller.core.ledger import Ledger
 from controller.core.model import (
     Deferral,
@@ -181,16 +182,25 @@ class Views:
 
 
 class Deferrals:
-    """Targets that failed, when to try them again, and how often they failed in a row."""
+    """Targets that failed, when to try them again, and how often they failed in a row.
 
-    def __init__(self) -> None:
-        self._until: dict[str, Deferral] = {}
+    Waiting is counted on the monotonic clock: a wall clock that is set right would make it shorter.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._due: dict[str, tuple[float, Deferral]] = {}
         self._attempts: dict[str, int] = {}
 
     @property
     def active(self) -> Mapping[str, Deferral]:
-        """Deferral by target."""
-        return dict(self._until)
+        """Deferral by target, of all that are not due again."""
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        self._due = {target: each for target, each in self._due.items() if each[0] > monotonic}
+        return {
+            target: replace(deferral, until=now + timedelta(seconds=due - monotonic))
+            for target, (due, deferral) in self._due.items()
+        }
 
     @property
     def failures(self) -> Mapping[str, int]:
@@ -202,19 +212,17 @@ class Deferrals:
         self._attempts[target] = self._attempts.get(target, 0) + 1
         return self._attempts[target]
 
-    def defer(self, target: str, *, until: datetime, reason: str, message: str = "") -> None:
-        """Leave the target alone until then."""
-        self._until[target] = Deferral(
-            until=until, reason=reason, message=message, attempts=self._attempts.get(target, 0)
+    def defer(self, target: str, *, wait_s: float, reason: str, message: str = "") -> None:
+        """Leave the target alone for so long."""
+        deferral = Deferral(
+            until=self._clock.now(),
+            reason=reason,
+            message=message,
+            attempts=self._attempts.get(target, 0),
         )
+        self._due[target] = (self._clock.monotonic() + wait_s, deferral)
 
     def clear(self, target: str) -> None:
         """The target succeeded."""
-        self._until.pop(target, None)
+        self._due.pop(target, None)
         self._attempts.pop(target, None)
-
-    def prune(self, now: datetime) -> None:
-        """Forget what is due again."""
-        self._until = {
-            target: deferral for target, deferral in self._until.items() if deferral.until > now
-        }

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from controller.azure.imds import Imds
-from controller.clock import CorrectedClock
+from controller.clock import Clock, CorrectedClock
 from controller.core.model import EventDocument
 from controller.errors import ControllerError, Throttled
 from controller.logs import log
@@ -32,6 +32,8 @@ class Watcher:
         self, *, imds: Imds, clock: CorrectedClock, leader_poll_s: float, standby_poll_s: float
     ) -> None:
         self._imds, self._clock = imds, clock
+        self.clock: Clock = clock
+        """Wall time as IMDS has it, and the monotonic clock."""
         self._leader_poll_s, self._standby_poll_s = leader_poll_s, standby_poll_s
         self._leading = False
         self._hurry = asyncio.Event()

@@ -112,6 +112,8 @@ def _remove(draft: Draft, case: Case, movable: tuple[Membership, ...]) -> None:
             _record(draft, case, movable)
         return
     draft.say(case, Phase.DRAINING)
+    if draft.drop(case, entry, draft.never_ours(entry), "removed by an operator"):
+        return  # at once: a successor could not tell any more; the next pass takes out the rest
     updated = replace(entry, events=with_references(entry, case))
     if entry.removed:
         # Whoever stands in a pool again has to empty once more, and what is sent now may be late.

@@ -2,8 +2,11 @@
 
 import copy
 import json
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from controller.core.model import Request
+from controller.core.requests import Requests, decode, encode
 from controller.simulator.bodies import Json, key
 from controller.simulator.events import EventState
 from controller.simulator.fleet import CONTAINER
@@ -45,6 +48,8 @@ class Stage:
     def events_pending(self) -> bool:
         """Tell whether an event is announced, or is going to be."""
         over = EventState.GONE
+        if self._requests().standing(self._now()):
+            return True
         return self._simulation.loop.now < self._last_act_s or any(
             event.state is not over for event in self._world.events.events
         )
@@ -67,6 +72,18 @@ class Stage:
             for entry in self.ledger().get("entries", [])
             if (vm := self._world.find_vm(entry["vm"])) is not None and vm.state == "running"
         ]
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._simulation.epoch(), UTC)
+
+    def _requests(self) -> Requests:
+        """Return what people have asked for."""
+        blob = self._world.blobs.find(self._requests_path)
+        return decode(blob.body if blob is not None else b"")
+
+    @property
+    def _requests_path(self) -> str:
+        return f"{self.blob_path.removesuffix('.json')}.requests.json"
 
     # --- doing
 
@@ -184,6 +201,29 @@ class Stage:
         if blob is not None and blob.lease.holder(self._simulation.epoch()) is not None:
             blob.lease.break_(period_s, self._simulation.epoch())
             self._world.record("lease_broken", self.blob_path, period=period_s)
+
+    def _ask(self, vm: str, for_s: float, request_id: str) -> None:
+        now = self._now()
+        request = Request(
+            request_id=request_id,
+            vm=vm,
+            reason="drawn",
+            by="ann",
+            at=now,
+            until=now + timedelta(seconds=for_s),
+        )
+        self._put_requests(self._requests().adding(request))
+
+    def _withdraw(self, vm: str) -> None:
+        self._put_requests(self._requests().withdrawing(vm, at=self._now(), by="ben"))
+
+    def _put_requests(self, requests: Requests) -> None:
+        """Write as a person's command does; the blob is there as soon as an agent has started."""
+        store = self._world.blobs
+        blob = store.find(self._requests_path)
+        if blob is not None:
+            blob.body, blob.etag = encode(requests), store.next_etag()
+            blob.modified_at = self._simulation.epoch()
 
     def mend(self) -> None:
         """End every trouble that does not end by itself."""

@@ -8,7 +8,7 @@ seed; `python -m tests.simulation --seed N --story` prints it.
 import random
 from typing import Any
 
-from . import trials
+from . import asks, trials
 from .scenario import Act, ClockError, Scenario, Storm
 from .weather import JOURNEYS, KINDS
 
@@ -19,8 +19,8 @@ CHURN_S = (30.0, 75.0)
 
 
 def draw(seed: int) -> Scenario:
-    """Return the scenario of a seed, with its trial if it has one."""
-    return trials.lay_over(_drawn(seed))
+    """Return the scenario of a seed, with its trial and what people ask for, if there is any."""
+    return asks.lay_over(trials.lay_over(_drawn(seed)))
 
 
 def _drawn(seed: int) -> Scenario:

@@ -208,6 +208,9 @@ def s6_no_early_return(truth: Truth, change: Change) -> Iterator[str]:
             event = truth.event(event_id)
             if event and truth.impacting(event) and vm.casefold() in event.resources:
                 yield f"{vm} restored by {write.vm}, whom a poll told of event {event_id}"
+    request_id, until = truth.asked.get(vm, ("", 0.0))
+    if until > write.sent_at + KNOWN_AFTER_S and write.because_of(vm, request_id):
+        yield f"{vm} restored while somebody wants it out until {_clock(until)}"
     since = write.down.get(vm)
     if since is not None and since < write.sent_at - POWER_VIEW_S:
         yield f"{vm} restored while it was down since {_clock(since)}"

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from controller.simulator.access import OPERATOR
@@ -20,6 +21,8 @@ from .scenario import Scenario
 PEOPLE = frozenset({"leave_pool", "join_pool", "add_address", "delete_pool", "delete_vm"})
 """Acts by which people decide who is in a pool."""
 PLATFORM = "platform policy"
+PREDECESSOR_S = 60.0
+"""For so long nobody can tell what people do from a late write of a former leader."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,6 +65,15 @@ class Write:
     polls: tuple[Poll, ...]
     people_at: float
     """When people last decided who is in a pool."""
+
+    def because_of(self, vm: str, event_id: str) -> bool:
+        """Tell whether the ledger said that the VM is out because of this."""
+        return any(
+            reference["event_id"] == event_id
+            for entry in self.ledger.get("entries", [])
+            if entry["vm"].casefold() == vm
+            for reference in entry["events"]
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -123,6 +135,8 @@ class Truth:
         self.polls: dict[str, list[Poll]] = {}
         self.born_at: dict[str, float] = {}
         self.act, self.act_text = "", ""
+        self.asked: dict[str, tuple[str, float]] = {}
+        """The request by which a VM was last asked for, and until when."""
         self.people_at = -math.inf
         self.calm_at = math.inf
         self.converged_at = math.inf
@@ -222,6 +236,7 @@ class Truth:
                 self.tags.setdefault(key(change.subject), {})[name] = "by hand"
             case "act":
                 self.act, self.act_text = change.subject, str(detail["text"])
+                self._asked(change)
                 if self.act in PEOPLE:
                     self.people_at = change.at
             case "act_over":
@@ -247,6 +262,17 @@ class Truth:
             case _:
                 self._lease(change)
                 self._event(change)
+
+    def _asked(self, change: Change) -> None:
+        if self.act not in {"ask", "withdraw"}:
+            return
+        given = dict(each.split("=") for each in self.act_text.split()[1:])
+        request_id, until = self.asked.get(given["vm"], ("", 0.0))
+        if self.act == "ask":
+            until, request_id = change.at + float(given["for_s"]), given["request_id"]
+        else:
+            until = min(until, change.at)
+        self.asked[given["vm"]] = (request_id, until)
 
     def write_of(self, _change: Change) -> Write | None:
         """Return the request that is being handled, as it was when it left."""
@@ -321,7 +347,21 @@ class Truth:
             member.wanted = came
             member.epoch = epoch_of(self.ledger) if recorded(self.ledger, change) else 0
             resource = key(str(change.detail["nic"]) or change.subject)
-            member.doubtful = bool(member.epoch) and bool(self.unanswered.get(resource))
+            inherited = self._inherited(change)
+            member.doubtful = bool(member.epoch) and bool(
+                self.unanswered.get(resource) or inherited
+            )
+
+    def _inherited(self, change: Change) -> bool:
+        """Tell whether a predecessor, whose writes may still land, has recorded this member."""
+        since = self.ledger.get("leader_since")
+        if since is None or change.at - _epoch_s(since) > PREDECESSOR_S:
+            return False
+        return any(
+            _epoch_s(entry["recorded_at"]) < _epoch_s(since)
+            for entry in self.ledger.get("entries", [])
+            if (key(change.subject), identity(change)) in members_of(entry)
+        )
 
     def _vm(self, change: Change) -> None:
         vm, state = change.subject, str(change.detail.get("state", ""))
@@ -393,6 +433,10 @@ class Truth:
 def in_doubt(member: Member, write: Write) -> bool:
     """Tell whether the agent could not know that people had taken a member out."""
     return member.doubtful or member.epoch not in (0, epoch_of(write.ledger))
+
+
+def _epoch_s(instant: str) -> float:
+    return datetime.fromisoformat(instant).timestamp()
 
 
 def epoch_of(ledger: Json) -> int:

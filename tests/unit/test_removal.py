@@ -466,3 +466,18 @@ def test_what_fails_after_it_was_seen_out_is_not_written_again(scene: Scene) -> 
     scene.take_out()
     scene.now, scene.nics = 39, {"web-1": {"failed": True}}
     assert (writes(scene.plan()), acknowledged(scene.plan())) == ([], ["E-1"])
+
+
+def test_what_an_operator_takes_out_meanwhile_is_dropped_at_once(scene: Scene) -> None:
+    """Law S3: a successor could not tell, so it is not left until the VM is out everywhere."""
+    two_pools(scene)
+    scene.inside["web-2"] = [APP, API]
+    scene.inside["web-1"] = [APP, API]
+    scene.adopt()
+    gone = membership("web-1", API, 1).key
+    scene.inside["web-1"] = [APP]
+    planned = scene.adopt(unsent=frozenset({gone, membership("web-1").key}))
+    assert [m.pool_id for m in scene.entry().memberships] == [APP]
+    assert scene.ledger.transitions[-1].detail == "removed by an operator: api"
+    assert writes(planned) == []
+    assert writes(scene.plan(unsent=frozenset({membership("web-1").key}))) == [removal("web-1")]

@@ -243,9 +243,31 @@ def test_a_recorded_pool_that_is_not_configured_is_nobodys_mistake(views: Views)
     assert views.pools_without_peers(Ledger()) == ()
 
 
+class StoppedClock:
+    """Both clocks, moved by hand; the wall clock may be set besides."""
+
+    def __init__(self) -> None:
+        self.passed_s = self.set_by_s = 0.0
+
+    def now(self) -> datetime:
+        return later(self.passed_s + self.set_by_s)
+
+    def monotonic(self) -> float:
+        return 100 + self.passed_s
+
+
+def test_a_wall_clock_that_is_set_makes_no_wait_shorter() -> None:
+    """What Azure asked for is counted in seconds that passed; the instant moves with the clock."""
+    clock = StoppedClock()
+    deferrals = Deferrals(clock)
+    deferrals.defer("write:a", wait_s=9, reason="Throttled")
+    clock.passed_s, clock.set_by_s = 3, 6
+    assert deferrals.active["write:a"].until == later(15)
+
+
 def test_deferrals_count_failures_in_a_row() -> None:
     """Each target has its own count, which a success sets back."""
-    deferrals = Deferrals()
+    deferrals = Deferrals(StoppedClock())
     assert [deferrals.attempts("write:a") for _ in range(3)] == [1, 2, 3]
     assert deferrals.attempts("write:b") == 1
     deferrals.clear("write:a")
@@ -254,11 +276,12 @@ def test_deferrals_count_failures_in_a_row() -> None:
 
 def test_a_deferral_ends_when_it_is_due() -> None:
     """What is due again is forgotten, how often it failed is not."""
-    deferrals = Deferrals()
+    clock = StoppedClock()
+    deferrals = Deferrals(clock)
     deferrals.attempts("write:a")
-    deferrals.defer("write:a", until=later(5), reason="Busy", message="busy")
-    deferrals.prune(later(4.9))
+    deferrals.defer("write:a", wait_s=5, reason="Busy", message="busy")
+    clock.passed_s = 4.9
     assert deferrals.active["write:a"].message == "busy"
-    deferrals.prune(later(5))
+    clock.passed_s = 5
     assert deferrals.active == {}
     assert deferrals.attempts("write:a") == 2
