@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, TypedDict
 
-from controller.core.actions import Phase, Plan
+from controller.core.actions import Plan
 from controller.core.ledger import Entry, Ledger
 from controller.core.model import EventDocument, Nic, Policy, Pool, Vm, fold, fold_address, short
+from controller.look import phase_by
 from controller.metrics import Requests
 from controller.timeline import Sighting, StepName, StepState, steps, unseen, worth_showing
 
@@ -277,28 +278,16 @@ def _vms(facts: Facts, ledger: Ledger) -> Iterator[VmShown]:
         if name
     }
     for key in sorted(names):
-        entry, phase, vm = ledger.entry(key), phases.get(key), known.get(key)
-        shown = phase.phase if phase else _phase_by(entry)
+        entry, vm = ledger.entry(key), known.get(key)
+        phase = phases.get(key) or phase_by(ledger, key)
         yield VmShown(
             vm=names[key],
-            phase=shown.value if shown else None,
+            phase=phase.phase.value if phase else None,
             why=phase.why if phase else "",
             power=vm.power.value if vm else None,
             pools=_pools(facts, vm, entry),
             gone=entry is not None and entry.gone,
         )
-
-
-def _phase_by(entry: Entry | None) -> Phase | None:
-    """Return where a VM is by its entry alone; without one, only the leader knows."""
-    if entry is None:
-        return None
-    if entry.restored_at is not None or entry.restoring_at is not None:
-        return Phase.RESTORING
-    if entry.out_at is None:
-        return Phase.DRAINING
-    acknowledged = any(event.acknowledged_at is not None for event in entry.events)
-    return Phase.ACKNOWLEDGED if acknowledged else Phase.OUT
 
 
 def _pools(facts: Facts, vm: Vm | None, entry: Entry | None) -> list[PoolShown]:

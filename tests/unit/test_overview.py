@@ -212,32 +212,11 @@ def test_a_standby() -> None:
     assert [(vm["vm"], vm["phase"]) for vm in shown["vms"]] == [
         ("WEB-1", None),
         ("web-2", "out"),
-        ("web-3", None),
+        ("web-3", "held"),
     ]
+    assert shown["vms"][2]["why"] == "<script>"
     assert shown["vms"][1]["pools"] == [{"pool": "lb/app", "inside": False}]
     assert [hold["message"] for hold in shown["holds"]] == ["<script>"]
-
-
-def test_phases_by_the_ledger_alone() -> None:
-    """An entry tells where its VM is on its way."""
-    acknowledged = EventReference(event_id="E-1", event_type="Reboot", acknowledged_at=NOW)
-    found = {
-        str(name): overview(facts(ledger=Ledger().with_entry(given)))["vms"][0]["phase"]
-        for name, given in {
-            "recorded": entry(),
-            "out": entry(out_at=NOW),
-            "acknowledged": entry(out_at=NOW, events=(acknowledged,)),
-            "restoring": entry(restoring_at=NOW),
-            "restored": entry(restored_at=NOW),
-        }.items()
-    }
-    assert found == {
-        "recorded": "draining",
-        "out": "out",
-        "acknowledged": "acknowledged",
-        "restoring": "restoring",
-        "restored": "restoring",
-    }
 
 
 def test_a_vm_that_was_put_back_is_out_of_nothing() -> None:
