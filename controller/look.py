@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from controller.core.actions import Acknowledge, ChangeNic, ChangePool, Phase, Plan, VmPhase
-from controller.core.ledger import Ledger
+from controller.core.ledger import Entry, Ledger
 from controller.core.model import EventDocument, Pool, Vm, fold, short
 
 
@@ -33,6 +33,7 @@ class LeaseLook:
             "entries": [
                 {
                     "vm": entry.vm,
+                    "phase": phase.phase.value if (phase := phase_by(ledger, entry.vm)) else None,
                     "events": [event.event_id for event in entry.events],
                     "memberships": [membership.pool_id for membership in entry.memberships],
                     "recorded_at": entry.recorded_at.isoformat(),
@@ -97,6 +98,18 @@ def phase_by(ledger: Ledger, vm: str) -> VmPhase | None:
     else:
         phase = Phase.OUT
     return VmPhase(vm=vm, phase=phase)
+
+
+def out_at(ledger: Ledger, entry: Entry) -> datetime | None:
+    """Return when a VM was observed out; the journal still tells once it is on its way back."""
+    if entry.out_at is not None:
+        return entry.out_at
+    times = [
+        line.at
+        for line in ledger.transitions
+        if line.what == "out" and fold(line.vm) == fold(entry.vm) and line.at >= entry.recorded_at
+    ]
+    return times[-1] if times else None
 
 
 def would_do(plan: Plan, ledger: Ledger) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ not talk to anybody run with an audit hook that ends them when they try.
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -378,6 +379,24 @@ async def test_watching_outlives_a_failure(simulated: Set) -> None:
                     break
             simulated.server.faults.clear()
             assert json.loads(await watching.stdout.readline())["leader"] is None
+    finally:
+        watching.terminate()
+        await watching.communicate()
+
+
+async def test_who_watches_sees_that_a_look_failed(simulated: Set) -> None:
+    """On a screen the error stands where one looks, with the time, and goes when it is over."""
+    simulated.server.faults.add(Fault(service=Service.BLOB, effect=Effect.REPLY, status=503))
+    watching = await simulated.start("status", "--config", str(simulated.config()), "--watch")
+    assert watching.stdout is not None
+    try:
+        async with asyncio.timeout(30):
+            assert re.fullmatch(rb"\d\d:\d\d:\d\d UTC\n", await watching.stdout.readline())
+            assert b"not read: blob read: 503" in await watching.stdout.readline()
+            simulated.server.faults.clear()
+            async for line in watching.stdout:
+                if line.startswith(b"leader: nobody"):
+                    break
     finally:
         watching.terminate()
         await watching.communicate()
