@@ -12,6 +12,7 @@ const PHASES = {
   in_maintenance: ["in maintenance", "calm"], restore_due: ["restore due", "busy"],
   restoring: ["restoring", "busy"], held: ["held", "bad"], unmanaged: ["in no managed pool", "none"],
 };
+const WOULD = { drain_due: ["would drain", "busy"] }; // a dry run goes no further
 const UNKNOWN = { leader: ["not looked at yet", "none"], "dry run": ["not looked at yet", "none"] };
 const NOT_OUT = ["not taken out", "none"]; // more than that a standby cannot tell
 const ON_ITS_WAY = ["drain_due", "draining"];
@@ -83,6 +84,7 @@ function clock(seconds) {
 
 const now = () => Date.now() + ahead;
 const stale = () => Boolean(shown) && Date.now() - heardAt > AWAY_AFTER_MS;
+const dry = () => shown.agent.role === "dry run";
 const ago = (instant) => (now() - Date.parse(instant)) / 1000;
 
 function time(instant) {
@@ -95,7 +97,8 @@ function time(instant) {
 const count = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
 function phaseOf(vm, role) {
   if (vm.gone) return ["deleted", "bad"];
-  return PHASES[vm.phase] || UNKNOWN[role] || NOT_OUT;
+  const would = role === "dry run" && WOULD[vm.phase];
+  return would || PHASES[vm.phase] || UNKNOWN[role] || NOT_OUT;
 }
 
 /* --- the parts of the page --- */
@@ -111,7 +114,9 @@ function tiles(o) {
     const found = o.vms.filter((vm) => phases.includes(vm.phase)).length;
     return found ? `${found} ${noun}` : "";
   };
-  const doing = [tally("draining", ON_ITS_WAY), tally("out", OUT), tally("held", ["held"])].filter(Boolean);
+  const leaving = o.agent.role === "dry run" ?
+    [tally("would drain", ["drain_due"]), tally("draining", ["draining"])] : [tally("draining", ON_ITS_WAY)];
+  const doing = [...leaving, tally("out", OUT), tally("held", ["held"])].filter(Boolean);
   const knows = o.vms.length && o.vms.every((vm) => vm.phase);
   const events = o.events.filter((event) => event.status !== "Gone");
   const failing = o.services.filter((service) => service.failures_in_a_row);
@@ -181,7 +186,7 @@ function event(each) {
       make("div", {}, make("h3", {}, `${each.event_type} of ${each.vms.join(", ")}`),
         make("p", { class: "facts" }, make("span", { class: `pill ${tone}` }, each.status), ` ${facts}`),
         make("p", {}, each.event_id),
-        drains ? make("p", {}, `draining begins in ${clock(-ago(each.drain_at))}, `, time(each.drain_at)) : null),
+        drains ? make("p", {}, `draining ${dry() ? "would begin" : "begins"} in ${clock(-ago(each.drain_at))}, `, time(each.drain_at)) : null),
       countdown(each)),
     each.timelines.map(timeline));
 }
@@ -251,6 +256,7 @@ function alerts() {
     const { agent, ledger } = shown;
     if (agent.role === "starting") add("Starting.", agent.headline, true);
     else if (!agent.healthy) add("Not healthy.", agent.why);
+    else if (dry()) add("Dry run.", "This agent writes nothing: it shows what a leader would do.", true);
     if (ledger.problem) add("The ledger could not be read.", ledger.problem);
   }
   return found;

@@ -108,6 +108,22 @@ async def test_a_whole_drain(open_set: OpenBench, tmp_path: Path) -> None:
     }
 
 
+async def test_the_page_of_a_dry_run(bench: Bench, tmp_path: Path) -> None:
+    """Nothing is written, so nothing is said to be draining: a dry run shows what it would do."""
+    agent = bench.start(overrides={"policy": {"dry_run": True}})
+    async with page_of(agent, tmp_path) as tab:
+        await tab.until("in service", "#vms tr:last-child .pill")
+        await tab.until("Dry run. This agent writes nothing", "#alerts")
+        await bench.announce("web-2", notice_s=2000)
+        await tab.until("draining would begin in", "#events")
+        await bench.announce("web-3")
+        await tab.until("would drain", "#vms tr:last-child .pill")
+        await tab.until("1 would drain", "#tiles")
+        await tab.until("web-3: would drain.", "#changes")
+    assert bench.writes() == []
+    assert tab.complaints == []
+
+
 async def test_what_is_held_and_text_from_azure(bench: Bench, tmp_path: Path) -> None:
     """A hold is shown with its reason, and what looks like HTML is shown as the text it is."""
     agent = await bench.lead()
