@@ -426,12 +426,12 @@ class Agent:
         return True, self._headline()
 
     def ready(self) -> tuple[bool, str]:
-        """Configured, at home, and the event document has been read."""
+        """Configured, at home, the event document has been read, and healthy."""
         if self._home is None:
             return False, self._waiting_for
         if self._watcher_().document is None:
             return False, "the event document has not been read yet"
-        return True, self._headline()
+        return self.health()
 
     def status(self) -> dict[str, object]:
         """Return what this agent knows, as JSON."""

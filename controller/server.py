@@ -35,7 +35,7 @@ class StatusSource(Protocol):
         ...
 
     def ready(self) -> tuple[bool, str]:
-        """Tell whether the agent takes part, and one line why."""
+        """Tell whether the agent takes part, and one line why; who is not healthy does not."""
         ...
 
     def status(self) -> dict[str, object]:

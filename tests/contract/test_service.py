@@ -194,6 +194,18 @@ async def test_the_overview_of_an_agent_that_lost_the_lease(bench: Bench) -> Non
     assert phases(agent) == []
 
 
+async def test_readiness_agrees_with_health(bench: Bench) -> None:
+    """A leader cut off from storage is neither healthy nor ready, and is both when it is back."""
+    agent = await bench.lead()
+    await bench.until("ready", lambda: agent.ready() == (True, "leader; all in service"))
+    bench.fault(Service.BLOB, status=503)
+    bench.clock.ahead_s += 14
+    await bench.until("suspect", lambda: not agent.health()[0])
+    assert agent.ready() == (False, "the lease could have expired and is not renewed")
+    bench.heal()
+    await bench.until("back", lambda: agent.ready() == agent.health() and agent.ready()[0])
+
+
 async def test_the_overview_of_a_dry_run(bench: Bench) -> None:
     """A dry run leads nobody, and shows what it would do as phases."""
     agent = bench.start(overrides={"policy": {"dry_run": True}})
