@@ -20,7 +20,15 @@ from controller.core.ledger import Entry, Ledger
 from controller.core.model import EventDocument, Nic, Policy, Pool, Vm, fold, fold_address, short
 from controller.look import phase_by
 from controller.metrics import Requests
-from controller.timeline import Sighting, StepName, StepState, steps, unseen, worth_showing
+from controller.timeline import (
+    Sighting,
+    StepName,
+    StepState,
+    cancelled,
+    steps,
+    unseen,
+    worth_showing,
+)
 
 VERSION = 1
 Role = Literal["starting", "standby", "leader", "suspect", "dry run"]
@@ -107,7 +115,7 @@ class EventShown(TypedDict):
     event_id: str
     event_type: str
     status: str
-    """As Azure spells it, or Gone."""
+    """As Azure spells it, Gone, or Cancelled for one that went before it could begin."""
     source: str
     vms: list[str]
     not_before: str | None
@@ -337,7 +345,7 @@ def _event(facts: Facts, ledger: Ledger, sighting: Sighting) -> EventShown:
     return EventShown(
         event_id=event.event_id,
         event_type=event.event_type,
-        status="Gone" if sighting.gone else event.status.value,
+        status=_status(facts, sighting, impacting=impacting),
         source=event.source.value,
         vms=list(event.resources),
         not_before=_maybe(event.not_before),
@@ -355,6 +363,14 @@ def _event(facts: Facts, ledger: Ledger, sighting: Sighting) -> EventShown:
             for vm in (event.resources if impacting else ())
         ],
     )
+
+
+def _status(facts: Facts, sighting: Sighting, *, impacting: bool) -> str:
+    if not sighting.gone:
+        return sighting.event.status.value
+    # The ledger does not tell of the acknowledgement of an event that policy ignores.
+    told = impacting and facts.ledger is not None and cancelled(sighting, facts.ledger)
+    return "Cancelled" if told else "Gone"
 
 
 # --- requests ---

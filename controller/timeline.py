@@ -19,6 +19,8 @@ StepName = Literal["announced", "draining", "out", "acknowledged", "started", "g
 StepState = Literal["done", "pending", "skipped"]
 STEPS: tuple[StepName, ...] = get_args(StepName)
 
+SEEN_LATER: tuple[StepName, ...] = ("started", "gone")
+"""Steps that Azure takes before a VM is restored; their times come from documents."""
 GONE_SHOWN = timedelta(minutes=15)
 """How long an event is shown that has left the document and keeps no VM out any more."""
 MOST_SIGHTINGS = 50
@@ -41,6 +43,8 @@ class Sighting:
     event: ScheduledEvent
     first_seen_at: datetime | None
     """None when only the ledger tells of it."""
+    absent_at: datetime | None = None
+    """When the newest document before was read, which lacked it; None if there was none."""
     started_at: datetime | None = None
     gone: bool = False
     gone_at: datetime | None = None
@@ -54,12 +58,14 @@ class Sightings:
 
     def __init__(self) -> None:
         self._known: dict[str, Sighting] = {}
+        self._read_at: datetime | None = None
 
     def saw(self, document: EventDocument, now: datetime) -> None:
         """Note one good document. An event that comes back was not gone."""
         present = {fold(event.event_id): event for event in document.events}
         for key, event in present.items():
-            known = self._known.pop(key, Sighting(event=event, first_seen_at=now))
+            new = Sighting(event=event, first_seen_at=now, absent_at=self._read_at)
+            known = self._known.pop(key, new)
             started = event.status is EventStatus.STARTED
             # NotBefore is empty once an event has started; what it was is worth keeping.
             kept = replace(event, not_before=event.not_before or known.event.not_before)
@@ -76,6 +82,7 @@ class Sightings:
         over = len(self._known) - MOST_SIGHTINGS
         for key in [key for key in self._known if key not in present][: max(0, over)]:
             del self._known[key]
+        self._read_at = now
 
     def known(self) -> tuple[Sighting, ...]:
         """Return every event that is remembered; what the newest document names comes last."""
@@ -113,6 +120,26 @@ def worth_showing(sighting: Sighting, ledger: Ledger, now: datetime) -> bool:
     return any(ledger.entry(vm) is not None for vm in sighting.event.resources)
 
 
+def cancelled(sighting: Sighting, ledger: Ledger) -> bool:
+    """Tell whether an event left the document before it could begin.
+
+    One that was acknowledged can have begun and ended between two polls.
+    """
+    event, key = sighting.event, fold(sighting.event.event_id)
+    if sighting.gone_at is None or sighting.started_at is not None:
+        return False
+    if event.status is not EventStatus.SCHEDULED or event.not_before is None:
+        return False
+    noted = {fold(line.detail) for line in ledger.transitions if line.what == "acknowledged"}
+    noted |= {
+        fold(reference.event_id)
+        for entry in ledger.entries
+        for reference in entry.events
+        if reference.acknowledged_at is not None
+    }
+    return sighting.gone_at < event.not_before and key not in noted
+
+
 def steps(sighting: Sighting, vm: str, ledger: Ledger) -> tuple[Step, ...]:
     """Return the seven steps of one VM through one event, in the order in which they belong."""
     entry = ledger.entry(vm)
@@ -136,9 +163,10 @@ def steps(sighting: Sighting, vm: str, ledger: Ledger) -> tuple[Step, ...]:
         times["draining"] = times["draining"] or entry.recorded_at
         times["out"] = times["out"] or entry.out_at
         times["acknowledged"] = times["acknowledged"] or next(acknowledged, None)
+    _drop_what_was_read_late(times, sighting)
     over = bool(outing) and outing[-1].what in _ENDS
     gone, started = sighting.gone, sighting.started_at is not None
-    happened: dict[StepName, bool] = {"announced": True, "gone": gone}
+    happened: dict[StepName, bool] = {"announced": True, "started": started, "gone": gone}
     passed: dict[StepName, bool] = {
         "draining": gone,
         "out": gone,
@@ -153,6 +181,23 @@ def steps(sighting: Sighting, vm: str, ledger: Ledger) -> tuple[Step, ...]:
         return "skipped" if passed.get(name, False) else "pending"
 
     return tuple(Step(name=name, state=state(name), at=at) for name, at in times.items())
+
+
+def _drop_what_was_read_late(times: dict[StepName, datetime | None], sighting: Sighting) -> None:
+    """Take away the time of what this agent read only after the leader had acted on it.
+
+    A standby reads seldom. It knows that something happened, not when.
+    """
+    seen_at, absent_at, restored_at = times["announced"], sighting.absent_at, times["restored"]
+    acted = [at for at in (times["draining"], times["out"], times["acknowledged"]) if at]
+    # What the leader did while the event was not announced yet it did because of another.
+    acted = [at for at in acted if absent_at is None or at > absent_at]
+    if seen_at and acted and min(acted) < seen_at:
+        times["announced"] = None
+    for name in SEEN_LATER:
+        at = times[name]
+        if at and restored_at and restored_at < at:
+            times[name] = None
 
 
 def _because_of(entry: Entry, sighting: Sighting) -> bool:

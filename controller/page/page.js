@@ -17,7 +17,8 @@ const UNKNOWN = { leader: ["not looked at yet", "none"], "dry run": ["not looked
 const NOT_OUT = ["not taken out", "none"]; // more than that a standby cannot tell
 const ON_ITS_WAY = ["drain_due", "draining"];
 const OUT = ["out", "acknowledged", "in_maintenance", "restore_due", "restoring"];
-const STATUSES = { Scheduled: "busy", Started: "calm", Gone: "none" };
+const STATUSES = { Scheduled: "busy", Started: "calm", Gone: "none", Cancelled: "none" };
+const OVER = ["Gone", "Cancelled"];
 const STATES = { done: "done", now: "now", pending: "not yet", skipped: "did not happen, or was not seen" };
 const MARKS = { done: "✓", now: "●", pending: "", skipped: "–" };
 
@@ -118,7 +119,7 @@ function tiles(o) {
     [tally("would drain", ["drain_due"]), tally("draining", ["draining"])] : [tally("draining", ON_ITS_WAY)];
   const doing = [...leaving, tally("out", OUT), tally("held", ["held"])].filter(Boolean);
   const knows = o.vms.length && o.vms.every((vm) => vm.phase);
-  const events = o.events.filter((event) => event.status !== "Gone");
+  const events = o.events.filter((event) => !OVER.includes(event.status));
   const failing = o.services.filter((service) => service.failures_in_a_row);
   const next = events.filter((e) => e.impacting && e.status === "Scheduled" && e.not_before)
     .map((e) => e.not_before).sort()[0];
@@ -151,19 +152,19 @@ function hold(each) {
     make("p", { class: "note" }, "since ", time(each.since), `, for ${span(ago(each.since))}`));
 }
 
-function step(each, state) {
+function step(each, state, cancelled) {
   return make("li", state === "now" ? { class: state, "aria-current": "step" } : { class: state },
     make("span", { class: "mark", "aria-hidden": "true" }, MARKS[state]),
-    make("span", { class: "name" }, each.step),
+    make("span", { class: "name" }, each.step === "gone" && cancelled ? "cancelled" : each.step),
     make("span", { class: "at" }, each.at ? time(each.at) : "",
       make("span", { class: "hidden" }, ` ${STATES[state]}`)));
 }
 
-function timeline(each) {
+function timeline(each, cancelled) {
   const waits = each.steps.some((s) => s.state === "pending");
   const last = each.steps.filter((s) => s.state === "done").pop();
   return make("div", { class: "timeline" }, make("h4", {}, each.vm),
-    make("ol", { class: "steps" }, each.steps.map((s) => step(s, waits && s === last ? "now" : s.state))));
+    make("ol", { class: "steps" }, each.steps.map((s) => step(s, waits && s === last ? "now" : s.state, cancelled))));
 }
 
 function countdown(event) {
@@ -188,7 +189,7 @@ function event(each) {
         make("p", {}, each.event_id),
         drains ? make("p", {}, `draining ${dry() ? "would begin" : "begins"} in ${clock(-ago(each.drain_at))}, `, time(each.drain_at)) : null),
       countdown(each)),
-    each.timelines.map(timeline));
+    each.timelines.map((t) => timeline(t, each.status === "Cancelled")));
 }
 
 function vm(each) {

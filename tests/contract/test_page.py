@@ -154,6 +154,21 @@ async def test_what_is_held_and_text_from_azure(bench: Bench, tmp_path: Path) ->
     assert tab.complaints == []
 
 
+async def test_an_event_that_is_cancelled(bench: Bench, tmp_path: Path) -> None:
+    """An event that leaves before it begins is shown as cancelled, not as one that is over."""
+    agent = await bench.lead(overrides={"policy": {"acknowledge": False}})
+    async with page_of(agent, tmp_path) as tab:
+        event = await bench.announce("web-2")
+        await tab.until("out", "#vms tr:nth-child(2) .pill")
+        bench.world.cancel_event(event)
+        await bench.server.notify()
+        await tab.until("Cancelled", "#events .pill")
+        await tab.until("cancelled", "#events li.done .name")
+        await tab.until("restored", "#events li.done:last-child")
+        await tab.until("none", "#tiles div:nth-child(3)")
+    assert tab.complaints == []
+
+
 async def test_what_the_floor_holds(open_set: OpenBench, tmp_path: Path) -> None:
     """A VM that cannot go without taking the pool below its floor is shown as held, and why."""
     async with open_set() as bench:

@@ -260,7 +260,8 @@ def test_events_that_policy_ignores() -> None:
 def test_events_that_are_gone() -> None:
     """A gone event is shown for a while, or while the ledger tells that it keeps a VM out."""
     old = NOW - timedelta(hours=1)
-    gone = Sighting(event=EVENT, first_seen_at=old, gone=True, gone_at=old)
+    begun = replace(EVENT, status=EventStatus.STARTED)
+    gone = Sighting(event=begun, first_seen_at=old, started_at=old, gone=True, gone_at=old)
     (shown,) = overview(leader(sightings=(gone,)))["events"]
     assert shown["status"] == "Gone"
     assert overview(leader(sightings=(gone,), ledger=LEDGER))["events"] == []
@@ -268,6 +269,23 @@ def test_events_that_are_gone() -> None:
     assert (unread["status"], unread["impacting"], unread["vms"]) == ("Gone", True, ["web-2"])
     (unknown,) = overview(leader(sightings=(), document=None, document_age_s=None))["events"]
     assert unknown["status"] == "Unknown"
+
+
+def test_events_that_were_cancelled() -> None:
+    """Cancelled is said only of what policy acts on, and where the ledger is known."""
+    gone = Sighting(event=EVENT, first_seen_at=NOW, gone=True, gone_at=NOW)
+    freeze = replace(gone, event=replace(EVENT, event_type="Freeze", duration_s=2))
+
+    def status(**changes: Any) -> str:
+        (shown,) = overview(leader(**{"sightings": (gone,), "ledger": LEDGER, **changes}))["events"]
+        return shown["status"]
+
+    assert status() == "Cancelled"
+    assert status(ledger=None) == "Gone"
+    assert status(ledger=LEDGER.noting(at=NOW, vm="web-2", what="acknowledged", detail="E-1")) == (
+        "Gone"
+    )
+    assert status(sightings=(freeze,)) == "Gone"
 
 
 def test_history_is_newest_first() -> None:

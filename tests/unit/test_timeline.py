@@ -10,6 +10,7 @@ from controller.timeline import (
     STEPS,
     Sighting,
     Sightings,
+    cancelled,
     steps,
     unseen,
     worth_showing,
@@ -141,6 +142,44 @@ def test_a_second_event_of_a_vm_that_is_out() -> None:
     second = Sighting(event=event("E-2"), first_seen_at=at(40))
     shown = told(second, journal(*BEFORE, *DRAIN))
     assert (shown["draining"], shown["out"], shown["acknowledged"]) == (5, 8, "pending")
+
+
+def test_what_a_standby_reads_late_has_no_time() -> None:
+    """No timeline runs backwards: what was read after the leader acted on it is just done."""
+    sighting = seen((-6, document()), (9, document(event())), (54, STARTED), (69, document()))
+    ledger = journal(*BEFORE, *DRAIN, (50, "restoring", ""), (53, "restored", ""))
+    assert told(sighting, ledger) == {
+        "announced": "done",
+        "draining": 5,
+        "out": 8,
+        "acknowledged": 20,
+        "started": "done",
+        "gone": "done",
+        "restored": 53,
+    }
+    first = seen((9, document(event())))
+    assert told(first, journal(*DRAIN))["announced"] == "done", "nobody had read before"
+
+
+def test_a_second_event_was_announced_when_it_was_read() -> None:
+    """Of a VM that was out already the leader did not act on the event before it was announced."""
+    sighting = seen((0, document()), (30, document()), (45, document(event())))
+    assert told(sighting, journal(*DRAIN))["announced"] == 45
+
+
+def test_what_was_cancelled() -> None:
+    """Cancelled is what went before it could begin: not started, not acknowledged, not due."""
+    gone = seen((0, document(event())), (9, document()))
+    assert cancelled(gone, journal((5, "recorded", "app"), (8, "out", "")))
+    assert cancelled(gone, journal((8, "acknowledged", "E-2")))
+    assert not cancelled(gone, journal((8, "acknowledged", "e-1")))
+    reference = EventReference(event_id="e-1", event_type="Reboot", acknowledged_at=at(8))
+    assert not cancelled(gone, Ledger().with_entry(entry(events=(reference,))))
+    assert not cancelled(seen((0, document(event()))), Ledger())
+    assert not cancelled(seen((0, document(event())), (5, STARTED), (9, document())), Ledger())
+    assert not cancelled(seen((0, document(event())), (600, document())), Ledger())
+    unknown = document(event(status=EventStatus.UNKNOWN))
+    assert not cancelled(seen((0, document(event())), (5, unknown), (9, document())), Ledger())
 
 
 def test_an_event_that_was_over_before_the_next_outing() -> None:
