@@ -6,7 +6,7 @@ from datetime import datetime
 
 from controller.core.actions import Acknowledge, ChangeNic, ChangePool, Phase, Plan, VmPhase
 from controller.core.ledger import Entry, Ledger
-from controller.core.model import EventDocument, Pool, Vm, fold, short
+from controller.core.model import REQUEST, EventDocument, Pool, Vm, fold, short
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +110,12 @@ def out_at(ledger: Ledger, entry: Entry) -> datetime | None:
         if line.what == "out" and fold(line.vm) == fold(entry.vm) and line.at >= entry.recorded_at
     ]
     return times[-1] if times else None
+
+
+def reasons(entry: Entry) -> str:
+    """Return because of what a VM is out, for people to read."""
+    types = ["by hand" if each.event_type == REQUEST else each.event_type for each in entry.events]
+    return ", ".join(types)
 
 
 def would_do(plan: Plan, ledger: Ledger) -> tuple[str, ...]:

@@ -17,13 +17,24 @@ from typing import Literal, TypedDict
 
 from controller.core.actions import Plan
 from controller.core.ledger import Entry, Ledger
-from controller.core.model import EventDocument, Nic, Policy, Pool, Vm, fold, fold_address, short
+from controller.core.model import (
+    REQUEST,
+    EventDocument,
+    Nic,
+    Policy,
+    Pool,
+    Vm,
+    fold,
+    fold_address,
+    short,
+)
 from controller.look import phase_by
 from controller.metrics import Requests
 from controller.timeline import (
     Sighting,
     StepName,
     StepState,
+    asked,
     cancelled,
     steps,
     unseen,
@@ -110,12 +121,14 @@ class TimelineShown(TypedDict):
 
 
 class EventShown(TypedDict):
-    """One event: in the document now, or gone a short while ago."""
+    """One event, in the document now or gone a short while ago; or one request made by hand."""
 
     event_id: str
     event_type: str
+    """As Azure spells it, or Request."""
     status: str
-    """As Azure spells it, Gone, or Cancelled for one that went before it could begin."""
+    """As Azure spells it; Gone, or Cancelled for one that went before it could begin; by hand for a
+    request."""
     source: str
     vms: list[str]
     not_before: str | None
@@ -124,6 +137,8 @@ class EventShown(TypedDict):
     """Policy says to act on it."""
     drain_at: str | None
     """When draining begins; null for at once."""
+    detail: str
+    """Of a request who asked, until when and why, as they said; else empty."""
     timelines: list[TimelineShown]
 
 
@@ -342,16 +357,18 @@ def _event(facts: Facts, ledger: Ledger, sighting: Sighting) -> EventShown:
     event = sighting.event
     unread = sighting.first_seen_at is None  # in the ledger because policy said to act on it
     impacting = unread or facts.policy.impacting(event)
+    by_hand = unread and event.event_type == REQUEST
     return EventShown(
         event_id=event.event_id,
         event_type=event.event_type,
-        status=_status(facts, sighting, impacting=impacting),
+        status="by hand" if by_hand else _status(facts, sighting, impacting=impacting),
         source=event.source.value,
         vms=list(event.resources),
         not_before=_maybe(event.not_before),
         duration_s=event.duration_s if event.duration_s >= 0 else None,
         impacting=impacting,
         drain_at=_maybe(facts.policy.drain_at(event)) if impacting else None,
+        detail=asked(ledger, event.resources[0], event.event_id) if by_hand else "",
         timelines=[
             TimelineShown(
                 vm=vm,

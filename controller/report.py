@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from controller.core.model import EventStatus, fold, short
-from controller.look import LeaseLook, PlanLook, out_at, phase_by, would_do
+from controller.look import LeaseLook, PlanLook, out_at, phase_by, reasons, would_do
 
 
 def print_plan(console: Console, look: PlanLook) -> None:
@@ -94,7 +94,7 @@ def print_status(console: Console, look: LeaseLook, *, dry_run: bool) -> None:
                 _time(entry.recorded_at),
                 _time(out_at(look.ledger, entry)),
                 _time(entry.restored_at),
-                ", ".join(event.event_type for event in entry.events),
+                reasons(entry),
             )
         console.print(table)
     else:

@@ -1,5 +1,8 @@
 """What became of one VM in one event, step by step, for a person to read. Decides nothing.
 
+A request made by hand is shown like an event, of the type `Request`, which Azure neither announces
+nor starts.
+
 Two sources, because neither knows all: the ledger's transitions tell what was done (they survive a
 failover), the event documents that this agent read tell what Azure did. An agent started in the
 middle has not read the earlier documents; what it did not see has no time.
@@ -13,11 +16,12 @@ from datetime import datetime, timedelta
 from typing import Literal, get_args
 
 from controller.core.ledger import Entry, Ledger, Transition
-from controller.core.model import EventDocument, EventStatus, ScheduledEvent, fold
+from controller.core.model import REQUEST, EventDocument, EventStatus, ScheduledEvent, fold
 
 StepName = Literal["announced", "draining", "out", "acknowledged", "started", "gone", "restored"]
 StepState = Literal["done", "pending", "skipped"]
 STEPS: tuple[StepName, ...] = get_args(StepName)
+STEPS_BY_HAND: tuple[StepName, ...] = ("draining", "out", "restored")
 
 SEEN_LATER: tuple[StepName, ...] = ("started", "gone")
 """Steps that Azure takes before a VM is restored; their times come from documents."""
@@ -90,9 +94,9 @@ class Sightings:
 
 
 def unseen(ledger: Ledger, seen: Iterable[Sighting], *, gone: bool) -> tuple[Sighting, ...]:
-    """Return the events that keep a VM out and that this agent has never read of.
+    """Return what keeps a VM out and what this agent has never read of: events, and requests.
 
-    They are `gone` if it has read a document at all: it was started after they came and went.
+    Events are `gone` if it has read a document at all: it was started after they came and went.
     """
     known = {fold(sighting.event.event_id) for sighting in seen}
     found: dict[str, Sighting] = {}
@@ -109,8 +113,24 @@ def unseen(ledger: Ledger, seen: Iterable[Sighting], *, gone: bool) -> tuple[Sig
                 resources=(*others, entry.vm),
                 not_before=reference.not_before,
             )
-            found[key] = Sighting(event=event, first_seen_at=None, gone=gone)
+            over = gone and event.event_type != REQUEST
+            found[key] = Sighting(event=event, first_seen_at=None, gone=over)
     return tuple(found.values())
+
+
+def asked(ledger: Ledger, vm: str, request_id: str) -> str:
+    """Return who asked for a VM by hand, until when and why; empty where the journal lost it."""
+    entry = ledger.entry(vm)
+    requests = [
+        fold(reference.event_id)
+        for reference in (entry.events if entry else ())
+        if reference.event_type == REQUEST
+    ]
+    outings = tuple(_outings(vm, ledger.transitions))
+    said = [line.detail for line in (outings[-1] if outings else ()) if line.what == "requested"]
+    # One line for each request, in the same order; the journal forgets the oldest.
+    newest_first = dict(zip(reversed(requests), reversed(said), strict=False))
+    return newest_first.get(fold(request_id), "")
 
 
 def worth_showing(sighting: Sighting, ledger: Ledger, now: datetime) -> bool:
@@ -141,7 +161,10 @@ def cancelled(sighting: Sighting, ledger: Ledger) -> bool:
 
 
 def steps(sighting: Sighting, vm: str, ledger: Ledger) -> tuple[Step, ...]:
-    """Return the seven steps of one VM through one event, in the order in which they belong."""
+    """Return the seven steps of one VM through one event, in the order in which they belong.
+
+    Out by hand it takes three.
+    """
     entry = ledger.entry(vm)
     outing = _outing(sighting, vm, entry, ledger.transitions)
     times: dict[StepName, datetime | None] = {
@@ -180,7 +203,8 @@ def steps(sighting: Sighting, vm: str, ledger: Ledger) -> tuple[Step, ...]:
             return "done"
         return "skipped" if passed.get(name, False) else "pending"
 
-    return tuple(Step(name=name, state=state(name), at=at) for name, at in times.items())
+    names = STEPS_BY_HAND if sighting.event.event_type == REQUEST else STEPS
+    return tuple(Step(name=name, state=state(name), at=times[name]) for name in names)
 
 
 def _drop_what_was_read_late(times: dict[StepName, datetime | None], sighting: Sighting) -> None:

@@ -17,8 +17,9 @@ const UNKNOWN = { leader: ["not looked at yet", "none"], "dry run": ["not looked
 const NOT_OUT = ["not taken out", "none"]; // more than that a standby cannot tell
 const ON_ITS_WAY = ["drain_due", "draining"];
 const OUT = ["out", "acknowledged", "in_maintenance", "restore_due", "restoring"];
-const STATUSES = { Scheduled: "busy", Started: "calm", Gone: "none", Cancelled: "none" };
+const STATUSES = { Scheduled: "busy", Started: "calm", Gone: "none", Cancelled: "none", "by hand": "calm" };
 const OVER = ["Gone", "Cancelled"];
+const byHand = (event) => event.status === "by hand";
 const STATES = { done: "done", now: "now", pending: "not yet", skipped: "did not happen, or was not seen" };
 const MARKS = { done: "✓", now: "●", pending: "", skipped: "–" };
 
@@ -119,7 +120,7 @@ function tiles(o) {
     [tally("would drain", ["drain_due"]), tally("draining", ["draining"])] : [tally("draining", ON_ITS_WAY)];
   const doing = [...leaving, tally("out", OUT), tally("held", ["held"])].filter(Boolean);
   const knows = o.vms.length && o.vms.every((vm) => vm.phase);
-  const events = o.events.filter((event) => !OVER.includes(event.status));
+  const events = o.events.filter((event) => !OVER.includes(event.status) && !byHand(event));
   const failing = o.services.filter((service) => service.failures_in_a_row);
   const next = events.filter((e) => e.impacting && e.status === "Scheduled" && e.not_before)
     .map((e) => e.not_before).sort()[0];
@@ -175,16 +176,18 @@ function countdown(event) {
     make("p", {}, left > 0 ? "to NotBefore, " : "NotBefore was ", time(event.not_before)));
 }
 
+const title = (each) => `${each.event_type} ${byHand(each) ? "for" : "of"} ${each.vms.join(", ")}`;
+
 function event(each) {
   const drains = each.drain_at && ago(each.drain_at) < 0 && each.status === "Scheduled";
   const facts = [each.source === "Unknown" ? "" : `${each.source} event`,
     each.duration_s == null ? "" : `expected to take ${span(each.duration_s)}`,
-    each.impacting ? "" : "ignored: policy says not to act on it",
+    each.impacting ? "" : "ignored: policy says not to act on it", each.detail,
   ].filter(Boolean).join(", ");
   const tone = STATUSES[each.status] || "bad";
   return make("article", { class: "card" },
     make("div", { class: "event-head" },
-      make("div", {}, make("h3", {}, `${each.event_type} of ${each.vms.join(", ")}`),
+      make("div", {}, make("h3", {}, title(each)),
         make("p", { class: "facts" }, make("span", { class: `pill ${tone}` }, each.status), ` ${facts}`),
         make("p", {}, each.event_id),
         drains ? make("p", {}, `draining ${dry() ? "would begin" : "begins"} in ${clock(-ago(each.drain_at))}, `, time(each.drain_at)) : null),
@@ -238,7 +241,7 @@ function changes(before, after) {
   }
   const known = new Set((before ? before.events : []).map((each) => each.event_id));
   for (const each of before ? after.events : []) {
-    if (!known.has(each.event_id)) said.push(`new event: ${each.event_type} of ${each.vms.join(", ")}`);
+    if (!known.has(each.event_id)) said.push(`${byHand(each) ? "by hand" : "new event"}: ${title(each)}`);
   }
   if (before && before.lease.leader !== after.lease.leader) {
     said.push(`leader: ${after.lease.leader || "nobody"}`);
@@ -286,7 +289,11 @@ function draw() {
   fill("tiles", tiles(shown));
   document.getElementById("s-holds").hidden = !shown.holds.length;
   fill("holds", shown.holds.map(hold));
-  fill("events", shown.events.length ? shown.events.map(event)
+  const requested = shown.events.filter(byHand);
+  document.getElementById("s-requested").hidden = !requested.length;
+  fill("requested", requested.map(event));
+  const events = shown.events.filter((each) => !byHand(each));
+  fill("events", events.length ? events.map(event)
     : make("p", { class: "empty" }, shown.document.age_s == null ? "Not read yet." : "None announced."));
   fill("vms", shown.vms.length ? shown.vms.map(vm) : empty("3", "Not known yet."));
   fill("history", shown.history.length ? shown.history.map(line) : empty("3", "Nothing yet."));

@@ -8,6 +8,7 @@ from typing import Any
 from controller.core.actions import Phase, Plan, VmPhase
 from controller.core.ledger import Entry, EventReference, Hold, Ledger
 from controller.core.model import (
+    REQUEST,
     AddressMembership,
     EventDocument,
     EventSource,
@@ -239,6 +240,7 @@ def test_events() -> None:
         "duration_s": None,
         "impacting": True,
         "drain_at": "2030-01-01T12:05:00.000+00:00",
+        "detail": "",
     }
     assert [each["vm"] for each in timelines] == ["web-2"]
     assert timelines[0]["steps"][:2] == [
@@ -286,6 +288,41 @@ def test_events_that_were_cancelled() -> None:
         "Gone"
     )
     assert status(sightings=(freeze,)) == "Gone"
+
+
+def test_a_request_made_by_hand() -> None:
+    """A request is not an event of unknown status: who asked and why, and what is done for it."""
+    reference = EventReference(event_id="R-1", event_type=REQUEST)
+    ledger = LEDGER.with_entry(entry(events=(reference,), out_at=NOW)).noting(
+        at=NOW, vm="web-2", what="requested", detail="by ann until 13:00: a new disk"
+    )
+    (shown,) = overview(leader(sightings=(), ledger=ledger))["events"]
+    timelines = shown.pop("timelines")  # type: ignore[misc]
+    assert shown == {
+        "event_id": "R-1",
+        "event_type": "Request",
+        "status": "by hand",
+        "source": "Unknown",
+        "vms": ["web-2"],
+        "not_before": None,
+        "duration_s": None,
+        "impacting": True,
+        "drain_at": None,
+        "detail": "by ann until 13:00: a new disk",
+    }
+    (steps,) = [each["steps"] for each in timelines]
+    assert [(step["step"], step["state"]) for step in steps] == [
+        ("draining", "done"),
+        ("out", "done"),
+        ("restored", "pending"),
+    ]
+
+
+def test_an_event_type_that_azure_calls_request() -> None:
+    """What was read from Azure is an event, whatever its type; it may name nobody."""
+    event = replace(EVENT, event_type=REQUEST, resources=())
+    (shown,) = overview(leader(sightings=(Sighting(event=event, first_seen_at=NOW),)))["events"]
+    assert (shown["status"], shown["detail"], shown["timelines"]) == ("Scheduled", "", [])
 
 
 def test_history_is_newest_first() -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from rich.console import Console
 
 from controller.core.ledger import Entry, EventReference, Ledger
-from controller.core.model import NicMembership
+from controller.core.model import REQUEST, NicMembership
 from controller.look import LeaseLook
 from controller.report import print_status, print_watch
 
@@ -55,6 +55,13 @@ def test_an_entry_has_its_phase_and_keeps_when_it_was_out() -> None:
     assert row(status(back), "web-2") == [
         "web-2", "restoring", "app", "12:00:00", "12:00:05", "", "Reboot"
     ]  # fmt: skip
+
+
+def test_who_is_out_by_hand() -> None:
+    """A request is a reason among others, and called what it is."""
+    request = EventReference(event_id="R-1", event_type=REQUEST)
+    entry = replace(ENTRY, events=(*ENTRY.events, request), out_at=NOON)
+    assert row(status(entry), "web-2")[-1] == "Reboot, by hand"
 
 
 def test_a_dry_run_is_said_first() -> None:

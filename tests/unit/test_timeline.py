@@ -1,15 +1,17 @@
 """What became of a VM in an event, from the journal and from what was read."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from controller.core.ledger import Entry, EventReference, Ledger
-from controller.core.model import EventDocument, EventStatus, ScheduledEvent
+from controller.core.model import REQUEST, EventDocument, EventStatus, ScheduledEvent
 from controller.timeline import (
     GONE_SHOWN,
     MOST_SIGHTINGS,
     STEPS,
     Sighting,
     Sightings,
+    asked,
     cancelled,
     steps,
     unseen,
@@ -227,6 +229,49 @@ def test_events_known_from_the_ledger_alone() -> None:
     assert (shown["announced"], shown["draining"], shown["gone"]) == ("done", 5, "done")
     assert (shown["started"], shown["restored"]) == ("skipped", "pending")
     assert unseen(ledger, [seen((0, document(event())))], gone=True) == ()
+
+
+BY_HAND = EventReference(event_id="R-1", event_type=REQUEST)
+ASKED = "by ann until 2030-01-01 13:00 UTC: a new disk"
+
+
+def test_a_request_made_by_hand() -> None:
+    """A request is shown as long as its VM is out: it is never announced, begun or gone."""
+    out = Ledger().with_entry(entry(events=(BY_HAND,), out_at=at(8)))
+    (found,) = unseen(out, (), gone=True)
+    assert (found.event.event_id, found.event.event_type, found.gone) == ("R-1", "Request", False)
+    assert worth_showing(found, out, at(10**6))
+    lines = ((5, "recorded", "app"), (5, "requested", ASKED), (8, "out", ""))
+    assert told(found, journal(*BEFORE, *lines, onto=out)) == {
+        "draining": 5,
+        "out": 8,
+        "restored": "pending",
+    }
+    back = journal(*lines, *RETURN[:2], onto=Ledger().with_entry(entry(events=(BY_HAND,))))
+    assert told(found, back) == {"draining": 5, "out": 8, "restored": 63}
+
+
+def test_a_vm_that_is_out_by_hand_and_because_of_an_event() -> None:
+    """Both are shown, each with what belongs to it."""
+    events = (EventReference(event_id="E-1", event_type="Reboot", not_before=NOT_BEFORE), BY_HAND)
+    ledger = journal(*DRAIN, onto=Ledger().with_entry(entry(events=events)))
+    by_type = {each.event.event_type: each for each in unseen(ledger, (), gone=False)}
+    assert told(by_type["Reboot"], ledger)["acknowledged"] == 20
+    assert set(told(by_type["Request"], ledger)) == {"draining", "out", "restored"}
+
+
+def test_who_asked() -> None:
+    """Each request has its own line of the journal, also where a second one followed the first."""
+    second = replace(BY_HAND, event_id="R-2")
+    before = ((-99, "recorded", "app"), (-99, "requested", "by eve"), (-50, "in service", ""))
+    lines = ((5, "requested", ASKED), (6, "requested", "by bob"))
+    out = Ledger().with_entry(entry(events=(*entry().events, BY_HAND, second)))
+    ledger = journal(*before, *lines, onto=out)
+    assert [asked(ledger, "WEB-2", each) for each in ("r-1", "R-2")] == [ASKED, "by bob"]
+    assert asked(ledger, "web-2", "E-1") == asked(ledger, "web-3", "R-1") == ""
+    shortened = journal(lines[1], onto=out)
+    assert [asked(shortened, "web-2", each) for each in ("R-1", "R-2")] == ["", "by bob"]
+    assert asked(journal(*before, onto=out), "web-2", "R-1") == ""
 
 
 def test_what_is_worth_showing() -> None:
