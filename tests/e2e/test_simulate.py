@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 
 from controller import cli
+from controller.settings import listen_address
+from controller.simulator.workshop import _free_addresses
 
 FAULT = '{"effect": "reply", "service": "arm", "method": "PUT", "status": 429, "times": 3}'
 
@@ -124,6 +127,15 @@ def test_the_page_is_where_the_readme_says(simulated: Path) -> None:
         finally:
             agent.terminate()
             agent.communicate(timeout=30)
+
+
+def test_an_address_in_use_is_passed_over() -> None:
+    """Where somebody listens already no page is promised."""
+    (taken,) = _free_addresses(1)
+    with socket.create_server(listen_address(taken)):
+        following = _free_addresses(2)
+    assert taken not in following
+    assert len(set(following)) == 2
 
 
 def doctor(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
