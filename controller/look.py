@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from controller.core.actions import Acknowledge, ChangeNic, ChangePool, Phase, Plan, VmPhase
+from controller.core.actions import Acknowledge, ChangeNic, ChangePool, Plan
 from controller.core.ledger import Entry, Ledger
 from controller.core.model import REQUEST, EventDocument, Pool, Vm, fold, short
+from controller.timeline import phase_by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,25 +80,6 @@ class PlanLook:
     """Ids of pools that no VM of the set is in."""
     plan: Plan
     pool_names: Mapping[str, str]
-
-
-def phase_by(ledger: Ledger, vm: str) -> VmPhase | None:
-    """Return where a VM is, as far as the ledger tells; None where only the leader knows."""
-    for hold in ledger.holds:
-        if fold(hold.subject) == fold(vm):
-            return VmPhase(vm=vm, phase=Phase.HELD, why=hold.message)
-    entry = ledger.entry(vm)
-    if entry is None:
-        return None
-    if entry.restored_at is not None or entry.restoring_at is not None:
-        phase = Phase.RESTORING
-    elif entry.out_at is None:
-        phase = Phase.DRAINING
-    elif any(event.acknowledged_at is not None for event in entry.events):
-        phase = Phase.ACKNOWLEDGED
-    else:
-        phase = Phase.OUT
-    return VmPhase(vm=vm, phase=phase)
 
 
 def out_at(ledger: Ledger, entry: Entry) -> datetime | None:

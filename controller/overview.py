@@ -28,7 +28,6 @@ from controller.core.model import (
     fold_address,
     short,
 )
-from controller.look import phase_by
 from controller.metrics import Requests
 from controller.timeline import (
     Sighting,
@@ -36,6 +35,7 @@ from controller.timeline import (
     StepState,
     asked,
     cancelled,
+    phase_by,
     steps,
     unseen,
     worth_showing,

@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from controller.core.model import EventStatus, fold, short
-from controller.look import LeaseLook, PlanLook, out_at, phase_by, reasons, would_do
+from controller.look import LeaseLook, PlanLook, out_at, reasons, would_do
+from controller.timeline import phase_by
 
 
 def print_plan(console: Console, look: PlanLook) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal, get_args
 
+from controller.core.actions import Phase, VmPhase
 from controller.core.ledger import Entry, Ledger, Transition
 from controller.core.model import REQUEST, EventDocument, EventStatus, ScheduledEvent, fold
 
@@ -131,6 +132,25 @@ def asked(ledger: Ledger, vm: str, request_id: str) -> str:
     # One line for each request, in the same order; the journal forgets the oldest.
     newest_first = dict(zip(reversed(requests), reversed(said), strict=False))
     return newest_first.get(fold(request_id), "")
+
+
+def phase_by(ledger: Ledger, vm: str) -> VmPhase | None:
+    """Return where a VM is, as far as the ledger tells; None where only the leader knows."""
+    for hold in ledger.holds:
+        if fold(hold.subject) == fold(vm):
+            return VmPhase(vm=vm, phase=Phase.HELD, why=hold.message)
+    entry = ledger.entry(vm)
+    if entry is None:
+        return None
+    if entry.restored_at is not None or entry.restoring_at is not None:
+        phase = Phase.RESTORING
+    elif entry.out_at is None:
+        phase = Phase.DRAINING
+    elif any(event.acknowledged_at is not None for event in entry.events):
+        phase = Phase.ACKNOWLEDGED
+    else:
+        phase = Phase.OUT
+    return VmPhase(vm=vm, phase=phase)
 
 
 def worth_showing(sighting: Sighting, ledger: Ledger, now: datetime) -> bool:

@@ -1,10 +1,8 @@
 """A look at the set: who leads, and what a leader would do."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
@@ -12,18 +10,15 @@ from controller.core.actions import (
     Acknowledge,
     Action,
     ChangeNic,
-    Phase,
     Plan,
     ReadInventory,
     ReadNic,
-    VmPhase,
 )
 from controller.core.ledger import Entry, EventReference, Hold, Ledger
 from controller.core.model import NicMembership
-from controller.look import LeaseLook, out_at, phase_by, would_do
+from controller.look import LeaseLook, out_at, would_do
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
-ACKNOWLEDGED = EventReference(event_id="E-1", event_type="Reboot", acknowledged_at=NOW)
 
 
 def membership(pool: str = "app") -> NicMembership:
@@ -109,36 +104,6 @@ def test_who_wrote_last_does_not_lead_without_the_lease(state: str) -> None:
     """A leader is who holds the lease, not who the ledger remembers."""
     look = LeaseLook(lease_state=state, ledger=Ledger(leader="web-1", leader_since=NOW), at=NOW)
     assert (look.leader, look.lease_age_s, look.as_json()["leader"]) == ("", None, None)
-
-
-@pytest.mark.parametrize(
-    ("changes", "phase"),
-    [
-        ({}, Phase.DRAINING),
-        ({"out_at": NOW}, Phase.OUT),
-        ({"out_at": NOW, "events": (ACKNOWLEDGED,)}, Phase.ACKNOWLEDGED),
-        ({"restoring_at": NOW}, Phase.RESTORING),
-        ({"restored_at": NOW}, Phase.RESTORING),
-    ],
-)
-def test_an_entry_tells_where_its_vm_is(changes: Mapping[str, Any], phase: Phase) -> None:
-    """The phase follows from the entry, and is the same however the VM's name is spelt."""
-    ledger = Ledger().with_entry(replace(entry(), **changes))
-    assert phase_by(ledger, "WEB-1") == VmPhase(vm="WEB-1", phase=phase)
-
-
-def test_of_whom_the_ledger_says_nothing() -> None:
-    """A VM without entry and hold may be in service or unmanaged: that only the leader knows."""
-    assert phase_by(Ledger().with_entry(entry("web-1")), "web-2") is None
-
-
-def test_a_hold_is_where_a_vm_stands() -> None:
-    """Who is held is shown as held, in rotation or out, and why."""
-    hold = Hold(subject="web-2", reason="floor", message="one left", since=NOW)
-    other = replace(hold, subject="E-1", message="not acknowledged")
-    held = VmPhase(vm="WEB-2", phase=Phase.HELD, why="one left")
-    assert phase_by(Ledger(holds=(other, hold)), "WEB-2") == held
-    assert phase_by(Ledger(holds=(other, hold)).with_entry(entry("web-2")), "WEB-2") == held
 
 
 def test_status_is_one_json_object() -> None:

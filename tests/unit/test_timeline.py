@@ -1,9 +1,14 @@
 """What became of a VM in an event, from the journal and from what was read."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from controller.core.ledger import Entry, EventReference, Ledger
+import pytest
+
+from controller.core.actions import Phase, VmPhase
+from controller.core.ledger import Entry, EventReference, Hold, Ledger
 from controller.core.model import REQUEST, EventDocument, EventStatus, ScheduledEvent
 from controller.timeline import (
     GONE_SHOWN,
@@ -13,6 +18,7 @@ from controller.timeline import (
     Sightings,
     asked,
     cancelled,
+    phase_by,
     steps,
     unseen,
     worth_showing,
@@ -20,6 +26,9 @@ from controller.timeline import (
 
 T0 = datetime(2030, 1, 1, 12, tzinfo=UTC)
 NOT_BEFORE = T0 + timedelta(minutes=10)
+
+
+REFERENCE = EventReference(event_id="E-1", event_type="Reboot", not_before=NOT_BEFORE)
 
 
 def at(seconds: float) -> datetime:
@@ -56,7 +65,7 @@ def entry(**changes: object) -> Entry:
     given = {
         "vm": "web-2",
         "vm_id": "/vm/web-2",
-        "events": (EventReference(event_id="E-1", event_type="Reboot", not_before=NOT_BEFORE),),
+        "events": (REFERENCE,),
         "memberships": (),
         "recorded_at": at(5),
         **changes,
@@ -253,7 +262,7 @@ def test_a_request_made_by_hand() -> None:
 
 def test_a_vm_that_is_out_by_hand_and_because_of_an_event() -> None:
     """Both are shown, each with what belongs to it."""
-    events = (EventReference(event_id="E-1", event_type="Reboot", not_before=NOT_BEFORE), BY_HAND)
+    events = (REFERENCE, BY_HAND)
     ledger = journal(*DRAIN, onto=Ledger().with_entry(entry(events=events)))
     by_type = {each.event.event_type: each for each in unseen(ledger, (), gone=False)}
     assert told(by_type["Reboot"], ledger)["acknowledged"] == 20
@@ -281,3 +290,33 @@ def test_what_is_worth_showing() -> None:
     assert worth_showing(gone, Ledger(), at(10) + GONE_SHOWN)
     assert not worth_showing(gone, Ledger(), at(11) + GONE_SHOWN)
     assert worth_showing(gone, Ledger().with_entry(entry()), at(11) + GONE_SHOWN)
+
+
+@pytest.mark.parametrize(
+    ("changes", "phase"),
+    [
+        ({}, Phase.DRAINING),
+        ({"out_at": T0}, Phase.OUT),
+        ({"out_at": T0, "events": (replace(REFERENCE, acknowledged_at=T0),)}, Phase.ACKNOWLEDGED),
+        ({"restoring_at": T0}, Phase.RESTORING),
+        ({"restored_at": T0}, Phase.RESTORING),
+    ],
+)
+def test_an_entry_tells_where_its_vm_is(changes: Mapping[str, Any], phase: Phase) -> None:
+    """The phase follows from the entry, and is the same however the VM's name is spelt."""
+    ledger = Ledger().with_entry(entry(**changes))
+    assert phase_by(ledger, "WEB-2") == VmPhase(vm="WEB-2", phase=phase)
+
+
+def test_of_whom_the_ledger_says_nothing() -> None:
+    """A VM without entry and hold may be in service or unmanaged: that only the leader knows."""
+    assert phase_by(Ledger().with_entry(entry()), "web-3") is None
+
+
+def test_a_hold_is_where_a_vm_stands() -> None:
+    """Who is held is shown as held, in rotation or out, and why."""
+    hold = Hold(subject="web-2", reason="floor", message="one left", since=T0)
+    other = replace(hold, subject="E-1", message="not acknowledged")
+    held = VmPhase(vm="WEB-2", phase=Phase.HELD, why="one left")
+    assert phase_by(Ledger(holds=(other, hold)), "WEB-2") == held
+    assert phase_by(Ledger(holds=(other, hold)).with_entry(entry()), "WEB-2") == held
