@@ -117,6 +117,11 @@ Announce a reboot of {first}, 60 seconds ahead:
 
     {command} simulate event Reboot {first} --notice 60 --directory {here}
 
+Take {last} out by hand for ten minutes, and put it back before they are over:
+
+    {command} drain {last} --for 10m --reason "a try" --config {config[last]}
+    {command} restore {last} --config {config[last]}
+
 See what a leader would do, without doing anything:
 
     {command} plan --config {config[last]}
