@@ -332,7 +332,7 @@ def _plan(options: argparse.Namespace) -> int:
     async def look() -> PlanLook:
         return await Agent(dry, environ=os.environ).look()
 
-    print_plan(_console(), asyncio.run(look()))
+    print_plan(_console(), asyncio.run(look()), dry_run=settings.policy.dry_run)
     return EXIT_OK
 
 

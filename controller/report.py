@@ -9,9 +9,13 @@ from controller.core.model import EventStatus, fold, short
 from controller.look import LeaseLook, PlanLook, out_at, reasons, would_do
 from controller.timeline import phase_by
 
+DRY_RUN = "dry run: the agent of this VM writes nothing (dry_run in [policy])"
 
-def print_plan(console: Console, look: PlanLook) -> None:
-    """Print a plan."""
+
+def print_plan(console: Console, look: PlanLook, *, dry_run: bool) -> None:
+    """Print a plan; `dry_run` is that of this VM's agent."""
+    if dry_run:
+        console.print(DRY_RUN)
     leader = look.lease.leader or "nobody"
     console.print(f"this VM: {look.vm}   leader: {leader}   epoch: {look.lease.ledger.epoch}")
     pools = Table("pool", "kind", "members in rotation", title="pools", title_justify="left")
@@ -77,7 +81,7 @@ def print_watch(
 def print_status(console: Console, look: LeaseLook, *, dry_run: bool) -> None:
     """Print leader, entries, holds and transitions; `dry_run` is that of this VM's agent."""
     if dry_run:
-        console.print("dry run: the agent of this VM writes nothing (dry_run in [policy])")
+        console.print(DRY_RUN)
     age_s = look.lease_age_s
     since = f", for {age_s:.0f} s" if age_s is not None else ""
     console.print(

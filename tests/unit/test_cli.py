@@ -333,6 +333,16 @@ async def test_plan_tells_what_a_leader_would_do_and_does_nothing(simulated: Set
     assert simulated.world.history[before:] == []
 
 
+@pytest.mark.parametrize("command", ["plan", "status"])
+async def test_a_dry_run_is_said_first(simulated: Set, command: str) -> None:
+    """Whoever asks on a VM whose agent writes nothing is told so."""
+    path = simulated.config("web-3")
+    path.write_text(path.read_text().replace("[policy]\n", "[policy]\ndry_run = true\n"))
+    code, out, err = await simulated.run(command, "--config", str(path))
+    assert (code, err) == (0, "")
+    assert out.startswith("dry run: the agent of this VM writes nothing")
+
+
 async def test_status_during_a_drain(simulated: Set) -> None:
     """While an agent drains, any VM's status names leader, entry, pools and history."""
     agent = await simulated.start("run", "--config", str(simulated.config("web-1")))
