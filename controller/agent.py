@@ -439,6 +439,11 @@ class Agent:
             return {"state": self._waiting_for}
         return brief(self._home, self._watcher, self._reconciler, self._elector)
 
+    async def look_around(self) -> None:
+        """Let a standby look at the ledger before it answers; a leader knows."""
+        if self._glance is not None and self._elector is not None and not self._elector.leading:
+            await self._glance.fresh()
+
     def overview(self) -> Overview:
         """Return what the status page shows; a standby looks at the ledger because it was asked."""
         metrics, (healthy, why) = self._announcer.metrics, self.health()

@@ -15,6 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from controller.agent import Agent
 from controller.azure.failures import OPERATIONS
 from controller.server import StatusServer
+from controller.simulator.faults import Effect
+from controller.simulator.fleet import ACCELERATED
 from controller.simulator.wire import Service
 
 from .in_process import Bench
@@ -179,6 +181,32 @@ async def test_a_standby_that_cannot_read_the_ledger(bench: Bench) -> None:
     assert "blob read: 503" in shown["ledger"]["problem"]
     assert (shown["agent"]["role"], shown["lease"]["leader"]) == ("standby", "web-1")
     assert [each["what"] for each in shown["history"]] == ["leads"]
+
+
+async def test_the_first_answer_of_a_standby(bench: Bench) -> None:
+    """Who asks once gets what the ledger tells; who asks while storage hangs gets an answer too."""
+    await bench.lead("web-1")
+    standby = bench.start("web-2")
+    await bench.until("stands by", lambda: standby.ready() == (True, "standby"))
+    async with (
+        StatusServer("127.0.0.1:0", standby) as server,
+        aiohttp.ClientSession(server.url) as client,
+    ):
+
+        async def ask() -> dict[str, Any]:
+            async with client.get("/api/v1/overview") as reply:
+                return dict(await reply.json())
+
+        assert (await ask())["lease"]["leader"] == "web-1"
+    patient = {"election": {**ACCELERATED["election"], "request_timeout_s": 4}}
+    late = bench.start("web-3", overrides=patient)
+    await bench.until("stands by", lambda: late.ready() == (True, "standby"))
+    bench.fault(Service.BLOB, Effect.HANG, method="GET")
+    async with (
+        StatusServer("127.0.0.1:0", late) as server,
+        aiohttp.ClientSession(server.url) as client,
+    ):
+        assert (await ask())["ledger"] == {"as_of": None, "problem": ""}
 
 
 async def test_the_overview_of_an_agent_that_lost_the_lease(bench: Bench) -> None:
