@@ -583,8 +583,8 @@ class Reconciler:
         now = self._watcher.now()
         key = fold(action.event_id)
         if key not in self._acknowledged:
-            message = f"acknowledged event {action.event_id}"
-            log(logger, logging.INFO, message, event="acknowledged", event_id=action.event_id)
+            event_id = action.event_id
+            log(logger, logging.INFO, str(action), event="write", event_id=event_id)
             self._acknowledged[key] = now
         until = now + timedelta(seconds=ACKNOWLEDGE_AGAIN_S)
         self.deferrals.clear(action.key)
