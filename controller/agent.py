@@ -426,18 +426,23 @@ class Agent:
         return True, self._headline()
 
     def ready(self) -> tuple[bool, str]:
-        """Configured, at home, and the event document has been read."""
+        """Configured, at home, the event document has been read, and healthy."""
         if self._home is None:
             return False, self._waiting_for
         if self._watcher_().document is None:
             return False, "the event document has not been read yet"
-        return True, self._headline()
+        return self.health()
 
     def status(self) -> dict[str, object]:
         """Return what this agent knows, as JSON."""
         if self._home is None or self._reconciler is None or self._watcher is None:
             return {"state": self._waiting_for}
         return brief(self._home, self._watcher, self._reconciler, self._elector)
+
+    async def look_around(self) -> None:
+        """Let a standby look at the ledger before it answers; a leader knows."""
+        if self._glance is not None and self._elector is not None and not self._elector.leading:
+            await self._glance.fresh()
 
     def overview(self) -> Overview:
         """Return what the status page shows; a standby looks at the ledger because it was asked."""

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -331,7 +332,7 @@ def _plan(options: argparse.Namespace) -> int:
     async def look() -> PlanLook:
         return await Agent(dry, environ=os.environ).look()
 
-    print_plan(_console(), asyncio.run(look()))
+    print_plan(_console(), asyncio.run(look()), dry_run=settings.policy.dry_run)
     return EXIT_OK
 
 
@@ -355,7 +356,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _status(options: argparse.Namespace) -> int:
     from controller.agent import Agent
-    from controller.report import print_status
+    from controller.report import print_status, print_watch
 
     settings = load(options.config, os.environ).settings
     logs.setup(logging.WARNING)
@@ -364,25 +365,31 @@ def _status(options: argparse.Namespace) -> int:
     async def look() -> LeaseLook:
         return await Agent(settings, environ=os.environ).look_at_lease()
 
+    dry_run = settings.policy.dry_run
+    if not options.watch:
+        found = asyncio.run(look())
+        if options.json:
+            print(json.dumps(found.as_json()))
+        else:
+            print_status(console, found, dry_run=dry_run)
+        return EXIT_OK
+    newest: LeaseLook | None = None
     while True:
+        problem = ""
         try:
-            found = asyncio.run(look())
+            newest = asyncio.run(look())
         except ConfigError:
             raise
         except ControllerError as error:
-            if not options.watch:
-                raise
             # A VM in maintenance cannot be asked for a while: whoever watches wants to see it.
-            print(f"{time.strftime('%H:%M:%S')}  {error}", file=sys.stderr)
-        else:
-            if options.json:
-                print(json.dumps(found.as_json()), flush=True)
-            else:
-                if options.watch:
-                    console.clear()
-                print_status(console, found)
-        if not options.watch:
-            return EXIT_OK
+            problem = str(error)
+        if not options.json:
+            console.clear()
+            print_watch(console, newest, now=datetime.now(UTC), problem=problem, dry_run=dry_run)
+        elif problem:
+            print(f"{time.strftime('%H:%M:%S')}  {problem}", file=sys.stderr)
+        elif newest:
+            print(json.dumps(newest.as_json()), flush=True)
         time.sleep(WATCH_S)
 
 

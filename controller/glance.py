@@ -5,6 +5,7 @@ that what it shows cannot be mistaken for what a leader has opened.
 """
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from controller.errors import ControllerError
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 EVERY_S = 10.0
 """How often the blob is read at most, however many pages are open."""
+WAIT_S = 2.0
+"""How long an answer waits for a look at most; what is known is shown then."""
 
 
 class Glance:
@@ -26,7 +29,7 @@ class Glance:
 
     def __init__(self, store: LedgerStore, now: "Callable[[], datetime]") -> None:
         self._store, self._now = store, now
-        self._asked = asyncio.Event()
+        self._asked, self._tried = asyncio.Event(), asyncio.Event()
         self.look: LeaseLook | None = None
         """The newest; None before the first."""
         self.problem = ""
@@ -35,6 +38,13 @@ class Glance:
     def ask(self) -> None:
         """Want a newer look; returns at once."""
         self._asked.set()
+
+    async def fresh(self) -> None:
+        """Wait until the newest attempt is young, but not for long."""
+        self.ask()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(WAIT_S):
+                await self._tried.wait()
 
     async def run(self) -> None:
         """Read when asked, until cancelled."""
@@ -45,5 +55,7 @@ class Glance:
                 self.problem = ""
             except ControllerError as error:
                 self.problem = str(error)
+            self._tried.set()
             await asyncio.sleep(EVERY_S)
             self._asked.clear()
+            self._tried.clear()

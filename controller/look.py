@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from controller.core.actions import Acknowledge, ChangeNic, ChangePool, Plan
-from controller.core.ledger import Ledger
-from controller.core.model import EventDocument, Pool, Vm, fold, short
+from controller.core.ledger import Entry, Ledger
+from controller.core.model import REQUEST, EventDocument, Pool, Vm, fold, short
+from controller.timeline import phase_by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,7 @@ class LeaseLook:
             "entries": [
                 {
                     "vm": entry.vm,
+                    "phase": phase.phase.value if (phase := phase_by(ledger, entry.vm)) else None,
                     "events": [event.event_id for event in entry.events],
                     "memberships": [membership.pool_id for membership in entry.memberships],
                     "recorded_at": entry.recorded_at.isoformat(),
@@ -78,6 +80,24 @@ class PlanLook:
     """Ids of pools that no VM of the set is in."""
     plan: Plan
     pool_names: Mapping[str, str]
+
+
+def out_at(ledger: Ledger, entry: Entry) -> datetime | None:
+    """Return when a VM was observed out; the journal still tells once it is on its way back."""
+    if entry.out_at is not None:
+        return entry.out_at
+    times = [
+        line.at
+        for line in ledger.transitions
+        if line.what == "out" and fold(line.vm) == fold(entry.vm) and line.at >= entry.recorded_at
+    ]
+    return times[-1] if times else None
+
+
+def reasons(entry: Entry) -> str:
+    """Return because of what a VM is out, for people to read."""
+    types = ["by hand" if each.event_type == REQUEST else each.event_type for each in entry.events]
+    return ", ".join(types)
 
 
 def would_do(plan: Plan, ledger: Ledger) -> tuple[str, ...]:

@@ -15,11 +15,31 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, TypedDict
 
-from controller.core.actions import Phase, Plan
+from controller.core.actions import Plan
 from controller.core.ledger import Entry, Ledger
-from controller.core.model import EventDocument, Nic, Policy, Pool, Vm, fold, fold_address, short
+from controller.core.model import (
+    REQUEST,
+    EventDocument,
+    Nic,
+    Policy,
+    Pool,
+    Vm,
+    fold,
+    fold_address,
+    short,
+)
 from controller.metrics import Requests
-from controller.timeline import Sighting, StepName, StepState, steps, unseen, worth_showing
+from controller.timeline import (
+    Sighting,
+    StepName,
+    StepState,
+    asked,
+    cancelled,
+    phase_by,
+    steps,
+    unseen,
+    worth_showing,
+)
 
 VERSION = 1
 Role = Literal["starting", "standby", "leader", "suspect", "dry run"]
@@ -101,12 +121,14 @@ class TimelineShown(TypedDict):
 
 
 class EventShown(TypedDict):
-    """One event: in the document now, or gone a short while ago."""
+    """One event, in the document now or gone a short while ago; or one request made by hand."""
 
     event_id: str
     event_type: str
+    """As Azure spells it, or Request."""
     status: str
-    """As Azure spells it, or Gone."""
+    """As Azure spells it; Gone, or Cancelled for one that went before it could begin; by hand for a
+    request."""
     source: str
     vms: list[str]
     not_before: str | None
@@ -115,6 +137,8 @@ class EventShown(TypedDict):
     """Policy says to act on it."""
     drain_at: str | None
     """When draining begins; null for at once."""
+    detail: str
+    """Of a request who asked, until when and why, as they said; else empty."""
     timelines: list[TimelineShown]
 
 
@@ -277,28 +301,16 @@ def _vms(facts: Facts, ledger: Ledger) -> Iterator[VmShown]:
         if name
     }
     for key in sorted(names):
-        entry, phase, vm = ledger.entry(key), phases.get(key), known.get(key)
-        shown = phase.phase if phase else _phase_by(entry)
+        entry, vm = ledger.entry(key), known.get(key)
+        phase = phases.get(key) or phase_by(ledger, key)
         yield VmShown(
             vm=names[key],
-            phase=shown.value if shown else None,
+            phase=phase.phase.value if phase else None,
             why=phase.why if phase else "",
             power=vm.power.value if vm else None,
             pools=_pools(facts, vm, entry),
             gone=entry is not None and entry.gone,
         )
-
-
-def _phase_by(entry: Entry | None) -> Phase | None:
-    """Return where a VM is by its entry alone; without one, only the leader knows."""
-    if entry is None:
-        return None
-    if entry.restored_at is not None or entry.restoring_at is not None:
-        return Phase.RESTORING
-    if entry.out_at is None:
-        return Phase.DRAINING
-    acknowledged = any(event.acknowledged_at is not None for event in entry.events)
-    return Phase.ACKNOWLEDGED if acknowledged else Phase.OUT
 
 
 def _pools(facts: Facts, vm: Vm | None, entry: Entry | None) -> list[PoolShown]:
@@ -345,16 +357,18 @@ def _event(facts: Facts, ledger: Ledger, sighting: Sighting) -> EventShown:
     event = sighting.event
     unread = sighting.first_seen_at is None  # in the ledger because policy said to act on it
     impacting = unread or facts.policy.impacting(event)
+    by_hand = unread and event.event_type == REQUEST
     return EventShown(
         event_id=event.event_id,
         event_type=event.event_type,
-        status="Gone" if sighting.gone else event.status.value,
+        status="by hand" if by_hand else _status(facts, sighting, impacting=impacting),
         source=event.source.value,
         vms=list(event.resources),
         not_before=_maybe(event.not_before),
         duration_s=event.duration_s if event.duration_s >= 0 else None,
         impacting=impacting,
         drain_at=_maybe(facts.policy.drain_at(event)) if impacting else None,
+        detail=asked(ledger, event.resources[0], event.event_id) if by_hand else "",
         timelines=[
             TimelineShown(
                 vm=vm,
@@ -366,6 +380,14 @@ def _event(facts: Facts, ledger: Ledger, sighting: Sighting) -> EventShown:
             for vm in (event.resources if impacting else ())
         ],
     )
+
+
+def _status(facts: Facts, sighting: Sighting, *, impacting: bool) -> str:
+    if not sighting.gone:
+        return sighting.event.status.value
+    # The ledger does not tell of the acknowledgement of an event that policy ignores.
+    told = impacting and facts.ledger is not None and cancelled(sighting, facts.ledger)
+    return "Cancelled" if told else "Gone"
 
 
 # --- requests ---

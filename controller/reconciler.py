@@ -581,8 +581,8 @@ class Reconciler:
         now = self._watcher.now()
         key = fold(action.event_id)
         if key not in self._acknowledged:
-            message = f"acknowledged event {action.event_id}"
-            log(logger, logging.INFO, message, event="acknowledged", event_id=action.event_id)
+            event_id = action.event_id
+            log(logger, logging.INFO, str(action), event="write", event_id=event_id)
             self._acknowledged[key] = now
         self.deferrals.clear(action.key)
         self.deferrals.defer(action.key, wait_s=ACKNOWLEDGE_AGAIN_S, reason="acknowledged")

@@ -6,11 +6,16 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from controller.core.model import EventStatus, fold, short
-from controller.look import LeaseLook, PlanLook, would_do
+from controller.look import LeaseLook, PlanLook, out_at, reasons, would_do
+from controller.timeline import phase_by
+
+DRY_RUN = "dry run: the agent of this VM writes nothing (dry_run in [policy])"
 
 
-def print_plan(console: Console, look: PlanLook) -> None:
-    """Print a plan."""
+def print_plan(console: Console, look: PlanLook, *, dry_run: bool) -> None:
+    """Print a plan; `dry_run` is that of this VM's agent."""
+    if dry_run:
+        console.print(DRY_RUN)
     leader = look.lease.leader or "nobody"
     console.print(f"this VM: {look.vm}   leader: {leader}   epoch: {look.lease.ledger.epoch}")
     pools = Table("pool", "kind", "members in rotation", title="pools", title_justify="left")
@@ -61,8 +66,22 @@ def _print_events(console: Console, look: PlanLook) -> None:
     console.print(table)
 
 
-def print_status(console: Console, look: LeaseLook) -> None:
-    """Print leader, entries, holds and transitions."""
+def print_watch(
+    console: Console, look: LeaseLook | None, *, now: datetime, problem: str, dry_run: bool
+) -> None:
+    """Print one tick of a status that is repeated: the time, what went wrong, the newest look."""
+    console.print(f"{_time(now)} UTC")
+    if problem:
+        old = f"; what follows is as of {_time(look.at)}" if look else ""
+        console.print(f"not read: {problem}{old}", highlight=False)
+    if look is not None:
+        print_status(console, look, dry_run=dry_run)
+
+
+def print_status(console: Console, look: LeaseLook, *, dry_run: bool) -> None:
+    """Print leader, entries, holds and transitions; `dry_run` is that of this VM's agent."""
+    if dry_run:
+        console.print(DRY_RUN)
     age_s = look.lease_age_s
     since = f", for {age_s:.0f} s" if age_s is not None else ""
     console.print(
@@ -70,15 +89,17 @@ def print_status(console: Console, look: LeaseLook) -> None:
         f"epoch: {look.ledger.epoch}"
     )
     if look.ledger.entries:
-        table = Table("VM", "pools", "recorded", "out", "restored", "events")
+        table = Table("VM", "phase", "pools", "recorded", "out at", "restored", "because of")
         for entry in look.ledger.entries:
+            phase = phase_by(look.ledger, entry.vm)
             table.add_row(
                 entry.vm + (" (gone)" if entry.gone else ""),
+                phase.phase.value.replace("_", " ") if phase else "",
                 ", ".join(sorted({short(m.pool_id) for m in entry.memberships})),
                 _time(entry.recorded_at),
-                _time(entry.out_at),
+                _time(out_at(look.ledger, entry)),
                 _time(entry.restored_at),
-                ", ".join(event.event_type for event in entry.events),
+                reasons(entry),
             )
         console.print(table)
     else:

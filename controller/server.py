@@ -28,18 +28,22 @@ HEADERS = {
 
 
 class StatusSource(Protocol):
-    """Where answers come from. Methods must return at once; the event loop waits for them."""
+    """Where answers come from. All but `look_around` must return at once."""
 
     def health(self) -> tuple[bool, str]:
         """Tell whether the agent works, and one line why."""
         ...
 
     def ready(self) -> tuple[bool, str]:
-        """Tell whether the agent takes part, and one line why."""
+        """Tell whether the agent takes part, and one line why; who is not healthy does not."""
         ...
 
     def status(self) -> dict[str, object]:
         """Return what `/status` shows; values JSON does not know are shown as text."""
+        ...
+
+    async def look_around(self) -> None:
+        """Have something new to show; takes seconds at most."""
         ...
 
     def overview(self) -> Overview:
@@ -117,6 +121,7 @@ class StatusServer:
         return application
 
     async def _overview(self, _: web.Request) -> web.StreamResponse:
+        await self._source.look_around()
         return web.json_response(self._source.overview())
 
     async def _healthz(self, _: web.Request) -> web.StreamResponse:

@@ -1,5 +1,8 @@
 """What became of one VM in one event, step by step, for a person to read. Decides nothing.
 
+A request made by hand is shown like an event, of the type `Request`, which Azure neither announces
+nor starts.
+
 Two sources, because neither knows all: the ledger's transitions tell what was done (they survive a
 failover), the event documents that this agent read tell what Azure did. An agent started in the
 middle has not read the earlier documents; what it did not see has no time.
@@ -12,13 +15,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal, get_args
 
+from controller.core.actions import Phase, VmPhase
 from controller.core.ledger import Entry, Ledger, Transition
-from controller.core.model import EventDocument, EventStatus, ScheduledEvent, fold
+from controller.core.model import REQUEST, EventDocument, EventStatus, ScheduledEvent, fold
 
 StepName = Literal["announced", "draining", "out", "acknowledged", "started", "gone", "restored"]
 StepState = Literal["done", "pending", "skipped"]
 STEPS: tuple[StepName, ...] = get_args(StepName)
+STEPS_BY_HAND: tuple[StepName, ...] = ("draining", "out", "restored")
 
+SEEN_LATER: tuple[StepName, ...] = ("started", "gone")
+"""Steps that Azure takes before a VM is restored; their times come from documents."""
 GONE_SHOWN = timedelta(minutes=15)
 """How long an event is shown that has left the document and keeps no VM out any more."""
 MOST_SIGHTINGS = 50
@@ -41,6 +48,8 @@ class Sighting:
     event: ScheduledEvent
     first_seen_at: datetime | None
     """None when only the ledger tells of it."""
+    absent_at: datetime | None = None
+    """When the newest document before was read, which lacked it; None if there was none."""
     started_at: datetime | None = None
     gone: bool = False
     gone_at: datetime | None = None
@@ -54,12 +63,14 @@ class Sightings:
 
     def __init__(self) -> None:
         self._known: dict[str, Sighting] = {}
+        self._read_at: datetime | None = None
 
     def saw(self, document: EventDocument, now: datetime) -> None:
         """Note one good document. An event that comes back was not gone."""
         present = {fold(event.event_id): event for event in document.events}
         for key, event in present.items():
-            known = self._known.pop(key, Sighting(event=event, first_seen_at=now))
+            new = Sighting(event=event, first_seen_at=now, absent_at=self._read_at)
+            known = self._known.pop(key, new)
             started = event.status is EventStatus.STARTED
             # NotBefore is empty once an event has started; what it was is worth keeping.
             kept = replace(event, not_before=event.not_before or known.event.not_before)
@@ -76,6 +87,7 @@ class Sightings:
         over = len(self._known) - MOST_SIGHTINGS
         for key in [key for key in self._known if key not in present][: max(0, over)]:
             del self._known[key]
+        self._read_at = now
 
     def known(self) -> tuple[Sighting, ...]:
         """Return every event that is remembered; what the newest document names comes last."""
@@ -83,9 +95,9 @@ class Sightings:
 
 
 def unseen(ledger: Ledger, seen: Iterable[Sighting], *, gone: bool) -> tuple[Sighting, ...]:
-    """Return the events that keep a VM out and that this agent has never read of.
+    """Return what keeps a VM out and what this agent has never read of: events, and requests.
 
-    They are `gone` if it has read a document at all: it was started after they came and went.
+    Events are `gone` if it has read a document at all: it was started after they came and went.
     """
     known = {fold(sighting.event.event_id) for sighting in seen}
     found: dict[str, Sighting] = {}
@@ -102,8 +114,43 @@ def unseen(ledger: Ledger, seen: Iterable[Sighting], *, gone: bool) -> tuple[Sig
                 resources=(*others, entry.vm),
                 not_before=reference.not_before,
             )
-            found[key] = Sighting(event=event, first_seen_at=None, gone=gone)
+            over = gone and event.event_type != REQUEST
+            found[key] = Sighting(event=event, first_seen_at=None, gone=over)
     return tuple(found.values())
+
+
+def asked(ledger: Ledger, vm: str, request_id: str) -> str:
+    """Return who asked for a VM by hand, until when and why; empty where the journal lost it."""
+    entry = ledger.entry(vm)
+    requests = [
+        fold(reference.event_id)
+        for reference in (entry.events if entry else ())
+        if reference.event_type == REQUEST
+    ]
+    outings = tuple(_outings(vm, ledger.transitions))
+    said = [line.detail for line in (outings[-1] if outings else ()) if line.what == "requested"]
+    # One line for each request, in the same order; the journal forgets the oldest.
+    newest_first = dict(zip(reversed(requests), reversed(said), strict=False))
+    return newest_first.get(fold(request_id), "")
+
+
+def phase_by(ledger: Ledger, vm: str) -> VmPhase | None:
+    """Return where a VM is, as far as the ledger tells; None where only the leader knows."""
+    for hold in ledger.holds:
+        if fold(hold.subject) == fold(vm):
+            return VmPhase(vm=vm, phase=Phase.HELD, why=hold.message)
+    entry = ledger.entry(vm)
+    if entry is None:
+        return None
+    if entry.restored_at is not None or entry.restoring_at is not None:
+        phase = Phase.RESTORING
+    elif entry.out_at is None:
+        phase = Phase.DRAINING
+    elif any(event.acknowledged_at is not None for event in entry.events):
+        phase = Phase.ACKNOWLEDGED
+    else:
+        phase = Phase.OUT
+    return VmPhase(vm=vm, phase=phase)
 
 
 def worth_showing(sighting: Sighting, ledger: Ledger, now: datetime) -> bool:
@@ -113,8 +160,31 @@ def worth_showing(sighting: Sighting, ledger: Ledger, now: datetime) -> bool:
     return any(ledger.entry(vm) is not None for vm in sighting.event.resources)
 
 
+def cancelled(sighting: Sighting, ledger: Ledger) -> bool:
+    """Tell whether an event left the document before it could begin.
+
+    One that was acknowledged can have begun and ended between two polls.
+    """
+    event, key = sighting.event, fold(sighting.event.event_id)
+    if sighting.gone_at is None or sighting.started_at is not None:
+        return False
+    if event.status is not EventStatus.SCHEDULED or event.not_before is None:
+        return False
+    noted = {fold(line.detail) for line in ledger.transitions if line.what == "acknowledged"}
+    noted |= {
+        fold(reference.event_id)
+        for entry in ledger.entries
+        for reference in entry.events
+        if reference.acknowledged_at is not None
+    }
+    return sighting.gone_at < event.not_before and key not in noted
+
+
 def steps(sighting: Sighting, vm: str, ledger: Ledger) -> tuple[Step, ...]:
-    """Return the seven steps of one VM through one event, in the order in which they belong."""
+    """Return the seven steps of one VM through one event, in the order in which they belong.
+
+    Out by hand it takes three.
+    """
     entry = ledger.entry(vm)
     outing = _outing(sighting, vm, entry, ledger.transitions)
     times: dict[StepName, datetime | None] = {
@@ -136,9 +206,10 @@ def steps(sighting: Sighting, vm: str, ledger: Ledger) -> tuple[Step, ...]:
         times["draining"] = times["draining"] or entry.recorded_at
         times["out"] = times["out"] or entry.out_at
         times["acknowledged"] = times["acknowledged"] or next(acknowledged, None)
+    _drop_what_was_read_late(times, sighting)
     over = bool(outing) and outing[-1].what in _ENDS
     gone, started = sighting.gone, sighting.started_at is not None
-    happened: dict[StepName, bool] = {"announced": True, "gone": gone}
+    happened: dict[StepName, bool] = {"announced": True, "started": started, "gone": gone}
     passed: dict[StepName, bool] = {
         "draining": gone,
         "out": gone,
@@ -152,7 +223,25 @@ def steps(sighting: Sighting, vm: str, ledger: Ledger) -> tuple[Step, ...]:
             return "done"
         return "skipped" if passed.get(name, False) else "pending"
 
-    return tuple(Step(name=name, state=state(name), at=at) for name, at in times.items())
+    names = STEPS_BY_HAND if sighting.event.event_type == REQUEST else STEPS
+    return tuple(Step(name=name, state=state(name), at=times[name]) for name in names)
+
+
+def _drop_what_was_read_late(times: dict[StepName, datetime | None], sighting: Sighting) -> None:
+    """Take away the time of what this agent read only after the leader had acted on it.
+
+    A standby reads seldom. It knows that something happened, not when.
+    """
+    seen_at, absent_at, restored_at = times["announced"], sighting.absent_at, times["restored"]
+    acted = [at for at in (times["draining"], times["out"], times["acknowledged"]) if at]
+    # What the leader did while the event was not announced yet it did because of another.
+    acted = [at for at in acted if absent_at is None or at > absent_at]
+    if seen_at and acted and min(acted) < seen_at:
+        times["announced"] = None
+    for name in SEEN_LATER:
+        at = times[name]
+        if at and restored_at and restored_at < at:
+            times[name] = None
 
 
 def _because_of(entry: Entry, sighting: Sighting) -> bool:

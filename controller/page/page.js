@@ -12,11 +12,14 @@ const PHASES = {
   in_maintenance: ["in maintenance", "calm"], restore_due: ["restore due", "busy"],
   restoring: ["restoring", "busy"], held: ["held", "bad"], unmanaged: ["in no managed pool", "none"],
 };
+const WOULD = { drain_due: ["would drain", "busy"] }; // a dry run goes no further
 const UNKNOWN = { leader: ["not looked at yet", "none"], "dry run": ["not looked at yet", "none"] };
 const NOT_OUT = ["not taken out", "none"]; // more than that a standby cannot tell
 const ON_ITS_WAY = ["drain_due", "draining"];
 const OUT = ["out", "acknowledged", "in_maintenance", "restore_due", "restoring"];
-const STATUSES = { Scheduled: "busy", Started: "calm", Gone: "none" };
+const STATUSES = { Scheduled: "busy", Started: "calm", Gone: "none", Cancelled: "none", "by hand": "calm" };
+const OVER = ["Gone", "Cancelled"];
+const byHand = (event) => event.status === "by hand";
 const STATES = { done: "done", now: "now", pending: "not yet", skipped: "did not happen, or was not seen" };
 const MARKS = { done: "✓", now: "●", pending: "", skipped: "–" };
 
@@ -83,6 +86,7 @@ function clock(seconds) {
 
 const now = () => Date.now() + ahead;
 const stale = () => Boolean(shown) && Date.now() - heardAt > AWAY_AFTER_MS;
+const dry = () => shown.agent.role === "dry run";
 const ago = (instant) => (now() - Date.parse(instant)) / 1000;
 
 function time(instant) {
@@ -95,7 +99,8 @@ function time(instant) {
 const count = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
 function phaseOf(vm, role) {
   if (vm.gone) return ["deleted", "bad"];
-  return PHASES[vm.phase] || UNKNOWN[role] || NOT_OUT;
+  const would = role === "dry run" && WOULD[vm.phase];
+  return would || PHASES[vm.phase] || UNKNOWN[role] || NOT_OUT;
 }
 
 /* --- the parts of the page --- */
@@ -111,9 +116,11 @@ function tiles(o) {
     const found = o.vms.filter((vm) => phases.includes(vm.phase)).length;
     return found ? `${found} ${noun}` : "";
   };
-  const doing = [tally("draining", ON_ITS_WAY), tally("out", OUT), tally("held", ["held"])].filter(Boolean);
+  const leaving = o.agent.role === "dry run" ?
+    [tally("would drain", ["drain_due"]), tally("draining", ["draining"])] : [tally("draining", ON_ITS_WAY)];
+  const doing = [...leaving, tally("out", OUT), tally("held", ["held"])].filter(Boolean);
   const knows = o.vms.length && o.vms.every((vm) => vm.phase);
-  const events = o.events.filter((event) => event.status !== "Gone");
+  const events = o.events.filter((event) => !OVER.includes(event.status) && !byHand(event));
   const failing = o.services.filter((service) => service.failures_in_a_row);
   const next = events.filter((e) => e.impacting && e.status === "Scheduled" && e.not_before)
     .map((e) => e.not_before).sort()[0];
@@ -146,19 +153,19 @@ function hold(each) {
     make("p", { class: "note" }, "since ", time(each.since), `, for ${span(ago(each.since))}`));
 }
 
-function step(each, state) {
+function step(each, state, cancelled) {
   return make("li", state === "now" ? { class: state, "aria-current": "step" } : { class: state },
     make("span", { class: "mark", "aria-hidden": "true" }, MARKS[state]),
-    make("span", { class: "name" }, each.step),
+    make("span", { class: "name" }, each.step === "gone" && cancelled ? "cancelled" : each.step),
     make("span", { class: "at" }, each.at ? time(each.at) : "",
       make("span", { class: "hidden" }, ` ${STATES[state]}`)));
 }
 
-function timeline(each) {
+function timeline(each, cancelled) {
   const waits = each.steps.some((s) => s.state === "pending");
   const last = each.steps.filter((s) => s.state === "done").pop();
   return make("div", { class: "timeline" }, make("h4", {}, each.vm),
-    make("ol", { class: "steps" }, each.steps.map((s) => step(s, waits && s === last ? "now" : s.state))));
+    make("ol", { class: "steps" }, each.steps.map((s) => step(s, waits && s === last ? "now" : s.state, cancelled))));
 }
 
 function countdown(event) {
@@ -169,21 +176,23 @@ function countdown(event) {
     make("p", {}, left > 0 ? "to NotBefore, " : "NotBefore was ", time(event.not_before)));
 }
 
+const title = (each) => `${each.event_type} ${byHand(each) ? "for" : "of"} ${each.vms.join(", ")}`;
+
 function event(each) {
   const drains = each.drain_at && ago(each.drain_at) < 0 && each.status === "Scheduled";
   const facts = [each.source === "Unknown" ? "" : `${each.source} event`,
     each.duration_s == null ? "" : `expected to take ${span(each.duration_s)}`,
-    each.impacting ? "" : "ignored: policy says not to act on it",
+    each.impacting ? "" : "ignored: policy says not to act on it", each.detail,
   ].filter(Boolean).join(", ");
   const tone = STATUSES[each.status] || "bad";
   return make("article", { class: "card" },
     make("div", { class: "event-head" },
-      make("div", {}, make("h3", {}, `${each.event_type} of ${each.vms.join(", ")}`),
+      make("div", {}, make("h3", {}, title(each)),
         make("p", { class: "facts" }, make("span", { class: `pill ${tone}` }, each.status), ` ${facts}`),
         make("p", {}, each.event_id),
-        drains ? make("p", {}, `draining begins in ${clock(-ago(each.drain_at))}, `, time(each.drain_at)) : null),
+        drains ? make("p", {}, `draining ${dry() ? "would begin" : "begins"} in ${clock(-ago(each.drain_at))}, `, time(each.drain_at)) : null),
       countdown(each)),
-    each.timelines.map(timeline));
+    each.timelines.map((t) => timeline(t, each.status === "Cancelled")));
 }
 
 function vm(each) {
@@ -232,7 +241,7 @@ function changes(before, after) {
   }
   const known = new Set((before ? before.events : []).map((each) => each.event_id));
   for (const each of before ? after.events : []) {
-    if (!known.has(each.event_id)) said.push(`new event: ${each.event_type} of ${each.vms.join(", ")}`);
+    if (!known.has(each.event_id)) said.push(`${byHand(each) ? "by hand" : "new event"}: ${title(each)}`);
   }
   if (before && before.lease.leader !== after.lease.leader) {
     said.push(`leader: ${after.lease.leader || "nobody"}`);
@@ -251,6 +260,7 @@ function alerts() {
     const { agent, ledger } = shown;
     if (agent.role === "starting") add("Starting.", agent.headline, true);
     else if (!agent.healthy) add("Not healthy.", agent.why);
+    else if (dry()) add("Dry run.", "This agent writes nothing: it shows what a leader would do.", true);
     if (ledger.problem) add("The ledger could not be read.", ledger.problem);
   }
   return found;
@@ -279,7 +289,11 @@ function draw() {
   fill("tiles", tiles(shown));
   document.getElementById("s-holds").hidden = !shown.holds.length;
   fill("holds", shown.holds.map(hold));
-  fill("events", shown.events.length ? shown.events.map(event)
+  const requested = shown.events.filter(byHand);
+  document.getElementById("s-requested").hidden = !requested.length;
+  fill("requested", requested.map(event));
+  const events = shown.events.filter((each) => !byHand(each));
+  fill("events", events.length ? events.map(event)
     : make("p", { class: "empty" }, shown.document.age_s == null ? "Not read yet." : "None announced."));
   fill("vms", shown.vms.length ? shown.vms.map(vm) : empty("3", "Not known yet."));
   fill("history", shown.history.length ? shown.history.map(line) : empty("3", "Nothing yet."));

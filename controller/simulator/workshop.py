@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import shlex
+import socket
 import sys
 import time
 from pathlib import Path
@@ -11,9 +13,12 @@ import aiohttp
 from controller.simulator.fleet import ACCELERATED, Overrides, configuration
 from controller.simulator.server import SimulatorServer
 from controller.simulator.settings import WorldSettings
+from controller.simulator.sockets import HOST
 from controller.simulator.world import build_world
 
 CONTROL_FILE = "control.url"
+FIRST_PORT = 9811
+"""Where the page of the first VM is, or the next free port: the same one every time, mostly."""
 OVERRIDES: Overrides = {
     **ACCELERATED,
     "policy": {"lead_time_s": 900, "connection_drain_s": 5, "restore_settle_s": 5},
@@ -36,53 +41,94 @@ async def serve(directory: Path, *, vms: int, stopping: asyncio.Event) -> None:
     settings = WorldSettings(operation_latency_s=3.0, ack_starts_event_after_s=5.0)
     world = build_world(now=time.time(), vms=vms, settings=settings)
     async with SimulatorServer(world, directory) as server:
-        await asyncio.to_thread(_write, directory, server)
-        print(
-            f"{vms} VMs behind a load balancer, until ^C. What to do next: {directory}/README.md",
-            flush=True,
-        )
+        pages = await asyncio.to_thread(_write, directory, server)
+        print(f"{vms} VMs behind a load balancer, until ^C", flush=True)
+        print(f"what to do next: {directory / 'README.md'}", flush=True)
+        name, listen = next(iter(pages.items()))
+        print(f"the page of {name}, once its agent runs: http://{listen}/", flush=True)
         await stopping.wait()
     await asyncio.to_thread((directory / CONTROL_FILE).unlink, missing_ok=True)
 
 
-def _write(directory: Path, server: SimulatorServer) -> None:
+def _write(directory: Path, server: SimulatorServer) -> dict[str, str]:
+    """Write everything; return where the agent of each VM will listen."""
     names = [vm.name for vm in server.world.peers()]
-    for name in names:
-        text = configuration(server, name, overrides=OVERRIDES, listen="127.0.0.1:0")
+    pages = dict(zip(names, _free_addresses(len(names)), strict=True))
+    for name, listen in pages.items():
+        text = configuration(server, name, overrides=OVERRIDES, listen=listen)
         (directory / f"{name}.toml").write_text(text)
     (directory / CONTROL_FILE).write_text(server.control_url + "\n")
-    (directory / "README.md").write_text(_readme(directory, names, server))
+    (directory / "README.md").write_text(_readme(directory, pages, server))
+    return pages
 
 
-def _readme(directory: Path, names: list[str], server: SimulatorServer) -> str:
+def _free_addresses(count: int) -> list[str]:
+    """Return so many addresses on which nobody listens now."""
+    found: list[str] = []
+    for port in range(FIRST_PORT, 2**16):
+        with socket.socket() as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind((HOST, port))
+            except OSError:
+                continue
+        found.append(f"{HOST}:{port}")
+        if len(found) == count:
+            break
+    return found
+
+
+def _readme(directory: Path, pages: dict[str, str], server: SimulatorServer) -> str:
     installed = Path(sys.executable).with_name("lb-drain")
-    command = str(installed) if installed.exists() else f"{sys.executable} -m controller"
+    python = f"{shlex.quote(sys.executable)} -m controller"
+    command = shlex.quote(str(installed)) if installed.exists() else python
+    names = list(pages)
     first, last = names[0], names[-1]
-    runs = "\n".join(f"{command} run --config {directory}/{name}.toml" for name in names)
+    here = shlex.quote(str(directory))
+    config = {name: shlex.quote(str(directory / f"{name}.toml")) for name in names}
+    runs = "\n    ".join(f"{command} run --config {config[name]}" for name in names)
+    shown = "\n".join(f"- {name}: http://{listen}/" for name, listen in pages.items())
     return f"""# A simulated availability set
 
 {len(names)} VMs in the availability set `web`, behind the load balancer `web-lb`. Everything
 listens on 127.0.0.1 and ends with the command that serves it.
 
+See what a configuration says, and where each value comes from:
+
+    {command} check-config {config[first]}
+
+Check all that an agent needs, as on Azure before the first start:
+
+    {command} doctor --config {config[first]}
+
 Run one agent per VM, each in a terminal of its own:
 
-    {runs.replace(chr(10), chr(10) + "    ")}
+    {runs}
+
+Look at the set in a browser; each agent serves a page of its own:
+
+{shown}
 
 See who leads, and what is out of rotation (from a VM that the next step does not reboot):
 
-    {command} status --config {directory}/{last}.toml --watch
+    {command} status --config {config[last]} --watch
 
 Announce a reboot of {first}, 60 seconds ahead:
 
-    {command} simulate event Reboot {first} --notice 60 --directory {directory}
+    {command} simulate event Reboot {first} --notice 60 --directory {here}
+
+Take {last} out by hand for ten minutes, and put it back before they are over:
+
+    {command} drain {last} --for 10m --reason "a try" --config {config[last]}
+    {command} restore {last} --config {config[last]}
 
 See what a leader would do, without doing anything:
 
-    {command} plan --config {directory}/{last}.toml
+    {command} plan --config {config[last]}
 
 Watch VMs, pools, events and leases as the simulated Azure has them:
 
-    {command} simulate state --directory {directory}
+    {command} simulate state --directory {here}
 
 While a VM reboots or freezes its agent cannot reach anything; a real reboot would also end the
 agent's process and start it again. The maintenance begins soon after the leader has acknowledged
@@ -90,14 +136,14 @@ the event, which is what the acknowledgement is for; `acknowledge = false` in [p
 NotBefore instead. Cancel an announced event, or end one that has started, by the id that announcing
 it printed:
 
-    {command} simulate cancel ID --directory {directory}
-    {command} simulate complete ID --directory {directory}
+    {command} simulate cancel ID --directory {here}
+    {command} simulate complete ID --directory {here}
 
 A simulation that is started again has other ports: start the agents again too.
 
 Inject a fault, for example Resource Manager refusing the next three writes:
 
-    {command} simulate fault --directory {directory} \\
+    {command} simulate fault --directory {here} \\
       '{{"effect":"reply","service":"arm","method":"PUT","status":429,"times":3}}'
 
 `simulate fault` without a rule removes all faults. The certificate authority is `ca.pem`; the

@@ -241,7 +241,7 @@ async def test_an_unknown_event_type_drains_and_is_not_agreed_to(bench: Bench) -
     await bench.until("web-2 out", lambda: bench.ledger()["entries"][0:1] and out(bench))
     await bench.requests(5, "scheduledevents")
     assert bench.world.changes("ack", "acknowledged", "event_ack") == []
-    assert not bench.logged("acknowledged event")
+    assert not bench.logged("acknowledge event")
 
 
 async def test_an_unknown_status_is_held(bench: Bench) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from controller.agent import Agent
+from controller.core.ledger import Entry, EventReference, Ledger, encode
+from controller.core.model import REQUEST
 from controller.server import StatusServer
 from controller.simulator.wire import Service
 
@@ -108,6 +110,61 @@ async def test_a_whole_drain(open_set: OpenBench, tmp_path: Path) -> None:
     }
 
 
+async def test_the_page_of_a_dry_run(bench: Bench, tmp_path: Path) -> None:
+    """Nothing is written, so nothing is said to be draining: a dry run shows what it would do."""
+    agent = bench.start(overrides={"policy": {"dry_run": True}})
+    async with page_of(agent, tmp_path) as tab:
+        await tab.until("in service", "#vms tr:last-child .pill")
+        await tab.until("Dry run. This agent writes nothing", "#alerts")
+        await bench.announce("web-2", notice_s=2000)
+        await tab.until("draining would begin in", "#events")
+        await bench.announce("web-3")
+        await tab.until("would drain", "#vms tr:last-child .pill")
+        await tab.until("1 would drain", "#tiles")
+        await tab.until("web-3: would drain.", "#changes")
+    assert bench.writes() == []
+    assert tab.complaints == []
+
+
+async def test_who_is_out_by_hand(bench: Bench, tmp_path: Path) -> None:
+    """A request has a section of its own, which is there only if there is one, and no countdown."""
+    now = bench.clock.now()
+    entry = Entry(
+        vm="web-2",
+        vm_id="/vm/web-2",
+        events=(EventReference(event_id="R-1", event_type=REQUEST),),
+        memberships=(),
+        recorded_at=now - timedelta(seconds=9),
+        out_at=now,
+    )
+    detail = "by <b>ann</b> until 13:00 UTC: a new disk"
+    ledger = Ledger().noting(at=entry.recorded_at, vm="web-2", what="requested", detail=detail)
+    bench.put_ledger(encode(ledger.with_entry(entry)))
+    agent = bench.start(overrides={"policy": {"dry_run": True}})
+    async with page_of(agent, tmp_path) as tab:
+        await tab.until("Request for web-2", "#requested h3")
+        await tab.until("by hand", "#requested .pill")
+        await tab.until(detail, "#requested .facts")
+        await tab.until("out", "#requested [aria-current=step]")
+        assert await tab.evaluate("[...document.querySelectorAll('.steps li')].length") == 3
+        await tab.until("None announced.", "#events")
+        await tab.until("none", "#tiles div:nth-child(3)")
+        for width, scheme in ((860, "dark"), (320, "light")):
+            await tab.look(width=width, height=900, scheme=scheme)
+            assert await tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        bench.put_ledger(encode(ledger))
+        await tab.evaluate(HIDDEN)
+    assert tab.complaints == []
+
+
+HIDDEN = """new Promise((done) => {
+    const section = document.getElementById("s-requested");
+    const look = () => section.hidden && done(true);
+    new MutationObserver(look).observe(section, {attributes: true});
+    look();
+})"""
+
+
 async def test_what_is_held_and_text_from_azure(bench: Bench, tmp_path: Path) -> None:
     """A hold is shown with its reason, and what looks like HTML is shown as the text it is."""
     agent = await bench.lead()
@@ -135,6 +192,21 @@ async def test_what_is_held_and_text_from_azure(bench: Bench, tmp_path: Path) ->
         await tab.until(f"{kind} of web-2, {name}", "#events h3")
         await tab.until("1 & <b>2</b>", "#events")
         assert await tab.evaluate("document.querySelectorAll('img, b, script').length") == 1
+    assert tab.complaints == []
+
+
+async def test_an_event_that_is_cancelled(bench: Bench, tmp_path: Path) -> None:
+    """An event that leaves before it begins is shown as cancelled, not as one that is over."""
+    agent = await bench.lead(overrides={"policy": {"acknowledge": False}})
+    async with page_of(agent, tmp_path) as tab:
+        event = await bench.announce("web-2")
+        await tab.until("out", "#vms tr:nth-child(2) .pill")
+        bench.world.cancel_event(event)
+        await bench.server.notify()
+        await tab.until("Cancelled", "#events .pill")
+        await tab.until("cancelled", "#events li.done .name")
+        await tab.until("restored", "#events li.done:last-child")
+        await tab.until("none", "#tiles div:nth-child(3)")
     assert tab.complaints == []
 
 

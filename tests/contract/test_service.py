@@ -15,6 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from controller.agent import Agent
 from controller.azure.failures import OPERATIONS
 from controller.server import StatusServer
+from controller.simulator.faults import Effect
+from controller.simulator.fleet import ACCELERATED
 from controller.simulator.wire import Service
 
 from .in_process import Bench
@@ -181,6 +183,32 @@ async def test_a_standby_that_cannot_read_the_ledger(bench: Bench) -> None:
     assert [each["what"] for each in shown["history"]] == ["leads"]
 
 
+async def test_the_first_answer_of_a_standby(bench: Bench) -> None:
+    """Who asks once gets what the ledger tells; who asks while storage hangs gets an answer too."""
+    await bench.lead("web-1")
+    standby = bench.start("web-2")
+    await bench.until("stands by", lambda: standby.ready() == (True, "standby"))
+    async with (
+        StatusServer("127.0.0.1:0", standby) as server,
+        aiohttp.ClientSession(server.url) as client,
+    ):
+
+        async def ask() -> dict[str, Any]:
+            async with client.get("/api/v1/overview") as reply:
+                return dict(await reply.json())
+
+        assert (await ask())["lease"]["leader"] == "web-1"
+    patient = {"election": {**ACCELERATED["election"], "request_timeout_s": 4}}
+    late = bench.start("web-3", overrides=patient)
+    await bench.until("stands by", lambda: late.ready() == (True, "standby"))
+    bench.fault(Service.BLOB, Effect.HANG, method="GET")
+    async with (
+        StatusServer("127.0.0.1:0", late) as server,
+        aiohttp.ClientSession(server.url) as client,
+    ):
+        assert (await ask())["ledger"] == {"as_of": None, "problem": ""}
+
+
 async def test_the_overview_of_an_agent_that_lost_the_lease(bench: Bench) -> None:
     """What an agent knew while it led is not shown as if it still led."""
     agent = await bench.lead()
@@ -192,6 +220,18 @@ async def test_the_overview_of_an_agent_that_lost_the_lease(bench: Bench) -> Non
     shown = agent.overview()
     assert (shown["agent"]["healthy"], shown["lease"]["valid_for_s"]) == (False, None)
     assert phases(agent) == []
+
+
+async def test_readiness_agrees_with_health(bench: Bench) -> None:
+    """A leader cut off from storage is neither healthy nor ready, and is both when it is back."""
+    agent = await bench.lead()
+    await bench.until("ready", lambda: agent.ready() == (True, "leader; all in service"))
+    bench.fault(Service.BLOB, status=503)
+    bench.clock.ahead_s += 14
+    await bench.until("suspect", lambda: not agent.health()[0])
+    assert agent.ready() == (False, "the lease could have expired and is not renewed")
+    bench.heal()
+    await bench.until("back", lambda: agent.ready() == agent.health() and agent.ready()[0])
 
 
 async def test_the_overview_of_a_dry_run(bench: Bench) -> None:

@@ -1,8 +1,12 @@
 """`lb-drain simulate`: a simulated set that is steered by hand, from another terminal."""
 
 import json
+import re
+import shlex
+import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,8 @@ from typing import Any
 import pytest
 
 from controller import cli
+from controller.settings import listen_address
+from controller.simulator.workshop import _free_addresses
 
 FAULT = '{"effect": "reply", "service": "arm", "method": "PUT", "status": 429, "times": 3}'
 
@@ -17,7 +23,7 @@ FAULT = '{"effect": "reply", "service": "arm", "method": "PUT", "status": 429, "
 @pytest.fixture
 def simulated(tmp_path: Path) -> Iterator[Path]:
     """Serve a set of two VMs; it ends in good order."""
-    directory = tmp_path / "sim"
+    directory = tmp_path / "a set"
     command = ["simulate", "--vms", "2", "--directory", str(directory)]
     with subprocess.Popen(
         [sys.executable, "-m", "controller", *command], stdout=subprocess.PIPE, text=True
@@ -78,15 +84,58 @@ def test_what_cannot_be_done_is_said_in_one_line(
 
 
 def test_the_directory_holds_what_an_agent_needs(simulated: Path) -> None:
-    """A configuration per VM that check-config accepts, the certificate, and what to do next."""
+    """A configuration per VM that check-config accepts, and the certificate."""
     for name in ("web-1", "web-2"):
         with pytest.raises(SystemExit) as ended:
             cli.main(["check-config", str(simulated / f"{name}.toml")])
         assert ended.value.code == 0
     assert (simulated / "ca.pem").exists()
+
+
+def commands(directory: Path, verb: str) -> list[list[str]]:
+    """Return the commands of the README that begin so, as a shell would read them."""
+    lines = (directory / "README.md").read_text().replace("\\\n", "").splitlines()
+    return [shlex.split(line) for line in lines if line.startswith("    ") and f" {verb} " in line]
+
+
+def test_what_to_do_next_can_be_pasted(simulated: Path) -> None:
+    """Paths of the README are quoted; it leads by way of check-config and doctor to the agents."""
+    (check,) = commands(simulated, "check-config")
+    assert subprocess.run(check, capture_output=True, timeout=60, check=False).returncode == 0
+    assert [words[-1] for words in commands(simulated, "doctor")] == [str(simulated / "web-1.toml")]
+    assert [words[-1] for words in commands(simulated, "run")] == [
+        str(simulated / "web-1.toml"),
+        str(simulated / "web-2.toml"),
+    ]
+    for words in commands(simulated, "simulate"):
+        assert words[words.index("--directory") + 1] == str(simulated)
+
+
+def test_the_page_is_where_the_readme_says(simulated: Path) -> None:
+    """Each VM has an address of its own, and an agent that runs serves its page there."""
     readme = (simulated / "README.md").read_text()
-    assert f"run --config {simulated}/web-1.toml" in readme
-    assert f"simulate event Reboot web-1 --notice 60 --directory {simulated}" in readme
+    pages = dict(re.findall(r"^- (web-\d): (http://127\.0\.0\.1:\d+/)$", readme, re.MULTILINE))
+    assert len(set(pages.values())) == len(pages) == 2
+    (command,) = [words for words in commands(simulated, "run") if words[-1].endswith("web-1.toml")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as agent:
+        assert agent.stderr is not None
+        try:
+            assert any(pages["web-1"].rstrip("/") in line for line in agent.stderr)
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            with opener.open(pages["web-1"], timeout=10) as reply:
+                assert "<title>lb-drain</title>" in reply.read().decode()
+        finally:
+            agent.terminate()
+            agent.communicate(timeout=30)
+
+
+def test_an_address_in_use_is_passed_over() -> None:
+    """Where somebody listens already no page is promised."""
+    (taken,) = _free_addresses(1)
+    with socket.create_server(listen_address(taken)):
+        following = _free_addresses(2)
+    assert taken not in following
+    assert len(set(following)) == 2
 
 
 def doctor(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -7,6 +7,7 @@ not talk to anybody run with an audit hook that ends them when they try.
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -332,6 +333,16 @@ async def test_plan_tells_what_a_leader_would_do_and_does_nothing(simulated: Set
     assert simulated.world.history[before:] == []
 
 
+@pytest.mark.parametrize("command", ["plan", "status"])
+async def test_a_dry_run_is_said_first(simulated: Set, command: str) -> None:
+    """Whoever asks on a VM whose agent writes nothing is told so."""
+    path = simulated.config("web-3")
+    path.write_text(path.read_text().replace("[policy]\n", "[policy]\ndry_run = true\n"))
+    code, out, err = await simulated.run(command, "--config", str(path))
+    assert (code, err) == (0, "")
+    assert out.startswith("dry run: the agent of this VM writes nothing")
+
+
 async def test_status_during_a_drain(simulated: Set) -> None:
     """While an agent drains, any VM's status names leader, entry, pools and history."""
     agent = await simulated.start("run", "--config", str(simulated.config("web-1")))
@@ -378,6 +389,24 @@ async def test_watching_outlives_a_failure(simulated: Set) -> None:
                     break
             simulated.server.faults.clear()
             assert json.loads(await watching.stdout.readline())["leader"] is None
+    finally:
+        watching.terminate()
+        await watching.communicate()
+
+
+async def test_who_watches_sees_that_a_look_failed(simulated: Set) -> None:
+    """On a screen the error stands where one looks, with the time, and goes when it is over."""
+    simulated.server.faults.add(Fault(service=Service.BLOB, effect=Effect.REPLY, status=503))
+    watching = await simulated.start("status", "--config", str(simulated.config()), "--watch")
+    assert watching.stdout is not None
+    try:
+        async with asyncio.timeout(30):
+            assert re.fullmatch(rb"\d\d:\d\d:\d\d UTC\n", await watching.stdout.readline())
+            assert b"not read: blob read: 503" in await watching.stdout.readline()
+            simulated.server.faults.clear()
+            async for line in watching.stdout:
+                if line.startswith(b"leader: nobody"):
+                    break
     finally:
         watching.terminate()
         await watching.communicate()

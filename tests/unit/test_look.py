@@ -16,7 +16,7 @@ from controller.core.actions import (
 )
 from controller.core.ledger import Entry, EventReference, Hold, Ledger
 from controller.core.model import NicMembership
-from controller.look import LeaseLook, would_do
+from controller.look import LeaseLook, out_at, would_do
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -86,6 +86,19 @@ def test_writes_and_acknowledgements_are_told_in_order() -> None:
     assert lines[1] == "restore web-1-nic (app)"
 
 
+def test_when_a_vm_was_out_is_told_as_long_as_it_is_on_its_way() -> None:
+    """Once a restore begins the journal tells it; an earlier outing of the VM does not count."""
+    at = [NOW + timedelta(seconds=seconds) for seconds in range(5)]
+    recorded = replace(entry(), recorded_at=at[2])
+    ledger = Ledger().noting(at=at[1], vm="web-1", what="out").with_entry(recorded)
+    assert out_at(ledger, recorded) is None
+    ledger = ledger.noting(at=at[3], vm="WEB-1", what="out").noting(
+        at=at[4], vm="web-2", what="out"
+    )
+    assert out_at(ledger, recorded) == at[3]
+    assert out_at(Ledger(), replace(recorded, out_at=at[4])) == at[4]
+
+
 @pytest.mark.parametrize("state", ["available", "expired", "breaking", "broken"])
 def test_who_wrote_last_does_not_lead_without_the_lease(state: str) -> None:
     """A leader is who holds the lease, not who the ledger remembers."""
@@ -107,6 +120,7 @@ def test_status_is_one_json_object() -> None:
     assert found["entries"] == [
         {
             "vm": "web-1",
+            "phase": "out",
             "events": ["E-1"],
             "memberships": ["/lb/backendAddressPools/app"],
             "recorded_at": NOW.isoformat(),

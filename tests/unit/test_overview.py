@@ -8,6 +8,7 @@ from typing import Any
 from controller.core.actions import Phase, Plan, VmPhase
 from controller.core.ledger import Entry, EventReference, Hold, Ledger
 from controller.core.model import (
+    REQUEST,
     AddressMembership,
     EventDocument,
     EventSource,
@@ -212,32 +213,11 @@ def test_a_standby() -> None:
     assert [(vm["vm"], vm["phase"]) for vm in shown["vms"]] == [
         ("WEB-1", None),
         ("web-2", "out"),
-        ("web-3", None),
+        ("web-3", "held"),
     ]
+    assert shown["vms"][2]["why"] == "<script>"
     assert shown["vms"][1]["pools"] == [{"pool": "lb/app", "inside": False}]
     assert [hold["message"] for hold in shown["holds"]] == ["<script>"]
-
-
-def test_phases_by_the_ledger_alone() -> None:
-    """An entry tells where its VM is on its way."""
-    acknowledged = EventReference(event_id="E-1", event_type="Reboot", acknowledged_at=NOW)
-    found = {
-        str(name): overview(facts(ledger=Ledger().with_entry(given)))["vms"][0]["phase"]
-        for name, given in {
-            "recorded": entry(),
-            "out": entry(out_at=NOW),
-            "acknowledged": entry(out_at=NOW, events=(acknowledged,)),
-            "restoring": entry(restoring_at=NOW),
-            "restored": entry(restored_at=NOW),
-        }.items()
-    }
-    assert found == {
-        "recorded": "draining",
-        "out": "out",
-        "acknowledged": "acknowledged",
-        "restoring": "restoring",
-        "restored": "restoring",
-    }
 
 
 def test_a_vm_that_was_put_back_is_out_of_nothing() -> None:
@@ -260,6 +240,7 @@ def test_events() -> None:
         "duration_s": None,
         "impacting": True,
         "drain_at": "2030-01-01T12:05:00.000+00:00",
+        "detail": "",
     }
     assert [each["vm"] for each in timelines] == ["web-2"]
     assert timelines[0]["steps"][:2] == [
@@ -281,7 +262,8 @@ def test_events_that_policy_ignores() -> None:
 def test_events_that_are_gone() -> None:
     """A gone event is shown for a while, or while the ledger tells that it keeps a VM out."""
     old = NOW - timedelta(hours=1)
-    gone = Sighting(event=EVENT, first_seen_at=old, gone=True, gone_at=old)
+    begun = replace(EVENT, status=EventStatus.STARTED)
+    gone = Sighting(event=begun, first_seen_at=old, started_at=old, gone=True, gone_at=old)
     (shown,) = overview(leader(sightings=(gone,)))["events"]
     assert shown["status"] == "Gone"
     assert overview(leader(sightings=(gone,), ledger=LEDGER))["events"] == []
@@ -289,6 +271,58 @@ def test_events_that_are_gone() -> None:
     assert (unread["status"], unread["impacting"], unread["vms"]) == ("Gone", True, ["web-2"])
     (unknown,) = overview(leader(sightings=(), document=None, document_age_s=None))["events"]
     assert unknown["status"] == "Unknown"
+
+
+def test_events_that_were_cancelled() -> None:
+    """Cancelled is said only of what policy acts on, and where the ledger is known."""
+    gone = Sighting(event=EVENT, first_seen_at=NOW, gone=True, gone_at=NOW)
+    freeze = replace(gone, event=replace(EVENT, event_type="Freeze", duration_s=2))
+
+    def status(**changes: Any) -> str:
+        (shown,) = overview(leader(**{"sightings": (gone,), "ledger": LEDGER, **changes}))["events"]
+        return shown["status"]
+
+    assert status() == "Cancelled"
+    assert status(ledger=None) == "Gone"
+    assert status(ledger=LEDGER.noting(at=NOW, vm="web-2", what="acknowledged", detail="E-1")) == (
+        "Gone"
+    )
+    assert status(sightings=(freeze,)) == "Gone"
+
+
+def test_a_request_made_by_hand() -> None:
+    """A request is not an event of unknown status: who asked and why, and what is done for it."""
+    reference = EventReference(event_id="R-1", event_type=REQUEST)
+    ledger = LEDGER.with_entry(entry(events=(reference,), out_at=NOW)).noting(
+        at=NOW, vm="web-2", what="requested", detail="by ann until 13:00: a new disk"
+    )
+    (shown,) = overview(leader(sightings=(), ledger=ledger))["events"]
+    timelines = shown.pop("timelines")  # type: ignore[misc]
+    assert shown == {
+        "event_id": "R-1",
+        "event_type": "Request",
+        "status": "by hand",
+        "source": "Unknown",
+        "vms": ["web-2"],
+        "not_before": None,
+        "duration_s": None,
+        "impacting": True,
+        "drain_at": None,
+        "detail": "by ann until 13:00: a new disk",
+    }
+    (steps,) = [each["steps"] for each in timelines]
+    assert [(step["step"], step["state"]) for step in steps] == [
+        ("draining", "done"),
+        ("out", "done"),
+        ("restored", "pending"),
+    ]
+
+
+def test_an_event_type_that_azure_calls_request() -> None:
+    """What was read from Azure is an event, whatever its type; it may name nobody."""
+    event = replace(EVENT, event_type=REQUEST, resources=())
+    (shown,) = overview(leader(sightings=(Sighting(event=event, first_seen_at=NOW),)))["events"]
+    assert (shown["status"], shown["detail"], shown["timelines"]) == ("Scheduled", "", [])
 
 
 def test_history_is_newest_first() -> None:

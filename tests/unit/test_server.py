@@ -36,7 +36,7 @@ class Source:
     """An agent's answers."""
 
     def __init__(self) -> None:
-        self.good = True
+        self.good, self.looked = True, False
 
     def health(self) -> tuple[bool, str]:
         return self.good, "passes complete" if self.good else "no pass for 90 s"
@@ -47,7 +47,11 @@ class Source:
     def status(self) -> dict[str, object]:
         return {"leader": True, "since": datetime(2030, 1, 1, tzinfo=UTC), "ü": [1]}
 
+    async def look_around(self) -> None:
+        self.looked = True
+
     def overview(self) -> Overview:
+        assert self.looked, "what is shown would be old"
         return SHOWN
 
     def metrics(self) -> bytes:

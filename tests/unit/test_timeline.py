@@ -1,15 +1,24 @@
 """What became of a VM in an event, from the journal and from what was read."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from controller.core.ledger import Entry, EventReference, Ledger
-from controller.core.model import EventDocument, EventStatus, ScheduledEvent
+import pytest
+
+from controller.core.actions import Phase, VmPhase
+from controller.core.ledger import Entry, EventReference, Hold, Ledger
+from controller.core.model import REQUEST, EventDocument, EventStatus, ScheduledEvent
 from controller.timeline import (
     GONE_SHOWN,
     MOST_SIGHTINGS,
     STEPS,
     Sighting,
     Sightings,
+    asked,
+    cancelled,
+    phase_by,
     steps,
     unseen,
     worth_showing,
@@ -17,6 +26,9 @@ from controller.timeline import (
 
 T0 = datetime(2030, 1, 1, 12, tzinfo=UTC)
 NOT_BEFORE = T0 + timedelta(minutes=10)
+
+
+REFERENCE = EventReference(event_id="E-1", event_type="Reboot", not_before=NOT_BEFORE)
 
 
 def at(seconds: float) -> datetime:
@@ -53,7 +65,7 @@ def entry(**changes: object) -> Entry:
     given = {
         "vm": "web-2",
         "vm_id": "/vm/web-2",
-        "events": (EventReference(event_id="E-1", event_type="Reboot", not_before=NOT_BEFORE),),
+        "events": (REFERENCE,),
         "memberships": (),
         "recorded_at": at(5),
         **changes,
@@ -143,6 +155,44 @@ def test_a_second_event_of_a_vm_that_is_out() -> None:
     assert (shown["draining"], shown["out"], shown["acknowledged"]) == (5, 8, "pending")
 
 
+def test_what_a_standby_reads_late_has_no_time() -> None:
+    """No timeline runs backwards: what was read after the leader acted on it is just done."""
+    sighting = seen((-6, document()), (9, document(event())), (54, STARTED), (69, document()))
+    ledger = journal(*BEFORE, *DRAIN, (50, "restoring", ""), (53, "restored", ""))
+    assert told(sighting, ledger) == {
+        "announced": "done",
+        "draining": 5,
+        "out": 8,
+        "acknowledged": 20,
+        "started": "done",
+        "gone": "done",
+        "restored": 53,
+    }
+    first = seen((9, document(event())))
+    assert told(first, journal(*DRAIN))["announced"] == "done", "nobody had read before"
+
+
+def test_a_second_event_was_announced_when_it_was_read() -> None:
+    """Of a VM that was out already the leader did not act on the event before it was announced."""
+    sighting = seen((0, document()), (30, document()), (45, document(event())))
+    assert told(sighting, journal(*DRAIN))["announced"] == 45
+
+
+def test_what_was_cancelled() -> None:
+    """Cancelled is what went before it could begin: not started, not acknowledged, not due."""
+    gone = seen((0, document(event())), (9, document()))
+    assert cancelled(gone, journal((5, "recorded", "app"), (8, "out", "")))
+    assert cancelled(gone, journal((8, "acknowledged", "E-2")))
+    assert not cancelled(gone, journal((8, "acknowledged", "e-1")))
+    reference = EventReference(event_id="e-1", event_type="Reboot", acknowledged_at=at(8))
+    assert not cancelled(gone, Ledger().with_entry(entry(events=(reference,))))
+    assert not cancelled(seen((0, document(event()))), Ledger())
+    assert not cancelled(seen((0, document(event())), (5, STARTED), (9, document())), Ledger())
+    assert not cancelled(seen((0, document(event())), (600, document())), Ledger())
+    unknown = document(event(status=EventStatus.UNKNOWN))
+    assert not cancelled(seen((0, document(event())), (5, unknown), (9, document())), Ledger())
+
+
 def test_an_event_that_was_over_before_the_next_outing() -> None:
     """A later outing does not belong to an event that had gone before it began."""
     early = seen((0, document(event())), (3, document()))
@@ -190,6 +240,49 @@ def test_events_known_from_the_ledger_alone() -> None:
     assert unseen(ledger, [seen((0, document(event())))], gone=True) == ()
 
 
+BY_HAND = EventReference(event_id="R-1", event_type=REQUEST)
+ASKED = "by ann until 2030-01-01 13:00 UTC: a new disk"
+
+
+def test_a_request_made_by_hand() -> None:
+    """A request is shown as long as its VM is out: it is never announced, begun or gone."""
+    out = Ledger().with_entry(entry(events=(BY_HAND,), out_at=at(8)))
+    (found,) = unseen(out, (), gone=True)
+    assert (found.event.event_id, found.event.event_type, found.gone) == ("R-1", "Request", False)
+    assert worth_showing(found, out, at(10**6))
+    lines = ((5, "recorded", "app"), (5, "requested", ASKED), (8, "out", ""))
+    assert told(found, journal(*BEFORE, *lines, onto=out)) == {
+        "draining": 5,
+        "out": 8,
+        "restored": "pending",
+    }
+    back = journal(*lines, *RETURN[:2], onto=Ledger().with_entry(entry(events=(BY_HAND,))))
+    assert told(found, back) == {"draining": 5, "out": 8, "restored": 63}
+
+
+def test_a_vm_that_is_out_by_hand_and_because_of_an_event() -> None:
+    """Both are shown, each with what belongs to it."""
+    events = (REFERENCE, BY_HAND)
+    ledger = journal(*DRAIN, onto=Ledger().with_entry(entry(events=events)))
+    by_type = {each.event.event_type: each for each in unseen(ledger, (), gone=False)}
+    assert told(by_type["Reboot"], ledger)["acknowledged"] == 20
+    assert set(told(by_type["Request"], ledger)) == {"draining", "out", "restored"}
+
+
+def test_who_asked() -> None:
+    """Each request has its own line of the journal, also where a second one followed the first."""
+    second = replace(BY_HAND, event_id="R-2")
+    before = ((-99, "recorded", "app"), (-99, "requested", "by eve"), (-50, "in service", ""))
+    lines = ((5, "requested", ASKED), (6, "requested", "by bob"))
+    out = Ledger().with_entry(entry(events=(*entry().events, BY_HAND, second)))
+    ledger = journal(*before, *lines, onto=out)
+    assert [asked(ledger, "WEB-2", each) for each in ("r-1", "R-2")] == [ASKED, "by bob"]
+    assert asked(ledger, "web-2", "E-1") == asked(ledger, "web-3", "R-1") == ""
+    shortened = journal(lines[1], onto=out)
+    assert [asked(shortened, "web-2", each) for each in ("R-1", "R-2")] == ["", "by bob"]
+    assert asked(journal(*before, onto=out), "web-2", "R-1") == ""
+
+
 def test_what_is_worth_showing() -> None:
     """What is present, what has just gone, and what keeps a VM out."""
     gone = seen((0, document(event())), (10, document()))
@@ -197,3 +290,33 @@ def test_what_is_worth_showing() -> None:
     assert worth_showing(gone, Ledger(), at(10) + GONE_SHOWN)
     assert not worth_showing(gone, Ledger(), at(11) + GONE_SHOWN)
     assert worth_showing(gone, Ledger().with_entry(entry()), at(11) + GONE_SHOWN)
+
+
+@pytest.mark.parametrize(
+    ("changes", "phase"),
+    [
+        ({}, Phase.DRAINING),
+        ({"out_at": T0}, Phase.OUT),
+        ({"out_at": T0, "events": (replace(REFERENCE, acknowledged_at=T0),)}, Phase.ACKNOWLEDGED),
+        ({"restoring_at": T0}, Phase.RESTORING),
+        ({"restored_at": T0}, Phase.RESTORING),
+    ],
+)
+def test_an_entry_tells_where_its_vm_is(changes: Mapping[str, Any], phase: Phase) -> None:
+    """The phase follows from the entry, and is the same however the VM's name is spelt."""
+    ledger = Ledger().with_entry(entry(**changes))
+    assert phase_by(ledger, "WEB-2") == VmPhase(vm="WEB-2", phase=phase)
+
+
+def test_of_whom_the_ledger_says_nothing() -> None:
+    """A VM without entry and hold may be in service or unmanaged: that only the leader knows."""
+    assert phase_by(Ledger().with_entry(entry()), "web-3") is None
+
+
+def test_a_hold_is_where_a_vm_stands() -> None:
+    """Who is held is shown as held, in rotation or out, and why."""
+    hold = Hold(subject="web-2", reason="floor", message="one left", since=T0)
+    other = replace(hold, subject="E-1", message="not acknowledged")
+    held = VmPhase(vm="WEB-2", phase=Phase.HELD, why="one left")
+    assert phase_by(Ledger(holds=(other, hold)), "WEB-2") == held
+    assert phase_by(Ledger(holds=(other, hold)).with_entry(entry()), "WEB-2") == held
