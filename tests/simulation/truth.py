@@ -224,7 +224,8 @@ class Truth:
                 if (write := self.write_of(change)) is not None:
                     self.writes[key(change.subject)] = write
             case "blob_written":
-                self.ledger = parsed(str(detail["body"])) or self.ledger
+                before, self.ledger = self.ledger, parsed(str(detail["body"])) or self.ledger
+                self._recorded_too_late(before)
                 if detail["body"] and self.arrived is not None:
                     self.ledger_sent_at = float(str(self.arrived.detail["sent_at"]))
             case "member_in" | "member_out":
@@ -351,6 +352,18 @@ class Truth:
             member.doubtful = bool(member.epoch) and bool(
                 self.unanswered.get(resource) or inherited
             )
+
+    def _recorded_too_late(self, before: Json) -> None:
+        """Note what was recorded from a view in which people had not taken it out yet.
+
+        Its leader drops it as soon as it looks again; a successor takes it for removed by that one.
+        """
+        known = {name for entry in before.get("entries", []) for name in members_of(entry)}
+        for entry in self.ledger.get("entries", []):
+            for pool, name in set(members_of(entry)) - known:
+                member = self.pools.get(pool, {}).get(name)
+                if member is not None and not member.wanted and not member.epoch:
+                    member.epoch = epoch_of(self.ledger)
 
     def _inherited(self, change: Change) -> bool:
         """Tell whether a predecessor, whose writes may still land, has recorded this member."""
