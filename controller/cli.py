@@ -25,6 +25,7 @@ from controller import logs
 from controller.by_hand.arguments import add_commands
 from controller.config import describe, load
 from controller.errors import ConfigError, ControllerError
+from controller.first_run.commands import add_init
 from controller.look import LeaseLook, PlanLook
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
             help=f"configuration (default: {DEFAULT_CONFIG})",
         )
 
+    add_init(add, DEFAULT_CONFIG, _console)
     run = add("run", _run, "run the agent of this VM", "lb-drain run --config config.toml")
     takes_config(run)
     run.add_argument("--verbose", action="store_true", help="log at DEBUG")

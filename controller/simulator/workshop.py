@@ -8,7 +8,7 @@ from pathlib import Path
 
 import aiohttp
 
-from controller.simulator.fleet import ACCELERATED, Overrides, configuration
+from controller.simulator.fleet import ACCELERATED, CONTAINER, Overrides, configuration
 from controller.simulator.server import SimulatorServer
 from controller.simulator.settings import WorldSettings
 from controller.simulator.world import build_world
@@ -75,6 +75,15 @@ See who leads, and what is out of rotation (from a VM that the next step does no
 Announce a reboot of {first}, 60 seconds ahead:
 
     {command} simulate event Reboot {first} --notice 60 --directory {directory}
+
+Write a configuration as on a first run, from what the simulated Azure says (on Azure without the
+variables):
+
+    LB_DRAIN_AZURE_IMDS_ENDPOINT={server.imds_url(first)} \\
+    LB_DRAIN_AZURE_RESOURCE_MANAGER_ENDPOINT={server.arm_url} \\
+    LB_DRAIN_AZURE_CA_FILE={server.ca_file} \\
+      {command} init --config {directory}/first.toml \\
+      --container-url {server.container_url(CONTAINER)}
 
 See what a leader would do, without doing anything:
 

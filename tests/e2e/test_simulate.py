@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from controller import cli
+from controller.config import load
 
 FAULT = '{"effect": "reply", "service": "arm", "method": "PUT", "status": 429, "times": 3}'
 
@@ -87,6 +88,18 @@ def test_the_directory_holds_what_an_agent_needs(simulated: Path) -> None:
     readme = (simulated / "README.md").read_text()
     assert f"run --config {simulated}/web-1.toml" in readme
     assert f"simulate event Reboot web-1 --notice 60 --directory {simulated}" in readme
+
+
+def test_a_first_run_as_the_directory_says(simulated: Path) -> None:
+    """What its README says of `init` works as it stands there, and writes what an agent loads."""
+    readme = (simulated / "README.md").read_text()
+    told = readme[readme.index("LB_DRAIN_AZURE_IMDS_ENDPOINT=") : readme.index("See what a leader")]
+    subprocess.run(["bash", "-c", told], check=True, timeout=60, stdin=subprocess.DEVNULL)
+    written, given = (load(simulated / name, {}) for name in ("first.toml", "web-1.toml"))
+    assert written.settings.azure == given.settings.azure
+    assert [pool.id for pool in written.settings.backend_pools] == [
+        pool.id for pool in given.settings.backend_pools
+    ]
 
 
 def doctor(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

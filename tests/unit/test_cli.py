@@ -24,6 +24,7 @@ from controller.simulator.wire import Service
 from controller.simulator.world import build_world
 
 COMMANDS = (
+    ("init",),
     ("run",),
     ("check-config",),
     ("plan",),
