@@ -25,7 +25,7 @@ from controller import logs
 from controller.by_hand.arguments import add_commands
 from controller.config import describe, load
 from controller.errors import ConfigError, ControllerError
-from controller.first_run.commands import add_init
+from controller.first_run.commands import add_completion, add_init
 from controller.look import LeaseLook, PlanLook
 
 if TYPE_CHECKING:
@@ -169,6 +169,7 @@ def _parser() -> argparse.ArgumentParser:
         "document it (default: keep)",
     )
     demo.add_argument("--keep", action="store_true", help="keep configurations and logs")
+    add_completion(add, parser)
     return parser
 
 

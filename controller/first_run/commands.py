@@ -17,6 +17,8 @@ from controller.settings import STORAGE_CONNECTION_STRING, BackendPool, Election
 if TYPE_CHECKING:
     from rich.console import Console
 
+SHELLS = ("bash", "zsh", "fish")
+
 
 class Add(Protocol):
     """Adds a command to the parser: its name, its function, its help, an example."""
@@ -95,3 +97,22 @@ def checked(model: type[BaseModel], key: str) -> Callable[[str], str]:
             raise argparse.ArgumentTypeError(str(problem)) from None
 
     return check
+
+
+def add_completion(add: Add, parser: argparse.ArgumentParser) -> None:
+    """Add `completion`, which prints what a shell needs to complete all commands of the parser."""
+
+    def command(options: argparse.Namespace) -> int:
+        from controller.first_run.completion import script
+
+        print(script(parser, options.shell), end="")
+        return 0
+
+    sub = add(
+        "completion",
+        command,
+        "print the script with which a shell completes commands and options; install.sh puts it "
+        "where shells look for it",
+        "lb-drain completion bash > ~/.local/share/bash-completion/completions/lb-drain",
+    )
+    sub.add_argument("shell", choices=SHELLS)

@@ -32,6 +32,7 @@ COMMANDS = (
     ("status",),
     ("simulate",),
     ("demo",),
+    ("completion",),
     ("simulate", "event"),
     ("simulate", "cancel"),
     ("simulate", "complete"),
@@ -139,6 +140,7 @@ def test_the_first_help_names_every_command(capsys: pytest.CaptureFixture[str]) 
         (("simulate", "cancel"), "EVENT_ID"),
         (("simulate", "fault", "{effect: hang}"), "is not JSON"),
         (("simulate", "fault", "null"), "is not a JSON object"),
+        (("completion", "csh"), "invalid choice: 'csh'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
