@@ -25,7 +25,7 @@ from controller import logs
 from controller.by_hand.arguments import add_commands
 from controller.config import describe, load
 from controller.errors import ConfigError, ControllerError
-from controller.first_run.commands import add_completion, add_init
+from controller.first_run.commands import add_completion, add_init, add_manual
 from controller.look import LeaseLook, PlanLook
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         "print the effective configuration and where each value comes from, or every problem",
         "lb-drain check-config config.toml",
     )
-    check.add_argument("config", type=Path, metavar="FILE")
+    check.add_argument("config", type=Path, metavar="FILE", help="configuration")
     takes_config(
         add(
             "plan",
@@ -146,7 +146,9 @@ def _parser() -> argparse.ArgumentParser:
         "lb-drain simulate --vms 3 --directory sim\n         "
         "lb-drain simulate event Reboot web-1 --notice 60 --directory sim",
     )
-    simulate.add_argument("--vms", type=_between(1, 200), default=3, metavar="N")
+    simulate.add_argument(
+        "--vms", type=_between(1, 200), default=3, metavar="N", help="1 to 200 VMs (default: 3)"
+    )
     _add_simulate_commands(simulate)
     demo = add(
         "demo",
@@ -154,7 +156,9 @@ def _parser() -> argparse.ArgumentParser:
         "take a whole simulated set through maintenance, with real agents and client traffic",
         "lb-drain demo --vms 3 --json",
     )
-    demo.add_argument("--vms", type=_between(2, 12), default=3, metavar="N", help="2 to 12 VMs")
+    demo.add_argument(
+        "--vms", type=_between(2, 12), default=3, metavar="N", help="2 to 12 VMs (default: 3)"
+    )
     demo.add_argument("--json", action="store_true", help="the last line of stdout is one object")
     demo.add_argument(
         "--without-controller",
@@ -170,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--keep", action="store_true", help="keep configurations and logs")
     add_completion(add, parser)
+    add_manual(add, parser, DEFAULT_CONFIG)
     return parser
 
 
@@ -205,32 +210,78 @@ def _add_simulate_commands(simulate: argparse.ArgumentParser) -> None:
         "announce maintenance of VMs; prints the event's id",
         "event Reboot web-1 --notice 60",
     )
-    event.add_argument("type", choices=("Freeze", "Reboot", "Redeploy", "Preempt", "Terminate"))
-    event.add_argument("vm", nargs="+", metavar="VM")
-    event.add_argument("--notice", type=float, default=60, metavar="S", help="seconds (60)")
-    event.add_argument("--duration", type=int, default=-1, metavar="S", help="as announced (-1)")
-    event.add_argument("--impact", type=float, default=20, metavar="S", help="VM down for (20)")
-    event.add_argument("--started", type=float, default=30, metavar="S", help="Started for (30)")
-    event.add_argument("--source", choices=("Platform", "User"), default="Platform")
-    event.add_argument("--started-first", action="store_true", help="no notice at all")
+    event.add_argument(
+        "type",
+        choices=("Freeze", "Reboot", "Redeploy", "Preempt", "Terminate"),
+        help="what happens to the VMs",
+    )
+    event.add_argument("vm", nargs="+", metavar="VM", help="names of the VMs; one event for all")
+    event.add_argument(
+        "--notice",
+        type=float,
+        default=60,
+        metavar="S",
+        help="seconds from now to NotBefore (default: 60); Azure gives 900 for a reboot",
+    )
+    event.add_argument(
+        "--duration",
+        type=int,
+        default=-1,
+        metavar="S",
+        help="DurationInSeconds as announced: seconds, or -1 for unknown (default: -1)",
+    )
+    event.add_argument(
+        "--impact",
+        type=float,
+        default=20,
+        metavar="S",
+        help="seconds for which the VMs are really away once the event has started (default: 20)",
+    )
+    event.add_argument(
+        "--started",
+        type=float,
+        default=30,
+        metavar="S",
+        help="seconds for which the event stays Started before it leaves the document "
+        "(default: 30)",
+    )
+    event.add_argument(
+        "--source",
+        choices=("Platform", "User"),
+        default="Platform",
+        help="who caused it, as announced (default: Platform)",
+    )
+    event.add_argument(
+        "--started-first", action="store_true", help="appears already Started, with no notice"
+    )
     for name, text in (("cancel", "cancel an event"), ("complete", "end an event now")):
         verb = add(name, _event_verb(name), text, f"{name} EVENT_ID")
-        verb.add_argument("id", metavar="EVENT_ID")
+        verb.add_argument("id", metavar="EVENT_ID", help="as announcing it printed it")
     fault = add(
         "fault",
         _fault_request,
         "inject a fault, given as JSON; without one, remove all",
         """fault '{"effect":"hang","service":"blob","times":3}'""",
     )
-    fault.add_argument("rule", nargs="?", type=_json_object, metavar="JSON")
+    fault.add_argument(
+        "rule",
+        nargs="?",
+        type=_json_object,
+        metavar="JSON",
+        help="service (imds, arm, blob), effect, and its limits, such as method or times",
+    )
     vm = add(
         "vm",
         lambda options: ("POST", f"/vms/{options.vm}/state", {"state": options.state}),
         "bring a VM into a state that no event announced, as an operator's own reboot does",
         "vm web-1 rebooting",
     )
-    vm.add_argument("vm", metavar="VM")
-    vm.add_argument("state", choices=("running", "rebooting", "frozen", "stopped", "deallocated"))
+    vm.add_argument("vm", metavar="VM", help="name of the VM")
+    vm.add_argument(
+        "state",
+        choices=("running", "rebooting", "frozen", "stopped", "deallocated"),
+        help="what becomes of it",
+    )
     add(
         "state",
         lambda _: ("GET", "/state", None),

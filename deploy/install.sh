@@ -91,6 +91,7 @@ extras=(
     "completion.bash:$share/bash-completion/completions/lb-drain"
     "completion.zsh:$share/zsh/site-functions/_lb-drain"
     "completion.fish:$share/fish/vendor_completions.d/lb-drain.fish"
+    "lb-drain.8:$share/man/man8/lb-drain.8"
 )
 
 # --- the service ----------------------------------------------------------------------------------
@@ -347,6 +348,7 @@ build() {
     for shell in bash zsh fish; do
         "$directory/bin/lb-drain" completion $shell >"$directory/completion.$shell"
     done
+    "$directory/bin/lb-drain" manual >"$directory/lb-drain.8"
     # Who rolls back or removes it one day has no bundle at hand.
     install -m 755 "${BASH_SOURCE[0]}" "$directory/install.sh"
     chmod -R go-w "$directory"

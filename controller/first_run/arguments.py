@@ -18,6 +18,12 @@ def commands(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentP
     return {}
 
 
+def arguments(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Return what a person can say to a command, but for --help and the commands below it."""
+    others = (argparse._HelpAction, argparse._SubParsersAction)  # pyright: ignore[reportPrivateUsage]
+    return [action for action in actions(parser) if not isinstance(action, others)]
+
+
 def walk(
     parser: argparse.ArgumentParser, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], argparse.ArgumentParser]]:

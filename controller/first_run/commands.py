@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -115,4 +116,21 @@ def add_completion(add: Add, parser: argparse.ArgumentParser) -> None:
         "where shells look for it",
         "lb-drain completion bash > ~/.local/share/bash-completion/completions/lb-drain",
     )
-    sub.add_argument("shell", choices=SHELLS)
+    sub.add_argument("shell", choices=SHELLS, help="for which shell")
+
+
+def add_manual(add: Add, parser: argparse.ArgumentParser, config: Path) -> None:
+    """Add `manual`, which prints the manual page of all commands of the parser."""
+
+    def command(_options: argparse.Namespace) -> int:
+        from controller.first_run.manual import page
+
+        print(page(parser, version("lb-drain-controller"), config), end="")
+        return 0
+
+    add(
+        "manual",
+        command,
+        "print the manual page of all commands; install.sh puts it where man looks for it",
+        "lb-drain manual | man --local-file -",
+    )

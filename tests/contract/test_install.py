@@ -40,8 +40,8 @@ def main():
     if sys.argv[1] == "--version":
         print("{version}")
         return
-    if sys.argv[1] == "completion":
-        print("{version}", sys.argv[2])
+    if sys.argv[1] in ("completion", "manual"):
+        print("{version}", sys.argv[-1])
         return
     listen = tomllib.load(open(sys.argv[-1], "rb"))["server"]["listen"]
     print("server.listen", listen, "file")
@@ -162,8 +162,8 @@ class Machine:
         version = told.stdout.strip()
         unit = (self.root / "etc/systemd/system/lb-drain.service").read_text()
         assert unit.endswith(f"# {version}\n")
-        for shell, path in COMPLETIONS.items():
-            assert (self.root / "usr/local/share" / path).read_text() == f"{version} {shell}\n"
+        for what, path in EXTRAS.items():
+            assert (self.root / "usr/local/share" / path).read_text() == f"{version} {what}\n"
         return version
 
     def said(self) -> list[str]:
@@ -182,10 +182,11 @@ class Machine:
         )
 
 
-COMPLETIONS = {
+EXTRAS = {
     "bash": "bash-completion/completions/lb-drain",
     "zsh": "zsh/site-functions/_lb-drain",
     "fish": "fish/vendor_completions.d/lb-drain.fish",
+    "manual": "man/man8/lb-drain.8",
 }
 STARTED = [
     "daemon-reload",

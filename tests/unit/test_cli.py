@@ -33,6 +33,7 @@ COMMANDS = (
     ("simulate",),
     ("demo",),
     ("completion",),
+    ("manual",),
     ("simulate", "event"),
     ("simulate", "cancel"),
     ("simulate", "complete"),
