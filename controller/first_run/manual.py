@@ -87,8 +87,8 @@ def _form(action: argparse.Action, *, whole: bool) -> str:
     value = metavar or ("{" + ",".join(map(str, action.choices)) + "}" if action.choices else "")
     if not action.option_strings:
         value = value or action.dest.upper()
-        value = f"{value} ..." if action.nargs == "+" else value
-        return value if whole or action.required else f"[{value}]"
+        value = f"{value} ..." if action.nargs in ("+", "*") else value
+        return value if whole or action.nargs not in ("?", "*") else f"[{value}]"
     takes = action.nargs != 0
     value = f" {value or action.dest.upper()}" if takes else ""
     value = f"{value} ..." if action.nargs == "+" else value

@@ -127,7 +127,7 @@ def test_the_first_help_names_every_command(capsys: pytest.CaptureFixture[str]) 
     ("arguments", "told"),
     [
         ((), "COMMAND"),
-        (("drain",), "invalid choice: 'drain'"),
+        (("drane",), "invalid choice: 'drane'"),
         (("check-config",), "FILE"),
         (("demo", "--vms", "1"), "'1' is not a number from 2 to 12"),
         (("demo", "--vms", "13"), "'13' is not a number from 2 to 12"),
