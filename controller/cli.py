@@ -28,6 +28,7 @@ from controller.errors import ConfigError, ControllerError
 from controller.first_run.commands import add_completion, add_init, add_manual
 from controller.look import LeaseLook, PlanLook
 from controller.simulator.arguments import add_verbs
+from controller.unanswered import naming_the_endpoint
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -109,7 +110,10 @@ def _parser() -> argparse.ArgumentParser:
         "print the effective configuration and where each value comes from, or every problem",
         "lb-drain check-config config.toml",
     )
-    check.add_argument("config", type=Path, metavar="FILE", help="configuration")
+    check.add_argument(
+        "file", type=Path, nargs="?", metavar="FILE", help="the configuration, as with --config"
+    )
+    takes_config(check)
     takes_config(
         add(
             "plan",
@@ -212,7 +216,7 @@ def _check_config(options: argparse.Namespace) -> int:
     from rich.table import Column, Table
 
     table = Table("key", Column("value", overflow="fold"), "from", box=None)
-    for row in describe(load(options.config, os.environ)):
+    for row in describe(load(options.file or options.config, os.environ)):
         table.add_row(*row)
     _console().print(table)
     return EXIT_OK
@@ -230,14 +234,17 @@ def _plan(options: argparse.Namespace) -> int:
     from controller.agent import Agent
     from controller.report import print_plan
 
-    settings = load(options.config, os.environ).settings
+    loaded = load(options.config, os.environ)
+    settings = loaded.settings
     logs.setup(logging.WARNING)
     dry = settings.model_copy(update={"policy": settings.policy.model_copy(update=DRY_RUN)})
 
     async def look() -> PlanLook:
         return await Agent(dry, environ=os.environ).look()
 
-    print_plan(_console(), asyncio.run(look()))
+    with naming_the_endpoint(loaded, str(options.config)):
+        found = asyncio.run(look())
+    print_plan(_console(), found)
     return EXIT_OK
 
 
@@ -263,16 +270,17 @@ def _status(options: argparse.Namespace) -> int:
     from controller.agent import Agent
     from controller.report import print_status
 
-    settings = load(options.config, os.environ).settings
+    loaded = load(options.config, os.environ)
     logs.setup(logging.WARNING)
     console = _console()
 
     async def look() -> LeaseLook:
-        return await Agent(settings, environ=os.environ).look_at_lease()
+        return await Agent(loaded.settings, environ=os.environ).look_at_lease()
 
     while True:
         try:
-            found = asyncio.run(look())
+            with naming_the_endpoint(loaded, str(options.config)):
+                found = asyncio.run(look())
         except ConfigError:
             raise
         except ControllerError as error:

@@ -21,6 +21,9 @@ ControllerError
 class ControllerError(Exception):
     """Base of every error this package raises on purpose. `str()` is one clear paragraph."""
 
+    service: str = ""
+    """Which of Azure's services was asked, as the metrics name it; empty when none was."""
+
 
 class ConfigError(ControllerError):
     """The configuration, or what it points at, cannot work. Says what, where and what to do."""

@@ -28,6 +28,7 @@ from controller.first_run.commands import checked
 from controller.first_run.discover import Found, FoundPool, discover
 from controller.first_run.template import KINDS, Content, compose
 from controller.settings import Election, Settings
+from controller.unanswered import naming_the_endpoint
 
 MODE = 0o644
 """The agent runs as a user that owns nothing and must read it; secrets have files of their own."""
@@ -67,7 +68,7 @@ def init(options: argparse.Namespace, console: Console) -> int:
     if url is None or not options.pool:
         logs.setup(logging.ERROR)
         with Console(stderr=True).status("asking Azure"):
-            found = _ask_azure(settings)
+            found = _ask_azure(provisional)
         _show(console, found)
     pools = _choose(options.pool, found)
     if url is None:
@@ -98,9 +99,11 @@ def _provisional(path: Path) -> Loaded:
     return parse(compose(content), os.environ, path)
 
 
-def _ask_azure(settings: Settings) -> Found:
+def _ask_azure(provisional: Loaded) -> Found:
+    question = discover(provisional.settings, environ=os.environ, clock=SystemClock())
     try:
-        return asyncio.run(discover(settings, environ=os.environ, clock=SystemClock()))
+        with naming_the_endpoint(provisional):
+            return asyncio.run(question)
     except Denied as error:
         raise Denied(
             f"{error}. Nothing was written. Which roles the VMs need is told in "

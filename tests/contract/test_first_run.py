@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pty
+import socket
 import sys
 from pathlib import Path
 
@@ -276,3 +277,17 @@ async def test_a_place_that_cannot_be_written_is_told_first(bench: Bench, tmp_pa
     )
     assert (code, out) == (1, "")
     assert "cannot be written" in err
+
+
+async def test_where_nobody_answers_the_setting_is_named(bench: Bench, tmp_path: Path) -> None:
+    """An address that is not Azure's is told with the variable that it came from."""
+    path, url = tmp_path / "config.toml", bench.server.container_url(CONTAINER)
+    variable = "LB_DRAIN_AZURE_IMDS_ENDPOINT"
+    with socket.socket() as deaf:  # bound, and never listening
+        deaf.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        arguments = ("--config", str(path), "--container-url", url)
+        code, out, err = await init(bench, *arguments, **{variable: nobody})
+    assert (code, out) == (1, "")
+    assert f"No answer from {nobody}, which is azure.imds_endpoint (environment {variable})" in err
+    assert not path.exists()
