@@ -23,7 +23,7 @@ from controller import logs
 from controller.clock import SystemClock
 from controller.config import ENVIRONMENT_PREFIX, Loaded, overridden, parse
 from controller.core.model import fold
-from controller.errors import ControllerError, Denied
+from controller.errors import Denied, NotDone
 from controller.first_run.commands import checked
 from controller.first_run.discover import Found, FoundPool, discover
 from controller.first_run.template import KINDS, Content, compose
@@ -45,10 +45,6 @@ _BLOB_SUFFIXES = {
     "AzureUSGovernment": "core.usgovcloudapi.net",
     "AzureChinaCloud": "core.chinacloudapi.cn",
 }
-
-
-class Refused(ControllerError):
-    """It was not done, and nothing was written; says why, and what to do."""
 
 
 def init(options: argparse.Namespace, console: Console) -> int:
@@ -80,7 +76,7 @@ def init(options: argparse.Namespace, console: Console) -> int:
     }
     parse(text, rest, path)
     if not options.yes and not _agreed(f"write {path} with {len(pools)} pools? [Y/n] "):
-        raise Refused("nothing was written")
+        raise NotDone("nothing was written")
     kept = _write(path, text, force=options.force)
     console.print(Text(_plain(f"written: {path}")))
     if kept:
@@ -121,7 +117,7 @@ def _choose(wanted: list[str], found: Found | None) -> tuple[tuple[str, FoundPoo
     chosen = tuple((pool.pool_id, pool) for pool in known.values() if not pool.basic)
     if not chosen and found:
         why = "".join(f"; {each}" for each in found.unlisted)
-        raise Refused(
+        raise NotDone(
             f"no VM of {found.availability_set_id} is in a backend pool of a Standard load "
             f"balancer{why}. Put them into one, or name the pools with --pool; nothing was written"
         )
@@ -157,7 +153,7 @@ def _input(question: str) -> str:
     try:
         return input(question).strip()
     except EOFError:
-        raise Refused("no answer; nothing was written") from None
+        raise NotDone("no answer; nothing was written") from None
 
 
 # --- telling ---
@@ -220,10 +216,10 @@ def _next_steps(path: Path, url: str, installed: Path, found: Found | None) -> l
 def _check_target(path: Path, *, force: bool) -> None:
     """Refuse before anything is asked what would be refused after it."""
     if path.exists() and not force:
-        raise Refused(f"{path} is there already: --force replaces it, --config names another file")
+        raise NotDone(f"{path} is there already: --force replaces it, --config names another file")
     nearest = next(each for each in path.absolute().parents if each.exists())
     if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
-        raise Refused(
+        raise NotDone(
             f"{path} cannot be written by this user: run this as root, or name another file with "
             "--config"
         )
@@ -251,5 +247,5 @@ def _write(path: Path, text: str, *, force: bool) -> Path | None:
         finally:
             new.unlink(missing_ok=True)
     except OSError as error:
-        raise Refused(f"{path} cannot be written ({error.strerror}); nothing was changed") from None
+        raise NotDone(f"{path} cannot be written ({error.strerror}); nothing was changed") from None
     return kept
