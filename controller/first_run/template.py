@@ -79,7 +79,7 @@ def _why(pool: FoundPool | None, found: Found | None) -> str:
         'The floor: as many members always stay in rotation; a number, or "50%" of the full pool. '
     )
     if pool is None or found is None:
-        return floor + "Azure was not asked who is in this pool: 1 is the default."
+        return floor + "Who is in this pool was not found out: 1 is the default."
     others = f", {pool.others} of others" if pool.others else ""
     now = f"{KINDS[pool.kind]}; members now: {pool.ours} of this set{others}. "
     members = pool.ours + pool.others
