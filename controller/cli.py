@@ -26,16 +26,16 @@ from controller import logs
 from controller.by_hand.arguments import add_commands
 from controller.config import describe, load
 from controller.errors import ConfigError, ControllerError
+from controller.first_run.commands import add_completion, add_init, add_manual
 from controller.look import LeaseLook, PlanLook
+from controller.simulator.arguments import add_verbs
+from controller.unanswered import naming_the_endpoint
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
-
-ControlRequest = tuple[str, str, object]
-"""Method, path and JSON body for the simulator's control endpoint."""
 
 EXIT_OK, EXIT_FAILED, EXIT_CONFIG, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 78, 130, 143
 EPILOG = (
@@ -101,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
             help=f"configuration (default: {DEFAULT_CONFIG})",
         )
 
+    add_init(add, DEFAULT_CONFIG, _console)
     run = add("run", _run, "run the agent of this VM", "lb-drain run --config config.toml")
     takes_config(run)
     run.add_argument("--verbose", action="store_true", help="log at DEBUG")
@@ -110,7 +111,10 @@ def _parser() -> argparse.ArgumentParser:
         "print the effective configuration and where each value comes from, or every problem",
         "lb-drain check-config config.toml",
     )
-    check.add_argument("config", type=Path, metavar="FILE")
+    check.add_argument(
+        "file", type=Path, nargs="?", metavar="FILE", help="the configuration, as with --config"
+    )
+    takes_config(check)
     takes_config(
         add(
             "plan",
@@ -145,15 +149,19 @@ def _parser() -> argparse.ArgumentParser:
         "lb-drain simulate --vms 3 --directory sim\n         "
         "lb-drain simulate event Reboot web-1 --notice 60 --directory sim",
     )
-    simulate.add_argument("--vms", type=_between(1, 200), default=3, metavar="N")
-    _add_simulate_commands(simulate)
+    simulate.add_argument(
+        "--vms", type=_between(1, 200), default=3, metavar="N", help="1 to 200 VMs (default: 3)"
+    )
+    add_verbs(simulate, _steer, EPILOG)
     demo = add(
         "demo",
         _demo,
         "take a whole simulated set through maintenance, with real agents and client traffic",
         "lb-drain demo --vms 3 --json",
     )
-    demo.add_argument("--vms", type=_between(2, 12), default=3, metavar="N", help="2 to 12 VMs")
+    demo.add_argument(
+        "--vms", type=_between(2, 12), default=3, metavar="N", help="2 to 12 VMs (default: 3)"
+    )
     demo.add_argument("--json", action="store_true", help="the last line of stdout is one object")
     demo.add_argument(
         "--without-controller",
@@ -168,107 +176,9 @@ def _parser() -> argparse.ArgumentParser:
         "document it (default: keep)",
     )
     demo.add_argument("--keep", action="store_true", help="keep configurations and logs")
+    add_completion(add, parser)
+    add_manual(add, parser, DEFAULT_CONFIG)
     return parser
-
-
-def _add_simulate_commands(simulate: argparse.ArgumentParser) -> None:
-    def takes_directory(parser: argparse.ArgumentParser, text: str) -> None:
-        parser.add_argument(
-            "--directory", type=Path, default=Path("lb-drain-sim"), metavar="DIR", help=text
-        )
-
-    takes_directory(simulate, "where configurations go (default: lb-drain-sim)")
-    verbs = simulate.add_subparsers(metavar="VERB", help="steer a simulation that is running")
-
-    def add(
-        name: str,
-        request: Callable[[argparse.Namespace], ControlRequest],
-        text: str,
-        example: str,
-    ) -> argparse.ArgumentParser:
-        verb = verbs.add_parser(
-            name,
-            help=text,
-            description=text[0].upper() + text[1:] + ".",
-            epilog=f"example: lb-drain simulate {example} --directory sim\n\n{EPILOG}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        takes_directory(verb, "the directory of the simulation (default: lb-drain-sim)")
-        verb.set_defaults(command=_steer, request=request)
-        return verb
-
-    event = add(
-        "event",
-        _event_request,
-        "announce maintenance of VMs; prints the event's id",
-        "event Reboot web-1 --notice 60",
-    )
-    event.add_argument("type", choices=("Freeze", "Reboot", "Redeploy", "Preempt", "Terminate"))
-    event.add_argument("vm", nargs="+", metavar="VM")
-    event.add_argument("--notice", type=float, default=60, metavar="S", help="seconds (60)")
-    event.add_argument("--duration", type=int, default=-1, metavar="S", help="as announced (-1)")
-    event.add_argument("--impact", type=float, default=20, metavar="S", help="VM down for (20)")
-    event.add_argument("--started", type=float, default=30, metavar="S", help="Started for (30)")
-    event.add_argument("--source", choices=("Platform", "User"), default="Platform")
-    event.add_argument("--started-first", action="store_true", help="no notice at all")
-    for name, text in (("cancel", "cancel an event"), ("complete", "end an event now")):
-        verb = add(name, _event_verb(name), text, f"{name} EVENT_ID")
-        verb.add_argument("id", metavar="EVENT_ID")
-    fault = add(
-        "fault",
-        _fault_request,
-        "inject a fault, given as JSON; without one, remove all",
-        """fault '{"effect":"hang","service":"blob","times":3}'""",
-    )
-    fault.add_argument("rule", nargs="?", type=_json_object, metavar="JSON")
-    vm = add(
-        "vm",
-        lambda options: ("POST", f"/vms/{options.vm}/state", {"state": options.state}),
-        "bring a VM into a state that no event announced, as an operator's own reboot does",
-        "vm web-1 rebooting",
-    )
-    vm.add_argument("vm", metavar="VM")
-    vm.add_argument("state", choices=("running", "rebooting", "frozen", "stopped", "deallocated"))
-    add(
-        "state",
-        lambda _: ("GET", "/state", None),
-        "show VMs, pools, events and leases as JSON",
-        "state",
-    )
-
-
-def _event_request(options: argparse.Namespace) -> ControlRequest:
-    body = {
-        "event_type": options.type,
-        "resources": options.vm,
-        "notice_s": options.notice,
-        "duration_s": options.duration,
-        "impact_s": options.impact,
-        "started_s": options.started,
-        "source": options.source,
-        "started_first": options.started_first,
-    }
-    return "POST", "/events", body
-
-
-def _event_verb(verb: str) -> Callable[[argparse.Namespace], ControlRequest]:
-    return lambda options: ("POST", f"/events/{options.id}/{verb}", None)
-
-
-def _fault_request(options: argparse.Namespace) -> ControlRequest:
-    if options.rule is None:
-        return "DELETE", "/faults", None
-    return "POST", "/faults", options.rule
-
-
-def _json_object(text: str) -> object:
-    try:
-        value: object = json.loads(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a JSON object")
-    return cast("object", value)
 
 
 def _between(least: int, most: int) -> Callable[[str], int]:
@@ -307,7 +217,7 @@ def _check_config(options: argparse.Namespace) -> int:
     from rich.table import Column, Table
 
     table = Table("key", Column("value", overflow="fold"), "from", box=None)
-    for row in describe(load(options.config, os.environ)):
+    for row in describe(load(options.file or options.config, os.environ)):
         table.add_row(*row)
     _console().print(table)
     return EXIT_OK
@@ -325,14 +235,17 @@ def _plan(options: argparse.Namespace) -> int:
     from controller.agent import Agent
     from controller.report import print_plan
 
-    settings = load(options.config, os.environ).settings
+    loaded = load(options.config, os.environ)
+    settings = loaded.settings
     logs.setup(logging.WARNING)
     dry = settings.model_copy(update={"policy": settings.policy.model_copy(update=DRY_RUN)})
 
     async def look() -> PlanLook:
         return await Agent(dry, environ=os.environ).look()
 
-    print_plan(_console(), asyncio.run(look()), dry_run=settings.policy.dry_run)
+    with naming_the_endpoint(loaded, str(options.config)):
+        found = asyncio.run(look())
+    print_plan(_console(), found, dry_run=settings.policy.dry_run)
     return EXIT_OK
 
 
@@ -358,16 +271,17 @@ def _status(options: argparse.Namespace) -> int:
     from controller.agent import Agent
     from controller.report import print_status, print_watch
 
-    settings = load(options.config, os.environ).settings
+    loaded = load(options.config, os.environ)
     logs.setup(logging.WARNING)
     console = _console()
 
-    async def look() -> LeaseLook:
-        return await Agent(settings, environ=os.environ).look_at_lease()
+    def look() -> LeaseLook:
+        with naming_the_endpoint(loaded, str(options.config)):
+            return asyncio.run(Agent(loaded.settings, environ=os.environ).look_at_lease())
 
-    dry_run = settings.policy.dry_run
+    dry_run = loaded.settings.policy.dry_run
     if not options.watch:
-        found = asyncio.run(look())
+        found = look()
         if options.json:
             print(json.dumps(found.as_json()))
         else:
@@ -377,7 +291,7 @@ def _status(options: argparse.Namespace) -> int:
     while True:
         problem = ""
         try:
-            newest = asyncio.run(look())
+            newest = look()
         except ConfigError:
             raise
         except ControllerError as error:

@@ -20,7 +20,7 @@ from controller.errors import ConfigError
 from controller.notify_settings import SECRETS, Notification
 from controller.settings import STORAGE_CONNECTION_STRING, BackendPool, Settings
 
-__all__ = ["InvalidConfigError", "Loaded", "Settings", "describe", "load"]
+__all__ = ["InvalidConfigError", "Loaded", "Settings", "describe", "load", "overridden", "parse"]
 
 ENVIRONMENT_PREFIX = "LB_DRAIN_"
 MINIMAL_FILE = """a minimal file is
@@ -51,7 +51,12 @@ class InvalidConfigError(ConfigError):
 
 def load(path: Path, environ: Mapping[str, str]) -> Loaded:
     """Read the file, apply the environment and validate. Raises InvalidConfigError."""
-    text, document = _read(path)
+    return parse(_read(path), environ, path)
+
+
+def parse(text: str, environ: Mapping[str, str], path: Path) -> Loaded:
+    """Do the same with what stands, or will stand, in the file `path`."""
+    document = _document(text, path)
     origins: dict[Location, str] = {location: "file" for location, _ in _values(document)}
     problems: list[str] = []
     for variable in sorted(name for name in environ if name.startswith(ENVIRONMENT_PREFIX)):
@@ -85,32 +90,56 @@ def describe(loaded: Loaded) -> list[tuple[str, str, str]]:
     ]
 
 
+def overridden(loaded: Loaded) -> dict[str, object]:
+    """Return the values that the environment gave, by dotted key."""
+    return {
+        key: value
+        for key, value in (
+            (_dotted(at), value) for at, value in _values(loaded.settings.model_dump())
+        )
+        if loaded.origins[key].startswith("environment")
+    }
+
+
 # --- the file and the environment -----------------------------------------------------------------
 
 
-def _read(path: Path) -> tuple[str, dict[str, Any]]:
-    def refuse(problem: str) -> InvalidConfigError:
-        return InvalidConfigError((f"{path}: {problem}",))
-
+def _read(path: Path) -> str:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-        document = tomllib.loads(text)
+        return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise refuse(f"does not exist; create it, {MINIMAL_FILE}") from None
+        raise _refusal(
+            path, f"does not exist; create it with `lb-drain init`; {MINIMAL_FILE}"
+        ) from None
     except OSError as error:
-        raise refuse(f"cannot be read ({error.strerror}); give a file this user can read") from None
+        raise _refusal(
+            path, f"cannot be read ({error.strerror}); give a file this user can read"
+        ) from None
     except UnicodeDecodeError as error:
-        raise refuse(f"is not UTF-8 text at byte {error.start}; save it as UTF-8") from None
+        raise _refusal(path, f"is not UTF-8 text at byte {error.start}; save it as UTF-8") from None
+
+
+def _document(text: str, path: Path) -> dict[str, Any]:
+    try:
+        document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise refuse(f"is not TOML: {_capped(str(error))}; correct that place") from None
+        raise _refusal(path, f"is not TOML: {_capped(str(error))}; correct that place") from None
     except RecursionError:
-        raise refuse("is nested too deeply; no setting is deeper than a table in a table") from None
+        raise _refusal(
+            path, "is nested too deeply; no setting is deeper than a table in a table"
+        ) from None
     except ValueError:
         # int() takes some thousand digits and no more.
-        raise refuse("holds a number of too many digits; no setting has more than ten") from None
+        raise _refusal(
+            path, "holds a number of too many digits; no setting has more than ten"
+        ) from None
     if not document:
-        raise refuse(f"is empty; {MINIMAL_FILE}")
-    return text, document
+        raise _refusal(path, f"is empty; {MINIMAL_FILE}")
+    return document
+
+
+def _refusal(path: Path, problem: str) -> InvalidConfigError:
+    return InvalidConfigError((f"{path}: {problem}",))
 
 
 def _values(node: object, at: Location = ()) -> Iterator[tuple[Location, object]]:

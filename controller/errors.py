@@ -13,13 +13,16 @@ ControllerError
 ├── NotFound              404; one alone is no proof of deletion (replication lag)
 ├── Denied                401, 403: names the missing permission and its scope
 ├── ContractViolation     a reply that breaks the documented shape: never write because of it
-├── NotDone               what was asked for by hand will not happen
+├── NotDone               what a person asked for will not happen
 └── InvariantViolation    a bug of ours: crash and be restarted
 """
 
 
 class ControllerError(Exception):
     """Base of every error this package raises on purpose. `str()` is one clear paragraph."""
+
+    service: str = ""
+    """Which of Azure's services was asked, as the metrics name it; empty when none was."""
 
 
 class ConfigError(ControllerError):
@@ -104,4 +107,4 @@ def told_s(error: ControllerError) -> float | None:
 
 
 class NotDone(ControllerError):
-    """What was asked for by hand will not happen; the message says why."""
+    """What a person asked for will not happen; the message says why."""

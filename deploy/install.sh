@@ -84,6 +84,15 @@ home=$root/opt/lb-drain
 versions=$home/versions
 etc=$root/etc/lb-drain
 unit=$root/etc/systemd/system/lb-drain.service
+link=$root/usr/local/bin/lb-drain linked=../../../opt/lb-drain/bin/lb-drain
+share=$root/usr/local/share
+# What a version brings for those who type, and where it goes.
+extras=(
+    "completion.bash:$share/bash-completion/completions/lb-drain"
+    "completion.zsh:$share/zsh/site-functions/_lb-drain"
+    "completion.fish:$share/fish/vendor_completions.d/lb-drain.fish"
+    "lb-drain.8:$share/man/man8/lb-drain.8"
+)
 
 # --- the service ----------------------------------------------------------------------------------
 
@@ -150,6 +159,18 @@ switch_to() {
     install -d -m 755 "$home/bin"
     ln -sfn ../current/bin/lb-drain "$home/bin/lb-drain"
     install -D -m 644 "$versions/$1/lb-drain.service" "$unit"
+    if [ ! -e "$link" ] && [ ! -L "$link" ]; then
+        install -d -m 755 "$(dirname "$link")"
+        ln -s "$linked" "$link"
+    fi
+    local each
+    for each in "${extras[@]}"; do
+        if [ -f "$versions/$1/${each%%:*}" ]; then
+            install -D -m 644 "$versions/$1/${each%%:*}" "${each#*:}"
+        else
+            rm -f "${each#*:}"
+        fi
+    done
 }
 
 prune() {
@@ -323,6 +344,11 @@ build() {
         die "$1 could not be built; nothing was changed"
     fi
     install -m 644 "$here/lb-drain.service" "$directory/lb-drain.service"
+    local shell
+    for shell in bash zsh fish; do
+        "$directory/bin/lb-drain" completion $shell >"$directory/completion.$shell"
+    done
+    "$directory/bin/lb-drain" manual >"$directory/lb-drain.8"
     # Who rolls back or removes it one day has no bundle at hand.
     install -m 755 "${BASH_SOURCE[0]}" "$directory/install.sh"
     chmod -R go-w "$directory"
@@ -350,6 +376,12 @@ do_uninstall() {
         systemctl disable --now --quiet lb-drain 2>/dev/null || true
     fi
     rm -rf "$home" "$unit"
+    # What somebody else put there is not ours.
+    [ "$(readlink "$link" || true)" != "$linked" ] || rm "$link"
+    local each
+    for each in "${extras[@]}"; do
+        rm -f "${each#*:}"
+    done
     [ $purge = no ] || rm -rf "$etc"
     ! booted || systemctl daemon-reload
     say "the agent is removed; blob, roles and role assignments are still there"

@@ -59,6 +59,8 @@ class AvailabilitySet:
     vm_ids: tuple[str, ...]
     approves: tuple[str, ...] = ()
     """Rules of its scheduledEventsPolicy by which it approves events without waiting for anyone."""
+    update_domains: int = 0
+    """Groups of VMs that planned maintenance reaches one after the other; 0 when it is not said."""
 
 
 class Compute:
@@ -94,7 +96,12 @@ class Compute:
                 "start without waiting for the drain",
                 ", ".join(approves),
             )
-        return AvailabilitySet(availability_set_id=set_id, vm_ids=vm_ids, approves=approves)
+        return AvailabilitySet(
+            availability_set_id=set_id,
+            vm_ids=vm_ids,
+            approves=approves,
+            update_domains=_update_domains(body),
+        )
 
     async def members(self, availability_set_id: str) -> tuple[Vm, ...]:
         """Return all VMs of the set with NICs and power, in the set's order.
@@ -202,6 +209,11 @@ def _vm_ids(body: Json) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise ContractViolation("an availability set lists one VM twice")
     return vm_ids
+
+
+def _update_domains(body: Json) -> int:
+    count = cast("object", part(body, "properties", "a set").get("platformUpdateDomainCount"))
+    return count if isinstance(count, int) else 0
 
 
 def _power(view: Json, vm_id: str) -> PowerState:

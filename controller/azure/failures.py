@@ -132,6 +132,7 @@ class Caller:
             translated = translate(error, f"{self.service} {operation}")
             if translated is None:
                 raise
+            translated.service = translated.service or self.service
             outcome = OUTCOMES.get(type(translated), "bug")
             if translated is error:
                 raise
@@ -222,18 +223,25 @@ def _from_authentication(error: ClientAuthenticationError, what: str) -> Control
         response = _response_of(cause)
     if response is None:
         if cause is not None:
-            return errors.NotSent(f"{what}: no token ({_message(error)})")
+            return _no_token(f"{what}: no token ({_message(error)})")
         return errors.Denied(f"{what}: {_message(error)}")
     status = response.status
     unreachable = status == 403 and "unreachable" in _message(error)
     if response.is_identity and (status in {404, 410, 429} or status >= 500 or unreachable):
-        return errors.NotSent(f"{what}: no token, identity service answered {status}")
+        return _no_token(f"{what}: no token, identity service answered {status}")
     if response.is_identity:
         return errors.Denied(
             f"{what}: the VM has no usable managed identity ({_message(error)}). Assign one, "
             "or correct azure.client_id"
         )
     return from_status(response.status, response.headers, response.body, what)
+
+
+def _no_token(message: str) -> errors.NotSent:
+    """Return the error of a request that waits for the metadata service, where tokens come from."""
+    error = errors.NotSent(message)
+    error.service = "imds"
+    return error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
-"""Reads that only the doctor needs: who we are to Azure, and what lies around the pools.
+"""Reads for people: who we are to Azure, what lies around the pools, which pools there are.
 
-Nothing here is asked by an agent, so its roles need not allow it: a subnet, for example, may be
-unreadable, and the caller then has to say what it could not see.
+The doctor and the first run need them. Nothing here is asked by an agent, so its roles need not
+allow it: a subnet, for example, may be unreadable, and the caller then has to say what it could
+not see.
 """
 
 import base64
@@ -31,6 +32,7 @@ from controller.errors import NotFound
 
 NETWORK_VERSION = "2024-05-01"
 READ_TIMEOUT_S = 15.0
+LIST_TIMEOUT_S = 60.0
 NAMES = ("upn", "unique_name", "preferred_username", "app_displayname", "appid", "oid")
 """Claims of an access token that say who somebody is, the most readable first."""
 NO_OPERATION = "00000000-0000-0000-0000-000000000000"
@@ -89,7 +91,7 @@ class Attachments:
 
 
 class Survey:
-    """Client of what the doctor wants to know. Reads only."""
+    """Client of what only people want to know. Reads only."""
 
     def __init__(self, arm: Arm, *, clock: Clock, observer: Observer = ignore) -> None:
         self._arm = arm
@@ -113,6 +115,17 @@ class Survey:
         """Return a load balancer with its rules and probes, from one GET."""
         body = about(load_balancer_id, await self._get(load_balancer_id))
         return parse_balancer(body, bodies.parse_load_balancer(body, self._clock.now()))
+
+    async def balancers_beside(self, resource_id: str) -> tuple[str, ...]:
+        """Return the ids of the load balancers in the resource group of another resource."""
+        target = ResourceId.parse(resource_id)
+        path = (
+            f"/subscriptions/{target.subscription}/resourceGroups/{target.group}"
+            "/providers/Microsoft.Network/loadBalancers"
+        )
+        params = {"api-version": NETWORK_VERSION}
+        listed = await self._slim.list("load_balancer_list", path, params, LIST_TIMEOUT_S)
+        return tuple(required(body, "id", "a load balancer") for body in listed)
 
     async def subnet(self, subnet_id: str) -> Subnet:
         """Return a subnet."""

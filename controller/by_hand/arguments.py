@@ -24,7 +24,7 @@ def add_commands(add: Add, takes_config: Callable[[argparse.ArgumentParser], Non
         "ask the leader to take a VM out of rotation, with the same care as before maintenance",
         "lb-drain drain web-2 --for 30m --reason 'kernel update' --wait",
     )
-    drain.add_argument("vm", metavar="VM")
+    drain.add_argument("vm", metavar="VM", help="name of the VM")
     _takes_time(drain, "30m", "put it back by itself after this long (default: 30m)")
     drain.add_argument(
         "--reason", default="", metavar="TEXT", help="told to whoever looks (at most 200 letters)"
@@ -39,7 +39,7 @@ def add_commands(add: Add, takes_config: Callable[[argparse.ArgumentParser], Non
         "end what was asked for a VM with `drain`, so that the leader puts it back",
         "lb-drain restore web-2 --wait",
     )
-    restore.add_argument("vm", metavar="VM")
+    restore.add_argument("vm", metavar="VM", help="name of the VM")
     restore.add_argument("--wait", action="store_true", help="return when the VM is in service")
     _takes_set(restore, takes_config)
     roll = add(

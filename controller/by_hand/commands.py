@@ -13,6 +13,7 @@ from controller.by_hand.hand import Hand, open_hand
 from controller.by_hand.roll import Roller, abandon, order
 from controller.clock import SystemClock
 from controller.config import load
+from controller.unanswered import naming_the_endpoint
 
 DONE = 0
 
@@ -75,7 +76,7 @@ def roll(options: argparse.Namespace) -> int:
 def _by_hand(
     options: argparse.Namespace, work: Callable[[Hand], Awaitable[None]], *, names: bool
 ) -> int:
-    settings = load(options.config, os.environ).settings
+    loaded = load(options.config, os.environ)
     logs.setup(logging.ERROR)
 
     async def run() -> None:
@@ -84,7 +85,7 @@ def _by_hand(
         if task is not None:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         async with open_hand(
-            settings,
+            loaded.settings,
             environ=os.environ,
             clock=SystemClock(),
             say=lambda text: print(text, flush=True),
@@ -93,5 +94,6 @@ def _by_hand(
         ) as hand:
             await work(hand)
 
-    asyncio.run(run())
+    with naming_the_endpoint(loaded, str(options.config)):
+        asyncio.run(run())
     return DONE

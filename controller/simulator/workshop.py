@@ -10,7 +10,7 @@ from pathlib import Path
 
 import aiohttp
 
-from controller.simulator.fleet import ACCELERATED, Overrides, configuration
+from controller.simulator.fleet import ACCELERATED, CONTAINER, Overrides, configuration
 from controller.simulator.server import SimulatorServer
 from controller.simulator.settings import WorldSettings
 from controller.simulator.sockets import HOST
@@ -121,6 +121,15 @@ Take {last} out by hand for ten minutes, and put it back before they are over:
 
     {command} drain {last} --for 10m --reason "a try" --config {config[last]}
     {command} restore {last} --config {config[last]}
+
+Write a configuration as on a first run, from what the simulated Azure says (on Azure without the
+variables):
+
+    LB_DRAIN_AZURE_IMDS_ENDPOINT={server.imds_url(first)} \\
+    LB_DRAIN_AZURE_RESOURCE_MANAGER_ENDPOINT={server.arm_url} \\
+    LB_DRAIN_AZURE_CA_FILE={server.ca_file} \\
+      {command} init --config {directory}/first.toml \\
+      --container-url {server.container_url(CONTAINER)}
 
 See what a leader would do, without doing anything:
 

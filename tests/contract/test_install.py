@@ -40,6 +40,9 @@ def main():
     if sys.argv[1] == "--version":
         print("{version}")
         return
+    if sys.argv[1] in ("completion", "manual"):
+        print("{version}", sys.argv[-1])
+        return
     listen = tomllib.load(open(sys.argv[-1], "rb"))["server"]["listen"]
     print("server.listen", listen, "file")
     if sys.argv[1] == "run":
@@ -159,6 +162,8 @@ class Machine:
         version = told.stdout.strip()
         unit = (self.root / "etc/systemd/system/lb-drain.service").read_text()
         assert unit.endswith(f"# {version}\n")
+        for what, path in EXTRAS.items():
+            assert (self.root / "usr/local/share" / path).read_text() == f"{version} {what}\n"
         return version
 
     def said(self) -> list[str]:
@@ -177,6 +182,12 @@ class Machine:
         )
 
 
+EXTRAS = {
+    "bash": "bash-completion/completions/lb-drain",
+    "zsh": "zsh/site-functions/_lb-drain",
+    "fish": "fish/vendor_completions.d/lb-drain.fish",
+    "manual": "man/man8/lb-drain.8",
+}
 STARTED = [
     "daemon-reload",
     "enable --quiet lb-drain",
@@ -246,14 +257,29 @@ def test_from_the_first_version_to_the_last(machine: Machine) -> None:
     told = machine.run(first, "--rollback")
     assert (told.returncode, machine.version(), machine.said()) == (0, "1.0", STARTED), told.stderr
 
+    typed = [machine.root / "usr/local/bin/lb-drain", "--version"]
+    assert subprocess.run(typed, capture_output=True, text=True, check=True).stdout == "1.0\n"
     told = machine.run(first, "--uninstall")
     assert told.returncode == 0, told.stderr
+    left = [path for path in (machine.root / "usr").rglob("*") if not path.is_dir()]
+    assert left == []
     assert machine.said() == ["disable --now --quiet lb-drain", "daemon-reload"]
     assert not machine.home.exists()
     assert not (machine.root / "etc/systemd/system/lb-drain.service").exists()
     assert (machine.root / "etc/lb-drain/config.toml").exists()
     assert machine.run(first, "--uninstall", "--purge").returncode == 0
     assert not (machine.root / "etc/lb-drain").exists()
+
+
+def test_a_command_of_somebody_else_is_left_alone(machine: Machine) -> None:
+    """A file or link that is where the command would be linked to stays as it is."""
+    command = machine.root / "usr/local/bin/lb-drain"
+    command.parent.mkdir(parents=True)
+    command.symlink_to("/somewhere/else")
+    bundle = machine.bundle("1.0")
+    assert machine.install(bundle).returncode == 0
+    assert machine.run(bundle, "--uninstall").returncode == 0
+    assert str(command.readlink()) == "/somewhere/else"
 
 
 def test_what_was_exchanged_is_not_installed(machine: Machine) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from controller import cli
+from controller.config import load
 from controller.settings import listen_address
 from controller.simulator.workshop import _free_addresses
 
@@ -136,6 +137,18 @@ def test_an_address_in_use_is_passed_over() -> None:
         following = _free_addresses(2)
     assert taken not in following
     assert len(set(following)) == 2
+
+
+def test_a_first_run_as_the_directory_says(simulated: Path) -> None:
+    """What its README says of `init` works as it stands there, and writes what an agent loads."""
+    readme = (simulated / "README.md").read_text()
+    told = readme[readme.index("LB_DRAIN_AZURE_IMDS_ENDPOINT=") : readme.index("See what a leader")]
+    subprocess.run(["bash", "-c", told], check=True, timeout=60, stdin=subprocess.DEVNULL)
+    written, given = (load(simulated / name, {}) for name in ("first.toml", "web-1.toml"))
+    assert written.settings.azure == given.settings.azure
+    assert [pool.id for pool in written.settings.backend_pools] == [
+        pool.id for pool in given.settings.backend_pools
+    ]
 
 
 def doctor(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from controller import cli
+from controller.first_run.arguments import walk
 from controller.simulator.faults import Effect, Fault
 from controller.simulator.fleet import ACCELERATED, configuration
 from controller.simulator.server import SimulatorServer
@@ -24,20 +26,7 @@ from controller.simulator.settings import WorldSettings
 from controller.simulator.wire import Service
 from controller.simulator.world import build_world
 
-COMMANDS = (
-    ("run",),
-    ("check-config",),
-    ("plan",),
-    ("doctor",),
-    ("status",),
-    ("simulate",),
-    ("demo",),
-    ("simulate", "event"),
-    ("simulate", "cancel"),
-    ("simulate", "complete"),
-    ("simulate", "fault"),
-    ("simulate", "state"),
-)
+COMMANDS = tuple(path for path, _ in walk(cli._parser()) if path)
 POOL = (
     "/subscriptions/11111111-2222-4333-8444-555555555555/resourceGroups/web-rg/providers"
     "/Microsoft.Network/loadBalancers/web-lb/backendAddressPools/app"
@@ -125,8 +114,8 @@ def test_the_first_help_names_every_command(capsys: pytest.CaptureFixture[str]) 
     ("arguments", "told"),
     [
         ((), "COMMAND"),
-        (("drain",), "invalid choice: 'drain'"),
-        (("check-config",), "FILE"),
+        (("drane",), "invalid choice: 'drane'"),
+        (("check-config", "a.toml", "b.toml"), "unrecognized arguments: b.toml"),
         (("demo", "--vms", "1"), "'1' is not a number from 2 to 12"),
         (("demo", "--vms", "13"), "'13' is not a number from 2 to 12"),
         (("demo", "--vms", "two"), "'two' is not a number from 2 to 12"),
@@ -139,6 +128,7 @@ def test_the_first_help_names_every_command(capsys: pytest.CaptureFixture[str]) 
         (("simulate", "cancel"), "EVENT_ID"),
         (("simulate", "fault", "{effect: hang}"), "is not JSON"),
         (("simulate", "fault", "null"), "is not a JSON object"),
+        (("completion", "csh"), "invalid choice: 'csh'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
@@ -198,6 +188,16 @@ def test_check_config_prints_values_and_origins(tmp_path: Path) -> None:
     assert rows["policy.lead_time_s"] == ["600.0", "environment LB_DRAIN_POLICY_LEAD_TIME_S"]
     assert rows["policy.connection_drain_s"] == ["30.0", "default"]
     assert rows["backend_pools[0].id"] == [POOL, "file"]
+
+
+def test_check_config_takes_its_file_as_other_commands_do(tmp_path: Path) -> None:
+    """The file is the first word or --config, and shows the same either way."""
+    path = tmp_path / "config.toml"
+    path.write_text(GOOD)
+    shown = [offline("check-config", *named, str(path)) for named in ((), ("--config",))]
+    assert [done.returncode for done in shown] == [0, 0]
+    assert shown[0].stdout == shown[1].stdout
+    assert POOL in shown[0].stdout
 
 
 @pytest.mark.parametrize("command", ["check-config", "run", "plan", "doctor", "status"])
@@ -422,6 +422,34 @@ async def test_commands_fail_in_one_line_where_azure_refuses(simulated: Set) -> 
         (line,) = err.splitlines()
         assert line.startswith("lb-drain: ")
         assert action in line
+
+
+@pytest.mark.parametrize(
+    ("key", "scheme", "next_step"),
+    [
+        ("azure.imds_endpoint", "http", "run this on a VM of the set"),
+        ("azure.resource_manager_endpoint", "https", "lb-drain doctor --config "),
+        ("election.container_url", "https", "lb-drain doctor --config "),
+    ],
+)
+@pytest.mark.parametrize("command", ["plan", "status"])
+async def test_who_does_not_answer_is_named(
+    simulated: Set, command: str, key: str, scheme: str, next_step: str
+) -> None:
+    """Where nobody answers the last line names the address, its setting, and what to do next."""
+    with socket.socket() as deaf:  # bound, and never listening
+        deaf.bind(("127.0.0.1", 0))
+        url = f"{scheme}://127.0.0.1:{deaf.getsockname()[1]}"
+        url += "/account/lb-drain" if key == "election.container_url" else ""
+        path = simulated.config()
+        name = key.split(".")[1]
+        path.write_text(re.sub(f'{name} = ".*"', f'{name} = "{url}"', path.read_text()))
+        code, out, err = await simulated.run(command, "--config", str(path))
+    assert (code, out) == (1, "")
+    line = err.splitlines()[-1]
+    assert line.startswith("lb-drain: ")
+    assert f"No answer from {url}, which is {key} (file); " in line
+    assert next_step in line
 
 
 async def test_a_deleted_pool_is_told_and_the_others_are_managed(simulated: Set) -> None:

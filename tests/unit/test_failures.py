@@ -400,9 +400,9 @@ async def test_deadline_is_an_unknown_outcome() -> None:
 
 
 def test_every_error_has_an_outcome() -> None:
-    """The enumeration of outcomes covers the whole tree, so no label is ever made up."""
+    """The enumeration of outcomes covers all that a call can raise, so no label is ever made up."""
     missing = set(errors.ControllerError.__subclasses__()) - set(failures.OUTCOMES)
-    assert missing == {errors.InvariantViolation}
+    assert missing == {errors.InvariantViolation, errors.NotDone}
 
 
 def test_a_refusal_is_an_answer() -> None:
@@ -411,3 +411,24 @@ def test_a_refusal_is_an_answer() -> None:
     answers = {each for each in known if failures.answers("network", each)}
     assert answers == {"ok", "busy", "conflict", "lease_held", "lease_lost", "not_found"}
     assert answers - {each for each in known if failures.answers("imds", each)} == {"not_found"}
+
+
+async def test_an_error_says_which_service_was_asked() -> None:
+    """What leaves a call knows its service; without a token that is the one tokens come from."""
+    caller = Caller(service="compute", clock=SystemClock())
+    for raised, service in (
+        (aiohttp.ServerDisconnectedError(), "compute"),
+        (errors.Conflict("changed"), "compute"),
+        (failures.translate(_no_token(), "compute vm_get"), "imds"),
+    ):
+        assert raised is not None
+        with pytest.raises(errors.ControllerError) as caught:
+            async with caller.call("vm_get", 1):
+                raise raised
+        assert caught.value.service == service
+
+
+def _no_token() -> ClientAuthenticationError:
+    error = ClientAuthenticationError("no answer")
+    error.__cause__ = ServiceRequestError("refused")
+    return error

@@ -232,6 +232,8 @@ def test_requests_survive_their_blob() -> None:
         done=("web-1",),
         by="ann",
         at=T0,
+        runner="a process",
+        beat=3,
         extra={"newer": 1},
     )
     requests = Requests(
