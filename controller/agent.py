@@ -212,7 +212,8 @@ class Agent:
                 self._waiting_for = f"waiting for Azure: {error}"
                 if type(error) is not failed:  # its text differs every time, by a request id
                     failed = type(error)
-                    log(logger, logging.WARNING, self._waiting_for, event="start")
+                    message = self._waiting_for
+                    log(logger, logging.WARNING, message, event="start", outcome="waiting")
                 self._notifier.status(self._waiting_for)
                 await asyncio.sleep(max(START_AGAIN_S, told_s(error) or 0.0))
             else:
@@ -315,7 +316,7 @@ class Agent:
             self._reconciler.attach(self._elector)
             self._glance = Glance(LedgerStore(blob), self._watcher.now)
         message = f"agent of {name} in {short(home.availability_set_id)}, {home.peers} VMs"
-        log(logger, logging.INFO, message, event="start", vm=name)
+        log(logger, logging.INFO, message, event="start", outcome="started", vm=name)
         return store
 
     def _blob(self, azure: Azure, home: Home) -> LedgerBlob:
@@ -396,7 +397,8 @@ class Agent:
         if elector is not None and elector.leading:
             self._announcer.lease(left_s=elector.left_s)
         if elector is not None:
-            self._herald.leader_seen(self._clock.monotonic() - elector.leader_seen_at)
+            seen_s = self._clock.monotonic() - elector.leader_seen_at
+            self._announcer.leader_missing(self._herald.leader_seen(seen_s))
         if plan is None:
             self._announcer.metrics.stand_by()
             self._herald.stand_by()
