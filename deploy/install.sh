@@ -14,8 +14,8 @@ usage: install.sh [--config FILE] [--wheel FILE] [--sha256 HEX] [--wheels DIR] [
        install.sh --rollback [--root DIR] [--timeout SECONDS] [--no-wait]
        install.sh --uninstall [--purge] [--root DIR]
 
-Without a command: install, or upgrade what is there. requirements.lock and lb-drain.service are taken
-from beside this script, and so is the wheel.
+Without a command: install, or upgrade what is there. requirements.lock, lb-drain.service,
+lb-drain.catalog and the wheel are taken from beside this script.
 
   --config FILE      check it and make it /etc/lb-drain/config.toml
   --wheel FILE       wheel of lb-drain
@@ -84,6 +84,7 @@ home=$root/opt/lb-drain
 versions=$home/versions
 etc=$root/etc/lb-drain
 unit=$root/etc/systemd/system/lb-drain.service
+catalog=$root/usr/local/lib/systemd/catalog/lb-drain.catalog
 
 # --- the service ----------------------------------------------------------------------------------
 
@@ -150,6 +151,15 @@ switch_to() {
     install -d -m 755 "$home/bin"
     ln -sfn ../current/bin/lb-drain "$home/bin/lb-drain"
     install -D -m 644 "$versions/$1/lb-drain.service" "$unit"
+    if [ -f "$versions/$1/lb-drain.catalog" ]; then # older versions have none
+        install -D -m 644 "$versions/$1/lb-drain.catalog" "$catalog"
+        compile_catalog
+    fi
+}
+
+# What `journalctl --catalog` explains is a help: nothing fails because it could not be compiled.
+compile_catalog() {
+    journalctl --update-catalog --root="${root:-/}" 2>/dev/null || true
 }
 
 prune() {
@@ -235,7 +245,7 @@ find_wheel() {
 do_install() {
     find_wheel
     choose_python
-    for each in requirements.lock lb-drain.service; do
+    for each in requirements.lock lb-drain.service lb-drain.catalog; do
         [ -f "$here/$each" ] || die "there is no $each beside install.sh"
     done
     [ -z "$config" ] || [ -f "$config" ] || die "there is no file $config"
@@ -250,10 +260,13 @@ do_install() {
     echo "$sha256  $work/$name" | sha256sum --check --quiet --status ||
         die "$name does not have the sha256 $sha256: it was damaged or exchanged; nothing was changed"
 
-    # The same wheel, pins, unit and Python are the same version, and not built again.
+    # The same wheel, pins, unit, catalog and Python are the same version, and not built again.
     local identity version
-    identity=$({ echo "$sha256"; cat "$here/requirements.lock" "$here/lb-drain.service"; "$python" -VV; } |
-        sha256sum | cut -c1-12)
+    identity=$({
+        echo "$sha256"
+        cat "$here/requirements.lock" "$here/lb-drain.service" "$here/lb-drain.catalog"
+        "$python" -VV
+    } | sha256sum | cut -c1-12)
     version=$(cut -d- -f2 <<<"$name")-$identity
     build "$version" "$name"
 
@@ -322,7 +335,7 @@ build() {
         rm -rf "$directory"
         die "$1 could not be built; nothing was changed"
     fi
-    install -m 644 "$here/lb-drain.service" "$directory/lb-drain.service"
+    install -m 644 "$here/lb-drain.service" "$here/lb-drain.catalog" "$directory"
     # Who rolls back or removes it one day has no bundle at hand.
     install -m 755 "${BASH_SOURCE[0]}" "$directory/install.sh"
     chmod -R go-w "$directory"
@@ -349,7 +362,8 @@ do_uninstall() {
     if booted; then
         systemctl disable --now --quiet lb-drain 2>/dev/null || true
     fi
-    rm -rf "$home" "$unit"
+    rm -rf "$home" "$unit" "$catalog"
+    compile_catalog
     [ $purge = no ] || rm -rf "$etc"
     ! booted || systemctl daemon-reload
     say "the agent is removed; blob, roles and role assignments are still there"

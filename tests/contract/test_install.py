@@ -131,6 +131,8 @@ class Machine:
         (directory / "requirements.lock").write_text(lock)
         (directory / "SHA256SUMS").write_text(f"{digest(wheel)}  {wheel.name}\n")
         shutil.copy(DEPLOY / "install.sh", directory)
+        catalog = (DEPLOY / "lb-drain.catalog").read_text()
+        (directory / "lb-drain.catalog").write_text(f"{catalog}# {version}\n")
         unit = (DEPLOY / "lb-drain.service").read_text()
         (directory / "lb-drain.service").write_text(f"{unit}# {version}\n")
         return directory
@@ -153,13 +155,19 @@ class Machine:
         return self.run(bundle, *given, *arguments)
 
     def version(self) -> str:
-        """Return what the installed program says, and hold that its unit is of the same version."""
+        """Return what the installed program says; unit and catalog have to be of that version."""
         program = self.home / "bin/lb-drain"
         told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
         version = told.stdout.strip()
         unit = (self.root / "etc/systemd/system/lb-drain.service").read_text()
         assert unit.endswith(f"# {version}\n")
+        assert self.catalog.read_text().endswith(f"# {version}\n")
         return version
+
+    @property
+    def catalog(self) -> Path:
+        """Where journalctl looks for explanations."""
+        return self.root / "usr/local/lib/systemd/catalog/lb-drain.catalog"
 
     def said(self) -> list[str]:
         """Return what systemctl was asked to do since the last time."""
@@ -251,6 +259,7 @@ def test_from_the_first_version_to_the_last(machine: Machine) -> None:
     assert machine.said() == ["disable --now --quiet lb-drain", "daemon-reload"]
     assert not machine.home.exists()
     assert not (machine.root / "etc/systemd/system/lb-drain.service").exists()
+    assert not machine.catalog.exists()
     assert (machine.root / "etc/lb-drain/config.toml").exists()
     assert machine.run(first, "--uninstall", "--purge").returncode == 0
     assert not (machine.root / "etc/lb-drain").exists()
