@@ -53,8 +53,8 @@ class Announcer:
         self._notifier.status(headline)
         self.metrics.passed("unchanged" if before is after else "changed")
         self.metrics.set_ledger_entries(len(after.entries), oldest=oldest_entry(after))
-        for line in _new_transitions(before, after):
-            cause = _cause(after.entry(line.vm) or before.entry(line.vm))
+        for line in new_transitions(before, after):
+            cause = cause_of(after.entry(line.vm) or before.entry(line.vm))
             log(
                 logger,
                 logging.INFO,
@@ -161,7 +161,7 @@ class Announcer:
         return outcome
 
 
-def _cause(entry: Entry | None) -> EventReference | None:
+def cause_of(entry: Entry | None) -> EventReference | None:
     """Return the most urgent event because of which a VM is out, or else a request by hand."""
     if entry is None or not entry.events:
         return None
@@ -181,7 +181,7 @@ def _standing(pool: Pool) -> set[Key]:
     return found
 
 
-def _new_transitions(before: Ledger, after: Ledger) -> tuple[Transition, ...]:
+def new_transitions(before: Ledger, after: Ledger) -> tuple[Transition, ...]:
     """Return what the newer ledger added; its history only ever grows at the end."""
     if before is after:
         return ()
