@@ -265,6 +265,17 @@ def test_from_the_first_version_to_the_last(machine: Machine) -> None:
     assert not (machine.root / "etc/lb-drain").exists()
 
 
+def test_back_to_a_version_from_before_there_was_a_catalog(machine: Machine) -> None:
+    """A version that came without a catalog can still be gone back to."""
+    for version in ("1.0", "2.0"):
+        assert machine.install(machine.bundle(version)).returncode == 0
+    (older,) = machine.home.glob("versions/1.0-*")
+    (older / "lb-drain.catalog").unlink()
+    told = machine.run(machine.bundle("2.0"), "--rollback")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert (machine.home / "current").resolve() == older
+
+
 def test_what_was_exchanged_is_not_installed(machine: Machine) -> None:
     """A wheel, of the agent or of anything it needs, with another hash changes nothing."""
     bundle = machine.bundle("1.0")
