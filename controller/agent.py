@@ -55,6 +55,7 @@ from controller.settings import Settings
 from controller.status import at_home, brief, in_election
 from controller.systemd import Notifier
 from controller.timeline import Sightings
+from controller.traces import Traces
 from controller.views import CONFIRM_AFTER
 from controller.watcher import Watcher
 
@@ -104,6 +105,7 @@ class Agent:
             answers=answers,
             wake=self._wake,
         )
+        self._traces = Traces(environ)
         self._home: Home | None = None
         self._watcher: Watcher | None = None
         self._elector: Elector | None = None
@@ -127,7 +129,7 @@ class Agent:
             ConfigError: the operator has to change something.
             ExceptionGroup: a bug; the service manager should start the agent again.
         """
-        async with self._open() as azure, self._herald:
+        async with self._open() as azure, self._herald, self._traces:
             starting = asyncio.create_task(self._start(azure))
             await self._until_stopped(starting)
             if starting.done() and not starting.cancelled():
@@ -212,7 +214,8 @@ class Agent:
                 self._waiting_for = f"waiting for Azure: {error}"
                 if type(error) is not failed:  # its text differs every time, by a request id
                     failed = type(error)
-                    log(logger, logging.WARNING, self._waiting_for, event="start")
+                    why = self._waiting_for
+                    log(logger, logging.WARNING, why, event="start", outcome="waiting")
                 self._notifier.status(self._waiting_for)
                 await asyncio.sleep(max(START_AGAIN_S, told_s(error) or 0.0))
             else:
@@ -315,7 +318,7 @@ class Agent:
             self._reconciler.attach(self._elector)
             self._glance = Glance(LedgerStore(blob), self._watcher.now)
         message = f"agent of {name} in {short(home.availability_set_id)}, {home.peers} VMs"
-        log(logger, logging.INFO, message, event="start", vm=name)
+        log(logger, logging.INFO, message, event="start", outcome="started", vm=name)
         return store
 
     def _blob(self, azure: Azure, home: Home) -> LedgerBlob:
@@ -391,12 +394,14 @@ class Agent:
     def _passed(self, plan: Plan | None, before: Ledger, after: Ledger) -> None:
         self._passed_at = self._clock.monotonic()
         self._announcer.passed(self._headline(), before, after)
+        self._traces.passed(before, after, self._sightings.started)
         reconciler, elector = self._reconciler_(), self._elector
         self._announcer.metrics.set_writes_limit(reconciler.pace.limit)
         if elector is not None and elector.leading:
             self._announcer.lease(left_s=elector.left_s)
         if elector is not None:
-            self._herald.leader_seen(self._clock.monotonic() - elector.leader_seen_at)
+            seen_s = self._clock.monotonic() - elector.leader_seen_at
+            self._announcer.leader_missing(self._herald.leader_seen(seen_s))
         if plan is None:
             self._announcer.metrics.stand_by()
             self._herald.stand_by()

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from controller.azure.failures import OPERATIONS, OUTCOMES, answers
 from controller.clock import Clock
 from controller.core.actions import Plan, Reason
-from controller.core.ledger import Entry, Ledger, Transition
+from controller.core.ledger import Entry, EventReference, Ledger, Transition
 from controller.core.model import (
     REQUEST,
     EventDocument,
@@ -19,7 +19,7 @@ from controller.core.model import (
 )
 from controller.core.risk import oldest_entry, risk
 from controller.logs import log
-from controller.metrics import Metrics
+from controller.metrics import DrainOutcome, Metrics
 from controller.settings import Settings
 from controller.systemd import Notifier
 
@@ -34,6 +34,7 @@ class Announcer:
         self._notifier, self._clock = notifier, clock
         self._told: tuple[str, ...] = ()
         self._without_peers: frozenset[str] = frozenset()
+        self._leaderless = False
         self.metrics = Metrics(
             pools=self._names.values(),
             hold_reasons=[reason.value for reason in Reason],
@@ -52,10 +53,20 @@ class Announcer:
         self._notifier.status(headline)
         self.metrics.passed("unchanged" if before is after else "changed")
         self.metrics.set_ledger_entries(len(after.entries), oldest=oldest_entry(after))
-        for line in _new_transitions(before, after):
-            message = f"{line.vm}: {line.what}" + (f" ({line.detail})" if line.detail else "")
-            log(logger, logging.INFO, message, event=line.what, vm=line.vm, epoch=after.epoch)
-            self._count(line, after.entry(line.vm) or before.entry(line.vm))
+        for line in new_transitions(before, after):
+            cause = cause_of(after.entry(line.vm) or before.entry(line.vm))
+            log(
+                logger,
+                logging.INFO,
+                f"{line.vm}: {line.what}" + (f" ({line.detail})" if line.detail else ""),
+                event=line.what,
+                vm=line.vm,
+                epoch=after.epoch,
+                outcome=self._count(line, cause) if line.what == "out" and cause else None,
+                event_id=cause.event_id if cause else None,
+                event_type=cause.event_type if cause else None,
+                not_before=cause.not_before if cause else None,
+            )
 
     def planned(self, plan: Plan, before: Ledger, after: Ledger) -> None:
         """A leader's pass planned this."""
@@ -130,17 +141,32 @@ class Announcer:
             self.metrics.set_leader_seen(self._clock.now() - timedelta(seconds=leader_seen_s))
         self.metrics.set_clock_correction(clock_ahead.total_seconds())
 
-    def _count(self, line: Transition, entry: Entry | None) -> None:
-        if line.what != "out" or entry is None or not entry.events:
-            return
-        announced = [each for each in entry.events if each.event_type != REQUEST]
-        causes = announced or entry.events
-        event = min(causes, key=lambda each: each.not_before or entry.recorded_at)
-        if event.not_before is None:
-            self.metrics.drained(event.event_type, "unannounced")
-            return
-        lead_s = (event.not_before - line.at).total_seconds()
-        self.metrics.drained(event.event_type, "in_time" if lead_s >= 0 else "late", lead_s)
+    def leader_missing(self, missing: bool) -> None:
+        """Tell once that no leader has been seen for too long, and once that there is one again."""
+        if missing is not self._leaderless:
+            self._leaderless = missing
+            if missing:
+                message = "no leader has been seen for two leases: nobody would take a VM out"
+                log(logger, logging.WARNING, message, event="no_leader")
+            else:
+                log(logger, logging.INFO, "a leader is seen again", event="leader_again")
+
+    def _count(self, line: Transition, cause: EventReference) -> DrainOutcome:
+        if cause.not_before is None:
+            self.metrics.drained(cause.event_type, "unannounced")
+            return "unannounced"
+        lead_s = (cause.not_before - line.at).total_seconds()
+        outcome: DrainOutcome = "in_time" if lead_s >= 0 else "late"
+        self.metrics.drained(cause.event_type, outcome, lead_s)
+        return outcome
+
+
+def cause_of(entry: Entry | None) -> EventReference | None:
+    """Return the most urgent event because of which a VM is out, or else a request by hand."""
+    if entry is None or not entry.events:
+        return None
+    announced = [each for each in entry.events if each.event_type != REQUEST]
+    return min(announced or entry.events, key=lambda each: each.not_before or entry.recorded_at)
 
 
 def _standing(pool: Pool) -> set[Key]:
@@ -155,7 +181,7 @@ def _standing(pool: Pool) -> set[Key]:
     return found
 
 
-def _new_transitions(before: Ledger, after: Ledger) -> tuple[Transition, ...]:
+def new_transitions(before: Ledger, after: Ledger) -> tuple[Transition, ...]:
     """Return what the newer ledger added; its history only ever grows at the end."""
     if before is after:
         return ()

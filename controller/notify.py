@@ -346,13 +346,14 @@ class Herald:
             )
             self._tell(happening, of_set=False)
 
-    def leader_seen(self, seconds_ago: float) -> None:
-        """A leader was last seen so long ago."""
+    def leader_seen(self, seconds_ago: float) -> bool:
+        """A leader was last seen so long ago; return whether that is too long."""
         missing = seconds_ago > LEASES_WITHOUT_LEADER * self._settings.election.lease_duration_s
         if missing is not self._leaderless and not self.silent:
             self._leaderless = missing
             happening = of_leadership(self._vm, missing=missing, at=self._clock.now())
             self._tell(happening, of_set=False)
+        return missing
 
     # --- telling ---
 

@@ -36,7 +36,7 @@ class RequestStore:
     def __init__(self, blob: LedgerBlob) -> None:
         self._blob = blob
         self._etag = ""
-        self.requests = Requests()
+        self.requests: Requests = Requests()
 
     async def refresh(self) -> bool:
         """Read the blob if it has changed; tell whether it had.

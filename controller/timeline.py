@@ -89,6 +89,10 @@ class Sightings:
             del self._known[key]
         self._read_at = now
 
+    def started(self) -> dict[str, datetime]:
+        """Return since when events have been seen started, by their folded ids."""
+        return {key: each.started_at for key, each in self._known.items() if each.started_at}
+
     def known(self) -> tuple[Sighting, ...]:
         """Return every event that is remembered; what the newest document names comes last."""
         return tuple(self._known.values())

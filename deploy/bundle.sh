@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes the one file that goes to every VM: wheel, lock file, unit, installer, and the sha256 of each.
+# Makes the one file that goes to every VM: wheel, lock file, unit, catalog, installer, and the sha256
+# of each.
 # The same commit gives the same bytes, so that anybody can check what is about to be installed.
 # usage: bundle.sh [DIRECTORY]       (default: dist)
 set -euo pipefail
@@ -19,8 +20,8 @@ mkdir "$work/source"
 git archive HEAD | tar --extract --directory "$work/source"
 "$PYTHON" -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$files" "$work/source"
 install -m 755 "$work/source/deploy/install.sh" "$files"
-install -m 644 "$work/source"/deploy/{requirements.lock,lb-drain.service} "$files"
-(cd "$files" && sha256sum -- *.whl install.sh lb-drain.service requirements.lock >SHA256SUMS)
+install -m 644 "$work/source"/deploy/{requirements.lock,lb-drain.service,lb-drain.catalog} "$files"
+(cd "$files" && sha256sum -- *.whl install.sh lb-drain.{catalog,service} requirements.lock >SHA256SUMS)
 version=$(basename "$files"/*.whl | cut -d- -f2)
 mkdir -p "$out"
 tar --create --directory "$work" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --format=ustar \

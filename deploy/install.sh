@@ -14,8 +14,8 @@ usage: install.sh [--config FILE] [--wheel FILE] [--sha256 HEX] [--wheels DIR] [
        install.sh --rollback [--root DIR] [--timeout SECONDS] [--no-wait]
        install.sh --uninstall [--purge] [--root DIR]
 
-Without a command: install, or upgrade what is there. requirements.lock and lb-drain.service are taken
-from beside this script, and so is the wheel.
+Without a command: install, or upgrade what is there. requirements.lock, lb-drain.service,
+lb-drain.catalog and the wheel are taken from beside this script.
 
   --config FILE      check it and make it /etc/lb-drain/config.toml
   --wheel FILE       wheel of lb-drain
@@ -86,12 +86,13 @@ etc=$root/etc/lb-drain
 unit=$root/etc/systemd/system/lb-drain.service
 link=$root/usr/local/bin/lb-drain linked=../../../opt/lb-drain/bin/lb-drain
 share=$root/usr/local/share
-# What a version brings for those who type, and where it goes.
+# What a version brings besides the agent, and where it goes.
 extras=(
     "completion.bash:$share/bash-completion/completions/lb-drain"
     "completion.zsh:$share/zsh/site-functions/_lb-drain"
     "completion.fish:$share/fish/vendor_completions.d/lb-drain.fish"
     "lb-drain.8:$share/man/man8/lb-drain.8"
+    "lb-drain.catalog:$root/usr/local/lib/systemd/catalog/lb-drain.catalog"
 )
 
 # --- the service ----------------------------------------------------------------------------------
@@ -171,6 +172,12 @@ switch_to() {
             rm -f "${each#*:}"
         fi
     done
+    compile_catalog
+}
+
+# What `journalctl --catalog` explains is a help: nothing fails because it could not be compiled.
+compile_catalog() {
+    journalctl --update-catalog --root="${root:-/}" 2>/dev/null || true
 }
 
 prune() {
@@ -256,7 +263,7 @@ find_wheel() {
 do_install() {
     find_wheel
     choose_python
-    for each in requirements.lock lb-drain.service; do
+    for each in requirements.lock lb-drain.service lb-drain.catalog; do
         [ -f "$here/$each" ] || die "there is no $each beside install.sh"
     done
     [ -z "$config" ] || [ -f "$config" ] || die "there is no file $config"
@@ -271,10 +278,13 @@ do_install() {
     echo "$sha256  $work/$name" | sha256sum --check --quiet --status ||
         die "$name does not have the sha256 $sha256: it was damaged or exchanged; nothing was changed"
 
-    # The same wheel, pins, unit and Python are the same version, and not built again.
+    # The same wheel, pins, unit, catalog and Python are the same version, and not built again.
     local identity version
-    identity=$({ echo "$sha256"; cat "$here/requirements.lock" "$here/lb-drain.service"; "$python" -VV; } |
-        sha256sum | cut -c1-12)
+    identity=$({
+        echo "$sha256"
+        cat "$here/requirements.lock" "$here/lb-drain.service" "$here/lb-drain.catalog"
+        "$python" -VV
+    } | sha256sum | cut -c1-12)
     version=$(cut -d- -f2 <<<"$name")-$identity
     build "$version" "$name"
 
@@ -343,7 +353,7 @@ build() {
         rm -rf "$directory"
         die "$1 could not be built; nothing was changed"
     fi
-    install -m 644 "$here/lb-drain.service" "$directory/lb-drain.service"
+    install -m 644 "$here/lb-drain.service" "$here/lb-drain.catalog" "$directory"
     local shell
     for shell in bash zsh fish; do
         "$directory/bin/lb-drain" completion $shell >"$directory/completion.$shell"
@@ -382,6 +392,7 @@ do_uninstall() {
     for each in "${extras[@]}"; do
         rm -f "${each#*:}"
     done
+    compile_catalog
     [ $purge = no ] || rm -rf "$etc"
     ! booted || systemctl daemon-reload
     say "the agent is removed; blob, roles and role assignments are still there"

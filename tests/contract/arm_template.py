@@ -170,10 +170,10 @@ FUNCTIONS: dict[str, Callable[..., Json]] = {
 }
 
 
-def unfold(template: Json, given: dict[str, Json]) -> Unfolded:
-    """Unfold a template that is deployed to a subscription."""
+def unfold(template: Json, given: dict[str, Json], *, to: str = SUBSCRIPTION) -> Unfolded:
+    """Unfold a template that is deployed to a subscription, or to a resource group."""
     whole = Unfolded()
-    _enter(template, given, SUBSCRIPTION, whole)
+    _enter(template, given, to, whole)
     return whole
 
 

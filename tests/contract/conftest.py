@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from controller import logs
+
 from .in_process import Bench, open_bench
+from .journal_socket import Receiver
 from .receivers import CANARY, Hook, open_hook
 
 OpenBench = Callable[..., AbstractAsyncContextManager[Bench]]
@@ -50,3 +53,20 @@ async def hook(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hook]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     async with open_hook(f"/{CANARY}") as opened:
         yield opened
+
+
+@pytest.fixture
+def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    """Everything that is logged goes here, and at every level."""
+    receiver = Receiver(tmp_path / "socket")
+    receiver.open()
+    monkeypatch.setenv("JOURNAL_STREAM", receiver.name)
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    logs.setup(logging.DEBUG, receiver.stream, journal=receiver.path)
+    yield receiver
+    for handler in [each for each in root.handlers if each not in before]:
+        root.removeHandler(handler)
+        handler.close()
+    root.setLevel(level)
+    receiver.close()

@@ -18,6 +18,7 @@ SOURCES = ("controller", "deploy", "LICENSE", "README.md", "pyproject.toml", ".g
 CARRIED = {
     "SHA256SUMS",
     "install.sh",
+    "lb-drain.catalog",
     "lb-drain.service",
     "lb_drain_controller-{version}-py3-none-any.whl",
     "requirements.lock",

@@ -134,6 +134,8 @@ class Machine:
         (directory / "requirements.lock").write_text(lock)
         (directory / "SHA256SUMS").write_text(f"{digest(wheel)}  {wheel.name}\n")
         shutil.copy(DEPLOY / "install.sh", directory)
+        catalog = (DEPLOY / "lb-drain.catalog").read_text()
+        (directory / "lb-drain.catalog").write_text(f"{catalog}# {version}\n")
         unit = (DEPLOY / "lb-drain.service").read_text()
         (directory / "lb-drain.service").write_text(f"{unit}# {version}\n")
         return directory
@@ -156,7 +158,7 @@ class Machine:
         return self.run(bundle, *given, *arguments)
 
     def version(self) -> str:
-        """Return what the installed program says, and hold that its unit is of the same version."""
+        """Return what the installed program says; unit and catalog have to be of that version."""
         program = self.home / "bin/lb-drain"
         told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
         version = told.stdout.strip()
@@ -164,7 +166,13 @@ class Machine:
         assert unit.endswith(f"# {version}\n")
         for what, path in EXTRAS.items():
             assert (self.root / "usr/local/share" / path).read_text() == f"{version} {what}\n"
+        assert self.catalog.read_text().endswith(f"# {version}\n")
         return version
+
+    @property
+    def catalog(self) -> Path:
+        """Where journalctl looks for explanations."""
+        return self.root / "usr/local/lib/systemd/catalog/lb-drain.catalog"
 
     def said(self) -> list[str]:
         """Return what systemctl was asked to do since the last time."""
@@ -266,6 +274,7 @@ def test_from_the_first_version_to_the_last(machine: Machine) -> None:
     assert machine.said() == ["disable --now --quiet lb-drain", "daemon-reload"]
     assert not machine.home.exists()
     assert not (machine.root / "etc/systemd/system/lb-drain.service").exists()
+    assert not machine.catalog.exists()
     assert (machine.root / "etc/lb-drain/config.toml").exists()
     assert machine.run(first, "--uninstall", "--purge").returncode == 0
     assert not (machine.root / "etc/lb-drain").exists()
@@ -280,6 +289,17 @@ def test_a_command_of_somebody_else_is_left_alone(machine: Machine) -> None:
     assert machine.install(bundle).returncode == 0
     assert machine.run(bundle, "--uninstall").returncode == 0
     assert str(command.readlink()) == "/somewhere/else"
+
+
+def test_back_to_a_version_from_before_there_was_a_catalog(machine: Machine) -> None:
+    """A version that came without a catalog can still be gone back to."""
+    for version in ("1.0", "2.0"):
+        assert machine.install(machine.bundle(version)).returncode == 0
+    (older,) = machine.home.glob("versions/1.0-*")
+    (older / "lb-drain.catalog").unlink()
+    told = machine.run(machine.bundle("2.0"), "--rollback")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert (machine.home / "current").resolve() == older
 
 
 def test_what_was_exchanged_is_not_installed(machine: Machine) -> None:

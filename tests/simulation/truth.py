@@ -21,6 +21,8 @@ from .scenario import Scenario
 PEOPLE = frozenset({"leave_pool", "join_pool", "add_address", "delete_pool", "delete_vm"})
 """Acts by which people decide who is in a pool."""
 PLATFORM = "platform policy"
+LEASE_REFUSED = (404, 409, 412)
+"""Answers that tell a holder that its lease is gone; any other may be the weather."""
 PREDECESSOR_S = 60.0
 """For so long nobody can tell what people do from a late write of a former leader."""
 
@@ -287,7 +289,8 @@ class Truth:
             serial = str(self.arrived.detail["serial"])
             self.unanswered.get(key(change.subject), set()).discard(serial)
             renewal = change.detail["query"] == "renew"
-            if renewal and change.detail["vm"] == self.broken_holder:
+            refused = int(str(change.detail["status"])) in LEASE_REFUSED
+            if renewal and refused and change.detail["vm"] == self.broken_holder:
                 # Whatever comes after the time-out is not heard.
                 heard_until = float(str(self.arrived.detail["sent_at"])) + self.request_timeout_s
                 if change.at < heard_until:

@@ -25,9 +25,11 @@ from controller.core.model import (
     PoolMember,
     ScheduledEvent,
 )
+from controller.logs import Fields
 from controller.settings import Settings
 from controller.systemd import Notifier
 
+FIELDS = Fields.__annotations__
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 SUBSCRIPTION = "/subscriptions/11111111-2222-4333-8444-555555555555"
 GROUP = f"{SUBSCRIPTION}/resourceGroups/g/providers/Microsoft.Network"
@@ -59,6 +61,12 @@ class Audience:
 
     def lines(self, level: int = logging.INFO) -> list[str]:
         return [each.getMessage() for each in self._log.records if each.levelno >= level]
+
+    def fields(self) -> list[dict[str, object]]:
+        found = [
+            [(name, getattr(each, name, None)) for name in FIELDS] for each in self._log.records
+        ]
+        return [{name: value for name, value in line if value is not None} for line in found]
 
     def metric(self, name: str, **labels: str) -> float | None:
         text = self.announcer.metrics.render().decode()
@@ -170,6 +178,30 @@ def test_a_drain_is_counted_with_its_lead_time(
     count = audience.metric("lbdrain_drain_lead_seconds_count")
     assert count == (0 if lead_s is None else 1)
     assert audience.metric("lbdrain_drain_lead_seconds_sum") == (lead_s or 0)
+
+
+def test_a_transition_is_logged_with_its_event(audience: Audience) -> None:
+    """What a log is searched for: the VM, the most urgent of its events, and out in time or not."""
+    late, later = NOW - timedelta(seconds=5), NOW + timedelta(seconds=600)
+    events = (
+        EventReference(event_id="later", event_type="Freeze", not_before=later),
+        EventReference(event_id="first", event_type="Reboot", not_before=late),
+    )
+    before = Ledger(epoch=3).with_entry(replace(entry(), events=events))
+    after = before.noting(at=NOW, vm="web-1", what="out").noting(at=NOW, vm="web-1", what="gone")
+    audience.announcer.passed("leader", before, after)
+    out, gone = audience.fields()
+    first = {"vm": "web-1", "event_id": "first", "event_type": "Reboot", "not_before": late}
+    assert out == first | {"event": "out", "epoch": 3, "outcome": "late"}
+    assert gone == first | {"event": "gone", "epoch": 3}
+
+
+def test_a_missing_leader_is_told_once(audience: Audience) -> None:
+    """A warning when nobody has led for too long, a line when somebody does again."""
+    for missing in (False, True, True, False, False):
+        audience.announcer.leader_missing(missing)
+    assert [each["event"] for each in audience.fields()] == ["no_leader", "leader_again"]
+    assert len(audience.lines(logging.WARNING)) == 1
 
 
 def test_a_hold_is_told_when_it_begins(audience: Audience) -> None:
