@@ -198,12 +198,20 @@ class Agent:
                 await task
 
     async def _start(self, azure: Azure) -> Home:
-        """Find home, trying again for as long as Azure does not answer."""
+        """Find home, trying again for as long as Azure does not answer.
+
+        What was answered is not asked again: who asked for patience meanwhile gets it.
+        """
         failed: type[ControllerError] | None = None
+        home: Home | None = None
+        missing: tuple[str, ...] | None = None
         while True:
             try:
-                home = await find_home(azure)
-                tell_missing(await self._missing_pools(azure))
+                if home is None:
+                    home = await find_home(azure)
+                if missing is None:
+                    missing = await self._missing_pools(azure)
+                    tell_missing(missing)
                 if not self._settings.policy.dry_run:
                     ledger = self._blob(azure, home)
                     await ensure_exists(ledger)

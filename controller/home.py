@@ -108,27 +108,25 @@ async def check_pools(azure: Azure, settings: Settings) -> tuple[str, ...]:
         NotFound: no configured pool can be found, because a load balancer cannot.
         ControllerError: no load balancer could be read.
     """
-    missing, unproven = await _missing_pools(azure, settings)
+    missing, unproven = await _missing_pools(azure, tuple(p.id for p in settings.backend_pools))
     for _ in range(ASK_AGAIN):
         if not missing:
             break
         await asyncio.sleep(ASK_AGAIN_S)
-        missing, unproven = await _missing_pools(azure, settings)
+        # Only those: another load balancer may have asked for more patience than that.
+        missing, unproven = await _missing_pools(azure, missing)
     if len(missing) == len(settings.backend_pools):
         problem = f"backend_pools: {_not_found(missing)}"
         raise NotFound(problem) if unproven else ConfigError(problem)
     return missing
 
 
-async def _missing_pools(azure: Azure, settings: Settings) -> tuple[tuple[str, ...], bool]:
-    """Return the pools that were not found, and whether a load balancer was not found either."""
+async def _missing_pools(azure: Azure, pool_ids: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
+    """Return which pools were not found, and whether a load balancer was not found either."""
     missing: list[str] = []
     unproven = False
     failures: list[ControllerError] = []
-    owners = {
-        fold(load_balancer_of(pool.id)): load_balancer_of(pool.id)
-        for pool in settings.backend_pools
-    }
+    owners = {fold(load_balancer_of(each)): load_balancer_of(each) for each in pool_ids}
     for key in sorted(owners):
         listed: set[str] = set()
         try:
@@ -142,9 +140,9 @@ async def _missing_pools(azure: Azure, settings: Settings) -> tuple[tuple[str, .
             refuse_basic(load_balancer)
             listed = {fold(pool.pool_id) for pool in load_balancer.pools}
         missing += [
-            pool.id
-            for pool in settings.backend_pools
-            if fold(load_balancer_of(pool.id)) == key and fold(pool.id) not in listed
+            each
+            for each in pool_ids
+            if fold(load_balancer_of(each)) == key and fold(each) not in listed
         ]
     if len(failures) == len(owners):
         raise max(failures, key=lambda error: told_s(error) or 0.0)
