@@ -152,6 +152,13 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument(
         "--vms", type=_between(1, 200), default=3, metavar="N", help="1 to 200 VMs (default: 3)"
     )
+    simulate.add_argument(
+        "--load",
+        type=_between(0, 500),
+        default=0,
+        metavar="N",
+        help="clients send so many requests per second through the load balancer (default: 0)",
+    )
     add_verbs(simulate, _steer, EPILOG)
     demo = add(
         "demo",
@@ -358,7 +365,7 @@ def _simulate(options: argparse.Namespace) -> int:
         stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-        await serve(options.directory, vms=options.vms, stopping=stopping)
+        await serve(options.directory, vms=options.vms, load=options.load, stopping=stopping)
 
     try:
         asyncio.run(serve_until_interrupted())

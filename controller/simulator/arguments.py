@@ -119,6 +119,12 @@ def add_verbs(
         help="what becomes of it",
     )
     add(
+        "traffic",
+        lambda _: ("GET", "/traffic", None),
+        "show how many requests of clients were sent, answered and lost",
+        "traffic",
+    )
+    add(
         "state",
         lambda _: ("GET", "/state", None),
         "show VMs, pools, events and leases as JSON",

@@ -37,6 +37,7 @@ class _Call:
     """The variable part of the path."""
     query: Mapping[str, str]
     body: Json
+    traffic: Json | None
 
 
 def handle(
@@ -48,12 +49,20 @@ def handle(
     query: Mapping[str, str],
     body: bytes,
     now: float,
+    traffic: Json | None = None,
 ) -> Reply:
-    """Answer one request to the control endpoint."""
+    """Answer one request to the control endpoint; `traffic` is what clients have seen so far."""
     world.advance(now)
     try:
         route, name = _route(method, path)
-        call = _Call(world=world, faults=faults, name=name, query=query, body=_parse(body))
+        call = _Call(
+            world=world,
+            faults=faults,
+            name=name,
+            query=query,
+            body=_parse(body),
+            traffic=traffic,
+        )
         return _reply(200, route(call))
     except _Missing as missing:
         return _reply(404, {"error": str(missing)})
@@ -141,6 +150,12 @@ def state(world: World) -> Json:
 
 def _state(call: _Call) -> object:
     return state(call.world)
+
+
+def _traffic(call: _Call) -> object:
+    if call.traffic is None:
+        raise _Missing("nobody sends requests: start the simulation with --load")
+    return call.traffic
 
 
 def _history(call: _Call) -> object:
@@ -337,6 +352,7 @@ def _set_blob(call: _Call) -> object:
 _ROUTES: Mapping[tuple[str, str], Callable[[_Call], object]] = {
     ("GET", "state"): _state,
     ("GET", "history"): _history,
+    ("GET", "traffic"): _traffic,
     ("POST", "events"): _schedule,
     ("POST", "events/*/cancel"): _cancel,
     ("POST", "events/*/complete"): _complete,

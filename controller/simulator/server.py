@@ -41,6 +41,8 @@ class SimulatorServer:
         self.world = world
         self.faults = FaultBook()
         self.observers: list[Observer] = []
+        self.traffic: Callable[[], dict[str, object]] | None = None
+        """What clients have seen so far, if there are any, for the control endpoint."""
         """Called with every request to a simulated service and what it was answered."""
         self._clock = clock
         self._directory = directory
@@ -166,6 +168,7 @@ class SimulatorServer:
             query=dict(request.query),
             body=await request.read(),
             now=self._clock(),
+            traffic=self.traffic() if self.traffic is not None else None,
         )
         await self.notify()
         return await self._deliver(request, reply)

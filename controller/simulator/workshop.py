@@ -6,14 +6,18 @@ import shlex
 import socket
 import sys
 import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 
+from controller.simulator.clients import Counts, Load
 from controller.simulator.fleet import ACCELERATED, CONTAINER, Overrides, configuration
 from controller.simulator.server import SimulatorServer
 from controller.simulator.settings import WorldSettings
 from controller.simulator.sockets import HOST
+from controller.simulator.traffic import Probe, Traffic
 from controller.simulator.world import build_world
 
 CONTROL_FILE = "control.url"
@@ -25,12 +29,20 @@ OVERRIDES: Overrides = {
 }
 
 
+PATIENCE_S = 5.0
+"""A request of a client without its whole answer after so long is lost."""
+SHOWN_LOSSES = 10
+
+
 class BusyDirectoryError(Exception):
     """Another simulation uses the directory. Says which, and what to do."""
 
 
-async def serve(directory: Path, *, vms: int, stopping: asyncio.Event) -> None:
-    """Serve a set of `vms` VMs until `stopping`; write everything an agent needs to `directory`."""
+async def serve(directory: Path, *, vms: int, load: int, stopping: asyncio.Event) -> None:
+    """Serve a set of `vms` VMs until `stopping`; write everything an agent needs to `directory`.
+
+    With a `load`, clients send so many requests per second through the load balancer.
+    """
     await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
     directory = await asyncio.to_thread(directory.resolve)
     running, _ = await steer(directory, "GET", "/state", None)
@@ -46,8 +58,38 @@ async def serve(directory: Path, *, vms: int, stopping: asyncio.Event) -> None:
         print(f"what to do next: {directory / 'README.md'}", flush=True)
         name, listen = next(iter(pages.items()))
         print(f"the page of {name}, once its agent runs: http://{listen}/", flush=True)
-        await stopping.wait()
+        async with _clients(server, load):
+            await stopping.wait()
     await asyncio.to_thread((directory / CONTROL_FILE).unlink, missing_ok=True)
+
+
+@asynccontextmanager
+async def _clients(server: SimulatorServer, load: int) -> AsyncGenerator[None]:
+    """Send requests through the load balancer, and tell what became of them."""
+    if not load:
+        yield
+        return
+    traffic = Traffic(
+        server.world,
+        server.world.pool_id("app"),
+        load=Load(rate_per_s=load, timeout_s=PATIENCE_S),
+        probe=Probe(interval_s=1, timeout_s=3),
+    )
+    server.traffic = lambda: _told(traffic.counts())
+    async with traffic:
+        yield
+    counts = traffic.counts()
+    print(f"{counts.sent} requests, {counts.lost} lost", flush=True)
+
+
+def _told(counts: Counts) -> dict[str, object]:
+    return {
+        "sent": counts.sent,
+        "ok": counts.ok,
+        "lost": counts.lost,
+        "ok_by_vm": dict(sorted(counts.ok_by_backend.items())),
+        "newest_losses": [str(lost) for lost in counts.losses[-SHOWN_LOSSES:]],
+    }
 
 
 def _write(directory: Path, server: SimulatorServer) -> dict[str, str]:
@@ -122,6 +164,12 @@ Take {last} out by hand for ten minutes, and put it back before they are over:
     {command} drain {last} --for 10m --reason "a try" --config {config[last]}
     {command} restore {last} --config {config[last]}
 
+Reboot all of them, one after the other, each out of rotation meanwhile:
+
+    {command} roll --config {config[last]} --command '
+      {command} simulate vm "$ROLL_VM" rebooting --directory {here} && sleep 5 &&
+      {command} simulate vm "$ROLL_VM" running --directory {here}'
+
 Write a configuration as on a first run, from what the simulated Azure says (on Azure without the
 variables):
 
@@ -135,9 +183,11 @@ See what a leader would do, without doing anything:
 
     {command} plan --config {config[last]}
 
-Watch VMs, pools, events and leases as the simulated Azure has them:
+Watch VMs, pools, events and leases as the simulated Azure has them; and, if the simulation was
+started with --load, how many requests of its clients were lost:
 
     {command} simulate state --directory {here}
+    {command} simulate traffic --directory {here}
 
 While a VM reboots or freezes its agent cannot reach anything; a real reboot would also end the
 agent's process and start it again. The maintenance begins soon after the leader has acknowledged

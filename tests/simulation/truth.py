@@ -284,13 +284,14 @@ class Truth:
         return self.sent.get(str(self.arrived.detail["serial"]))
 
     def _told(self, change: Change) -> None:
-        told_no = change.detail["delivery"] == "normal" and int(str(change.detail["status"])) >= 400
+        status = int(str(change.detail["status"]))
+        # A 5xx to a write tells nothing: it may have had its effect.
+        told_no = change.detail["delivery"] == "normal" and 400 <= status < 500
         if told_no and self.arrived is not None:
             serial = str(self.arrived.detail["serial"])
             self.unanswered.get(key(change.subject), set()).discard(serial)
             renewal = change.detail["query"] == "renew"
-            refused = int(str(change.detail["status"])) in LEASE_REFUSED
-            if renewal and refused and change.detail["vm"] == self.broken_holder:
+            if renewal and status in LEASE_REFUSED and change.detail["vm"] == self.broken_holder:
                 # Whatever comes after the time-out is not heard.
                 heard_until = float(str(self.arrived.detail["sent_at"])) + self.request_timeout_s
                 if change.at < heard_until:
