@@ -20,6 +20,8 @@ from controller.errors import ControllerError, NotDone
 BEAT_S = 15.0
 SILENT_S = 45.0
 """Whoever has given no sign of life for so long has died."""
+BRIEF = 60
+"""So many letters of a command are told."""
 HELD_S = 24 * 3600.0
 """For so long a VM stays out at which a roll has failed, unless somebody decides otherwise."""
 
@@ -161,9 +163,11 @@ class Roller:
         hand, self._working = self._hand, False
         await hand.until_alone(vm)
         hand.say(f"{vm}: to be taken out of rotation")
-        self._out = await hand.drain(vm, for_s=self._for_s, reason=f"roll: {self._task.what}")
+        self._out = await hand.drain(
+            vm, for_s=self._for_s, reason=f"roll: {_brief(self._task.what)}"
+        )
         await hand.until_out(self._out)
-        hand.say(f"{vm}: out and empty; now {self._task.what}")
+        hand.say(f"{vm}: out and empty; now {_brief(self._task.what)}")
         self._working = True
         await self._task.work(vm)
         await self._task.healthy(vm)
@@ -253,6 +257,11 @@ async def abandon(hand: Hand) -> Roll:
 def order(vms: tuple[str, ...], last: str) -> tuple[str, ...]:
     """Return the VMs in the order they are taken: by name, the one we run on at the end."""
     return tuple(sorted(vms, key=lambda vm: (fold(vm) == fold(last), fold(vm))))
+
+
+def _brief(what: str) -> str:
+    """Return as much of a command as helps to know it again."""
+    return what if len(what) <= BRIEF else f"{what[: BRIEF - 3]}..."
 
 
 def _unfinished(requests: Requests) -> Roll | None:

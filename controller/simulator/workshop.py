@@ -128,6 +128,8 @@ def _readme(directory: Path, pages: dict[str, str], server: SimulatorServer) -> 
     first, last = names[0], names[-1]
     here = shlex.quote(str(directory))
     config = {name: shlex.quote(str(directory / f"{name}.toml")) for name in names}
+    becomes = f'{command} simulate vm --directory {here} "$ROLL_VM"'
+    reboot = f"{becomes} rebooting && sleep 5 && {becomes} running"
     runs = "\n    ".join(f"{command} run --config {config[name]}" for name in names)
     shown = "\n".join(f"- {name}: http://{listen}/" for name, listen in pages.items())
     return f"""# A simulated availability set
@@ -166,9 +168,7 @@ Take {last} out by hand for ten minutes, and put it back before they are over:
 
 Reboot all of them, one after the other, each out of rotation meanwhile:
 
-    {command} roll --config {config[last]} --command '
-      {command} simulate vm "$ROLL_VM" rebooting --directory {here} && sleep 5 &&
-      {command} simulate vm "$ROLL_VM" running --directory {here}'
+    {command} roll --config {config[last]} --command {shlex.quote(reboot)}
 
 Write a configuration as on a first run, from what the simulated Azure says (on Azure without the
 variables):

@@ -108,6 +108,8 @@ def test_what_to_do_next_can_be_pasted(simulated: Path) -> None:
         str(simulated / "web-1.toml"),
         str(simulated / "web-2.toml"),
     ]
+    (roll,) = commands(simulated, "roll")
+    assert shlex.split(roll[-1])[4:6] == [str(simulated), "$ROLL_VM"]
     for words in commands(simulated, "simulate"):
         assert words[words.index("--directory") + 1] == str(simulated)
 
