@@ -34,7 +34,10 @@ IDENTITY_REPLY = (
 
 
 def new_world() -> World:
-    """Return the world whose replies are recorded: three VMs, one event, an empty container."""
+    """Return the world whose replies are recorded: three VMs, one event, an empty container.
+
+    Planned maintenance of web-2 may be started, too, by the one that asks.
+    """
     world = build_world(
         now=START.timestamp(),
         pools=("app", "admin"),
@@ -49,6 +52,10 @@ def new_world() -> World:
     )
     world.blobs.create_container("account", "lb-drain", START.timestamp())
     world.schedule_event("Reboot", "web-2", event_id="A123BC45-1234-5678-AB90-ABCDEF123456")
+    world.plan_maintenance("web-2", down_s=2.5)
+    rights = ("virtualMachines/performMaintenance/action", "locations/operations/read")
+    scope = f"/subscriptions/{world.subscription}"
+    world.roles.assign("web-1", {f"Microsoft.Compute/{right}" for right in rights}, scope)
     return world
 
 
