@@ -76,6 +76,8 @@ def choose(statuses: tuple[MaintenanceStatus, ...], named: tuple[str, ...], here
 
 def why_not(status: MaintenanceStatus) -> str:
     """Return why the maintenance of a VM is not to be started now; empty if it is."""
+    if status.state is MaintenanceState.NOT_SCHEDULED:
+        return "no maintenance is planned for it"
     if status.state is not MaintenanceState.SELF_SERVICE:
         said = f" ({status.last_message})" if status.last_message else ""
         return f"its maintenance is {status.state.value}{said}"
@@ -122,7 +124,7 @@ class Maintainer:
         except NotDone as error:
             raise Untouched(str(error)) from error
         if before.state in _OVER:
-            self._hand.say(f"{vm}: nothing to be started, its maintenance is {before.state.value}")
+            self._hand.say(f"{vm}: nothing to be started, {why_not(before)}")
             return
         if why := why_not(before):
             raise Untouched(why)

@@ -14,6 +14,7 @@ from controller.by_hand.hand import Hand
 from controller.by_hand.maintenance import WHAT, Maintainer, look
 from controller.by_hand.roll import Roller, Untouched
 from controller.errors import Conflict, Denied, NotDone, OutcomeUnknown
+from controller.simulator.access import MAINTENANCE
 from controller.simulator.faults import Effect
 from controller.simulator.wire import Service
 
@@ -38,9 +39,7 @@ def hands(bench: Bench, said: list[str], monkeypatch: pytest.MonkeyPatch) -> Ope
     monkeypatch.setattr("controller.by_hand.hand.LOOK_S", 0.05)
     monkeypatch.setattr("controller.request_store.EVERY_S", 0.1)
     settings = bench.settings(bench.config("web-1"))
-    bench.world.roles.assign(
-        "web-1", {PERFORM, FOLLOW}, f"/subscriptions/{bench.world.subscription}"
-    )
+    bench.world.roles.assign("web-1", MAINTENANCE, f"/subscriptions/{bench.world.subscription}")
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[Hand]:

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from controller.simulator.access import MAINTENANCE
 from controller.simulator.clients import Load
 from controller.simulator.traffic import Probe, Traffic
 
@@ -209,9 +210,8 @@ async def test_planned_maintenance_under_load(rigged: OpenRig) -> None:
     async with rigged() as rig:
         await rig.leader()
         for vm in rig.vms:
-            actions = ("virtualMachines/performMaintenance/action", "locations/operations/read")
             subscription = f"/subscriptions/{rig.world.subscription}"
-            rig.world.roles.assign(vm, {f"Microsoft.Compute/{a}" for a in actions}, subscription)
+            rig.world.roles.assign(vm, MAINTENANCE, subscription)
         rig.world.plan_maintenance(*rig.vms, down_s=3)
         listed = json.loads(await by_hand(rig, "maintenance", "--json"))["vms"]
         assert {each["vm"]: each["state"] for each in listed} == dict.fromkeys(

@@ -160,6 +160,7 @@ def test_of_all_vms_those_that_cannot_be_started_are_left_alone() -> None:
         status("b", state=MaintenanceState.DONE),
         status("c", state=MaintenanceState.RETRY_LATER, last_message="busy"),
         status("d", power=PowerState.NOT_RUNNING),
+        status("e", state=MaintenanceState.NOT_SCHEDULED),
     )
     found = choose(given, (), "")
     assert found.vms == ("a",)
@@ -167,6 +168,7 @@ def test_of_all_vms_those_that_cannot_be_started_are_left_alone() -> None:
         "b": "its maintenance is done",
         "c": "its maintenance is to be tried again later (busy)",
         "d": "it does not run",
+        "e": "no maintenance is planned for it",
     }
 
 

@@ -8,19 +8,15 @@ import pytest
 from test_simulator_arm import NOW, Arm, build, code
 
 from controller.simulator import control
+from controller.simulator.access import MAINTENANCE
 from controller.simulator.faults import FaultBook
 from controller.simulator.maintenance import MaintenanceResult
-
-ACTIONS = (
-    "Microsoft.Compute/virtualMachines/performMaintenance/action",
-    "Microsoft.Compute/locations/operations/read",
-)
 
 
 def allowed() -> Arm:
     """Return a client whose identity may do what is needed."""
     client = build()
-    client.world.roles.assign("web-1", ACTIONS, f"/subscriptions/{client.world.subscription}")
+    client.world.roles.assign("web-1", MAINTENANCE, f"/subscriptions/{client.world.subscription}")
     return client
 
 
@@ -105,7 +101,7 @@ def test_maintenance_can_come_to_nothing(outcome: MaintenanceResult, downs: int)
     assert len(client.world.changes("vm_down")) == downs
 
 
-@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("action", sorted(MAINTENANCE))
 def test_each_right_is_asked_for(action: str) -> None:
     """The identity of a VM has neither unless it is given."""
     client = allowed()
