@@ -34,8 +34,9 @@ from controller.azure.compute import READ_TIMEOUT_S, SINGLE_READS, Compute, powe
 from controller.azure.failures import Caller, Observer, cap, ignore
 from controller.clock import Clock
 from controller.core.model import PowerState
-from controller.errors import ContractViolation
+from controller.errors import Conflict, ContractViolation, NotDone
 
+NOT_ALLOWED = "OperationNotAllowed"
 PERFORM_DEADLINE_S = 3600.0
 """A reboot takes minutes, and a redeploy that Azure announces as an event a quarter of an hour."""
 
@@ -133,7 +134,8 @@ class Maintenance:
 
         Raises:
             Denied: whoever asks may not do that; names what is missing.
-            Conflict: it is not allowed now, or another operation holds the VM.
+            NotDone: Azure does not allow it for this VM now.
+            Conflict: another operation holds the VM; it may be this very maintenance.
             OutcomeUnknown: it may have begun: look at `status` before anything else.
             ServiceFault: the same; or it has begun and ended badly.
             ControllerError: it has not begun.
@@ -144,9 +146,14 @@ class Maintenance:
         def begin() -> Awaitable[operations.Poller]:
             return machines.begin_perform_maintenance(target.group, target.names[-1])
 
-        await operations.act(
-            self._caller, self._clock, "vm_maintain", begin, deadline_s=PERFORM_DEADLINE_S
-        )
+        try:
+            await operations.act(
+                self._caller, self._clock, "vm_maintain", begin, deadline_s=PERFORM_DEADLINE_S
+            )
+        except Conflict as error:
+            if NOT_ALLOWED in str(error):
+                raise NotDone(str(error)) from error
+            raise
 
 
 def parse_status(body: Json) -> MaintenanceStatus:

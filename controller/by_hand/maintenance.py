@@ -127,18 +127,15 @@ class Maintainer:
             self._hand.say(f"{vm}: nothing to be started, {why_not(before)}")
             return
         if why := why_not(before):
-            raise Untouched(why)
+            # It could be started when the roll began: it may be under way, so the VM stays out.
+            raise NotDone(why)
         try:
             await self._send(vm)
         except Denied as error:
             raise Untouched(self._denied(vm, error)) from error
-        except Conflict as error:
-            # Not allowed any more, or already under way: somebody else may have started it.
-            self._hand.say(f"{vm}: {error}")
-            now = await self._settled(vm)
-            if not _completed(now, before):
-                raise Untouched(str(error)) from error
-        except (OutcomeUnknown, ServiceFault) as error:
+        except NotDone as error:
+            raise Untouched(str(error)) from error
+        except (Conflict, OutcomeUnknown, ServiceFault) as error:
             self._hand.say(f"{vm}: {error}; looking what became of it")
             await self._until_told(vm, before, error)
 
