@@ -179,8 +179,8 @@ variables):
 
     LB_DRAIN_AZURE_IMDS_ENDPOINT={server.imds_url(first)} \\
     LB_DRAIN_AZURE_RESOURCE_MANAGER_ENDPOINT={server.arm_url} \\
-    LB_DRAIN_AZURE_CA_FILE={server.ca_file} \\
-      {command} init --config {directory}/first.toml \\
+    LB_DRAIN_AZURE_CA_FILE={shlex.quote(str(server.ca_file))} \\
+      {command} init --config {here}/first.toml \\
       --container-url {server.container_url(CONTAINER)}
 
 See what a leader would do, without doing anything:
