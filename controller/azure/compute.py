@@ -22,6 +22,7 @@ from controller.azure.arm import (
     text,
 )
 from controller.azure.failures import Caller, Observer, ignore
+from controller.azure.operations import Poller
 from controller.clock import Clock
 from controller.core.model import PowerState, Vm, fold
 from controller.errors import ConfigError, ContractViolation, NotFound
@@ -36,6 +37,9 @@ _log = logging.getLogger(__name__)
 
 class _VirtualMachines(Protocol):
     async def get(self, group: str, name: str, /, **options: Any) -> object: ...
+    async def begin_perform_maintenance(
+        self, group: str, name: str, /, **options: Any
+    ) -> Poller: ...
 
 
 class _AvailabilitySets(Protocol):
@@ -110,7 +114,7 @@ class Compute:
         always in the resource group of its set. A VM the list lags behind on is read singly.
         """
         target = ResourceId.parse(availability_set_id)
-        sets = (await self._client(target.subscription)).availability_sets
+        sets = (await self.client(target.subscription)).availability_sets
         async with self._caller.call("availability_set_get", READ_TIMEOUT_S):
             body = await sets.get(target.group, target.names[-1], cls=raw)
             vm_ids = _vm_ids(about(availability_set_id, as_object(body, "an availability set")))
@@ -143,7 +147,8 @@ class Compute:
         self._missing_since.pop(fold(vm_id), None)
         return vm.power
 
-    async def _client(self, subscription: str) -> ComputeClient:
+    async def client(self, subscription: str) -> ComputeClient:
+        """Return the SDK client of a subscription, which is loaded when it is first needed."""
         client = self._clients.get(fold(subscription))
         if client is None:
             sdk = await load_sdk("azure.mgmt.compute.aio")
@@ -157,7 +162,7 @@ class Compute:
 
     async def _read(self, vm_id: str) -> Vm:
         target = ResourceId.parse(vm_id)
-        machines = (await self._client(target.subscription)).virtual_machines
+        machines = (await self.client(target.subscription)).virtual_machines
         async with self._caller.call("vm_get", READ_TIMEOUT_S):
             body = await machines.get(
                 target.group, target.names[-1], expand="instanceView", cls=raw
@@ -193,7 +198,7 @@ class Compute:
             nic_ids=tuple(
                 required(interface, "id", f"a NIC of {vm_id}") for interface in interfaces
             ),
-            power=_power(view, vm_id),
+            power=power_in(view, vm_id),
             power_observed_at=self._clock.now() if view else None,
         )
 
@@ -216,7 +221,8 @@ def _update_domains(body: Json) -> int:
     return count if isinstance(count, int) else 0
 
 
-def _power(view: Json, vm_id: str) -> PowerState:
+def power_in(view: Json, vm_id: str) -> PowerState:
+    """Return what an instance view says of a VM's power."""
     for status in children(view, "statuses", vm_id):
         kind, _, state = text(status, "code").casefold().partition("/")
         if kind == "powerstate":

@@ -57,7 +57,13 @@ _ANSWERS = frozenset({"ok", "busy", "conflict", "lease_held", "lease_lost", "not
 
 OPERATIONS: Mapping[str, tuple[str, ...]] = {
     "imds": ("instance", "poll", "acknowledge"),
-    "compute": ("vm_get", "vm_list", "availability_set_get"),
+    "compute": (
+        "vm_get",
+        "vm_list",
+        "availability_set_get",
+        "vm_maintain",
+        "vm_maintain_wait",
+    ),
     "network": (
         "load_balancer_get",
         "nic_get",

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from azure.core.exceptions import HttpResponseError
 from azure.core.polling.base_polling import BadResponse
@@ -20,6 +20,7 @@ from controller.errors import (
     told_s,
 )
 
+T = TypeVar("T")
 _ENDED_BADLY = (Conflict, Denied, ServiceFault)
 
 
@@ -63,6 +64,41 @@ async def run(
     Once the PUT has left, only Azure's own verdict on it counts. Trouble while following it says
     nothing about the write, so it becomes `OutcomeUnknown`, whatever kind of trouble it is.
     """
+
+    def read(last: object) -> Final:
+        if last is None:  # a PUT answered 200 with nothing: the SDK never asks `final`
+            raise ContractViolation(f"{operation}: a reply without a body")
+        method, body = cast("tuple[str, object]", last)
+        return Final(body=as_object(body, operation), from_get=method == "GET")
+
+    return await _follow(caller, clock, operation, begin, read, deadline_s=deadline_s)
+
+
+async def act(
+    caller: Caller,
+    clock: Clock,
+    operation: str,
+    begin: Callable[[], Awaitable[Poller]],
+    *,
+    deadline_s: float,
+) -> None:
+    """Send a POST and follow it in the same way; its replies have no body that matters."""
+
+    def read(_last: object) -> None:
+        """The SDK has looked at the status already."""
+
+    await _follow(caller, clock, operation, begin, read, deadline_s=deadline_s)
+
+
+async def _follow(
+    caller: Caller,
+    clock: Clock,
+    operation: str,
+    begin: Callable[[], Awaitable[Poller]],
+    read: Callable[[object], T],
+    *,
+    deadline_s: float,
+) -> T:
     started = clock.monotonic()
     try:
         async with caller.call(operation, deadline_s):
@@ -72,11 +108,7 @@ async def run(
     left_s = max(0.0, deadline_s - (clock.monotonic() - started))
     try:
         async with caller.call(f"{operation}_wait", left_s):
-            last = await poller.result()
-            if last is None:  # a PUT answered 200 with nothing: the SDK never asks `final`
-                raise ContractViolation(f"{operation}: a reply without a body")
-            method, body = cast("tuple[str, object]", last)
-            return Final(body=as_object(body, operation), from_get=method == "GET")
+            return read(await poller.result())
     except ControllerError as error:
         if isinstance(error, _ENDED_BADLY) and _is_verdict(error.__cause__):
             raise

@@ -23,6 +23,7 @@ from controller.azure.blob import LedgerBlob
 from controller.azure.compute import Compute
 from controller.azure.failures import Observer, ignore
 from controller.azure.imds import Imds
+from controller.azure.maintenance import Maintenance
 from controller.azure.network import Network
 from controller.azure.survey import Survey
 from controller.clock import Clock
@@ -103,6 +104,7 @@ class Azure:
 
     imds: Imds
     compute: Compute
+    maintenance: Maintenance
     network: Network
     survey: Survey
     ledger: Callable[[str], LedgerBlob]
@@ -185,9 +187,11 @@ async def open_azure(
                 observer=observer,
             )
 
+        compute = Compute(arm, clock=clock, observer=observer)
         yield Azure(
             imds=imds,
-            compute=Compute(arm, clock=clock, observer=observer),
+            compute=compute,
+            maintenance=Maintenance(compute, clock=clock, observer=observer),
             network=Network(arm, clock=clock, observer=observer),
             survey=Survey(arm, clock=clock, observer=observer),
             ledger=ledger,

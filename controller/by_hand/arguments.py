@@ -1,7 +1,8 @@
-"""The commands `drain`, `restore`, `roll`: their arguments. What they do is in `commands`."""
+"""The commands for people: their arguments. What they do is in `commands`."""
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -59,26 +60,76 @@ def add_commands(add: Add, takes_config: Callable[[argparse.ArgumentParser], Non
     )
     what.add_argument("--abandon", action="store_true", help="give up an unfinished roll")
     roll.add_argument("vms", nargs="*", metavar="VM", help="only these (default: all of the set)")
-    roll.add_argument(
+    _takes_check(roll, "wait between the command and the first check")
+    roll.add_argument("--resume", action="store_true", help="go on with an unfinished roll")
+    _takes_set(roll, takes_config)
+    maintenance = add(
+        "maintenance",
+        _maintenance,
+        "show for each VM of the set what Azure plans: whether maintenance is announced, and when "
+        "it may be started; `maintenance start` starts it",
+        "lb-drain maintenance --json\n         lb-drain maintenance start --all",
+    )
+    _takes_set(maintenance, takes_config)
+    maintenance.add_argument("--json", action="store_true", help="one JSON object, not a table")
+    _add_start(maintenance)
+
+
+def _add_start(maintenance: argparse.ArgumentParser) -> None:
+    text = (
+        "take VMs out one at a time, one update domain after the other, have Azure maintain each, "
+        "wait until it runs and is done, and put it back; stops at the first failure"
+    )
+    exit_codes = (maintenance.epilog or "").rpartition("\n\n")[2]
+    start = maintenance.add_subparsers(metavar="start").add_parser(
+        "start",
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=f"example: lb-drain maintenance start web-1 web-2\n\n{exit_codes}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    start.set_defaults(command=_start_maintenance)
+    which = start.add_mutually_exclusive_group(required=True)
+    which.add_argument("vms", nargs="*", default=(), metavar="VM", help="these")
+    which.add_argument(
+        "--all", action="store_true", help="every VM whose maintenance may be started now"
+    )
+    which.add_argument("--resume", action="store_true", help="go on with an unfinished one")
+    which.add_argument("--abandon", action="store_true", help="give up an unfinished one")
+    _takes_check(start, "wait between the maintenance and the first check")
+    # Given before `start` or after it; a default here would undo what was given before.
+    start.add_argument(
+        "--config", type=Path, default=argparse.SUPPRESS, metavar="FILE", help="configuration"
+    )
+    start.add_argument(
+        "--availability-set",
+        default=argparse.SUPPRESS,
+        metavar="ID",
+        help="resource id of the set, to act as whoever is logged in with `az login`",
+    )
+
+
+def _takes_check(parser: argparse.ArgumentParser, settle: str) -> None:
+    parser.add_argument(
         "--check", default="", metavar="CMD", help="repeated until it succeeds: the VM is healthy"
     )
-    roll.add_argument(
+    parser.add_argument(
         "--settle",
         type=duration(0),
         default=duration(0)("10s"),
         metavar="TIME",
-        help="wait between the command and the first check (default: 10s)",
+        help=f"{settle} (default: 10s)",
     )
-    roll.add_argument(
+    parser.add_argument(
         "--check-for",
         type=duration(1),
         default=duration(1)("10m"),
         metavar="TIME",
-        help="how long the check may fail (default: 10m)",
+        help="how long the VM may not be healthy yet (default: 10m)",
     )
-    _takes_time(roll, "10m", "if this command dies, put the VM back after this long (default: 10m)")
-    roll.add_argument("--resume", action="store_true", help="go on with an unfinished roll")
-    _takes_set(roll, takes_config)
+    _takes_time(
+        parser, "10m", "if this command dies, put the VM back after this long (default: 10m)"
+    )
 
 
 def _takes_time(parser: argparse.ArgumentParser, default: str, text: str) -> None:
@@ -136,3 +187,15 @@ def _roll(options: argparse.Namespace) -> int:
     from controller.by_hand.commands import roll
 
     return roll(options)
+
+
+def _maintenance(options: argparse.Namespace) -> int:
+    from controller.by_hand.commands import maintenance
+
+    return maintenance(options)
+
+
+def _start_maintenance(options: argparse.Namespace) -> int:
+    from controller.by_hand.commands import start_maintenance
+
+    return start_maintenance(options)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
 from controller.azure.session import Azure
@@ -33,6 +33,15 @@ def command_task(
         if code:
             raise NotDone(f"the command ended with exit code {code}")
 
+    healthy = checked(check, addresses=addresses, settle_s=settle_s, check_for_s=check_for_s)
+    return Task(what=command, work=work, healthy=healthy)
+
+
+def checked(
+    check: str, *, addresses: Mapping[str, str], settle_s: float, check_for_s: float
+) -> Callable[[str], Awaitable[None]]:
+    """Return what waits until a check of the operator succeeds; without one it is no wait."""
+
     async def healthy(vm: str) -> None:
         if not check:
             return
@@ -46,7 +55,7 @@ def command_task(
         except TimeoutError:
             raise NotDone(f"the check did not succeed within {check_for_s:.0f} s") from None
 
-    return Task(what=command, work=work, healthy=healthy)
+    return healthy
 
 
 async def addresses_of(azure: Azure, availability_set_id: str) -> dict[str, str]:

@@ -1,18 +1,22 @@
-"""What `drain`, `restore` and `roll` do with their arguments."""
+"""What `drain`, `restore`, `roll` and `maintenance` do with their arguments."""
 
 import argparse
 import asyncio
+import json
 import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable
 
 from controller import logs
-from controller.by_hand.command import addresses_of, command_task
+from controller.by_hand.command import addresses_of, checked, command_task
 from controller.by_hand.hand import Hand, open_hand
+from controller.by_hand.maintenance import Maintainer, choose, look
+from controller.by_hand.maintenance_table import as_json, show
 from controller.by_hand.roll import Roller, abandon, order
 from controller.clock import SystemClock
 from controller.config import load
+from controller.core.model import fold
 from controller.unanswered import naming_the_endpoint
 
 DONE = 0
@@ -51,8 +55,7 @@ def roll(options: argparse.Namespace) -> int:
 
     async def go(hand: Hand) -> None:
         if options.abandon:
-            given_up = await abandon(hand)
-            print(f"given up: {given_up.what}; not done: {', '.join(given_up.left) or 'nothing'}")
+            await _abandon(hand)
             return
         addresses = await addresses_of(hand.azure, hand.availability_set_id)
         task = command_task(
@@ -71,6 +74,70 @@ def roll(options: argparse.Namespace) -> int:
         print("all done", flush=True)
 
     return _by_hand(options, go, names=True)
+
+
+def maintenance(options: argparse.Namespace) -> int:
+    """Show what Compute says of planned maintenance."""
+
+    async def ask(hand: Hand) -> None:
+        statuses = await look(hand)
+        if options.json:
+            print(json.dumps(as_json(statuses, hand.availability_set_id)))
+        else:
+            show(statuses)
+
+    return _by_hand(options, ask, names=False)
+
+
+def start_maintenance(options: argparse.Namespace) -> int:
+    """Have the VMs maintained whose maintenance may be started now, one by one."""
+
+    async def go(hand: Hand) -> None:
+        if options.abandon:
+            await _abandon(hand)
+            return
+        named = tuple(hand.named(vm) for vm in options.vms)
+        statuses = await look(hand)
+        maintainer = Maintainer(
+            hand,
+            {fold(each.name): each.vm_id for each in statuses},
+            over_for_s=options.check_for,
+            well=checked(
+                options.check,
+                addresses=await addresses_of(hand.azure, hand.availability_set_id)
+                if options.check
+                else {},
+                settle_s=options.settle,
+                check_for_s=options.check_for,
+            ),
+        )
+        roller = Roller(hand, maintainer.task(), for_s=options.for_s)
+        if options.resume:
+            await roller.resume()
+            print("all done", flush=True)
+            return
+        choice = choose(statuses, named, hand.here)
+        for vm, why in choice.others.items():
+            print(f"{vm}: left alone, {why}", flush=True)
+        if not choice.vms:
+            print("nothing to be done", flush=True)
+            return
+        print(f"one after the other: {', '.join(choice.vms)}", flush=True)
+        if fold(hand.here) in {fold(vm) for vm in choice.vms}:
+            print(
+                f"{hand.here} is the VM this runs on: it comes last, and its maintenance may end "
+                "this command; go on with --resume then",
+                flush=True,
+            )
+        await roller.begin(choice.vms)
+        print("all done", flush=True)
+
+    return _by_hand(options, go, names=True)
+
+
+async def _abandon(hand: Hand) -> None:
+    given_up = await abandon(hand)
+    print(f"given up: {given_up.what}; not done: {', '.join(given_up.left) or 'nothing'}")
 
 
 def _by_hand(

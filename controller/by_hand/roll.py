@@ -7,10 +7,11 @@ out more time, so that a VM whose roll has died comes back by itself.
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from types import MappingProxyType
 
 from controller.by_hand.hand import Hand
 from controller.core.model import Request, fold
@@ -22,6 +23,7 @@ SILENT_S = 45.0
 """Whoever has given no sign of life for so long has died."""
 BRIEF = 60
 """So many letters of a command are told."""
+NO_DOMAINS: Mapping[str, int] = MappingProxyType({})
 HELD_S = 24 * 3600.0
 """For so long a VM stays out at which a roll has failed, unless somebody decides otherwise."""
 
@@ -40,6 +42,10 @@ class Task:
     work: Callable[[str], Awaitable[None]]
     healthy: Callable[[str], Awaitable[None]]
     """Both raise NotDone."""
+
+
+class Untouched(NotDone):
+    """Raised by the work when it has done nothing to the VM, so that the VM may come back."""
 
 
 class Roller:
@@ -169,7 +175,11 @@ class Roller:
         await hand.until_out(self._out)
         hand.say(f"{vm}: out and empty; now {_brief(self._task.what)}")
         self._working = True
-        await self._task.work(vm)
+        try:
+            await self._task.work(vm)
+        except Untouched:
+            self._working = False
+            raise
         await self._task.healthy(vm)
         hand.say(f"{vm}: healthy, to be put back")
         self._out, self._working = None, False
@@ -254,9 +264,16 @@ async def abandon(hand: Hand) -> Roll:
     return requests.roll
 
 
-def order(vms: tuple[str, ...], last: str) -> tuple[str, ...]:
-    """Return the VMs in the order they are taken: by name, the one we run on at the end."""
-    return tuple(sorted(vms, key=lambda vm: (fold(vm) == fold(last), fold(vm))))
+def order(
+    vms: tuple[str, ...], last: str, domains: Mapping[str, int] = NO_DOMAINS
+) -> tuple[str, ...]:
+    """Return the VMs in the order they are taken: by name, the one we run on at the end.
+
+    With their update domains, by folded name, those of one domain come together.
+    """
+    return tuple(
+        sorted(vms, key=lambda vm: (fold(vm) == fold(last), domains.get(fold(vm), 0), fold(vm)))
+    )
 
 
 def _brief(what: str) -> str:

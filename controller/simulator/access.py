@@ -51,6 +51,14 @@ LEAST_PRIVILEGE = frozenset(
 )
 """The role the VMs' identity has unless a world says otherwise."""
 
+MAINTENANCE = frozenset(
+    {
+        "Microsoft.Compute/virtualMachines/performMaintenance/action",
+        "Microsoft.Compute/locations/operations/read",
+    }
+)
+"""What it takes besides to start planned maintenance; agents do not have it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:

@@ -118,6 +118,27 @@ def add_verbs(
         choices=("running", "rebooting", "frozen", "stopped", "deallocated"),
         help="what becomes of it",
     )
+    maintenance = add(
+        "maintenance",
+        _maintenance_request,
+        "plan maintenance of VMs that their owner may start from now on",
+        "maintenance web-1 web-2 --window 3600",
+    )
+    maintenance.add_argument("vm", nargs="+", metavar="VM", help="names of VMs")
+    maintenance.add_argument(
+        "--window",
+        type=float,
+        default=3600,
+        metavar="S",
+        help="seconds for which it may be started (default: 3600); Azure gives about 35 days",
+    )
+    maintenance.add_argument(
+        "--down",
+        type=float,
+        default=20,
+        metavar="S",
+        help="seconds for which the VM is away while it is maintained (default: 20)",
+    )
     add(
         "traffic",
         lambda _: ("GET", "/traffic", None),
@@ -144,6 +165,11 @@ def _event_request(options: argparse.Namespace) -> ControlRequest:
         "started_first": options.started_first,
     }
     return "POST", "/events", body
+
+
+def _maintenance_request(options: argparse.Namespace) -> ControlRequest:
+    body = {"vms": options.vm, "window_s": options.window, "down_s": options.down}
+    return "POST", "/maintenance", body
 
 
 def _event_verb(verb: str) -> Callable[[argparse.Namespace], ControlRequest]:

@@ -12,6 +12,7 @@ from controller.simulator.access import Bucket, same_audience
 from controller.simulator.arm_replies import (
     Call,
     Refusal,
+    compute_operation,
     error,
     missing_group,
     network_reply,
@@ -21,6 +22,7 @@ from controller.simulator.arm_replies import (
     unauthorized,
 )
 from controller.simulator.bodies import Json
+from controller.simulator.operations import Operation
 from controller.simulator.wire import Delivery, Reply, Request, Service
 from controller.simulator.world import World
 
@@ -172,7 +174,9 @@ def _in_subscription(call: Call, lower: list[str], segments: list[str]) -> Reply
             "operations",
             _,
         ]:
-            return _operation(call, segments[5], compute=lower[1] == "microsoft.compute")
+            if lower[1] == "microsoft.compute":
+                return _compute_operation(call, segments[5])
+            return _operation(call, segments[5])
         case ["resourcegroups"]:
             groups = [_group(call.world, name) for name in call.world.resource_groups]
             return network_reply(call, page(call, groups))
@@ -209,17 +213,39 @@ def _only_get(call: Call) -> None:
         raise not_allowed(call.request.method)
 
 
-def _operation(call: Call, operation_id: str, *, compute: bool) -> Reply:
+def _compute_operation(call: Call, operation_id: str) -> Reply:
+    """Answer a poll of an operation on a VM.
+
+    It takes rights on the resource group (Microsoft docs, Track asynchronous Azure operations).
+    """
+    _only_get(call)
+    world = call.world
+    operation = _find_operation(world, operation_id, "/microsoft.compute/")
+    scope = operation.resource.rpartition("/providers/")[0]
+    _check_reader(call, "Microsoft.Compute/locations/operations/read", scope)
+    return compute_operation(call, operation)
+
+
+def _find_operation(world: World, operation_id: str, provider: str) -> Operation:
+    operation = world.operations.get(operation_id.casefold())
+    if operation is None or provider not in operation.resource.casefold():
+        raise Refusal(404, error("NotFound", f"Operation {operation_id} was not found.", []))
+    return operation
+
+
+def _check_reader(call: Call, action: str, scope: str) -> None:
+    world = call.world
+    if world.settings.rbac_enforced and not world.roles.permit(call.principal, action, scope):
+        raise unauthorized(call, action, call.request.path)
+
+
+def _operation(call: Call, operation_id: str) -> Reply:
     """Answer a poll: HTTP 200 whatever the operation came to."""
     _only_get(call)
     world = call.world
-    action = "Microsoft.Network/locations/operations/read"
     scope = f"/subscriptions/{world.subscription}"
-    if world.settings.rbac_enforced and not world.roles.permit(call.principal, action, scope):
-        raise unauthorized(call, action, call.request.path)
-    operation = world.operations.get(operation_id.casefold())
-    if operation is None or compute:
-        raise Refusal(404, error("NotFound", f"Operation {operation_id} was not found.", []))
+    _check_reader(call, "Microsoft.Network/locations/operations/read", scope)
+    operation = _find_operation(world, operation_id, "/microsoft.network/")
     body: Json = {"status": operation.status}
     if operation.error is not None:
         body["error"] = operation.error

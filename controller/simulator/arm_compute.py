@@ -1,4 +1,4 @@
-"""Simulated Microsoft.Compute: VMs, instance views, the availability set. Read only.
+"""Simulated Microsoft.Compute: VMs, instance views, planned maintenance, the availability set.
 
 References in its replies upper-case the resource group at random, as users report of Azure.
 """
@@ -8,7 +8,10 @@ from datetime import UTC, datetime
 from controller.simulator import bodies
 from controller.simulator.arm_replies import (
     Call,
+    Refusal,
+    accepted,
     compute_reply,
+    error,
     missing_resource,
     not_allowed,
     page,
@@ -47,6 +50,11 @@ def reference(world: World, resource: str) -> str:
 def virtual_machines(call: Call, group: str, names: list[str]) -> Reply:
     """Answer `virtualMachines`, one of them, and its instance view."""
     world = call.world
+    if (call.request.method, [name.casefold() for name in names[1:]]) == (
+        "POST",
+        ["performmaintenance"],
+    ):
+        return _perform_maintenance(call, group, names[0])
     if call.request.method != "GET":
         raise not_allowed(call.request.method)
     expand = "instanceview" in call.request.parameter("$expand").casefold()
@@ -161,7 +169,7 @@ def instance_view(world: World, vm: SimVm) -> Json:
         "displayStatus": "Provisioning succeeded",
         "time": time,
     }
-    return {
+    view: Json = {
         "platformUpdateDomain": vm.update_domain,
         "platformFaultDomain": vm.fault_domain,
         "computerName": vm.computer_name,
@@ -175,6 +183,33 @@ def instance_view(world: World, vm: SimVm) -> Json:
             {"code": f"PowerState/{power}", "level": "Info", "displayStatus": f"VM {power}"},
         ],
     }
+    if vm.maintenance is not None:
+        # Only returned while maintenance is planned (Microsoft docs, maintenance notifications).
+        view["maintenanceRedeployStatus"] = vm.maintenance.body(world.now)
+    return view
+
+
+def _perform_maintenance(call: Call, group: str, name: str) -> Reply:
+    """Begin planned maintenance: 202 without a body. The text of the 409 was seen by SDK tests."""
+    world = call.world
+    vm_id = bodies.resource_id(world.subscription, group, f"{COMPUTE}/virtualMachines", name)
+    _require(call, "virtualMachines/performMaintenance/action", vm_id)
+    vm = world.find_vm(name)
+    if vm is None or key(vm.resource_id) != key(vm_id):
+        raise missing_resource(f"{COMPUTE}/virtualMachines", name, group)
+    if vm.maintenance is not None and vm.maintenance.under_way:
+        message = (
+            "The request failed due to conflict with a concurrent request. To resolve it, please "
+            "refer to https://aka.ms/activitylog to get more details on the conflicting requests."
+        )
+        raise Refusal(409, error("Conflict", message))
+    if vm.maintenance is None or not vm.maintenance.allowed(world.now):
+        message = (
+            f"Operation 'performMaintenance' is not allowed on VM '{vm.name}' since the "
+            "Subscription of this VM is not eligible."
+        )
+        raise Refusal(409, error("OperationNotAllowed", message))
+    return accepted(call, world.perform_maintenance(vm.name, call.principal))
 
 
 def availability_sets(call: Call, group: str, names: list[str]) -> Reply:

@@ -7,6 +7,7 @@ the 429 and 403 bodies follow public issue threads, misspelling included.
 import json
 import math
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from email.utils import formatdate
 from hashlib import sha256
 from typing import Any, cast
@@ -115,6 +116,47 @@ def operation_headers(call: Call, operation: Operation) -> dict[str, str]:
     if call.world.settings.lro_retry_after:
         headers["Retry-After"] = "10"
     return headers
+
+
+def accepted(call: Call, operation: Operation) -> Reply:
+    """Return Compute's 202: empty, with one URL for the state and one that answers 200 at the end.
+
+    As public issue threads show them (Azure/azure-xplat-cli#3389).
+    """
+    url = (
+        f"{call.base}/subscriptions/{call.world.subscription}/providers/Microsoft.Compute/locations"
+        f"/{operation.location}/operations/{operation.operation_id}"
+    )
+    version = f"api-version={call.request.parameter('api-version')}"
+    headers = {
+        "Azure-AsyncOperation": f"{url}?{version}",
+        "Location": f"{url}?monitor=true&{version}",
+    }
+    if call.world.settings.lro_retry_after:
+        headers["Retry-After"] = "10"
+    return _empty(call, 202, headers)
+
+
+def compute_operation(call: Call, operation: Operation) -> Reply:
+    """Answer a poll at either of the two URLs."""
+    if call.request.parameter("monitor") == "true":
+        return _empty(call, 202 if operation.status == "InProgress" else 200, {})
+    body: Json = {
+        "startTime": datetime.fromtimestamp(operation.started_at, UTC).isoformat(),
+        "status": operation.status,
+        "name": operation.operation_id,
+    }
+    if operation.ended_at is not None:
+        body["endTime"] = datetime.fromtimestamp(operation.ended_at, UTC).isoformat()
+    if operation.error is not None:
+        body["error"] = operation.error
+    return compute_reply(call, body)
+
+
+def _empty(call: Call, status: int, headers: dict[str, str]) -> Reply:
+    common = common_headers(call.world)
+    del common["Content-Type"]
+    return Reply(status=status, headers={**common, **call.rate_headers, **headers}, body=b"")
 
 
 def page(call: Call, entries: list[Json]) -> Json:

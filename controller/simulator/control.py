@@ -13,6 +13,7 @@ from typing import Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from controller.simulator.events import IMPACTS, EventState
 from controller.simulator.faults import FaultBook, fault_from_json
+from controller.simulator.maintenance import MaintenanceResult
 from controller.simulator.settings import WorldSettings
 from controller.simulator.wire import Reply
 from controller.simulator.world import VmState, World
@@ -264,6 +265,29 @@ def _set_vm_state(call: _Call) -> object:
     return {"name": vm.name, "state": wanted}
 
 
+_MAINTENANCE_FIELDS: Mapping[str, object] = {
+    "window_s": float,
+    "opens_in_s": float,
+    "down_s": float,
+    "outcome": MaintenanceResult,
+}
+
+
+def _plan_maintenance(call: _Call) -> object:
+    body = dict(call.body)
+    vms = _texts(body.pop("vms", None), "vms")
+    if not vms:
+        raise ValueError("vms must name at least one VM")
+    strangers = [name for name in vms if call.world.find_vm(name) is None]
+    if strangers:
+        raise _Missing(f"there is no VM {', '.join(strangers)}")
+    _only(body, *_MAINTENANCE_FIELDS)
+    options = {name: _checked(name, body[name], _MAINTENANCE_FIELDS[name]) for name in body}
+    plan = cast("Callable[..., object]", call.world.plan_maintenance)
+    plan(*vms, **options)
+    return {"vms": vms}
+
+
 def _nic_id(call: _Call) -> str:
     try:
         return str(call.world.nic(call.name)["id"])
@@ -360,6 +384,7 @@ _ROUTES: Mapping[tuple[str, str], Callable[[_Call], object]] = {
     ("POST", "faults"): _add_fault,
     ("DELETE", "faults"): _clear_faults,
     ("POST", "vms/*/state"): _set_vm_state,
+    ("POST", "maintenance"): _plan_maintenance,
     ("POST", "nics/*/tags"): _edit_tags,
     ("POST", "nics/*/membership"): _edit_membership,
     ("GET", "settings"): _settings,

@@ -16,6 +16,8 @@ class Change:
       id until then), `event_gone`, `event_cancelled`: Subject event id; detail event_type,
       resources (comma separated).
     - `vm_down` (detail state), `vm_up`, `vm_state` (detail state): Subject VM name.
+    - `maintenance_planned`, `maintenance_begun` (detail by), `maintenance_ended` (detail result):
+      Subject VM name.
     - `operator`: an edit that bypassed every API. Subject resource id; detail what.
     """
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from controller.simulator.access import Window
+from controller.simulator.maintenance import PlannedMaintenance
 
 VmState = Literal["running", "rebooting", "frozen", "stopped", "deallocated", "deleted"]
 
@@ -23,6 +24,7 @@ class SimVm:
     client_id: str
     base_state: VmState = "running"
     impacts: dict[str, VmState] = field(default_factory=dict[str, VmState])
+    maintenance: PlannedMaintenance | None = None
     etag: int = 1
     imds_last_call: float | None = None
     imds_ready_at: float = 0.0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import aiohttp
 
+from controller.simulator.access import MAINTENANCE
 from controller.simulator.clients import Counts, Load
 from controller.simulator.fleet import ACCELERATED, CONTAINER, Overrides, configuration
 from controller.simulator.server import SimulatorServer
@@ -52,6 +53,9 @@ async def serve(directory: Path, *, vms: int, load: int, stopping: asyncio.Event
         )
     settings = WorldSettings(operation_latency_s=3.0, ack_starts_event_after_s=5.0)
     world = build_world(now=time.time(), vms=vms, settings=settings)
+    for vm in world.peers():
+        # Nobody can log in here as the person who may start maintenance: the VMs may.
+        world.roles.assign(vm.name, MAINTENANCE, f"/subscriptions/{world.subscription}")
     async with SimulatorServer(world, directory) as server:
         pages = await asyncio.to_thread(_write, directory, server)
         print(f"{vms} VMs behind a load balancer, until ^C", flush=True)
@@ -175,8 +179,8 @@ variables):
 
     LB_DRAIN_AZURE_IMDS_ENDPOINT={server.imds_url(first)} \\
     LB_DRAIN_AZURE_RESOURCE_MANAGER_ENDPOINT={server.arm_url} \\
-    LB_DRAIN_AZURE_CA_FILE={server.ca_file} \\
-      {command} init --config {directory}/first.toml \\
+    LB_DRAIN_AZURE_CA_FILE={shlex.quote(str(server.ca_file))} \\
+      {command} init --config {here}/first.toml \\
       --container-url {server.container_url(CONTAINER)}
 
 See what a leader would do, without doing anything:
@@ -197,6 +201,12 @@ it printed:
 
     {command} simulate cancel ID --directory {here}
     {command} simulate complete ID --directory {here}
+
+Plan maintenance that its owner may start within an hour, see it, and start it, one VM at a time:
+
+    {command} simulate maintenance {" ".join(names)} --window 3600 --directory {here}
+    {command} maintenance --config {config[last]}
+    {command} maintenance start --all --config {config[last]}
 
 A simulation that is started again has other ports: start the agents again too.
 

@@ -26,7 +26,9 @@ from controller.simulator.bodies import Json, key
 from controller.simulator.builder import Builder
 from controller.simulator.events import EventBoard, SimEvent
 from controller.simulator.history import Change
+from controller.simulator.maintenance import MESSAGES, MaintenanceResult, PlannedMaintenance
 from controller.simulator.network import Network
+from controller.simulator.operations import Operation
 from controller.simulator.settings import WorldSettings
 from controller.simulator.timeline import Timeline
 from controller.simulator.vm import SimVm, VmState
@@ -272,6 +274,68 @@ class World(Network):
             self.record("vm_up", found.name)
         else:
             self.record("vm_down", found.name, state=state)
+
+    # Planned maintenance
+
+    def plan_maintenance(
+        self,
+        *vms: str,
+        window_s: float = 3600.0,
+        opens_in_s: float = 0.0,
+        down_s: float = 20.0,
+        outcome: MaintenanceResult = "MaintenanceCompleted",
+    ) -> None:
+        """Announce maintenance that the owner of `vms` may start within a window.
+
+        The window opens `opens_in_s` from now (or has opened, if negative) and stays open for
+        `window_s`; a window as long, in which Azure would do it, follows and is only shown.
+        """
+        opens_at = self.now + opens_in_s
+        for vm in vms:
+            found = self.vm(vm)
+            found.maintenance = PlannedMaintenance(
+                opens_at=opens_at,
+                closes_at=opens_at + window_s,
+                ends_at=opens_at + 2 * window_s,
+                down_s=down_s,
+                outcome=outcome,
+            )
+            self.record("maintenance_planned", found.name)
+
+    def perform_maintenance(self, vm: str, by: str) -> Operation:
+        """Begin the maintenance of a VM, which is allowed; the VM goes down and comes back."""
+        found = self.vm(vm)
+        planned = found.maintenance
+        if planned is None:
+            raise ValueError(f"no maintenance is planned for {vm}")
+        planned.under_way = True
+        operation = Operation(
+            operation_id=bodies.guid(self.random),
+            kind="PerformMaintenanceOperation",
+            resource=found.resource_id,
+            location=self.location,
+            started_at=self.now,
+            before={},
+        )
+        self.operations[operation.operation_id] = operation
+        self.record("maintenance_begun", found.name, by=by)
+        if planned.outcome != "RetryLater":
+            self.begin_impact(found.name, operation.operation_id, "rebooting")
+        self.timeline.at(self.now + planned.down_s, lambda: self._maintained(found, operation))
+        return operation
+
+    def _maintained(self, vm: SimVm, operation: Operation) -> None:
+        planned = vm.maintenance
+        if planned is None:
+            return
+        self.end_impact(vm.name, operation.operation_id)
+        planned.under_way, planned.result = False, planned.outcome
+        completed = planned.result == "MaintenanceCompleted"
+        operation.status = "Succeeded" if completed else "Failed"
+        operation.ended_at = self.now
+        if not completed:
+            operation.error = {"code": planned.result, "message": MESSAGES[planned.result]}
+        self.record("maintenance_ended", vm.name, result=planned.result)
 
     def delete_vm(self, vm: str, *, nics: Literal["delete", "detach"] = "delete") -> None:
         """Delete a VM, and delete or keep its NICs."""

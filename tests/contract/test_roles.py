@@ -4,7 +4,9 @@ Each role is assigned where `deploy/roles/README.md` says. The NICs refer to eve
 can refer to, the IP-based pools name their addresses in both ways there are.
 """
 
+import asyncio
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,37 @@ async def test_a_role_is_exactly_sufficient(
         assert {action for _, action in roles.refused} == set()
         assert {action for _, action in roles.granted} == assigned
         assert bench.told() == []
+
+
+async def test_the_role_for_maintenance_is_exactly_sufficient(open_set: OpenBench) -> None:
+    """With it and the ledger's, people see and start planned maintenance; agents have neither."""
+    async with open_set(network_group="net-rg") as bench:
+        world = bench.world
+        await bench.lead("web-1")
+        del world.roles.assignments["web-3"]
+        group = f"/subscriptions/{world.subscription}/resourceGroups/{world.resource_group}"
+        container = world.blob_scope(f"/{ACCOUNT}/{CONTAINER}")
+        assigned: set[str] = set()
+        for name, scope in (("maintenance", group), ("ledger", container)):
+            found = role(name)
+            actions, data_actions = set(found["Actions"]), set(found["DataActions"])
+            world.roles.assign("web-3", actions, scope, data_actions=data_actions)
+            assigned |= {action.casefold() for action in actions | data_actions}
+        world.plan_maintenance("web-2", down_s=0.3)
+        command = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "controller", "maintenance", "start", "--all"),
+            *("--config", str(bench.config("web-3"))),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await command.communicate()
+        assert command.returncode == 0, said
+        asked = world.roles
+        assert {action for who, action in asked.refused if who == "web-3"} == set()
+        assert {action for who, action in asked.granted if who == "web-3"} == assigned
+        agents = {action for who, action in asked.granted if who == "web-1"}
+        assert "microsoft.compute/virtualmachines/performmaintenance/action" not in agents
+        assert world.changes("maintenance_ended")[0].subject == "web-2"
 
 
 @pytest.mark.parametrize("path", sorted(ROLES.glob("*.json")), ids=lambda path: path.stem)

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from controller.simulator.access import MAINTENANCE
 from controller.simulator.clients import Load
 from controller.simulator.traffic import Probe, Traffic
 
@@ -201,4 +202,30 @@ async def test_a_roll_stops_at_the_first_failure(rigged: OpenRig) -> None:
         assert rolled(rig)["failed"] == "web-2: the command ended with exit code 1"
         assert "not done: web-2, web-3, web-1" in await by_hand(rig, "roll", "--abandon")
         await rig.until_in("web-2")
+        await rig.settled()
+
+
+async def test_planned_maintenance_under_load(rigged: OpenRig) -> None:
+    """A whole set is maintained in its self-service window: each VM once, one at a time."""
+    async with rigged() as rig:
+        await rig.leader()
+        for vm in rig.vms:
+            subscription = f"/subscriptions/{rig.world.subscription}"
+            rig.world.roles.assign(vm, MAINTENANCE, subscription)
+        rig.world.plan_maintenance(*rig.vms, down_s=3)
+        listed = json.loads(await by_hand(rig, "maintenance", "--json"))["vms"]
+        assert {each["vm"]: each["state"] for each in listed} == dict.fromkeys(
+            rig.vms, "self_service"
+        )
+        async with under_load(rig):
+            command = await Command(rig, "maintenance", "start", "--all", "--check", "true").start()
+            assert await command.ended(A_ROLL_S) == 0, command.said
+        begun = [change.subject for change in rig.changes("maintenance_begun")]
+        assert begun == ["web-2", "web-3", "web-1"]
+        ended = rig.changes("maintenance_ended", result="MaintenanceCompleted")
+        assert [change.subject for change in ended] == begun
+        assert most_out_at_once(rig) == 1
+        assert "web-1 is the VM this runs on" in command.said
+        table = await by_hand(rig, "maintenance")
+        assert table.count(" done ") == 3
         await rig.settled()

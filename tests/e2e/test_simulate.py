@@ -44,7 +44,7 @@ def command(directory: Path, *arguments: str) -> int:
 
 
 def test_a_set_is_steered_by_commands(simulated: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Events are announced, cancelled and ended, faults come and go, and the state shows it."""
+    """Events and maintenance come and go, and so do faults; the state shows it."""
 
     def steer(*arguments: str) -> Any:
         code = command(simulated, *arguments)
@@ -62,6 +62,7 @@ def test_a_set_is_steered_by_commands(simulated: Path, capsys: pytest.CaptureFix
     assert [vm["name"] for vm in state["vms"]] == ["web-1", "web-2"]
     assert steer("cancel", announced) == steer("complete", started) == {}
     assert steer("state")["events"] == []
+    assert steer("maintenance", "web-1", "web-2", "--window", "60") == {"vms": ["web-1", "web-2"]}
     assert len(steer("fault", FAULT)["faults"]) == 1
     assert steer("fault")["faults"] == []
 

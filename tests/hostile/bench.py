@@ -16,6 +16,7 @@ import aiohttp
 from controller.azure.session import Azure, SessionOptions, Traffic, open_azure
 from controller.config import Settings
 from controller.simulator import api, wire
+from controller.simulator.access import MAINTENANCE
 from controller.simulator.faults import FaultBook
 from controller.simulator.settings import WorldSettings
 from controller.simulator.world import World, build_world
@@ -34,7 +35,10 @@ IDENTITY_REPLY = (
 
 
 def new_world() -> World:
-    """Return the world whose replies are recorded: three VMs, one event, an empty container."""
+    """Return the world whose replies are recorded: three VMs, one event, an empty container.
+
+    Planned maintenance of web-2 may be started, too, by the one that asks.
+    """
     world = build_world(
         now=START.timestamp(),
         pools=("app", "admin"),
@@ -49,6 +53,8 @@ def new_world() -> World:
     )
     world.blobs.create_container("account", "lb-drain", START.timestamp())
     world.schedule_event("Reboot", "web-2", event_id="A123BC45-1234-5678-AB90-ABCDEF123456")
+    world.plan_maintenance("web-2", down_s=2.5)
+    world.roles.assign("web-1", MAINTENANCE, f"/subscriptions/{world.subscription}")
     return world
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from controller.azure import bodies, session
 from controller.azure.arm import Arm, SlimClient
 from controller.azure.failures import Caller
+from controller.azure.maintenance import MaintenanceState
 from controller.azure.session import Traffic
 from controller.core.model import Membership, Nic, Pool, PowerState, fold, load_balancer_of
 from controller.errors import ControllerError
@@ -137,6 +138,20 @@ def _power(outcome: Outcome) -> None:
         assert fold(body["id"]) == fold(VM_2)
         statuses = body["properties"]["instanceView"]["statuses"]
         assert "powerstate/running" in [str(each.get("code")).casefold() for each in statuses]
+
+
+def _maintenance(outcome: Outcome) -> None:
+    """Maintenance counts as open only if the reply for this VM says so in so many words."""
+    _about(VM_2, lambda found: found.vm_id)(outcome)
+    if outcome.result is not None and outcome.result.state is MaintenanceState.SELF_SERVICE:
+        body = oracles.strict(oracles.body_of(outcome.replies[0]))
+        status = body["properties"]["instanceView"]["maintenanceRedeployStatus"]
+        assert status["isCustomerInitiatedMaintenanceAllowed"] is True
+
+
+def _sent_once(outcome: Outcome) -> None:
+    """Whatever is answered, the VM is not maintained twice."""
+    assert len(outcome.writes) <= 1
 
 
 def _discovered(outcome: Outcome) -> None:
@@ -270,6 +285,12 @@ CALLS: dict[str, Call] = {
     ),
     "compute.members": Call(Traffic.ARM, lambda bench: bench.azure.compute.members(SET), _members),
     "compute.power": Call(Traffic.ARM, lambda bench: bench.azure.compute.power(VM_2), _power),
+    "maintenance.status": Call(
+        Traffic.ARM, lambda bench: bench.azure.maintenance.status(VM_2), _maintenance
+    ),
+    "maintenance.perform": Call(
+        Traffic.ARM, lambda bench: bench.azure.maintenance.perform(VM_2), _sent_once
+    ),
     "network.load_balancer": Call(
         Traffic.ARM,
         lambda bench: bench.azure.network.load_balancer(load_balancer_of(APP)),
@@ -412,6 +433,8 @@ def seeds(name: str) -> list[bytes]:
             return [good, *_TOKEN]
         case ["imds", _]:
             return [good, *_ARM]
+        case ["maintenance", "perform"]:
+            return [good, *_ARM, *(NEXT_REPLY.join([first, end]) for end in (*_ENDED, *_ARM))]
         case ["network", _] if rest:
             put = rest[0]
             ends = [NEXT_REPLY.join([first, put, end]) for end in _ENDED]

@@ -58,10 +58,14 @@ def test_the_decisions_that_are_judged_are_made(
 
 
 @pytest.mark.parametrize(
-    "name", [each for each in CALLS if "remove_" in each or "restore_" in each]
+    ("name", "method"),
+    [
+        *((each, "PUT") for each in CALLS if "remove_" in each or "restore_" in each),
+        ("maintenance.perform", "POST"),
+    ],
 )
-def test_the_writes_that_are_judged_are_sent(name: str) -> None:
+def test_the_writes_that_are_judged_are_sent(name: str, method: str) -> None:
     """A good conversation contains the write, or there would be nothing to judge."""
     outcome = play(name, conversations()[name])
-    assert [request.method for request in outcome.writes] == ["PUT"]
+    assert [request.method for request in outcome.writes] == [method]
     assert outcome.error is None
