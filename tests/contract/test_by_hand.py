@@ -395,7 +395,7 @@ async def test_a_command_ends_with_its_roll(tmp_path: Path) -> None:
     told = tmp_path / "told"
     os.mkfifo(told)
     run = command_task(
-        f"echo $$ > {told}; sleep 600; true", addresses={}, check="", settle_s=0, check_for_s=1
+        f"echo $$ > {told}; exec sleep 600", addresses={}, check="", settle_s=0, check_for_s=1
     )
     working = asyncio.create_task(run.work("web-2"))
     shell = int(await asyncio.to_thread(told.read_text))
@@ -403,7 +403,7 @@ async def test_a_command_ends_with_its_roll(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await working
     with pytest.raises(ProcessLookupError):
-        os.killpg(shell, 0)
+        os.kill(shell, 0)
 
 
 def test_a_roll_takes_the_vm_it_runs_on_last() -> None:
