@@ -97,7 +97,8 @@ def test_the_directory_holds_what_an_agent_needs(simulated: Path) -> None:
 def commands(directory: Path, verb: str) -> list[list[str]]:
     """Return the commands of the README that begin so, as a shell would read them."""
     lines = (directory / "README.md").read_text().replace("\\\n", "").splitlines()
-    return [shlex.split(line) for line in lines if line.startswith("    ") and f" {verb} " in line]
+    found = [shlex.split(line) for line in lines if line.startswith("    ")]
+    return [words for words in found if verb in words]
 
 
 def test_what_to_do_next_can_be_pasted(simulated: Path) -> None:
