@@ -15,6 +15,8 @@ from controller.simulator.server import SimulatorServer
 from controller.simulator.wire import Service
 from controller.simulator.world import build_world
 
+from .in_process import Bench
+
 
 def settings_for(server: SimulatorServer, *pool_ids: str) -> Settings:
     """Return the settings of web-1, with these pools."""
@@ -79,3 +81,18 @@ async def test_of_two_load_balancers_the_one_that_asks_for_patience_is_heard(
             with pytest.raises(errors.Throttled) as caught:
                 await check_pools(azure, settings)
     assert errors.told_s(caught.value) == 9
+
+
+async def test_a_start_that_fails_late_asks_nothing_twice(bench: Bench) -> None:
+    """H1: who answered, or asked for patience meanwhile, is not asked because storage is away."""
+    asked: list[str] = []
+    bench.server.observers.append(
+        lambda request, _: asked.append(
+            f"{request.service.value} {request.path.rsplit('/', 1)[-1]}"
+        )
+    )
+    bench.fault(Service.BLOB, method="HEAD", status=503, times=3)
+    await bench.lead("web-1")
+    before = asked[: asked.index("imds scheduledevents")]
+    assert before.count("blob web.json") >= 3
+    assert (before.count("arm web-lb"), before.count("arm web")) == (1, 1)
