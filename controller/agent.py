@@ -13,6 +13,7 @@ import logging
 import random
 from collections.abc import MutableMapping
 from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import replace
 from typing import TypeVar, cast
 
 from controller.announcer import Announcer
@@ -172,7 +173,10 @@ class Agent:
             name = self._settings.election.blob_name
             if not name:
                 name = blob_name_of((await find_home(azure)).availability_set_id)
-            return await look_at_lease(LedgerStore(azure.ledger(name)), self._clock.now())
+            look = await look_at_lease(LedgerStore(azure.ledger(name)), self._clock.now())
+            asked = RequestStore(azure.ledger(requests_name_of(name)))
+            await asked.refresh()
+            return replace(look, requests=asked.requests)
 
     def _open(self) -> AbstractAsyncContextManager[Azure]:
         return open_azure(
@@ -475,6 +479,7 @@ class Agent:
         )
         if self._home is not None and self._watcher is not None and self._reconciler is not None:
             facts = at_home(facts, self._home, self._watcher, self._reconciler)
+            facts = replace(facts, asked_for=self._requests_().requests or ())
             facts = in_election(facts, self._reconciler, self._elector, self._glance)
         return overview(facts)
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from controller import logs
 from controller.by_hand.arguments import add_commands
-from controller.config import describe, load
+from controller.config import DEFAULT_CONFIG, describe, load
 from controller.errors import ConfigError, ControllerError
 from controller.first_run.commands import add_completion, add_init, add_manual
 from controller.look import LeaseLook, PlanLook
@@ -45,7 +45,6 @@ EPILOG = (
 WATCH_S = 2.0
 UNCUT_COLUMNS = 2000
 DRY_RUN = {"dry_run": True}
-DEFAULT_CONFIG = Path("/etc/lb-drain/config.toml")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -29,6 +29,7 @@ MINIMAL_FILE = """a minimal file is
     [election]
     container_url = "https://<account>.blob.core.windows.net/<container>\""""  # noqa: E501
 
+DEFAULT_CONFIG = Path("/etc/lb-drain/config.toml")
 Location = tuple[str | int, ...]
 
 

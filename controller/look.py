@@ -1,12 +1,13 @@
 """A look at the set: the lease with its ledger, and what a leader would do. Values for `report`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from controller.core.actions import Acknowledge, ChangeNic, ChangePool, Plan
 from controller.core.ledger import Entry, Ledger
 from controller.core.model import REQUEST, EventDocument, Pool, Vm, fold, short
+from controller.core.requests import Requests
 from controller.timeline import phase_by
 
 
@@ -17,6 +18,8 @@ class LeaseLook:
     lease_state: str
     ledger: Ledger
     at: datetime
+    requests: Requests = field(default_factory=Requests)
+    """What people have asked for by hand."""
 
     @property
     def leader(self) -> str:
@@ -52,6 +55,16 @@ class LeaseLook:
                     "since": hold.since.isoformat(),
                 }
                 for hold in ledger.holds
+            ],
+            "requests": [
+                {
+                    "vm": request.vm,
+                    "by": request.by,
+                    "reason": request.reason,
+                    "at": request.at.isoformat(),
+                    "until": request.until.isoformat(),
+                }
+                for request in self.requests.standing(self.at)
             ],
             "transitions": [
                 {"at": line.at.isoformat(), "vm": line.vm, "what": line.what, "detail": line.detail}

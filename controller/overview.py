@@ -23,6 +23,8 @@ from controller.core.model import (
     Nic,
     Policy,
     Pool,
+    Request,
+    ScheduledEvent,
     Vm,
     fold,
     fold_address,
@@ -228,6 +230,8 @@ class Facts:
     vms: tuple[Vm, ...] = ()
     nics: tuple[Nic, ...] = ()
     pools: tuple[Pool, ...] = ()
+    asked_for: tuple[Request, ...] = ()
+    """What people asked for by hand, as far as this agent has read it."""
     requests: tuple[Requests, ...] = ()
     failures_in_a_row: Mapping[str, int]
 
@@ -368,7 +372,7 @@ def _event(facts: Facts, ledger: Ledger, sighting: Sighting) -> EventShown:
         duration_s=event.duration_s if event.duration_s >= 0 else None,
         impacting=impacting,
         drain_at=_maybe(facts.policy.drain_at(event)) if impacting else None,
-        detail=asked(ledger, event.resources[0], event.event_id) if by_hand else "",
+        detail=_asked(facts, ledger, event) if by_hand else "",
         timelines=[
             TimelineShown(
                 vm=vm,
@@ -380,6 +384,15 @@ def _event(facts: Facts, ledger: Ledger, sighting: Sighting) -> EventShown:
             for vm in (event.resources if impacting else ())
         ],
     )
+
+
+def _asked(facts: Facts, ledger: Ledger, event: ScheduledEvent) -> str:
+    """Say who asked for a VM, why, and until when, as far as this agent knows."""
+    said = asked(ledger, event.resources[0], event.event_id)
+    for request in facts.asked_for:
+        if fold(request.request_id) == fold(event.event_id) and request.stands(facts.now):
+            return f"{said}, until {request.until:%Y-%m-%d %H:%M} UTC"
+    return said
 
 
 def _status(facts: Facts, sighting: Sighting, *, impacting: bool) -> str:

@@ -104,6 +104,20 @@ def print_status(console: Console, look: LeaseLook, *, dry_run: bool) -> None:
         console.print(table)
     else:
         console.print("entries: none, nothing is out of rotation because of us")
+    for request in look.requests.standing(look.at):
+        why = f" ({request.reason})" if request.reason else ""
+        console.print(
+            f"asked for by hand: {request.vm} until {request.until:%Y-%m-%d %H:%M} UTC, "
+            f"by {request.by}{why}",
+            highlight=False,
+        )
+    roll = look.requests.roll
+    if roll is not None and roll.ended_at is None:
+        state = f"stopped, {roll.failed}" if roll.failed else "goes on"
+        console.print(
+            f"roll by {roll.by} ({roll.what}): {state}; left: {', '.join(roll.left) or 'nobody'}",
+            highlight=False,
+        )
     for hold in look.ledger.holds:
         console.print(f"held since {_time(hold.since)}: {hold.message} ({hold.reason})")
     lines = look.ledger.transitions[-10:]

@@ -124,7 +124,7 @@ def unseen(ledger: Ledger, seen: Iterable[Sighting], *, gone: bool) -> tuple[Sig
 
 
 def asked(ledger: Ledger, vm: str, request_id: str) -> str:
-    """Return who asked for a VM by hand, until when and why; empty where the journal lost it."""
+    """Return who asked for a VM by hand, and why; empty where the journal lost it."""
     entry = ledger.entry(vm)
     requests = [
         fold(reference.event_id)

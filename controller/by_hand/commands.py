@@ -15,7 +15,7 @@ from controller.by_hand.maintenance import Maintainer, choose, look
 from controller.by_hand.maintenance_table import as_json, show
 from controller.by_hand.roll import Roller, abandon, order
 from controller.clock import SystemClock
-from controller.config import load
+from controller.config import DEFAULT_CONFIG, load
 from controller.core.model import fold
 from controller.unanswered import naming_the_endpoint
 
@@ -31,7 +31,7 @@ def drain(options: argparse.Namespace) -> int:
         if options.wait:
             await hand.until_out(request)
             print(f"{request.vm}: out of rotation, its connections had their time", flush=True)
-        print(f"put it back with: lb-drain restore {request.vm}")
+        print(f"put it back with: {hand.command('restore')} {request.vm}")
 
     return _by_hand(options, ask, names=False)
 
@@ -41,11 +41,12 @@ def restore(options: argparse.Namespace) -> int:
 
     async def ask(hand: Hand) -> None:
         stood = await hand.restore(options.vm)
-        said = "to be put back" if stood else "nothing was asked for"
+        said = "to be put back" if stood else "nobody has asked for it"
         print(f"{options.vm}: {said}", flush=True)
-        if options.wait:
-            await hand.until_back(options.vm)
-            print(f"{options.vm}: not out of rotation because of us (any more)", flush=True)
+        if options.wait and await hand.until_back(options.vm):
+            print(f"{options.vm}: in service", flush=True)
+        elif options.wait:
+            print(f"{options.vm}: is not out because of us", flush=True)
 
     return _by_hand(options, ask, names=False)
 
@@ -140,6 +141,16 @@ async def _abandon(hand: Hand) -> None:
     print(f"given up: {given_up.what}; not done: {', '.join(given_up.left) or 'nothing'}")
 
 
+def _set_options(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return what another command needs to find the same set."""
+    given: tuple[str, ...] = ()
+    if options.config != DEFAULT_CONFIG:
+        given += ("--config", str(options.config))
+    if options.availability_set:
+        given += ("--availability-set", options.availability_set)
+    return given
+
+
 def _by_hand(
     options: argparse.Namespace, work: Callable[[Hand], Awaitable[None]], *, names: bool
 ) -> int:
@@ -157,6 +168,7 @@ def _by_hand(
             clock=SystemClock(),
             say=lambda text: print(text, flush=True),
             availability_set_id=options.availability_set,
+            options=_set_options(options),
             names=names,
         ) as hand:
             await work(hand)

@@ -2,6 +2,7 @@
 
 import asyncio
 import getpass
+import shlex
 import socket
 import uuid
 from collections.abc import AsyncGenerator, Callable, MutableMapping
@@ -48,6 +49,7 @@ class Hand:
         who: named in everything that is asked for.
         vms: names of the VMs of the set; empty when they are not known here.
         here: name of this machine.
+        options: with which a command finds the same set again.
         connection_drain_s: how long a VM that is out gets to empty.
     """
 
@@ -63,9 +65,11 @@ class Hand:
         connection_drain_s: float,
         clock: Clock,
         say: Say,
+        options: tuple[str, ...] = (),
     ) -> None:
         self.azure, self.availability_set_id = azure, availability_set_id
         self.who, self.vms, self.here, self.say = who, vms, here, say
+        self._options = options
         self.requests = RequestStore(azure.ledger(requests_name_of(ledger_name)))
         self._ledger = LedgerStore(azure.ledger(ledger_name))
         self._clock, self._connection_drain_s = clock, connection_drain_s
@@ -75,6 +79,10 @@ class Hand:
     def now(self) -> datetime:
         """Return the wall clock of this machine."""
         return self._clock.now()
+
+    def command(self, verb: str) -> str:
+        """Return how the same person types another command for the same set."""
+        return shlex.join(("lb-drain", verb, *self._options))
 
     # --- asking ---
 
@@ -164,13 +172,17 @@ class Hand:
                 return
             await asyncio.sleep(LOOK_S)
 
-    async def until_back(self, vm: str) -> None:
-        """Return when a VM is in service again and its pools' probes have had time to find it."""
-        since = self.now()
+    async def until_back(self, vm: str) -> bool:
+        """Return when a VM is in service again and its pools' probes have had time to find it.
+
+        Tells whether it was out at all.
+        """
+        since, was_out = self.now(), False
         while True:
             ledger = await self._look(vm, since=since)
             if ledger is not None and ledger.entry(vm) is None:
-                return
+                return was_out
+            was_out = was_out or ledger is not None
             await asyncio.sleep(LOOK_S)
 
     async def until_alone(self, vm: str) -> None:
@@ -257,11 +269,13 @@ async def open_hand(
     say: Say,
     availability_set_id: str = "",
     names: bool = True,
+    options: tuple[str, ...] = (),
     session_factory: SessionFactory = tcp_session,
 ) -> AsyncGenerator[Hand]:
     """Find the set: that of this VM, or a named one as whoever is logged in with `az login`.
 
     Args:
+        options: with which a command finds the same set again.
         names: read the names of the VMs of a named set, which takes rights on Compute.
 
     Raises:
@@ -291,4 +305,5 @@ async def open_hand(
             connection_drain_s=settings.policy.connection_drain_s,
             clock=clock,
             say=say,
+            options=options,
         )

@@ -70,9 +70,9 @@ class Roller:
             unfinished = _unfinished(requests)
             if unfinished is not None and unfinished.runner != self._runner:
                 raise NotDone(
-                    f"a roll by {unfinished.by} ({unfinished.what}) is unfinished, with "
-                    f"{', '.join(unfinished.left)} left: go on with --resume, or give it up with "
-                    "--abandon"
+                    f"the roll of {unfinished.by} ({unfinished.what}) has not ended, with "
+                    f"{', '.join(unfinished.left)} left. If nobody carries it out any more, go on "
+                    "with the same command line and --resume, or give it up with --abandon"
                 )
             roll = Roll(
                 roll_id=self._runner,
@@ -104,7 +104,7 @@ class Roller:
                 f"the unfinished roll is another one: {found.what}. Say the same again, or give it "
                 "up with --abandon"
             )
-        await self._until_silent(found)
+        await until_silent(hand, found)
 
         def take_over(requests: Requests) -> Requests:
             roll = _unfinished(requests)
@@ -114,22 +114,6 @@ class Roller:
 
         await hand.requests.change(take_over)
         await self._carry_out()
-
-    async def _until_silent(self, found: Roll) -> None:
-        """Wait until it is sure that nobody carries out this roll any more."""
-        if found.failed:
-            return
-        self._hand.say(f"looking for {SILENT_S:.0f} s whether the roll of {found.by} still goes on")
-        loop = asyncio.get_running_loop()
-        until = loop.time() + SILENT_S
-        while loop.time() < until:
-            await asyncio.sleep(BEAT_S / 3)
-            await self._hand.requests.refresh()
-            roll = _unfinished(self._hand.requests.requests)
-            if roll is None or (roll.runner, roll.beat) != (found.runner, found.beat):
-                raise NotDone(f"the roll of {found.by} goes on")
-            if roll.failed:
-                return
 
     async def _carry_out(self) -> None:
         """Do it all, giving signs of life; whoever was taken over stops at once."""
@@ -211,8 +195,11 @@ class Roller:
         if out is not None and self._working:
             hand.say(
                 f"{out.vm} stays out of rotation until {held_until:%Y-%m-%d %H:%M} UTC at the "
-                f"latest: put it back with `lb-drain restore {out.vm}`, or go on with --resume"
+                f"latest: put it back with `{hand.command('restore')} {out.vm}`, or go on with the "
+                "same command line and --resume"
             )
+        elif out is not None:
+            hand.say(f"{out.vm}: nothing was done to it yet, to be put back")
 
     # --- changes of the blob ---
 
@@ -242,12 +229,37 @@ class Roller:
         return replace(requests, roll=replace(self._mine(requests), ended_at=self._hand.now()))
 
 
+async def until_silent(hand: Hand, found: Roll) -> None:
+    """Return when it is sure that nobody carries out this roll any more.
+
+    Raises:
+        NotDone: somebody does.
+    """
+    if found.failed:
+        return
+    hand.say(f"looking for {SILENT_S:.0f} s whether the roll of {found.by} still goes on")
+    loop = asyncio.get_running_loop()
+    until = loop.time() + SILENT_S
+    while loop.time() < until:
+        await asyncio.sleep(BEAT_S / 3)
+        await hand.requests.refresh()
+        roll = _unfinished(hand.requests.requests)
+        if roll is None or (roll.runner, roll.beat) != (found.runner, found.beat):
+            raise NotDone(f"the roll of {found.by} goes on: end it there, with ^C")
+        if roll.failed:
+            return
+
+
 async def abandon(hand: Hand) -> Roll:
     """Give up the unfinished roll; a VM that is out because of it comes back.
 
     Raises:
-        NotDone: there is none.
+        NotDone: there is none, or somebody carries it out.
     """
+    await hand.requests.refresh()
+    found = _unfinished(hand.requests.requests)
+    if found is not None:
+        await until_silent(hand, found)
 
     def give_up(requests: Requests) -> Requests:
         roll = _unfinished(requests)

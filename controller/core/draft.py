@@ -229,7 +229,7 @@ class Draft:
             for request in self.observed.requests or ():
                 if request.request_id in asked:
                     reason = f": {request.reason}" if request.reason else ""
-                    detail = f"by {request.by} until {request.until:%Y-%m-%d %H:%M} UTC{reason}"
+                    detail = f"by {request.by}{reason}"
                     self.ledger = self.ledger.noting(
                         at=self.now, vm=entry.vm, what="requested", detail=detail
                     )

@@ -22,7 +22,8 @@ def judge_outbound(facts: Facts) -> list[Finding]:
     if not facts.complete:
         return [skipped(check, "nics")]
     balancers = [each for each in facts.balancers.values() if isinstance(each, Balancer)]
-    if len(balancers) < len(facts.balancers):
+    unread = [pool.id for pool in facts.settings.backend_pools if facts.pool(pool.id) is None]
+    if len(balancers) < len(facts.balancers) or unread:
         return [skipped(check, "pool")]
     captive = [vm for vm in facts.seen_vms if _depends(facts, vm, balancers)]
     if not captive:

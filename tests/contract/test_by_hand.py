@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -280,19 +281,38 @@ async def test_only_one_roll_goes_on_at_a_time(
     async with hands() as hand, hands() as other:
         rolling = asyncio.create_task(Roller(hand, task(), for_s=600).begin(("web-2",)))
         await bench.until("the roll", lambda: blob(bench).get("roll"))
-        with pytest.raises(NotDone, match=r"unfinished, with web-2 left"):
+        with pytest.raises(NotDone, match=r"has not ended, with web-2 left"):
             await Roller(other, task(), for_s=600).begin(("web-3",))
         with pytest.raises(NotDone, match="goes on"):
             await Roller(other, task(), for_s=600).resume()
         with pytest.raises(NotDone, match="is another one: patch"):
             await Roller(other, task(what="reboot"), for_s=600).resume()
+        with pytest.raises(NotDone, match="goes on: end it there"):
+            await abandon(other)
+        rolling.cancel()
+        await asyncio.gather(rolling, return_exceptions=True)
         assert (await abandon(other)).left == ("web-2",)
-        with pytest.raises(NotDone, match="given up, or taken over"):
-            await rolling
         with pytest.raises(NotDone, match="no unfinished roll"):
             await abandon(other)
         with pytest.raises(NotDone, match="no unfinished roll"):
             await Roller(other, task(), for_s=600).resume()
+
+
+async def test_a_runner_that_was_taken_over_stops(
+    bench: Bench, hands: OpenHand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that go on with one roll would take two VMs out."""
+    monkeypatch.setattr("controller.by_hand.roll.BEAT_S", 0.1)
+    async with hands() as hand, hands() as other:
+        rolling = asyncio.create_task(Roller(hand, task(), for_s=600).begin(("web-2",)))
+        await bench.until("the roll", lambda: blob(bench).get("roll"))
+        await other.requests.change(
+            lambda requests: replace(
+                requests, roll=requests.roll and replace(requests.roll, runner="another")
+            )
+        )
+        with pytest.raises(NotDone, match="given up, or taken over"):
+            await rolling
 
 
 async def test_a_roll_of_a_runner_that_died_is_taken_over(

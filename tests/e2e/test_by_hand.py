@@ -181,7 +181,7 @@ async def test_a_roll_goes_on_after_it_was_interrupted(rigged: OpenRig, tmp_path
         assert rig.pools_with("web-3") == []
         other = await Command(rig, *roll).start()
         assert await other.ended() == 1
-        assert "is unfinished, with web-3, web-1 left" in other.said
+        assert "has not ended, with web-3, web-1 left" in other.said
         gate.touch()
         resumed = await Command(rig, *roll, "--resume").start()
         assert await resumed.ended(A_ROLL_S) == 0, resumed.said

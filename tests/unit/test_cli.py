@@ -314,6 +314,7 @@ async def test_status_where_nobody_ever_led(simulated: Set) -> None:
         "lease_age_s": None,
         "entries": [],
         "holds": [],
+        "requests": [],
         "transitions": [],
     }
     assert simulated.world.history == []

@@ -297,3 +297,8 @@ def test_a_route_table_may_lead_out() -> None:
     found = captive(subnets={SUBNET.casefold(): subnet})
     assert found.verdict is Verdict.WARN
     assert f"route-table show --ids {NETWORK}/routeTables/r " in found.mend[0]
+
+
+def test_who_is_out_is_no_warning_while_the_ledger_cannot_be_read() -> None:
+    """A VM that the controller has taken out must not be put back on the doctor's word."""
+    assert judged("left-out", lease=Failed(ServiceFault("503"))).verdict is Verdict.SKIP

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from rich.console import Console
 
 from controller.core.ledger import Entry, EventReference, Ledger
-from controller.core.model import REQUEST, NicMembership
+from controller.core.model import REQUEST, NicMembership, Request
+from controller.core.requests import Requests, Roll
 from controller.look import LeaseLook
 from controller.report import print_status, print_watch
 
@@ -91,3 +92,44 @@ def test_a_tick_that_failed_is_seen() -> None:
     assert lines[:2] == ["12:00:41 UTC", "not read: blob read: 503; what follows is as of 12:00:00"]
     assert lines[2].startswith("leader: web-1")
     assert watch(None, "blob read: 503") == ["12:00:41 UTC", "not read: blob read: 503"]
+
+
+def test_what_was_asked_for_by_hand_is_told_with_its_end() -> None:
+    """Who wants a VM out, until when and why; a roll with what is left; nothing of what is over."""
+    request = Request(
+        request_id="R",
+        vm="web-2",
+        reason="patching",
+        by="ann on web-1",
+        at=NOON,
+        until=NOON + timedelta(minutes=30),
+    )
+    over = replace(request, request_id="S", vm="web-3", until=NOON)
+    roll = Roll(
+        roll_id="L",
+        what="reboot",
+        vms=("web-2", "web-3"),
+        done=("web-2",),
+        by="ben",
+        at=NOON,
+        runner="x",
+        failed="web-3: the command ended with exit code 1",
+    )
+    requests = Requests(requests=(request, over), roll=roll)
+    console = Console(width=120, markup=False)
+    with console.capture() as captured:
+        print_status(console, replace(look(), requests=requests), dry_run=False)
+    lines = captured.get().splitlines()
+    (asked,) = [line for line in lines if line.startswith("asked for by hand")]
+    assert asked.endswith("web-2 until 2030-01-01 12:30 UTC, by ann on web-1 (patching)")
+    assert (
+        "roll by ben (reboot): stopped, web-3: the command ended with exit code 1; left: web-3"
+        in lines
+    )
+    ended = replace(roll, ended_at=NOON)
+    with console.capture() as captured:
+        print_status(console, replace(look(), requests=Requests(roll=ended)), dry_run=False)
+    assert "roll" not in captured.get()
+    assert [each["vm"] for each in replace(look(), requests=requests).as_json()["requests"]] == [  # type: ignore[index, attr-defined]
+        "web-2"
+    ]
