@@ -110,7 +110,7 @@ def out_at(ledger: Ledger, entry: Entry) -> datetime | None:
 def reasons(entry: Entry) -> str:
     """Return because of what a VM is out, for people to read."""
     types = ["by hand" if each.event_type == REQUEST else each.event_type for each in entry.events]
-    return ", ".join(types)
+    return ", ".join(dict.fromkeys(types))
 
 
 def would_do(plan: Plan, ledger: Ledger) -> tuple[str, ...]:

@@ -113,7 +113,12 @@ def reach(facts: Facts) -> tuple[str, ...]:
     """Return how to find out what is in the way of Azure's services."""
     azure, election = facts.settings.azure, facts.settings.election
     certificate = f" --cacert {quote(azure.ca_file)}" if azure.ca_file else ""
-    return tuple(
+    proxies = " ".join(facts.proxies)
+    by_proxy = (
+        f"unset {proxies}  # or see to it that this proxy lets it through: requests to Resource "
+        "Manager and to storage go by way of it",
+    )
+    return (by_proxy if proxies else ()) + tuple(
         f"curl --silent --show-error --head{certificate} {quote(url)}  # any answer will do: "
         "without one, name resolution, a route, a firewall or a network security group is in the "
         "way"

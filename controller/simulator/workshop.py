@@ -92,7 +92,10 @@ def _told(counts: Counts) -> dict[str, object]:
         "ok": counts.ok,
         "lost": counts.lost,
         "ok_by_vm": dict(sorted(counts.ok_by_backend.items())),
-        "newest_losses": [str(lost) for lost in counts.losses[-SHOWN_LOSSES:]],
+        "newest_losses": [
+            {"at": lost.at, "reason": lost.reason.value, "vm": lost.backend}
+            for lost in counts.losses[-SHOWN_LOSSES:]
+        ],
     }
 
 

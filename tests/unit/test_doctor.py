@@ -259,3 +259,11 @@ def test_an_unknown_identity_is_looked_up() -> None:
     denied = Failed(Denied("403", action="Microsoft.Network/x/read", scope=f"{NETWORK}/x"))
     found = judged("follow-operations", principal="", operations=denied)
     assert f'"$(az vm show --ids {COMPUTE}/virtualMachines/web-1 ' in found.mend[1]
+
+
+def test_a_proxy_in_the_way_is_named() -> None:
+    """Where requests go by way of a proxy, that is the first suspect."""
+    unreached = Failed(NotSent("Cannot connect to host 127.0.0.1:9"))
+    found = judged("identity", principal=unreached, proxies=("HTTPS_PROXY",))
+    assert found.mend[0].startswith("unset HTTPS_PROXY  # or see to it")
+    assert not judged("identity", principal=unreached).mend[0].startswith("unset")
