@@ -55,6 +55,7 @@ from controller.errors import (
     InvariantViolation,
     LeaseLost,
     NotFound,
+    OutcomeUnknown,
     Throttled,
     told_s,
 )
@@ -595,6 +596,10 @@ class Reconciler:
             self._not_found(action, now)
         if isinstance(action, ChangeNic):
             self.views.forget_nic_body(action.nic_id)
+            if isinstance(error, OutcomeUnknown) and (asked_s := told_s(error)) is not None:
+                # It was the NIC's reader, at the end of the write, that was asked for patience.
+                read = ReadNic(action.nic_id).key
+                self.deferrals.defer(read, wait_s=asked_s, reason=type(error).__name__)
             if action.restore and refused(error) and not isinstance(error, Conflict | Throttled):
                 # Azure refuses a reference to a deleted pool, and does not say so plainly.
                 for owner in sorted({load_balancer_of(m.pool_id) for m in action.memberships}):

@@ -443,3 +443,30 @@ async def test_a_part_that_was_told_to_wait_is_left_out_until_then(tmp_path: Pat
         assert leader.reconciler.inventory_period_s == 4 * HOLE_S
         await leader.after(4 * HOLE_S)
         assert (leader.asked[LISTS], leader.asked[HIDDEN]) == (4, 2)
+
+
+async def test_the_reader_of_a_written_nic_is_as_patient_as_it_was_told_to_be(
+    tmp_path: Path,
+) -> None:
+    """H1: a Retry-After at the end of a write holds for every other read of that NIC, too."""
+    async with leading(tmp_path, "app") as leader:
+
+        def throttle(request: Request, _reply: object) -> None:
+            if request.method == "PUT" and "networkInterfaces" in request.path:
+                leader.fault(
+                    method="GET",
+                    path_contains="web-2-nic",
+                    status=429,
+                    headers=(("retry-after", "20"),),
+                    times=1,
+                )
+
+        leader.server.observers.append(throttle)
+        await leader.announce("web-2")
+        await leader.round()
+        assert leader.inside("app") == ["web-1", "web-3"]
+        leader.asked.clear()
+        await leader.after(10)
+        assert leader.asked["GET web-2-nic"] == 0
+        await leader.after(11)
+        assert leader.asked["GET web-2-nic"] > 0

@@ -25,9 +25,10 @@ def s7_in_time(truth: Truth, change: Change) -> Iterator[str]:
         return
     if event.acknowledged_by == PLATFORM or not _undisturbed(truth, event):
         return
-    if change.at - _due_at(truth, event) < truth.needed_s(event) + TAKE_OVER_S:
-        return
+    needed_s, due_at = truth.needed_s(event) + TAKE_OVER_S, _due_at(truth, event)
     for vm in sorted(event.resources & truth.peers - truth.gone):
+        if change.at - max(due_at, truth.released_at.get(vm, due_at)) < needed_s:
+            continue  # the floor let it go too late
         for pool, member in truth.inside(vm):
             if member.in_by != "people" and not _held(truth, vm):
                 yield f"{vm} still stands in {pool.rsplit('/', 1)[-1]} at the start"

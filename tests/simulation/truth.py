@@ -137,6 +137,8 @@ class Truth:
         self.polls: dict[str, list[Poll]] = {}
         self.born_at: dict[str, float] = {}
         self.act, self.act_text = "", ""
+        self.released_at: dict[str, float] = {}
+        """When the ledger last said no more that the floor keeps a VM in."""
         self.asked: dict[str, tuple[str, float]] = {}
         """The request by which a VM was last asked for, and until when."""
         self.people_at = -math.inf
@@ -228,6 +230,8 @@ class Truth:
             case "blob_written":
                 before, self.ledger = self.ledger, parsed(str(detail["body"])) or self.ledger
                 self._recorded_too_late(before)
+                for vm in _held_in(before) - _held_in(self.ledger):
+                    self.released_at[vm] = change.at
                 if detail["body"] and self.arrived is not None:
                     self.ledger_sent_at = float(str(self.arrived.detail["sent_at"]))
             case "member_in" | "member_out":
@@ -325,7 +329,7 @@ class Truth:
 
     def _polled(self, change: Change) -> None:
         said = str(change.detail["said"])
-        if said:
+        if said and self._heard(change):
             found = (entry.rpartition(":") for entry in said.split(",")[1:])
             poll = Poll(
                 at=change.at,
@@ -333,6 +337,16 @@ class Truth:
                 events={event_id.casefold(): status for event_id, _, status in found},
             )
             self.polls.setdefault(str(change.detail["vm"]), []).append(poll)
+
+    def _heard(self, change: Change) -> bool:
+        """Tell whether who asked still listens: a reply may come when a frozen VM goes on."""
+        if self.arrived is None:
+            return True
+        timeout_s = float(str(self.scenario.watch.get("timeout_s", 5)))
+        first_s = float(str(self.scenario.watch.get("first_timeout_s", 130)))
+        asked_at = float(str(self.arrived.detail["sent_at"]))
+        vm = str(change.detail["vm"])
+        return change.at < asked_at + (timeout_s if self.polls.get(vm) else max(first_s, timeout_s))
 
     def _moved(self, change: Change) -> None:
         members = self.pools.setdefault(key(change.subject), {})
@@ -450,6 +464,12 @@ class Truth:
 def in_doubt(member: Member, write: Write) -> bool:
     """Tell whether the agent could not know that people had taken a member out."""
     return member.doubtful or member.epoch not in (0, epoch_of(write.ledger))
+
+
+def _held_in(ledger: Json) -> set[str]:
+    """Return the VMs, folded, that a ledger says the floor keeps in."""
+    holds = ledger.get("holds", [])
+    return {hold["subject"].casefold() for hold in holds if hold["reason"] == "floor"}
 
 
 def _epoch_s(instant: str) -> float:
