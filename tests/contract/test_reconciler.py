@@ -17,12 +17,12 @@ import pytest
 
 from controller.azure.session import Azure, open_azure
 from controller.clock import CorrectedClock
-from controller.core.actions import ChangeNic
+from controller.core.actions import ChangeNic, ReadNic
 from controller.core.draft import FRESH_S
 from controller.core.leadership import Handicap, State
 from controller.core.model import NicMembership
 from controller.elector import Elector
-from controller.errors import Conflict
+from controller.errors import Conflict, OutcomeUnknown
 from controller.ledger_store import LedgerStore
 from controller.policy import policy_from
 from controller.reconciler import HOLE_S, Reconciler
@@ -450,23 +450,9 @@ async def test_the_reader_of_a_written_nic_is_as_patient_as_it_was_told_to_be(
 ) -> None:
     """H1: a Retry-After at the end of a write holds for every other read of that NIC, too."""
     async with leading(tmp_path, "app") as leader:
-
-        def throttle(request: Request, _reply: object) -> None:
-            if request.method == "PUT" and "networkInterfaces" in request.path:
-                leader.fault(
-                    method="GET",
-                    path_contains="web-2-nic",
-                    status=429,
-                    headers=(("retry-after", "20"),),
-                    times=1,
-                )
-
-        leader.server.observers.append(throttle)
-        await leader.announce("web-2")
-        await leader.round()
-        assert leader.inside("app") == ["web-1", "web-3"]
-        leader.asked.clear()
-        await leader.after(10)
-        assert leader.asked["GET web-2-nic"] == 0
-        await leader.after(11)
-        assert leader.asked["GET web-2-nic"] > 0
+        nic_id = leader.world.vm("web-2").nic_ids[0]
+        write = ChangeNic(nic_id=nic_id, memberships=(), restore=False)
+        leader.reconciler._failed(write, OutcomeUnknown("not followed", retry_after_s=20))
+        assert ReadNic(nic_id).key in leader.reconciler.deferrals.active
+        leader.clock.pass_(20.1)
+        assert ReadNic(nic_id).key not in leader.reconciler.deferrals.active
