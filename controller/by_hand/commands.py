@@ -31,7 +31,7 @@ def drain(options: argparse.Namespace) -> int:
         if options.wait:
             await hand.until_out(request)
             print(f"{request.vm}: out of rotation, its connections had their time", flush=True)
-        print(f"put it back with: {hand.command('restore')} {request.vm}")
+        print(f"put it back with: {hand.command('restore', request.vm)}")
 
     return _by_hand(options, ask, names=False)
 

@@ -80,9 +80,9 @@ class Hand:
         """Return the wall clock of this machine."""
         return self._clock.now()
 
-    def command(self, verb: str) -> str:
+    def command(self, *words: str) -> str:
         """Return how the same person types another command for the same set."""
-        return shlex.join(("lb-drain", verb, *self._options))
+        return shlex.join(("lb-drain", *words, *self._options))
 
     # --- asking ---
 

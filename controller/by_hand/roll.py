@@ -195,7 +195,7 @@ class Roller:
         if out is not None and self._working:
             hand.say(
                 f"{out.vm} stays out of rotation until {held_until:%Y-%m-%d %H:%M} UTC at the "
-                f"latest: put it back with `{hand.command('restore')} {out.vm}`, or go on with the "
+                f"latest: put it back with `{hand.command('restore', out.vm)}`, or go on with the "
                 "same command line and --resume"
             )
         elif out is not None:
