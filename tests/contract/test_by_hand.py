@@ -277,7 +277,7 @@ async def test_only_one_roll_goes_on_at_a_time(
 ) -> None:
     """A second one is refused; to go on with one that lives is refused; another's is not mine."""
     monkeypatch.setattr("controller.by_hand.roll.BEAT_S", 0.1)
-    monkeypatch.setattr("controller.by_hand.roll.SILENT_S", 0.6)
+    monkeypatch.setattr("controller.by_hand.roll.SILENT_S", 15)
     async with hands() as hand, hands() as other:
         rolling = asyncio.create_task(Roller(hand, task(), for_s=600).begin(("web-2",)))
         await bench.until("the roll", lambda: blob(bench).get("roll"))
