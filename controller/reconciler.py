@@ -534,7 +534,7 @@ class Reconciler:
         for entry in self.ledger.entries:
             if any(entry.holds(key) for key in keys):
                 for request in self._requests.requests or ():
-                    if fold(request.vm) == fold(entry.vm) and request.stands(now):
+                    if request.wants(entry.vm, now):
                         raise Conflict(f"{entry.vm} was asked for meanwhile")
                 for event in document.events if document else ():
                     if event.affects(entry.vm) and self._policy.impacting(event):

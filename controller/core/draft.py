@@ -260,7 +260,7 @@ class Draft:
     def _request(self, vm: Vm) -> Request | None:
         """Return the request for a VM that stands, and look again when it ends by itself."""
         for request in self.observed.requests or ():
-            if fold(request.vm) == fold(vm.name) and request.stands(self.now):
+            if request.wants(vm.name, self.now):
                 self.wakes.append(request.until)
                 return request
         return None

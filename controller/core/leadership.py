@@ -148,7 +148,7 @@ def handicap(
             if due is None or due <= now:
                 events.add(fold(event.event_id))
     for request in requests:
-        if fold(request.vm) == fold(vm) and request.stands(now):
+        if request.wants(vm, now):
             events.add(fold(request.request_id))
     blind = document is None or document_age_s > BLIND_AFTER_S
     return Handicap(frozenset(events), blind)

@@ -120,6 +120,10 @@ class Request:
         """Tell whether the VM is still wanted out."""
         return self.ended_at is None and now < self.until
 
+    def wants(self, vm: str, now: datetime) -> bool:
+        """Tell whether this VM is wanted out now, because of this request."""
+        return fold(self.vm) == fold(vm) and self.stands(now)
+
 
 # --- what stands in the pools ---
 

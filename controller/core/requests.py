@@ -74,7 +74,7 @@ class Requests:
 
     def of(self, vm: str, now: datetime) -> Request | None:
         """Return the request because of which a VM is wanted out; None if there is none."""
-        return next((each for each in self.standing(now) if fold(each.vm) == fold(vm)), None)
+        return next((each for each in self.requests if each.wants(vm, now)), None)
 
     def called(self, request_id: str) -> Request | None:
         """Return the request with this id, also when it has ended."""
@@ -90,9 +90,7 @@ class Requests:
         return replace(
             self,
             requests=tuple(
-                replace(each, ended_at=at, ended_by=by)
-                if each.stands(at) and fold(each.vm) == fold(vm)
-                else each
+                replace(each, ended_at=at, ended_by=by) if each.wants(vm, at) else each
                 for each in self.requests
             ),
         )

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from controller.core.actions import ChangeNic, ReadNic
 from controller.core.draft import FRESH_S
 from controller.core.leadership import Handicap, State
 from controller.core.model import NicMembership
+from controller.core.model import Request as ByHand
 from controller.elector import Elector
 from controller.errors import Conflict, OutcomeUnknown
 from controller.ledger_store import LedgerStore
@@ -70,6 +71,7 @@ class Leader:
         self.watcher = Watcher(
             imds=azure.imds, clock=CorrectedClock(clock), leader_poll_s=1, standby_poll_s=15
         )
+        self.asked_for = RequestStore(azure.ledger("web.requests.json"))
         self.requests = RequestWatch(
             RequestStore(azure.ledger("web.requests.json")),
             clock=clock,
@@ -135,6 +137,15 @@ class Leader:
         self.clock.pass_(seconds)
         await self.server.notify()
         await self.round()
+
+    async def ask(self, vm: str) -> None:
+        """Ask for a VM by hand, and let the leader read that."""
+        now = self.clock.now()
+        asked = ByHand(
+            request_id="R", vm=vm, reason="", by="ann", at=now, until=now + timedelta(minutes=30)
+        )
+        await self.asked_for.change(lambda requests: requests.adding(asked))
+        await self.requests.look(no_older_than_s=0)
 
     async def announce(self, *vms: str) -> str:
         """Announce a reboot."""
@@ -315,6 +326,20 @@ async def test_a_restore_is_held_back_when_an_event_was_announced_meanwhile(tmp_
         leader.world.cancel_event(event_id)
         await leader.watcher.poll()
         leader.reconciler._fence(restore, leader.elector.tenures)
+        await leader.ask("web-2")
+        with pytest.raises(Conflict, match="web-2 was asked for meanwhile"):
+            leader.reconciler._fence(restore, leader.elector.tenures)
+
+
+async def test_what_was_read_of_requests_a_minute_ago_says_nothing(tmp_path: Path) -> None:
+    """S6: while the blob cannot be read what was known counts, but not for ever."""
+    async with leading(tmp_path, "app") as leader:
+        await leader.ask("web-2")
+        leader.server.faults.add(Fault(service=Service.BLOB, effect=Effect.REPLY, status=503))
+        for passed_s, known in ((50, True), (9, True), (2, False)):
+            leader.clock.pass_(passed_s)
+            await leader.requests.look(no_older_than_s=0)
+            assert (leader.requests.requests is not None) is known
 
 
 async def test_a_deleted_pool_keeps_nobody_out_of_the_others(tmp_path: Path) -> None:
