@@ -214,6 +214,21 @@ async def test_a_set_without_a_leader_is_told(
     assert "no agent leads the set: nothing happens until one does" in said
 
 
+async def test_a_standby_looks_before_it_competes_whether_its_own_vm_is_wanted(
+    bench: Bench, hands: OpenHand
+) -> None:
+    """It reads no requests otherwise, and would take the lease only to hand it over."""
+    await bench.lead("web-2")
+    standby = bench.start("web-1")
+    await bench.until("web-1 is at home", lambda: standby.ready()[0])
+    assert not standby._handicap()
+    async with hands() as hand:
+        await hand.drain("web-1", for_s=600, reason="")
+    bench.clock.ahead_s += 3
+    await standby._look()
+    assert standby._handicap()
+
+
 # --- from a workstation ---
 
 

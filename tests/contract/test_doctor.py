@@ -327,6 +327,13 @@ async def test_captives(open_set: OpenBench) -> None:
         )
 
 
+async def test_the_way_out_cannot_be_told_of_a_pool_that_is_not_found(bench: Bench) -> None:
+    """A pool whose id is mistyped may be the only way out of some VM."""
+    may_see_subnets(bench)
+    report = await consult(bench, edit=lambda text: text.replace("/app", "/ap"))
+    assert of(report, "way-out").verdict is Verdict.SKIP
+
+
 async def test_a_subnet_that_cannot_be_read_is_a_warning(bench: Bench) -> None:
     """With an agent's rights alone the way out cannot be seen, and what to look at is named."""
     found = of(await consult(bench), "way-out")
