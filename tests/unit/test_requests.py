@@ -158,8 +158,10 @@ def test_requests_that_cannot_be_read_keep_a_vm_out() -> None:
     scene.now = 100
     scene.ledger = replace(scene.ledger, leader_since=at(80))
     early = scene.through(requests=None)
-    assert (phase(early), reasons(early)) == (Phase.RESTORE_DUE, {})
-    scene.now = 120
+    assert (phase(early), reasons(early), early.wake_at) == (Phase.RESTORE_DUE, {}, at(101))
+    scene.now = 110
+    assert reasons(scene.through(requests=None)) == {}
+    scene.now = 111
     late = scene.through(requests=None)
     assert (phase(late), reasons(late)) == (Phase.HELD, {"web-1": "requests_unread"})
     assert writes(late) == []
