@@ -14,7 +14,7 @@ from controller.clock import Clock
 from controller.core.actions import Reason
 from controller.core.ledger import Entry, Ledger
 from controller.core.model import Request, fold
-from controller.core.requests import MOST_TEXT, Edit, Requests
+from controller.core.requests import Edit, Requests
 from controller.errors import (
     ConfigError,
     Conflict,
@@ -35,6 +35,9 @@ LOOK_S = 1.0
 """How often the ledger is read while somebody waits."""
 AGAIN_S = 3.0
 """After so long what storage did not take is sent again."""
+
+MOST_TEXT = 200
+"""The longest reason that is kept, in characters."""
 
 LEADERLESS_S = 10.0
 """A lease changes hands in less; what lasts longer is told."""

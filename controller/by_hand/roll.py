@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import MappingProxyType
 
-from controller.by_hand.hand import Hand
+from controller.by_hand.hand import MOST_TEXT, Hand
 from controller.core.model import Request, fold
-from controller.core.requests import MOST_TEXT, Requests, Roll
+from controller.core.requests import Requests, Roll
 from controller.errors import ControllerError, NotDone
 
 BEAT_S = 15.0

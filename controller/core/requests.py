@@ -24,8 +24,6 @@ from controller.core.model import NOTHING_EXTRA, Extra, Request, fold
 MAJOR, MINOR = 1, 0
 MOST_ENDED = 50
 """How many requests that have ended are remembered."""
-MOST_TEXT = 200
-"""The longest reason or name that is kept, in characters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
