@@ -75,6 +75,7 @@ class LedgerStore:
     async def _put(self, ledger: Ledger, elector: Elector) -> None:
         if not self._etag:
             raise LeaseLost("the blob of the ledger was deleted, and the lease with it")
-        elector.fence()
-        self._etag = await self._blob.write(encode(ledger), self._etag, elector.lease_id)
+        self._etag = await self._blob.write(
+            encode(ledger), self._etag, elector.lease_id, elector.fence
+        )
         self.ledger = ledger

@@ -577,8 +577,7 @@ class Reconciler:
         self.pace = self.pace.succeeded()
 
     async def _acknowledge(self, action: Acknowledge, tenure: int) -> None:
-        self._fence(action, tenure)
-        await self._imds.acknowledge([action.event_id])
+        await self._imds.acknowledge([action.event_id], lambda: self._fence(action, tenure))
         now = self._watcher.now()
         key = fold(action.event_id)
         if key not in self._acknowledged:

@@ -10,10 +10,9 @@ import ctypes
 import importlib
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -25,21 +24,19 @@ from azure.core.rest import HttpRequest
 from azure.mgmt.core import AsyncARMPipelineClient
 from azure.mgmt.core.policies import AsyncARMChallengeAuthenticationPolicy
 
+from controller.azure.departure import Fence, Send
 from controller.azure.failures import Caller, cap, from_status
 from controller.core import strict_json
 from controller.core.model import fold
-from controller.errors import ContractViolation, OutcomeUnknown
+from controller.errors import ContractViolation
 
 USER_AGENT = "lb-drain"
 CONNECT_TIMEOUT_S = 5.0
 MAX_PAGES = 200
 MAX_NAME_CHARACTERS = 1024
 """Of an id; the longest that Azure allows has half of that. It ends up in ledger and logs."""
-Fence = Callable[[], None]
-"""Raises LeaseLost when the lease could have expired."""
 Json = dict[str, Any]
 """A JSON object as Azure sent it, unknown properties included."""
-_WRITES = frozenset({"PUT", "POST", "PATCH", "DELETE"})
 _ID = re.compile(
     r"/subscriptions/(?P<subscription>[^/]+)/resourceGroups/(?P<group>[^/]+)"
     r"/providers/(?P<provider>[^/]+)/(?P<rest>[^/]+/[^/]+(?:/[^/]+/[^/]+)*)",
@@ -74,52 +71,6 @@ class ResourceId:
 # --- transport -----------------------------------------------------------------------------------
 
 
-class _Send:
-    """Travels with one request down to the socket: the fence, and a guard against a second send.
-
-    aiohttp repeats a PUT by itself when a kept-alive connection breaks under it. The first may
-    have had its effect, so the repeat would meet its own new etag, and it would pass the fence
-    unseen: a request that writes goes out once.
-    """
-
-    __slots__ = ("fence", "method", "sent")
-
-    def __init__(self, method: str, fence: Fence | None) -> None:
-        self.method = method
-        self.fence = fence
-        self.sent = False
-
-    def leave(self) -> None:
-        if self.method not in _WRITES:
-            return
-        if self.sent:
-            raise OutcomeUnknown(f"{self.method}: the connection broke after the request was sent")
-        if self.fence is not None:
-            self.fence()
-        self.sent = True
-
-
-def guard_trace() -> aiohttp.TraceConfig:
-    """Return the hook that asks `_Send`; sessions for ARM and blob must be built with it.
-
-    aiohttp calls it with the connection open and the token in the headers, right before the
-    first byte of the request leaves.
-    """
-
-    async def leave(
-        _session: aiohttp.ClientSession,
-        context: SimpleNamespace,
-        _params: aiohttp.TraceRequestHeadersSentParams,
-    ) -> None:
-        send = cast("object", context.trace_request_ctx)
-        if isinstance(send, _Send):
-            send.leave()
-
-    trace = aiohttp.TraceConfig()
-    trace.on_request_headers_sent.append(leave)
-    return trace
-
-
 class GuardedTransport(AsyncHttpTransport[Any, Any]):
     """azure-core's aiohttp transport on our session, bound to one service.
 
@@ -151,7 +102,7 @@ class GuardedTransport(AsyncHttpTransport[Any, Any]):
             )
         fence = cast("Fence | None", kwargs.pop("fence", None))
         return await self._inner.send(
-            request, trace_request_ctx=_Send(str(request.method), fence), **kwargs
+            request, trace_request_ctx=Send(str(request.method), fence), **kwargs
         )
 
     async def open(self) -> None:

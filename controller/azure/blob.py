@@ -12,6 +12,7 @@ from azure.core.exceptions import HttpResponseError, ResourceExistsError
 from azure.core.pipeline.transport import AsyncHttpTransport
 from azure.storage.blob.aio import BlobClient, BlobLeaseClient
 
+from controller.azure.departure import Fence
 from controller.azure.failures import Caller, Observer, cap, ignore
 from controller.clock import Clock
 from controller.errors import (
@@ -190,10 +191,12 @@ class LedgerBlob:
         async with self._call("release", on_lease_code=LeaseLost, missing_blob=LeaseLost):
             await self._lease(lease_id).release()
 
-    async def write(self, body: bytes, etag: str, lease_id: str) -> str:
+    async def write(self, body: bytes, etag: str, lease_id: str, fence: Fence) -> str:
         """Replace the content, if it is still the one of `etag` and the lease is ours.
 
-        Returns the new etag. Raises LeaseLost, or Conflict when the content is another.
+        `fence` is asked right before the request leaves: a connection can take longer to open than
+        the lease has left. Returns the new etag. Raises LeaseLost, or Conflict when the content is
+        another.
         """
         async with self._call("write", on_lease_code=LeaseLost, missing_blob=LeaseLost):
             reply = await self._client.upload_blob(
@@ -202,6 +205,7 @@ class LedgerBlob:
                 etag=etag,
                 match_condition=MatchConditions.IfNotModified,
                 lease=self._lease(lease_id),
+                fence=fence,
             )
             return _written(cast("object", reply.get("etag")))
 

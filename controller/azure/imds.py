@@ -14,6 +14,7 @@ from typing import cast
 
 import aiohttp
 
+from controller.azure.departure import Fence, Send
 from controller.azure.failures import Caller, Observer, cap, from_status, ignore
 from controller.clock import Clock
 from controller.core import strict_json
@@ -96,21 +97,27 @@ class Imds:
         self.poll_timeout_s = self._timeout_s
         return Poll(document=document, date=_parse_date(reply.headers.get("date", "")))
 
-    async def acknowledge(self, event_ids: Iterable[str]) -> None:
-        """Let events start now. Repeating it does no harm.
+    async def acknowledge(self, event_ids: Iterable[str], fence: Fence) -> None:
+        """Let events start now, if `fence` does when the request leaves. Repeating does no harm.
 
         What Azure answers for an id that has left the document is not documented; 400 and 404
         become `Conflict`, which is benign once the next poll shows that the id is gone.
         """
         body = {"StartRequests": [{"EventId": event_id} for event_id in event_ids]}
         async with self._caller.call("acknowledge", self._timeout_s):
-            reply = await self._exchange("POST", "scheduledevents", EVENTS_VERSION, body)
+            send = Send("POST", fence)
+            reply = await self._exchange("POST", "scheduledevents", EVENTS_VERSION, body, send)
             if reply.status in {400, 404}:
                 raise Conflict(f"imds acknowledge: {reply.status} {_excerpt(reply.body)}")
             reply.good()
 
     async def _exchange(
-        self, method: str, path: str, version: str, body: object = None
+        self,
+        method: str,
+        path: str,
+        version: str,
+        body: object = None,
+        send: Send | None = None,
     ) -> "_Reply":
         async with self._session.request(
             method,
@@ -119,6 +126,7 @@ class Imds:
             headers=_HEADERS,
             json=body,
             allow_redirects=False,
+            trace_request_ctx=send,
         ) as response:
             return _Reply(
                 what=f"imds {method} {path}",

@@ -18,9 +18,10 @@ import aiohttp
 from azure.core.pipeline.transport import AioHttpTransport, AsyncHttpTransport
 from azure.identity.aio import AzureCliCredential, ManagedIdentityCredential
 
-from controller.azure.arm import CONNECT_TIMEOUT_S, Arm, GuardedTransport, guard_trace
+from controller.azure.arm import CONNECT_TIMEOUT_S, Arm, GuardedTransport
 from controller.azure.blob import LedgerBlob
 from controller.azure.compute import Compute
+from controller.azure.departure import guard_trace
 from controller.azure.failures import Observer, ignore
 from controller.azure.imds import Imds
 from controller.azure.maintenance import Maintenance
@@ -140,13 +141,12 @@ async def open_azure(
     async with AsyncExitStack() as stack:
 
         async def session(traffic: Traffic) -> aiohttp.ClientSession:
-            guarded = traffic in {Traffic.ARM, Traffic.BLOB}
             options = SessionOptions(
                 traffic=traffic,
                 tls=tls,
                 # Only where a proxy is set: aiohttp looks it up in a thread on every request.
-                trust_env=guarded and proxied,
-                trace_configs=(guard_trace(),) if guarded else (),
+                trust_env=proxied and traffic in {Traffic.ARM, Traffic.BLOB},
+                trace_configs=(guard_trace(),),
             )
             return await stack.enter_async_context(session_factory(options))
 

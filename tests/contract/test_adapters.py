@@ -415,6 +415,36 @@ async def test_fence_stops_the_write_at_the_last_moment(bench: Bench) -> None:
     assert ("network", "nic_put", "lease_lost") in bench.observed
 
 
+async def test_fence_stops_the_ledger_at_the_last_moment(bench: Bench) -> None:
+    """S4: a connection can take longer to open than the lease has left."""
+    blob, mine = bench.azure.ledger("web.json"), str(uuid.uuid4())
+    await blob.create()
+    await blob.acquire(mine, 15)
+    before = await blob.read()
+    asked: list[str] = []
+
+    def closed() -> None:
+        asked.append("asked")
+        raise errors.LeaseLost("expired")
+
+    with pytest.raises(errors.LeaseLost, match="expired"):
+        await blob.write(b"{}", before.etag, mine, closed)
+    assert asked == ["asked"]
+    assert await blob.read() == before
+
+
+async def test_fence_stops_the_acknowledgement_at_the_last_moment(bench: Bench) -> None:
+    """S4: whoever lost the lease meanwhile lets no event start."""
+    event_id = bench.world.schedule_event("Reboot", "web-1").event_id
+
+    def closed() -> None:
+        raise errors.LeaseLost("expired")
+
+    with pytest.raises(errors.LeaseLost, match="expired"):
+        await bench.azure.imds.acknowledge([event_id], closed)
+    assert (await bench.azure.imds.poll()).document.events[0].status == EventStatus.SCHEDULED
+
+
 async def test_a_write_leaves_once_even_when_its_connection_breaks(bench: Bench) -> None:
     """A PUT whose reply is lost is not repeated below us: its outcome is unknown."""
     memberships = await bench.memberships()
@@ -554,10 +584,10 @@ async def test_event_is_seen_and_acknowledged(bench: Bench) -> None:
     assert (event.event_id, event.status) == (event_id, EventStatus.SCHEDULED)
     assert event.not_before is not None
     assert poll.date is not None
-    await bench.azure.imds.acknowledge([event_id])
-    await bench.azure.imds.acknowledge([event_id])
+    await bench.azure.imds.acknowledge([event_id], no_fence)
+    await bench.azure.imds.acknowledge([event_id], no_fence)
     with pytest.raises(errors.Conflict):
-        await bench.azure.imds.acknowledge([str(uuid.uuid4())])
+        await bench.azure.imds.acknowledge([str(uuid.uuid4())], no_fence)
 
 
 @pytest.mark.parametrize("effect", [Effect.EMPTY_200, Effect.GARBAGE, Effect.OVERSIZED])
@@ -588,11 +618,11 @@ async def test_lease_and_ledger(bench: Bench) -> None:
         await rival.acquire(other, 15)
     empty = await blob.read()
     assert (empty.body, empty.lease_state, empty.lease_status) == (b"", "leased", "locked")
-    etag = await blob.write(b"{}", empty.etag, mine)
+    etag = await blob.write(b"{}", empty.etag, mine, no_fence)
     with pytest.raises(errors.Conflict):
-        await blob.write(b"[]", empty.etag, mine)
+        await blob.write(b"[]", empty.etag, mine, no_fence)
     with pytest.raises(errors.LeaseLost):
-        await rival.write(b"[]", etag, other)
+        await rival.write(b"[]", etag, other, no_fence)
     assert await rival.read() == replace(empty, body=b"{}", etag=etag)
     await blob.renew(mine)
     with pytest.raises(errors.LeaseLost):

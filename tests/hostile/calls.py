@@ -258,7 +258,7 @@ def _token(outcome: Outcome) -> None:
 async def _write_ledger(bench: Bench) -> str:
     blob = bench.azure.ledger(BLOB_NAME)
     content = await blob.read()
-    return await blob.write(LEDGER_BYTES, content.etag, LEASE_ID)
+    return await blob.write(LEDGER_BYTES, content.etag, LEASE_ID, lambda: None)
 
 
 async def _present_token(bench: Bench) -> list[Request]:
@@ -351,7 +351,9 @@ CALLS: dict[str, Call] = {
     ),
     "imds.acknowledge": Call(
         Traffic.IMDS,
-        lambda bench: bench.azure.imds.acknowledge(["A123BC45-1234-5678-AB90-ABCDEF123456"]),
+        lambda bench: bench.azure.imds.acknowledge(
+            ["A123BC45-1234-5678-AB90-ABCDEF123456"], lambda: None
+        ),
         _acknowledged,
     ),
     "token": Call(Traffic.IDENTITY, _present_token, _token),

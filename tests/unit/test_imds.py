@@ -298,13 +298,13 @@ async def test_refused_acknowledgements(
     """400 and 404 may mean that the event is gone; the next poll decides."""
     wire.answer("POST", status=status)
     with pytest.raises(expected):
-        await imds.acknowledge(["a"])
+        await imds.acknowledge(["a"], lambda: None)
 
 
 async def test_acknowledgement_has_the_documented_body(imds: Imds, wire: Wire) -> None:
     """Several ids go in one StartRequests list, as JSON; an empty answer is a good one."""
     wire.answer("POST", status=200, body=b"")
-    await imds.acknowledge(["a", "b"])
+    await imds.acknowledge(["a", "b"], lambda: None)
     assert wire.only_call()["json"] == {"StartRequests": [{"EventId": "a"}, {"EventId": "b"}]}
 
 
