@@ -11,6 +11,7 @@ from controller.simulator.bodies import Json, key
 from controller.simulator.events import EventState
 from controller.simulator.fleet import CONTAINER
 from controller.simulator.server import ACCOUNT
+from controller.simulator.wire import Service
 
 from .scenario import Act
 
@@ -61,6 +62,8 @@ class Stage:
         return (
             not any(self._open_entries())
             and not self._world.in_flight
+            # Who waits for an answer that never comes says so at the end of its time.
+            and not self._simulation.wires.awaited(Service.ARM)
             and all(host.settled for host in self._simulation.hosts.values())
             and sum(host.leading for host in self._simulation.hosts.values()) == 1
         )

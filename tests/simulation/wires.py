@@ -125,6 +125,14 @@ class Wires:
             )
         return self._servers[key]
 
+    def awaited(self, service: Service) -> bool:
+        """Tell whether a living process still waits for an answer of a service."""
+        return any(
+            pair.waits and pair.service is service
+            for pairs in self._open.values()
+            for pair in pairs
+        )
+
     def joined(self, pair: "_Pair") -> None:
         """Keep a connection, to be severed when its process dies."""
         self._open.setdefault(pair.process, set()).add(pair)
@@ -184,6 +192,8 @@ class _Pair:
         self.number = wires.connections
         self.wires, self.process, self.vm, self.service = wires, process, vm, service
         self.passage = Passage(0.001, 0.001)
+        self.waits = False
+        """Whether a request has left of which the answer has not begun to arrive."""
         self.client = _End(self, client, process.context, outward=True)
         self.server = _End(self, server, wires.context, outward=False)
         self.client.peer, self.server.peer = self.server, self.client
@@ -212,6 +222,7 @@ class _Pair:
         if passage is None:
             return b""
         self.passage = passage
+        self.waits = True
         return line + end + f"{SERIAL}: {serial}".encode() + end + rest
 
 
@@ -272,6 +283,8 @@ class _End(asyncio.Transport):
 
     def arrive(self, data: bytes) -> None:
         """Take bytes in."""
+        if self._outward:
+            self._pair.waits = False
         if self._lost or self._closing:
             return
         if not self._reading:
