@@ -212,7 +212,7 @@ class Draft:
 
     def why_over(self, entry: Entry) -> str:
         """Say how the requests ended because of which a VM was out; empty if none was made."""
-        asked = {fold(each.event_id) for each in entry.events if each.event_type == REQUEST}
+        asked = {fold(each.event_id) for each in entry.events}
         said = [
             f"withdrawn by {request.ended_by}" if request.ended_at else "the request is over"
             for request in self.observed.requests or ()
@@ -225,7 +225,7 @@ class Draft:
         for entry in self.ledger.entries:
             before = self.durable.entry(entry.vm)
             known = {each.event_id for each in before.events} if before else set[str]()
-            asked = {each.event_id for each in entry.events if each.event_type == REQUEST} - known
+            asked = {each.event_id for each in entry.events} - known
             for request in self.observed.requests or ():
                 if request.request_id in asked:
                     reason = f": {request.reason}" if request.reason else ""

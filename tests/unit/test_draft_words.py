@@ -18,6 +18,7 @@ from scene import (
     event,
     floor,
     membership,
+    nic_id,
     phase,
     reasons,
     removal,
@@ -33,6 +34,7 @@ from controller.core.actions import (
     ReadPower,
     Reason,
     pool_key,
+    write_target,
 )
 from controller.core.draft import (
     Draft,
@@ -167,6 +169,18 @@ def test_a_failed_write_holds_while_an_entry_wants_it(scene: Scene, restore: boo
     scene.now = 9
     assert scene.plan(deferred=failed).holds == ()
     scene.now, scene.ledger = 8, replace(scene.ledger, entries=())
+    planned = scene.plan(deferred=failed)
+    assert (planned.holds, planned.wake_at) == ((), at(308))
+
+
+def test_a_failed_write_to_a_nic_holds_while_an_entry_wants_it(scene: Scene) -> None:
+    """H1: as for a pool, and nobody wakes for what nobody wants."""
+    scene.events, scene.now = [], 8
+    scene.ledger = replace(scene.ledger, entries=(entry(),))
+    refused = Deferral(until=at(9), reason="Denied", message="forbidden")
+    failed = MappingProxyType({write_target(nic_id("web-1")): refused})
+    assert [hold.message for hold in scene.plan(deferred=failed).holds] == ["forbidden"]
+    scene.ledger = replace(scene.ledger, entries=())
     planned = scene.plan(deferred=failed)
     assert (planned.holds, planned.wake_at) == ((), at(308))
 

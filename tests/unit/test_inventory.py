@@ -159,6 +159,16 @@ def test_an_address_serves_nobody_while_a_nic_of_the_set_is_unseen() -> None:
     assert found.members(POOL) == {"10.0.0.9"}
 
 
+def test_one_unseen_nic_is_enough_and_one_that_was_deleted_is_seen() -> None:
+    """S2: one NIC that was never read may have the address; one that is gone may not."""
+    entry = AddressMembership(pool_id=POOL, name="a", ip_address="10.0.0.9", body="{}")
+    two = replace(WEB1, nic_ids=(NIC, "/nics/B"))
+    observed = Observation(document=None, vms=(two,), nics=(nic(),), pools=(pool(entry),))
+    assert Inventory(observed, [POOL]).serving(POOL, frozenset()) == set()
+    deleted = replace(observed, missing=frozenset({"/nics/b"}))
+    assert Inventory(deleted, [POOL]).serving(POOL, frozenset()) == {"10.0.0.9"}
+
+
 def test_an_address_that_nobody_has_is_nobodys() -> None:
     """A NIC that has no private address yet does not own a member without one."""
     entry = AddressMembership(pool_id=POOL, name="a", ip_address="", body="{}")

@@ -7,6 +7,7 @@ import pytest
 
 from controller.core.model import (
     DEFAULT_EVENT_POLICIES,
+    REQUEST,
     AddressMembership,
     Deferral,
     EventAction,
@@ -64,6 +65,7 @@ def test_words_of_pools_and_vms() -> None:
     """Messages and status show these words."""
     assert [action.value for action in EventAction] == ["drain", "ignore"]
     assert [kind.value for kind in PoolKind] == ["nic", "address", "empty"]
+    assert REQUEST == "Request"
     assert [power.value for power in PowerState] == ["running", "not running", "gone", "unknown"]
 
 

@@ -76,6 +76,11 @@ def test_history_says_once_who_asked_for_what() -> None:
     ]
 
 
+def test_whoever_gives_no_reason_is_told_without_one() -> None:
+    """The journal names who asked, and ends there."""
+    assert ("requested", "by ann") in told(out_by_hand(replace(request(), reason="")))
+
+
 def test_the_floor_holds_for_requests() -> None:
     """Law S2: a VM that the pool needs is held, and that is told."""
     scene = Scene(policy=Policy(pools={APP: Floor(number=3)}))
@@ -117,6 +122,8 @@ def test_a_vm_comes_back_when_its_request_ends(
     """Withdrawn, over, or lost with its blob: the VM is put back, and history says why."""
     scene = out_by_hand()
     scene.now = now
+    another = replace(withdrawn("web-2"), request_id="R-9", ended_by="eve")
+    requests = (*requests, another)
     scene.adopt(requests=requests)
     assert told(scene)[-1] == ("restoring", why)
     assert writes(scene.plan(requests=requests)) == [restoral("web-1")]
@@ -167,6 +174,16 @@ def test_requests_that_cannot_be_read_keep_a_vm_out() -> None:
     assert writes(late) == []
 
 
+def test_requests_that_cannot_be_read_keep_out_who_is_out_for_an_event_too() -> None:
+    """Law S6: the event is over, and nobody knows whether the request is."""
+    scene = Scene(events=[event()])
+    scene.take_out()
+    scene.adopt(requests=(request(),))
+    scene.now, scene.events = 300, []
+    assert writes(scene.through(requests=None)) == []
+    assert scene.entry().restoring_at is None
+
+
 def test_requests_that_cannot_be_read_keep_nobody_else_out() -> None:
     """Law L2: a VM that was out for an event alone comes back."""
     scene = Scene(events=[event()])
@@ -189,6 +206,12 @@ def test_a_request_for_a_stranger_is_held() -> None:
     assert ReadInventory() in planned.actions
 
 
+def test_a_request_for_a_stranger_that_has_ended_is_forgotten() -> None:
+    """Nothing is held for what nobody wants any more."""
+    scene = Scene(now=10)
+    assert reasons(scene.through(requests=(withdrawn("web-9", after=5),))) == {}
+
+
 def test_a_request_for_a_vm_in_no_pool_is_held() -> None:
     """There is nothing to take it from, and nothing is recorded."""
     scene = Scene()
@@ -204,19 +227,17 @@ def test_a_request_for_a_vm_in_no_pool_is_held() -> None:
 def test_a_leader_that_is_asked_for_lets_others_lead() -> None:
     """A VM that is taken out of its pools may lose its way to Azure, as before an event."""
 
-    def asked(*requests: Request, now: float = 10) -> bool:
-        return bool(
-            handicap(
-                vm="web-1",
-                document=EventDocument(incarnation=1),
-                document_age_s=0,
-                policy=Policy(pools={APP: Floor(number=1)}),
-                now=at(now),
-                requests=requests,
-            )
-        )
+    def asked(*requests: Request, now: float = 10) -> frozenset[str]:
+        return handicap(
+            vm="web-1",
+            document=EventDocument(incarnation=1),
+            document_age_s=0,
+            policy=Policy(pools={APP: Floor(number=1)}),
+            now=at(now),
+            requests=requests,
+        ).events
 
-    assert asked(request("WEB-1"))
+    assert asked(request("WEB-1")) == {"r-1"}
     assert not asked(request("web-2"))
     assert not asked(request(), now=1800)
     assert not asked(withdrawn(after=5))
@@ -238,9 +259,8 @@ def test_requests_survive_their_blob() -> None:
         beat=3,
         extra={"newer": 1},
     )
-    requests = Requests(
-        requests=(request(), withdrawn("web-2")), roll=roll, minor=7, extra={"newest": [1]}
-    )
+    newer = replace(withdrawn("web-2"), reason="half a pair: \ud800", extra={"new": 0})
+    requests = Requests(requests=(request(), newer), roll=roll, minor=7, extra={"newest": [1]})
     assert decode(encode(requests)) == requests
     assert decode(b"") == decode(encode(Requests())) == Requests()
     assert requests.roll is not None
@@ -254,6 +274,42 @@ def test_requests_are_values_whatever_a_newer_version_put_into_them() -> None:
     plain = Requests(roll=roll)
     newer = replace(plain, roll=replace(roll, extra={"a": [1]}), extra={"b": [2]})
     assert hash(newer) == hash(plain)
+    assert hash(replace(request(), extra={"c": [3]})) == hash(request())
+
+
+def test_people_can_read_the_blob() -> None:
+    """A line for each field, the version first."""
+    assert encode(Requests()) == b'{\n "version": "1.0",\n "requests": [],\n "roll": null\n}'
+
+
+def test_what_is_left_of_a_roll_does_not_depend_on_spelling() -> None:
+    """Names of VMs are the same in any case."""
+    roll = Roll(
+        roll_id="L-1",
+        what="",
+        vms=("WEB-1", "web-2", "web-3"),
+        done=("web-1", "WEB-2"),
+        by="ann",
+        at=T0,
+        runner="a process",
+    )
+    assert roll.left == ("web-3",)
+
+
+def test_what_stands_is_neither_withdrawn_nor_over() -> None:
+    """The end itself is over."""
+    requests = Requests(requests=(request(until=60), withdrawn("web-2", after=5), request("web-3")))
+    assert [each.vm for each in requests.standing(at(59))] == ["web-1", "web-3"]
+    assert [each.vm for each in requests.standing(at(60))] == ["web-3"]
+
+
+def test_more_time_is_for_one_request_that_was_not_withdrawn() -> None:
+    """Others keep theirs, and a withdrawal stays one."""
+    ended = replace(withdrawn("web-2"), request_id="R-2")
+    other = request("web-3", request_id="R-3")
+    requests = Requests(requests=(request(), ended, other))
+    longer = requests.extending("R-1", at(3600)).extending("R-2", at(3600))
+    assert longer.requests == (request(until=3600), ended, other)
 
 
 @pytest.mark.parametrize(
@@ -282,11 +338,12 @@ def test_a_newer_request_ends_the_older_one() -> None:
     both = (
         Requests().adding(request()).adding(replace(request("WEB-1"), request_id="R-2", at=at(9)))
     )
-    assert [(each.request_id, each.ended_at) for each in both.requests] == [
-        ("R-1", at(9)),
-        ("R-2", None),
+    assert [(each.request_id, each.ended_at, each.ended_by) for each in both.requests] == [
+        ("R-1", at(9), "ann"),
+        ("R-2", None, ""),
     ]
-    assert both.of("web-1", at(10)) == both.called("r-2")
+    assert both.of("web-1", at(10)) == both.called("r-2") == both.called("R-2")
+    assert both.called("R-3") is None
 
 
 def test_ended_requests_are_kept_for_a_while() -> None:
