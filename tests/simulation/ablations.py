@@ -18,6 +18,7 @@ from azure.core import MatchConditions
 from controller import elector
 from controller.azure import bodies, failures, network
 from controller.azure.blob import LedgerBlob
+from controller.azure.departure import Fence
 from controller.azure.network import Network
 from controller.core import acknowledgement, model, removal, restoration
 from controller.core.model import NicMembership, load_balancer_of
@@ -64,20 +65,21 @@ def _without_if_match(kind: str) -> Any:
 def _ledger_without_if_match() -> Block:
     real = LedgerBlob.write
 
-    async def write(self: LedgerBlob, body: bytes, etag: str, lease_id: str) -> str:
-        return await real(self, body, "*", lease_id)
+    async def write(self: LedgerBlob, body: bytes, etag: str, lease_id: str, fence: Fence) -> str:
+        return await real(self, body, "*", lease_id, fence)
 
     return patch.object(LedgerBlob, "write", write)
 
 
 def _ledger_without_lease_id() -> Block:
-    async def write(self: LedgerBlob, body: bytes, etag: str, lease_id: str) -> str:
+    async def write(self: LedgerBlob, body: bytes, etag: str, lease_id: str, fence: Fence) -> str:
         async with self._call("write", on_lease_code=LeaseLost, missing_blob=LeaseLost):
             reply = await self._client.upload_blob(
                 body,
                 overwrite=True,
                 etag=etag,
                 match_condition=MatchConditions.IfNotModified,
+                fence=fence,
             )
             return str(reply["etag"])
 

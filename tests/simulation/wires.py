@@ -129,7 +129,8 @@ class Wires:
         """Tell whether a living process still waits for an answer of a service."""
         return any(
             pair.waits and pair.service is service
-            for pairs in self._open.values()
+            for process, pairs in self._open.items()
+            if process.alive  # one that died over a request may have sent another in that instant
             for pair in pairs
         )
 
