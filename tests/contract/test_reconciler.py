@@ -17,13 +17,13 @@ import pytest
 
 from controller.azure.session import Azure, open_azure
 from controller.clock import CorrectedClock
-from controller.core.actions import ChangeNic, ReadNic
+from controller.core.actions import Acknowledge, ChangeNic, ReadNic
 from controller.core.draft import FRESH_S
 from controller.core.leadership import Handicap, State
 from controller.core.model import NicMembership
 from controller.core.model import Request as ByHand
 from controller.elector import Elector
-from controller.errors import Conflict, OutcomeUnknown
+from controller.errors import Conflict, LeaseLost, OutcomeUnknown
 from controller.ledger_store import LedgerStore
 from controller.policy import policy_from
 from controller.reconciler import HOLE_S, Reconciler
@@ -329,6 +329,20 @@ async def test_a_restore_is_held_back_when_an_event_was_announced_meanwhile(tmp_
         await leader.ask("web-2")
         with pytest.raises(Conflict, match="web-2 was asked for meanwhile"):
             leader.reconciler._fence(restore, leader.elector.tenures)
+
+
+async def test_nothing_leaves_once_the_lease_could_have_expired(tmp_path: Path) -> None:
+    """S4: neither a ledger write nor an acknowledgement."""
+    async with leading(tmp_path, "app") as leader:
+        reconciler, tenure = leader.reconciler, leader.elector.tenures
+        acknowledgement = Acknowledge(event_id=await leader.announce("web-2"))
+        leader.clock.pass_(60)
+        before = (leader.asked["POST scheduledevents"], leader.asked["PUT web.json"])
+        with pytest.raises(LeaseLost, match="could have expired"):
+            await reconciler._acknowledge(acknowledgement, tenure)
+        with pytest.raises(LeaseLost, match="could have expired"):
+            await reconciler._store.write(reconciler.ledger, leader.elector)
+        assert (leader.asked["POST scheduledevents"], leader.asked["PUT web.json"]) == before
 
 
 async def test_what_was_read_of_requests_a_minute_ago_says_nothing(tmp_path: Path) -> None:

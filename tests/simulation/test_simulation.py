@@ -16,8 +16,10 @@ MOST_SEEDS = 150
 """So many seeds at the most a switched-off safeguard may go unnoticed."""
 REGRESSIONS = (
     1029,  # a removal that changes nothing was planned again and again, without a pause (H1, L2)
+    2093,  # a ledger write waited for its connection until the lease could have expired (S4)
+    2615,  # a set was taken for idle while an agent waited for an answer that never came (H1)
 )
-"""Seeds whose histories broke a law before it was mended."""
+"""Seeds whose histories broke a law before that was mended, in the product or in the law."""
 QUICK = ("floor", "observed-out", "write-ahead")
 """Safeguards that are missed within a few seeds."""
 MADE_TO_MEASURE = {
