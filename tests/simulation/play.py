@@ -40,6 +40,8 @@ EPOCH = 1_780_000_000.0
 """Where every simulation starts, in epoch seconds."""
 IMDS, ARM, BLOB = "http://127.0.0.1:8001", "https://127.0.0.1:8002", "https://127.0.0.1:8003"
 LOOK_EVERY_S = 2.0
+LOOKS = 3
+"""So often in a row it has to look settled: one look may fall into an agent's everyday read."""
 LAST_WORDS_S = 10.0
 """Whatever is said of an event that has just ended is said within so long."""
 TICK_AFTER_S = 1e-6
@@ -149,13 +151,15 @@ class Simulation:
         if any(storm.kind in ("late", LATE_LEDGER) for storm in scenario.storms):
             quiet_since += LATE_S[1]  # what was sent then may arrive only now
         settled = 0
-        while self.loop.now < quiet_since + scenario.converge_within_s and settled < 2:
+        while self.loop.now < quiet_since + scenario.converge_within_s:
             if self.stage.events_pending():
                 quiet_since = self.loop.now
             late = self.loop.now > quiet_since + LAST_WORDS_S
             settled = settled + 1 if late and self.stage.converged() else 0
+            if settled == LOOKS:
+                break
             await asyncio.sleep(LOOK_EVERY_S)
-        self.record("converged" if self.stage.converged() else "not_converged", "set")
+        self.record("converged" if settled == LOOKS else "not_converged", "set")
         await asyncio.sleep(scenario.idle_s)
         self.record("goodbye", "set")
         await self._say_goodbye()
