@@ -16,6 +16,7 @@ MOST_SEEDS = 150
 """So many seeds at the most a switched-off safeguard may go unnoticed."""
 REGRESSIONS = (
     1029,  # a removal that changes nothing was planned again and again, without a pause (H1, L2)
+    1036,  # a set that had settled was taken for busy: one look fell into an everyday read (L1)
     2093,  # a ledger write waited for its connection until the lease could have expired (S4)
     2615,  # a set was taken for idle while an agent waited for an answer that never came (H1)
 )
