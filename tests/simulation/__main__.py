@@ -33,11 +33,17 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--seeds", metavar="A..B", help="play the seeds from A up to B, without B")
+    parser.add_argument(
+        "--seeds",
+        metavar="A..B",
+        type=_seeds,
+        default=range(100),
+        help="play the seeds from A up to B, without B; unless told 0..100",
+    )
     parser.add_argument("--jobs", type=int, default=1, help="how many at once")
     parser.add_argument("--ablate", choices=sorted(ablations.SWITCHES), default="")
     parser.add_argument("--seed", type=int, help="play one seed")
-    parser.add_argument("--story", action="store_true", help="tell what happened")
+    parser.add_argument("--story", action="store_true", help="tell what happened to --seed")
     parser.add_argument(
         "--crash-points",
         nargs="?",
@@ -51,8 +57,16 @@ def main() -> int:
         return _crash_points(options.crash_points, options.jobs)
     if options.seed is not None:
         return _one(options.seed, options.ablate, told=options.story)
-    first, _, last = (options.seeds or "0..100").partition("..")
-    return _many(range(int(first), int(last)), options.jobs, options.ablate)
+    if options.story:
+        parser.error("--story tells of one seed: add --seed N")
+    return _many(options.seeds, options.jobs, options.ablate)
+
+
+def _seeds(text: str) -> range:
+    first, _, last = text.partition("..")
+    if not (first.isdecimal() and last.isdecimal() and int(first) < int(last)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form A..B, with A below B")
+    return range(int(first), int(last))
 
 
 def _crash_points(name: str, jobs: int) -> int:
