@@ -8,7 +8,7 @@ import hashlib
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -75,26 +75,24 @@ def trace(act: Callable[[], None], edges: set[Edge]) -> None:
 
 
 def fuzz(target: Target, seconds: float, random: Random) -> Run:
-    """Feed a target for that long."""
+    """Feed a target its seeds, and for that long what grows out of them."""
     run = Run(target)
-    until = time.monotonic() + seconds
-    for data in _inputs(run, random):
-        if time.monotonic() >= until:
-            return run
+    seeds = list(target.seeds())
+    for data in seeds:
         _feed(run, data)
-    raise AssertionError("inputs never end")
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        _feed(run, _child(run.corpus or seeds, random))
+    return run
 
 
-def _inputs(run: Run, random: Random) -> Iterator[bytes]:
-    seeds = list(run.target.seeds())
-    yield from seeds
+def _child(parents: Sequence[bytes], random: Random) -> bytes:
     while True:
-        parents = run.corpus or seeds
         # The newest reached what is hardest to reach.
         index = max(random.randrange(len(parents)), random.randrange(len(parents)))
         child = mutate(random, parents[index], random.choice((1, 1, 1, 2, 2, 3, 5)))
         if len(child) <= MOST_BYTES:
-            yield child
+            return child
 
 
 def _feed(run: Run, data: bytes) -> None:

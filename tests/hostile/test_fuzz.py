@@ -41,6 +41,14 @@ def test_a_crash_is_found_and_kept(tmp_path: Path) -> None:
     assert run.executions > 1
 
 
+def test_every_seed_is_fed_however_short_the_time() -> None:
+    """A share of the time that is over before the first input is made would find nothing."""
+    fed: list[bytes] = []
+    run = fuzz(Target("patient", fed.append, lambda: [b"1", b"2"]), 0, Random(1))
+    assert fed == [b"1", b"2"]
+    assert run.executions == 2
+
+
 def test_the_command_feeds_a_target_and_counts() -> None:
     """The command runs one target for as long as it is told, and ends with what it did."""
     command = [sys.executable, "-m", "tests.hostile", "--target", "retry_after", "--seconds", "0.2"]
