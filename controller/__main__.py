@@ -1,5 +1,5 @@
 """Run the command as `python -m controller`."""
 
-from controller.cli import main
+from controller.cli.main import main
 
 main()

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Installs, upgrades, rolls back and removes the agent on one VM. Debian, Ubuntu, RHEL and its kin, SLES.
+# Installs, upgrades, rolls back and removes the agent on one VM. Debian, Ubuntu, RHEL and
+# compatible systems, SLES.
 #
-# Each version has an environment of its own in /opt/lb-drain/versions; `current` names the one that
-# runs. A new one is built beside it, and only a rename makes it current, so that the old one is there
-# until the new one has shown that it works. Nothing is installed whose hash was not written down.
+# Each version has its own environment in /opt/lb-drain/versions; `current` names the one that runs. The
+# script builds a new version beside the current one and switches with a rename, so that the old version
+# stays until the new one works. It installs nothing whose hash is not listed.
 set -euo pipefail
 umask 022
 
@@ -14,26 +15,27 @@ usage: install.sh [--config FILE] [--wheel FILE] [--sha256 HEX] [--wheels DIR] [
        install.sh --rollback [--root DIR] [--timeout SECONDS] [--no-wait]
        install.sh --uninstall [--purge] [--root DIR]
 
-Without a command: install, or upgrade what is there. requirements.lock, lb-drain.service,
-lb-drain.catalog and the wheel are taken from beside this script.
+Without a command: install, or upgrade an existing installation. requirements.lock, both units,
+lb-drain.catalog and the wheel are taken from the directory of this script. The responder of the health
+probe, lb-drain-probe, runs if [probe] listen is set.
 
-  --config FILE      check it and make it /etc/lb-drain/config.toml
+  --config FILE      check it and install it as /etc/lb-drain/config.toml
   --wheel FILE       wheel of lb-drain
-  --sha256 HEX       its sha256; otherwise the one in SHA256SUMS beside it
-  --wheels DIR       take all other wheels from this directory, ask no index
-  --python FILE      Python to build with, 3.11 or newer; otherwise that of the system is found
-  --root DIR         install below DIR instead of /, to try it; it runs there only
-  --timeout SECONDS  wait this long for the agent to be ready (180)
-  --no-wait          do not wait, and so never roll back
-  --rollback         make the version before the current one current again
-  --uninstall        remove all but the configuration
-  --purge            remove the configuration, too
+  --sha256 HEX       sha256 of the wheel (default: from SHA256SUMS beside it)
+  --wheels DIR       take all other wheels from this directory, use no index
+  --python FILE      Python 3.11 or newer to build with (default: the system's)
+  --root DIR         install under DIR instead of /, to try it; it runs only there
+  --timeout SECONDS  wait this long until the agent is ready (180)
+  --no-wait          do not wait; this also disables the automatic rollback
+  --rollback         switch back to the previous version
+  --uninstall        remove everything except the configuration
+  --purge            also remove the configuration
 
-exit codes: 0 done; 1 not done, or undone; 2 wrong usage; 3 installed for the first time, not yet ready
+exit codes: 0 success; 1 failed, or rolled back; 2 wrong usage; 3 first installation, not ready yet
 END
 }
 
-say() { printf 'lb-drain: %s\n' "$*"; }
+report() { printf 'lb-drain: %s\n' "$*"; }
 die() { printf 'lb-drain: %s\n' "$*" >&2; exit 1; }
 refuse() { printf 'install.sh: %s\n' "$*" >&2; usage >&2; exit 2; }
 
@@ -56,7 +58,7 @@ while [ $# -gt 0 ]; do
             ;;
         --no-wait) wait=no ;;
         --rollback | --uninstall)
-            [ -z "$command" ] || refuse "say one of --rollback and --uninstall"
+            [ -z "$command" ] || refuse "use either --rollback or --uninstall"
             command=${1#--}
             ;;
         --purge) purge=yes ;;
@@ -66,9 +68,9 @@ while [ $# -gt 0 ]; do
     shift
 done
 if [ -n "$command" ] && [ -n "$config$wheel$sha256$wheels$python" ]; then
-    refuse "--$command takes nothing to install"
+    refuse "--$command does not take installation options"
 fi
-[ $purge = no ] || [ "$command" = uninstall ] || refuse "--purge goes with --uninstall"
+[ $purge = no ] || [ "$command" = uninstall ] || refuse "--purge requires --uninstall"
 command=${command:-install}
 [[ $timeout_s =~ ^[0-9]+$ ]] || refuse "--timeout takes whole seconds, not $timeout_s"
 [[ $sha256 =~ ^([0-9a-fA-F]{64})?$ ]] || refuse "--sha256 takes 64 hexadecimal digits"
@@ -77,16 +79,17 @@ if [ -n "$root" ]; then
     root=$(cd "$root" && pwd)
     root=${root%/}
 elif [ "$(id -u)" != 0 ]; then
-    die "must run as root (or with --root, into a directory)"
+    die "run this script as root (or with --root DIR)"
 fi
 
 home=$root/opt/lb-drain
 versions=$home/versions
 etc=$root/etc/lb-drain
-unit=$root/etc/systemd/system/lb-drain.service
+units=$root/etc/systemd/system
+unit=$units/lb-drain.service probe_unit=$units/lb-drain-probe.service
 link=$root/usr/local/bin/lb-drain linked=../../../opt/lb-drain/bin/lb-drain
 share=$root/usr/local/share
-# What a version brings besides the agent, and where it goes.
+# Files that a version installs besides the agent, and their destinations.
 extras=(
     "completion.bash:$share/bash-completion/completions/lb-drain"
     "completion.zsh:$share/zsh/site-functions/_lb-drain"
@@ -97,23 +100,26 @@ extras=(
 
 # --- the service ----------------------------------------------------------------------------------
 
-# Where no systemd runs (an image, a scratch root) only files are changed.
+# Without a running systemd (an image, a scratch root) the script only changes files.
 booted() { [ -d "$root/run/systemd/system" ]; }
 
-# Where the agent answers, settings of the unit's environment included; nothing where it does not.
-listening() {
+# Print an address of the configuration, with the unit's environment applied; nothing if it is empty, or
+# if this version does not know the key.
+address() { # UNIT KEY [PROGRAM [FILE]]
     # shellcheck disable=SC2016
-    systemctl show --property Environment --value lb-drain |
+    systemctl show --property Environment --value "$1" |
         xargs sh -c 'lb_drain=$1 file=$2; shift 2; exec env "$@" "$lb_drain" check-config "$file"' \
-            sh "$home/bin/lb-drain" "$etc/config.toml" 2>/dev/null |
-        awk '$1 == "server.listen" && $2 ~ /:/ { print $2 }' || true
+            sh "${3:-$home/bin/lb-drain}" "${4:-$etc/config.toml}" 2>/dev/null |
+        awk -v key="$2" '$1 == key && $3 ~ /:/ { print $3 }' || true
 }
 
+probe_address() { [ ! -f "$probe_unit" ] || address lb-drain-probe probe.listen; }
+
 ready() {
-    # Active means that the agent has told systemd that it takes part.
+    # The unit is active once the agent has notified systemd that it takes part.
     systemctl is-active --quiet lb-drain || return 1
     local listen
-    listen=$(listening)
+    listen=$(address lb-drain server.listen)
     [ -n "$listen" ] || return 0
     "$home/current/bin/python" -I -c '
 import sys, urllib.request
@@ -123,14 +129,22 @@ sys.exit(opener.open(f"http://{sys.argv[1]}/readyz", timeout=5).status != 200)
 }
 
 nothing_to_start() {
-    ! booted || [ ! -f "$etc/config.toml" ] || systemctl is-enabled --quiet lb-drain
+    ! booted || [ ! -f "$etc/config.toml" ] ||
+        { systemctl is-enabled --quiet lb-drain &&
+            { [ -z "$(probe_address)" ] || systemctl is-enabled --quiet lb-drain-probe; }; }
 }
 
 await_ready() {
     local end=$((SECONDS + timeout_s))
     until ready; do
-        # 78: the configuration must be changed, and systemd does not try again.
+        # 78: the configuration must be changed, and systemd does not restart the agent.
         ! systemctl is-failed --quiet lb-drain || return 1
+        [ "$SECONDS" -lt "$end" ] || return 1
+        sleep 1
+    done
+    # Only now: the responder of the older version answers until the new agent works.
+    start_responder
+    until responder_ready; do
         [ "$SECONDS" -lt "$end" ] || return 1
         sleep 1
     done
@@ -139,18 +153,63 @@ await_ready() {
 start() {
     systemctl daemon-reload
     systemctl enable --quiet lb-drain
-    # Stopped first: what answers afterwards is the new one. It does not block after that: until Azure
-    # lets it in, an agent stays in its start for as long as it takes.
+    # Stop first, so that the next answer comes from the new agent. Do not block: an agent can stay in
+    # its start for a long time, until it has access to Azure.
     systemctl stop lb-drain
     systemctl reset-failed lb-drain 2>/dev/null || true
     systemctl start --no-block lb-drain
+    [ $wait = yes ] || start_responder
+}
+
+# --- the responder of the health probe ------------------------------------------------------------
+
+# The load balancer sends no new connections to a VM whose probe is not answered. So nothing here ends a
+# responder that answers, except to start another one.
+keep_responder() { # VERSION [FILE]: both have to have a responder if one answers now
+    booted && systemctl is-active --quiet lb-drain-probe || return 0
+    if [ -f "$versions/${1:-none}/lb-drain-probe.service" ] && [ -n "$(address lb-drain-probe \
+        probe.listen "$versions/$1/bin/lb-drain" "${2:-$etc/config.toml}")" ]; then
+        return 0
+    fi
+    die "lb-drain-probe answers the health probe of the load balancer, and would not any more: the load" \
+        "balancer would take this VM out. Point the probe at the application, run" \
+        "systemctl disable --now lb-drain-probe, and run this again; nothing was changed"
+}
+
+start_responder() {
+    if [ -n "$(probe_address)" ]; then
+        systemctl enable --quiet lb-drain-probe
+        systemctl reset-failed lb-drain-probe 2>/dev/null || true
+        # One command, so that the port is closed for as short a time as possible.
+        systemctl restart --no-block lb-drain-probe
+    else
+        stop_responder
+    fi
+}
+
+responder_ready() {
+    local listen
+    listen=$(probe_address)
+    [ -n "$listen" ] || return 0
+    systemctl is-active --quiet lb-drain-probe || return 1
+    "$home/current/bin/python" -I -c '
+import socket, sys
+host, _, port = sys.argv[1].rpartition(":")
+socket.create_connection((host.strip("[]"), int(port)), 5).close()
+' "$listen" 2>/dev/null
+}
+
+stop_responder() {
+    if booted && [ -f "$probe_unit" ] && systemctl is-enabled --quiet lb-drain-probe; then
+        systemctl disable --now --quiet lb-drain-probe
+    fi
 }
 
 # --- versions -------------------------------------------------------------------------------------
 
 named() { basename "$(readlink "$home/$1" 2>/dev/null)" 2>/dev/null || true; }
 
-point() { # a link is replaced by a rename: there is no moment without one
+point() { # replace the link with a rename, so that it always exists
     ln -sfn "versions/$2" "$home/$1.new"
     mv -T "$home/$1.new" "$home/$1"
 }
@@ -160,6 +219,12 @@ switch_to() {
     install -d -m 755 "$home/bin"
     ln -sfn ../current/bin/lb-drain "$home/bin/lb-drain"
     install -D -m 644 "$versions/$1/lb-drain.service" "$unit"
+    if [ -f "$versions/$1/lb-drain-probe.service" ]; then
+        install -D -m 644 "$versions/$1/lb-drain-probe.service" "$probe_unit"
+    else
+        stop_responder
+        rm -f "$probe_unit"
+    fi
     if [ ! -e "$link" ] && [ ! -L "$link" ]; then
         install -d -m 755 "$(dirname "$link")"
         ln -s "$linked" "$link"
@@ -175,7 +240,7 @@ switch_to() {
     compile_catalog
 }
 
-# What `journalctl --catalog` explains is a help: nothing fails because it could not be compiled.
+# The journal catalog is optional: a failure to compile it is not an error.
 compile_catalog() {
     journalctl --update-catalog --root="${root:-/}" 2>/dev/null || true
 }
@@ -197,7 +262,7 @@ fits() {
     [ -x "$1" ] && "$1" -I -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 }
 
-# Of the system: the unit hides home directories, so a Python that lives in one cannot be started.
+# Only the system's Python: the unit hides home directories, so it cannot start a Python in one.
 find_python() {
     local each
     for each in /usr/bin/python3 /usr/bin/python3.{14,13,12,11}; do
@@ -232,8 +297,8 @@ choose_python() {
     if [ -n "$python" ]; then
         fits "$python" || die "$python is not a Python 3.11 or newer with venv"
     elif ! find_python; then
-        [ -z "$root" ] || die "no Python 3.11 or newer with venv in /usr/bin; install one, or say --python"
-        say "installing a Python with the package manager"
+        [ -z "$root" ] || die "no Python 3.11 or newer with venv in /usr/bin; install one, or use --python"
+        report "installing a Python with the package manager"
         if ! install_python >&2 || ! find_python; then
             die "found no Python 3.11 or newer with venv in /usr/bin; install one, then run this again"
         fi
@@ -245,7 +310,7 @@ choose_python() {
 find_wheel() {
     if [ -z "$wheel" ]; then
         local found=("$here"/lb_drain_controller-*.whl)
-        [ ${#found[@]} = 1 ] || die "there are several wheels beside install.sh; say --wheel"
+        [ ${#found[@]} = 1 ] || die "there are several wheels beside install.sh; use --wheel"
         wheel=${found[0]}
     fi
     [ -f "$wheel" ] || die "there is no wheel $wheel"
@@ -253,9 +318,9 @@ find_wheel() {
     name=$(basename "$wheel")
     sums=$(dirname "$wheel")/SHA256SUMS
     if [ -z "$sha256" ]; then
-        [ -f "$sums" ] || die "no hash to check $name against: say --sha256, or put SHA256SUMS beside it"
+        [ -f "$sums" ] || die "no hash to check $name: use --sha256, or put SHA256SUMS beside it"
         sha256=$(awk -v name="$name" '$2 == name || $2 == "*" name { print $1 }' "$sums")
-        [[ $sha256 =~ ^[0-9a-f]{64}$ ]] || die "SHA256SUMS has not one hash for $name"
+        [[ $sha256 =~ ^[0-9a-f]{64}$ ]] || die "SHA256SUMS does not contain exactly one hash for $name"
     fi
     sha256=${sha256,,}
 }
@@ -263,26 +328,26 @@ find_wheel() {
 do_install() {
     find_wheel
     choose_python
-    for each in requirements.lock lb-drain.service lb-drain.catalog; do
+    for each in requirements.lock lb-drain.service lb-drain-probe.service lb-drain.catalog; do
         [ -f "$here/$each" ] || die "there is no $each beside install.sh"
     done
     [ -z "$config" ] || [ -f "$config" ] || die "there is no file $config"
     [ -z "$wheels" ] || [ -d "$wheels" ] || die "there is no directory $wheels"
 
-    # What is checked is what is installed: a copy that nobody else can change meanwhile.
+    # Check and install the same private copy, which no other user can change.
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
     local name
     name=$(basename "$wheel")
     cp "$wheel" "$work/$name"
     echo "$sha256  $work/$name" | sha256sum --check --quiet --status ||
-        die "$name does not have the sha256 $sha256: it was damaged or exchanged; nothing was changed"
+        die "$name does not have the sha256 $sha256: it was damaged or replaced; nothing was changed"
 
-    # The same wheel, pins, unit, catalog and Python are the same version, and not built again.
+    # The same wheel, pins, unit, catalog and Python are the same version, which is not built again.
     local identity version
     identity=$({
         echo "$sha256"
-        cat "$here/requirements.lock" "$here/lb-drain.service" "$here/lb-drain.catalog"
+        cat "$here"/{requirements.lock,lb-drain.service,lb-drain-probe.service,lb-drain.catalog}
         "$python" -VV
     } | sha256sum | cut -c1-12)
     version=$(cut -d- -f2 <<<"$name")-$identity
@@ -292,12 +357,14 @@ do_install() {
     before=$(named current)
     if [ -n "$config" ]; then
         "$versions/$version/bin/lb-drain" check-config "$config" >/dev/null ||
-            die "$config is not a configuration for this version; nothing was changed"
+            die "$config is not valid for this version; nothing was changed"
         cmp -s "$config" "$etc/config.toml" || config_changed=yes
     fi
-    cmp -s "$versions/$version/lb-drain.service" "$unit" || unit_changed=yes
+    cmp -s "$versions/$version/lb-drain.service" "$unit" &&
+        cmp -s "$versions/$version/lb-drain-probe.service" "$probe_unit" || unit_changed=yes
+    keep_responder "$version" "$config"
     if [ "$before" = "$version" ] && [ $config_changed$unit_changed = nono ] && nothing_to_start; then
-        say "$version is installed already; nothing was changed"
+        report "$version is already installed; nothing was changed"
         return
     fi
     install -d -m 755 "$etc"
@@ -308,32 +375,37 @@ do_install() {
     switch_to "$version"
 
     if [ ! -f "$etc/config.toml" ]; then
-        say "there is no $etc/config.toml: the agent is not started"
+        report "$etc/config.toml does not exist: the agent is not started"
     elif booted; then
         start
         if [ $wait = yes ] && ! await_ready; then
             if [ -z "$before" ]; then
-                say "$version is installed, but not ready after $timeout_s s: journalctl --unit lb-drain"
+                start_responder
+                report "$version is installed, but not ready after $timeout_s s: journalctl --unit lb-drain"
                 exit 3
             fi
             undo "$version" "$before" $config_changed
         fi
     fi
-    # Only now: until here an older one was the one to go back to.
+    # Only now: before this line a rollback goes to the older version.
     [ "${before:-$version}" = "$version" ] || point previous "$before"
     prune
-    say "$version is installed${before:+, in place of $before}"
+    if [ "$before" = "$version" ]; then
+        report "$version is installed with the new configuration"
+    else
+        report "$version is installed${before:+, in place of $before}"
+    fi
 }
 
 undo() {
-    say "$1 is not ready: going back to $2"
+    report "$1 is not ready: rolling back to $2"
     if [ "$3" = yes ] && [ -f "$etc/config.toml.before" ]; then
         mv "$etc/config.toml.before" "$etc/config.toml"
     fi
     switch_to "$2"
     prune
     start
-    await_ready || die "$1 did not become ready, nor does $2 now: journalctl --unit lb-drain"
+    await_ready || die "$1 did not become ready, and neither did $2: journalctl --unit lb-drain"
     die "$1 did not become ready; $2 runs again: journalctl --unit lb-drain"
 }
 
@@ -346,20 +418,20 @@ build() {
     local pip=("$directory/bin/python" -I -m pip --disable-pip-version-check --quiet --no-input install
         --require-hashes --no-deps --only-binary :all: --no-cache-dir)
     [ -z "$wheels" ] || pip+=(--no-index --find-links "$(cd "$wheels" && pwd)")
-    # The lock names everything: nothing is resolved, and nothing is compiled.
+    # The lock lists every package: pip resolves and compiles nothing.
     echo "$work/$2 --hash=sha256:$sha256" >"$work/wheel.txt"
     if ! "${pip[@]}" -r "$here/requirements.lock" -r "$work/wheel.txt" ||
         ! "$directory/bin/lb-drain" --version >/dev/null; then
         rm -rf "$directory"
         die "$1 could not be built; nothing was changed"
     fi
-    install -m 644 "$here/lb-drain.service" "$here/lb-drain.catalog" "$directory"
+    install -m 644 "$here"/{lb-drain.service,lb-drain-probe.service,lb-drain.catalog} "$directory"
     local shell
     for shell in bash zsh fish; do
         "$directory/bin/lb-drain" completion $shell >"$directory/completion.$shell"
     done
     "$directory/bin/lb-drain" manual >"$directory/lb-drain.8"
-    # Who rolls back or removes it one day has no bundle at hand.
+    # A later rollback or uninstall must not need the bundle.
     install -m 755 "${BASH_SOURCE[0]}" "$directory/install.sh"
     chmod -R go-w "$directory"
     if [ -z "$root" ] && command -v restorecon >/dev/null; then
@@ -372,21 +444,24 @@ do_rollback() {
     local before after
     before=$(named current) after=$(named previous)
     [ -f "$versions/${after:-none}/complete" ] || die "there is no version before this one"
+    keep_responder "$after"
     point previous "$before"
     switch_to "$after"
     if booted && [ -f "$etc/config.toml" ]; then
         start
         [ $wait = no ] || await_ready || die "$after is not ready after $timeout_s s: journalctl --unit lb-drain"
     fi
-    say "$after is installed, in place of $before"
+    report "$after is installed, in place of $before"
 }
 
 do_uninstall() {
+    keep_responder ""
     if booted; then
         systemctl disable --now --quiet lb-drain 2>/dev/null || true
     fi
-    rm -rf "$home" "$unit"
-    # What somebody else put there is not ours.
+    stop_responder
+    rm -rf "$home" "$unit" "$probe_unit"
+    # Remove the link only if this script created it.
     [ "$(readlink "$link" || true)" != "$linked" ] || rm "$link"
     local each
     for each in "${extras[@]}"; do
@@ -395,13 +470,13 @@ do_uninstall() {
     compile_catalog
     [ $purge = no ] || rm -rf "$etc"
     ! booted || systemctl daemon-reload
-    say "the agent is removed; blob, roles and role assignments are still there"
+    report "the agent is removed; blob, roles and role assignments are still there"
 }
 
 if [ -f "$home/pyvenv.cfg" ]; then
-    die "$home was not made by this script: stop lb-drain, remove that directory, run this again"
+    die "$home was not created by this script: stop lb-drain, remove that directory, and run the script again"
 fi
 install -d -m 755 "$home"
 exec 9>"$home/.lock"
-flock --nonblock 9 || die "another install.sh is at work"
+flock --nonblock 9 || die "another install.sh is running"
 "do_$command"

@@ -1,20 +1,25 @@
-"""The blob whose lease is leadership and whose content is the ledger."""
+"""Client of a blob that agents share: the ledger, whose lease is leadership, or drain requests."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
 from azure.core import MatchConditions
 from azure.core.credentials_async import AsyncTokenCredential
-from azure.core.exceptions import HttpResponseError, ResourceExistsError
+from azure.core.exceptions import (
+    HttpResponseError,
+    ResourceExistsError,
+)
 from azure.core.pipeline.transport import AsyncHttpTransport
-from azure.storage.blob.aio import BlobClient, BlobLeaseClient
+from azure.storage.blob.aio import BlobClient, BlobLeaseClient, StorageStreamDownloader
 
-from controller.azure.departure import Fence
-from controller.azure.failures import Caller, Observer, cap, ignore
+from controller.azure.http.call import Caller, Observer, ignore_outcome
+from controller.azure.http.write_guard import WriteGuard
 from controller.clock import Clock
+from controller.core.printable import excerpt
 from controller.errors import (
     ConfigError,
     Conflict,
@@ -23,13 +28,15 @@ from controller.errors import (
     Denied,
     LeaseHeld,
     LeaseLost,
+    SetupError,
 )
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
+NOT_MODIFIED = 304
 BLOBS = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs"
 NO_ETAG = '"0x0"'
 NO_LEASE = "00000000-0000-0000-0000-000000000000"
-_NOT_OURS = frozenset(
+_LEASE_CODES = frozenset(
     {
         "LeaseAlreadyPresent",
         "LeaseIdMismatchWithBlobOperation",
@@ -47,7 +54,7 @@ _NOT_OURS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """The ledger as it stands."""
+    """The content of the blob, and its lease."""
 
     body: bytes
     etag: str
@@ -58,8 +65,8 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Peek:
-    """The blob without its content."""
+class BlobProperties:
+    """Etag and lease state, without the content."""
 
     etag: str
     lease_state: str
@@ -75,7 +82,7 @@ class _Properties(Protocol):
     lease: _Lease
 
 
-class LedgerBlob:
+class StateBlob:
     """Client of one blob. Nothing is retried, and every call ends within `request_timeout_s`."""
 
     def __init__(
@@ -89,8 +96,19 @@ class LedgerBlob:
         connection_string: str = "",
         api_version: str = "",
         request_timeout_s: float = 4,
-        observer: Observer = ignore,
+        observer: Observer = ignore_outcome,
     ) -> None:
+        self._beside = partial(
+            StateBlob,
+            container_url,
+            transport=transport,
+            clock=clock,
+            credential=credential,
+            connection_string=connection_string,
+            api_version=api_version,
+            request_timeout_s=request_timeout_s,
+            observer=observer,
+        )
         self._container_url = container_url.rstrip("/")
         self._container = urlsplit(self._container_url).path.rsplit("/", 1)[-1]
         self._timeout_s = request_timeout_s
@@ -118,6 +136,10 @@ class LedgerBlob:
                 f"{self._container_url}/{blob_name}", credential=credential, **options
             )
 
+    def beside(self, blob_name: str) -> "StateBlob":
+        """Return the client of another blob in the same container."""
+        return self._beside(blob_name)
+
     @property
     def name(self) -> str:
         """The blob's name in its container."""
@@ -129,74 +151,77 @@ class LedgerBlob:
         return f"{self._container_url}/{self.name}"
 
     async def create(self) -> None:
-        """Make sure the blob exists; one that is there keeps content and lease."""
+        """Create the blob unless it exists; an existing blob keeps content and lease."""
         async with self._call("create"):
             try:
                 await self._client.upload_blob(b"", overwrite=False)
             except HttpResponseError as error:
-                # A leased blob may answer with the lease code; either way it exists.
-                if _code(error) not in _NOT_OURS | {"BlobAlreadyExists"}:
+                # The reply for a leased blob can have a lease code; in both cases the blob exists.
+                if _code(error) not in _LEASE_CODES | {"BlobAlreadyExists"}:
                     raise
 
     async def read(self) -> Content:
-        """Return content, etag and lease state, all of one instant."""
+        """Return content, etag and lease state from one reply."""
         async with self._call("read"):
-            download = await self._client.download_blob()
-            if download.size > MAX_BODY_BYTES:
-                raise ContractViolation(
-                    f"the ledger blob holds {download.size} bytes, more than any ledger"
-                )
-            body = await download.readall()
-            if len(body) != download.size:
-                # Cut off at the start it would be an empty ledger, and that is a valid one.
-                raise ContractViolation(
-                    f"blob read: {len(body)} bytes of a ledger that has {download.size}"
-                )
-            etag, state, status = _describe(cast("_Properties", download.properties))
-            if not body:
-                await self._check_empty(etag)
-            return Content(body=body, etag=etag, lease_state=state, lease_status=status)
+            return await _content(self._client, await self._client.download_blob())
 
-    async def _check_empty(self, etag: str) -> None:
-        """Look again at a blob that seems to hold nothing.
+    async def read_if_changed(self, etag: str) -> Content | None:
+        """Return what `read` returns, or None if the blob still has this ETag; one request.
 
-        That is what the SDK makes of any 416, and to take a ledger for an empty one is to forget
-        every VM that is out (laws S3, S5).
+        An empty ETag is that of no blob.
         """
-        properties = await self._client.get_blob_properties()
-        if properties.etag != etag or properties.size != 0:
-            raise ContractViolation(
-                f"blob read: nothing came of a ledger that has {properties.size} bytes"
-            )
+        if not etag:
+            return await self.read()
+        async with self._call("read"):
+            try:
+                download = await self._client.download_blob(
+                    etag=etag, match_condition=MatchConditions.IfModified
+                )
+            except HttpResponseError as error:
+                # The SDK has no class of its own for it: it goes by the code of the reply.
+                if error.status_code == NOT_MODIFIED:
+                    return None
+                raise
+            return await _content(self._client, download)
 
-    async def peek(self) -> Peek:
+    async def read_properties(self) -> BlobProperties:
         """Return etag and lease state."""
-        async with self._call("peek"):
+        async with self._call("get_properties"):
             properties = cast("object", await self._client.get_blob_properties())
             etag, state, _ = _describe(cast("_Properties", properties))
-            return Peek(etag=etag, lease_state=state)
+            return BlobProperties(etag=etag, lease_state=state)
 
     async def acquire(self, lease_id: str, duration_s: int) -> None:
-        """Take the lease. Repeating it with the same id is harmless. Raises LeaseHeld."""
+        """Acquire the lease. Repeating it with the same id does no harm. Raises LeaseHeld."""
         async with self._call("acquire", on_lease_code=LeaseHeld):
             await self._lease(lease_id).acquire(lease_duration=duration_s)
 
-    async def renew(self, lease_id: str) -> None:
-        """Start the lease's time again. Raises LeaseLost."""
+    async def renew(self, lease_id: str) -> str:
+        """Renew the lease, and return the etag of the blob; "" if unknown. Raises LeaseLost."""
         async with self._call("renew", on_lease_code=LeaseLost, missing_blob=LeaseLost):
-            await self._lease(lease_id).renew()
+            await (lease := self._lease(lease_id)).renew()
+            return str(lease.etag or "")
 
     async def release(self, lease_id: str) -> None:
-        """Let go of the lease, so that a peer can have it at once. Raises LeaseLost."""
+        """Release the lease, so that a peer can acquire it at once. Raises LeaseLost."""
         async with self._call("release", on_lease_code=LeaseLost, missing_blob=LeaseLost):
             await self._lease(lease_id).release()
 
-    async def write(self, body: bytes, etag: str, lease_id: str, fence: Fence) -> str:
-        """Replace the content, if it is still the one of `etag` and the lease is ours.
+    async def break_lease(self) -> None:
+        """End the lease of any holder.
 
-        `fence` is asked right before the request leaves: a connection can take longer to open than
-        the lease has left. Returns the new etag. Raises LeaseLost, or Conflict when the content is
-        another.
+        The holder cannot renew it any more, and it is free when its time is over: nothing that the
+        holder may still send under it overlaps with the next lease. Raises LeaseLost without one.
+        """
+        async with self._call("break", on_lease_code=LeaseLost, missing_blob=LeaseLost):
+            await self._lease(NO_LEASE).break_lease()
+
+    async def write(self, body: bytes, etag: str, lease_id: str, guard: WriteGuard) -> str:
+        """Replace the content, if it still has the etag `etag` and the lease is ours.
+
+        `guard` is checked right before the request leaves, because opening a connection can take
+        longer than the lease has left. Returns the new etag. Raises LeaseLost, or Conflict when
+        the content has changed.
         """
         async with self._call("write", on_lease_code=LeaseLost, missing_blob=LeaseLost):
             reply = await self._client.upload_blob(
@@ -205,20 +230,20 @@ class LedgerBlob:
                 etag=etag,
                 match_condition=MatchConditions.IfNotModified,
                 lease=self._lease(lease_id),
-                fence=fence,
+                guard=guard,
             )
             return _written(cast("object", reply.get("etag")))
 
-    async def replace(self, body: bytes, etag: str) -> str:
-        """Replace the content without a lease, if it is still the one of `etag`.
+    async def replace(self, body: bytes, etag: str, guard: WriteGuard | None = None) -> str:
+        """Replace the content without a lease, if it still has the etag `etag`.
 
-        An empty etag asks for a blob that does not exist yet. Returns the new etag. Raises Conflict
-        when the content is another.
+        An empty etag means that the blob must not exist yet. `guard` is checked right before the
+        request leaves. Returns the new etag. Raises Conflict when the content has changed.
         """
         async with self._call("write"):
-            conditions: dict[str, Any] = {"overwrite": False}
+            conditions: dict[str, Any] = {"overwrite": False, "guard": guard}
             if etag:
-                conditions = {
+                conditions |= {
                     "overwrite": True,
                     "etag": etag,
                     "match_condition": MatchConditions.IfNotModified,
@@ -229,16 +254,16 @@ class LedgerBlob:
                 raise Conflict(f"blob write: {error.status_code} {_code(error)}") from error
             return _written(cast("object", reply.get("etag")))
 
-    async def rehearse(self) -> None:
-        """Find out whether the blob may be written, by a write that cannot take effect.
+    async def probe_write(self) -> None:
+        """Find out whether the identity can write the blob, with a write that cannot take effect.
 
-        It asks for an etag and for a lease that no blob has, and either is enough to refuse it;
-        storage looks at permissions before it looks at conditions.
+        The write has the condition of an etag and of a lease that no blob has. Storage checks
+        permissions before conditions.
 
         Raises:
-            Denied: it may not be written.
+            Denied: the identity cannot write the blob.
         """
-        async with self._call("rehearse"):
+        async with self._call("probe_write"):
             try:
                 await self._client.upload_blob(
                     b"",
@@ -248,13 +273,13 @@ class LedgerBlob:
                     lease=self._lease(NO_LEASE),
                 )
             except HttpResponseError as error:
-                # Which of them is told first does not matter: each comes after the permission.
-                held_back = error.status_code == 412 or _code(error) in _NOT_OURS
-                if not held_back and _code(error) != "BlobNotFound":
+                # Storage can name either condition first; it checks both after the permission.
+                refused_by_condition = error.status_code == 412 or _code(error) in _LEASE_CODES
+                if not refused_by_condition and _code(error) != "BlobNotFound":
                     raise
 
     def _lease(self, lease_id: str) -> BlobLeaseClient:
-        # A fresh one each time: after a release the SDK's lease client is unusable.
+        # A new client each time: the SDK's lease client cannot be used after a release.
         return BlobLeaseClient(self._client, lease_id=lease_id)
 
     @asynccontextmanager
@@ -270,17 +295,17 @@ class LedgerBlob:
                 yield
             except HttpResponseError as error:
                 code = _code(error)
-                what = f"blob {operation}: {error.status_code} {code}"
+                what = f"{self._caller.name_of(operation)}: {error.status_code} {code}"
                 if code == "ContainerNotFound":
-                    raise ConfigError(self._no_container()) from error
+                    raise SetupError(self._no_container()) from error
                 if code == "AuthorizationPermissionMismatch":
-                    verb = "read" if operation in {"read", "peek"} else "write"
+                    verb = "read" if operation in {"read", "get_properties"} else "write"
                     raise Denied(
                         self._no_permission(what),
                         action=f"{BLOBS}/{verb}",
                         scope=self._container_url,
                     ) from error
-                if code in _NOT_OURS:
+                if code in _LEASE_CODES:
                     raise on_lease_code(what) from error
                 if missing_blob is not None and error.status_code == 404:
                     raise missing_blob(what) from error
@@ -289,8 +314,8 @@ class LedgerBlob:
     def _no_permission(self, what: str) -> str:
         return (
             f"{what}: the managed identity may not do that to {self.url}. Grant it the role "
-            "'Storage Blob Data Contributor' on the container; new role assignments take some "
-            "minutes"
+            "'lb-drain ledger' (deploy/roles) or the built-in role 'Storage Blob Data Contributor' "
+            "on the container; a new role assignment takes some minutes to apply"
         )
 
     def _no_container(self) -> str:
@@ -300,6 +325,31 @@ class LedgerBlob:
             f"{self._container_url}. Create it: az storage container create "
             f"--account-name {account} --name {self._container} --auth-mode login"
         )
+
+
+async def _content(client: BlobClient, download: StorageStreamDownloader[bytes]) -> Content:
+    size = download.size
+    if size > MAX_BODY_BYTES:
+        raise ContractViolation(f"blob read: {size} bytes, the limit is {MAX_BODY_BYTES}")
+    body = await download.readall()
+    if len(body) != size:
+        # A body that is cut to nothing would be read as an empty ledger, which is valid.
+        raise ContractViolation(f"blob read: {len(body)} bytes of a blob with {size} bytes")
+    etag, state, status = _describe(cast("_Properties", download.properties))
+    if not body:
+        await _check_empty(client, etag)
+    return Content(body=body, etag=etag, lease_state=state, lease_status=status)
+
+
+async def _check_empty(client: BlobClient, etag: str) -> None:
+    """Confirm with a second request that the blob is empty.
+
+    The SDK returns an empty body for any reply with status 416. An agent that reads a ledger
+    as empty would never restore the VMs that are out (laws S3, S5).
+    """
+    properties = await client.get_blob_properties()
+    if properties.etag != etag or properties.size != 0:
+        raise ContractViolation(f"blob read: an empty body of a blob with {properties.size} bytes")
 
 
 def _describe(properties: _Properties) -> tuple[str, str, str]:
@@ -317,6 +367,6 @@ def _written(etag: object) -> str:
 
 
 def _code(error: HttpResponseError) -> str:
-    """Return the storage error code. HEAD replies have it in a header only; the SDK reads both."""
+    """Return the storage error code; the SDK finds it in the body or in a header."""
     code = cast("object", getattr(error, "error_code", None))
-    return cap(str(getattr(code, "value", code) or ""))
+    return excerpt(str(getattr(code, "value", code) or ""))

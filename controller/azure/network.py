@@ -1,40 +1,33 @@
-"""NICs, load balancers and backend pools: what stands in rotation, and the writes that change it.
+"""Client of Microsoft.Network: NICs, load balancers and backend pools, and the writes to pools.
 
-A member of a NIC-based pool is changed only on its NIC, an address only on its pool; every write
-is conditional on the etag it was computed from, goes out once and through the fence, and is
-verified by a read: Azure is known to report success for an edit that did not happen
+A member of a NIC-based pool is changed only on its NIC, an address only on its pool. Every write
+has the condition of the etag that it was computed from, is sent once, passes the write guard, and
+is verified by a read: Azure can report success for a change that did not happen
 (Azure/bicep-types-az#1861).
 """
 
-import json
-from collections.abc import Awaitable, Callable, Container, Iterable
-from functools import partial
-from typing import Any, Protocol, cast
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
 
-from controller.azure import bodies, operations
-from controller.azure.arm import (
-    Arm,
-    Json,
-    ResourceId,
-    SlimClient,
-    about,
-    as_object,
-    load_sdk,
-    raw,
-    text,
-)
-from controller.azure.bodies import Edit
-from controller.azure.failures import Caller, Observer, ignore
+from controller.azure import network_bodies
+from controller.azure.http import long_running
+from controller.azure.http.arm_client import Arm
+from controller.azure.http.call import Observer, ignore_outcome
+from controller.azure.http.json_reader import Json, as_object, text, verified_body
+from controller.azure.http.resource_id import ResourceId
+from controller.azure.http.sdk_clients import SdkClients
+from controller.azure.http.write_guard import WriteGuard
+from controller.azure.network_bodies import Edit
+from controller.azure.network_reads import NetworkReads
+from controller.azure.rule_health import RuleHealth
 from controller.clock import Clock
-from controller.core.model import (
+from controller.core.resources import (
     AddressMembership,
-    LoadBalancer,
     Membership,
     Nic,
     NicMembership,
     Pool,
     PoolKind,
-    fold,
 )
 from controller.errors import (
     Conflict,
@@ -44,31 +37,19 @@ from controller.errors import (
     ServiceFault,
 )
 
-NETWORK_VERSION = "2024-05-01"
-"""For lists, which are only read. Bodies that are written back keep the SDK's newer version."""
-READ_TIMEOUT_S = 15.0
-LIST_TIMEOUT_S = 60.0
 OPERATION_TIMEOUT_S = 120.0
-NO_ETAG = 'W/"00000000-0000-0000-0000-000000000000"'
-"""An etag that no resource has: Azure draws them at random."""
 
 
 class _Nics(Protocol):
-    async def get(self, group: str, name: str, /, **options: Any) -> object: ...
     async def begin_create_or_update(
         self, group: str, name: str, parameters: bytes, /, **options: Any
-    ) -> operations.Poller: ...
-
-
-class _LoadBalancers(Protocol):
-    async def get(self, group: str, name: str, /, **options: Any) -> object: ...
+    ) -> long_running.Poller: ...
 
 
 class _Pools(Protocol):
-    async def get(self, group: str, lb: str, name: str, /, **options: Any) -> object: ...
     async def begin_create_or_update(
         self, group: str, lb: str, name: str, parameters: bytes, /, **options: Any
-    ) -> operations.Poller: ...
+    ) -> long_running.Poller: ...
 
 
 class NetworkClient(Protocol):
@@ -77,70 +58,31 @@ class NetworkClient(Protocol):
     @property
     def network_interfaces(self) -> _Nics: ...
     @property
-    def load_balancers(self) -> _LoadBalancers: ...
-    @property
     def load_balancer_backend_address_pools(self) -> _Pools: ...
 
 
-MembershipFence = Callable[[tuple[Membership, ...]], None]
-"""Called before the bytes of a write leave, with the memberships that it spares: a removal those
-that do not stand there, a restore those that have no place any more. Raises to stop the write."""
+MembershipGuard = Callable[[tuple[Membership, ...]], WriteGuard]
+"""Returns the guard of a write, given the memberships that the write skips: already absent for a
+removal, no longer restorable for a restore."""
 
 
-class Network:
-    """Client of Microsoft.Network. Resources may lie in any subscription."""
+class Network(NetworkReads):
+    """The client. Resources can be in any subscription."""
 
     def __init__(
         self,
         arm: Arm,
         *,
         clock: Clock,
-        observer: Observer = ignore,
+        observer: Observer = ignore_outcome,
         operation_timeout_s: float = OPERATION_TIMEOUT_S,
     ) -> None:
-        self._arm = arm
-        self._clock = clock
-        self._caller = Caller(service="network", clock=clock, observer=observer)
+        super().__init__(arm, clock=clock, observer=observer)
+        self.rule_health = RuleHealth(arm, clock=clock, observer=observer)
         self._operation_timeout_s = operation_timeout_s
-        self._slim = SlimClient(arm, self._caller)
-        self._clients: dict[str, NetworkClient] = {}
-
-    # --- reading
-
-    async def load_balancer(self, load_balancer_id: str) -> LoadBalancer:
-        """Return a load balancer with all its pools, from one GET."""
-        target = ResourceId.parse(load_balancer_id)
-        client = await self._client(target.subscription)
-        async with self._caller.call("load_balancer_get", READ_TIMEOUT_S):
-            body = await client.load_balancers.get(target.group, target.names[-1], cls=raw)
-            checked = about(load_balancer_id, as_object(body, "a load balancer"))
-            return bodies.parse_load_balancer(checked, self._clock.now())
-
-    async def glance(self, load_balancer_id: str) -> LoadBalancer:
-        """Return the same without loading the network SDK, for an agent that may never lead."""
-        body = await self._slim.get(
-            "load_balancer_get", load_balancer_id, NETWORK_VERSION, READ_TIMEOUT_S
+        self._clients = SdkClients[NetworkClient](
+            arm, "azure.mgmt.network.aio", "NetworkManagementClient"
         )
-        return bodies.parse_load_balancer(about(load_balancer_id, body), self._clock.now())
-
-    async def nic(self, nic_id: str) -> Nic:
-        """Return a NIC with its body."""
-        return bodies.parse_nic(await self._get_nic(nic_id), self._clock.now())
-
-    async def nics_in(self, nic_ids: Iterable[str]) -> tuple[Nic, ...]:
-        """Return those of the NICs that exist, without bodies: one list per resource group."""
-        wanted = {fold(nic_id): ResourceId.parse(nic_id) for nic_id in nic_ids}
-        groups = {
-            (fold(target.subscription), fold(target.group)): target for target in wanted.values()
-        }
-        found: list[Nic] = []
-        for target in groups.values():
-            found += await self._list_nics(target, wanted)
-        return tuple(found)
-
-    async def pool(self, pool_id: str) -> Pool:
-        """Return one pool."""
-        return bodies.parse_pool(await self._get_pool(pool_id), self._clock.now())
 
     # --- NIC-based pools
 
@@ -149,40 +91,53 @@ class Network:
         nic: Nic | None,
         nic_id: str,
         memberships: tuple[NicMembership, ...],
-        fence: MembershipFence,
+        guard: MembershipGuard,
     ) -> Nic:
-        """Take exactly these memberships off a NIC, in one PUT, and return it as read after that.
+        """Remove exactly these memberships in one PUT, and return the NIC as read after it.
 
-        `nic`, when it carries a body, saves the first GET; its etag decides whether it is still
-        true. It is returned as it is when there is nothing to take off.
+        A `nic` with a body saves the first GET; Azure refuses the write if its etag is outdated.
+        Without anything to remove, the NIC is returned as it is.
         """
         if nic is None or nic.body is None:
             nic = await self.nic(nic_id)
-        edit = bodies.without_memberships(as_object(nic.body, "a NIC"), memberships)
+        edit = network_bodies.without_memberships(as_object(nic.body, "a NIC"), memberships)
         if not edit.changed and not nic.failed:
             return nic
-        after = await self._put_nic(nic_id, edit, fence)
-        left = [item for item in memberships if bodies.place(item) in bodies.standing(after)]
-        if left:
-            raise ServiceFault(f"Azure reports success, but {nic_id} is still in {left[0].pool_id}")
+        after = await self._put_nic(nic_id, edit, guard)
+        remaining = [
+            item
+            for item in memberships
+            if network_bodies.pool_reference(item) in network_bodies.pool_references(after)
+        ]
+        if remaining:
+            raise ServiceFault(
+                f"Azure reports success, but {nic_id} is still in {remaining[0].pool_id}"
+            )
         return after
 
     async def restore_to_nic(
-        self, nic_id: str, memberships: tuple[NicMembership, ...], fence: MembershipFence
+        self,
+        nic_id: str,
+        memberships: tuple[NicMembership, ...],
+        guard: MembershipGuard,
+        *,
+        known: Nic | None = None,
     ) -> Nic:
-        """Put exactly these memberships back, in one PUT, and return the NIC as read after that.
+        """Restore exactly these memberships in one PUT, and return the NIC as read after it.
 
-        Those whose ipConfiguration does not exist any more are left out.
+        Memberships whose ipConfiguration no longer exists are left out. A `known` NIC with a body
+        saves the first GET, as for a removal.
         """
-        nic = await self.nic(nic_id)
-        edit = bodies.with_memberships(as_object(nic.body, "a NIC"), memberships)
+        nic = known if known is not None and known.body else await self.nic(nic_id)
+        edit = network_bodies.with_memberships(as_object(nic.body, "a NIC"), memberships)
         if not edit.changed and not nic.failed:
             return nic
-        after = await self._put_nic(nic_id, edit, fence)
+        after = await self._put_nic(nic_id, edit, guard)
         missing = [
             item
             for item in memberships
-            if item not in edit.absent and bodies.place(item) not in bodies.standing(after)
+            if item not in edit.absent
+            and network_bodies.pool_reference(item) not in network_bodies.pool_references(after)
         ]
         if missing:
             raise ServiceFault(
@@ -193,188 +148,122 @@ class Network:
     # --- IP-based pools
 
     async def remove_from_pool(
-        self, pool_id: str, memberships: tuple[AddressMembership, ...], fence: MembershipFence
+        self, pool_id: str, memberships: tuple[AddressMembership, ...], guard: MembershipGuard
     ) -> Pool:
-        """Take exactly these addresses out of a pool, in one PUT; return it as read after that."""
-        return await self._write_pool(pool_id, memberships, bodies.without_addresses, fence)
+        """Remove exactly these addresses in one PUT, and return the pool as read after it."""
+        return await self._write_pool(pool_id, memberships, network_bodies.without_addresses, guard)
 
     async def restore_to_pool(
-        self, pool_id: str, memberships: tuple[AddressMembership, ...], fence: MembershipFence
+        self, pool_id: str, memberships: tuple[AddressMembership, ...], guard: MembershipGuard
     ) -> Pool:
-        """Put exactly these addresses back, in one PUT; return the pool as read after that.
+        """Restore exactly these addresses in one PUT, and return the pool as read after it.
 
-        Those whose name somebody has given to another address are left out.
+        An address whose name now belongs to another address is left out.
         """
-        return await self._write_pool(pool_id, memberships, bodies.with_addresses, fence)
+        return await self._write_pool(pool_id, memberships, network_bodies.with_addresses, guard)
 
     async def _write_pool(
         self,
         pool_id: str,
         memberships: tuple[AddressMembership, ...],
         change: Callable[[Json, tuple[AddressMembership, ...]], Edit],
-        fence: MembershipFence,
+        guard: MembershipGuard,
     ) -> Pool:
-        body = await self._get_pool(pool_id)
-        pool = bodies.parse_pool(body, self._clock.now())
+        body = await self.pool_body(pool_id)
+        pool = network_bodies.parse_pool(body, self._clock.now())
         if pool.kind is PoolKind.NIC:
             # A pool PUT evicts NICs (Azure/bicep-registry-modules#2512): never send one here.
-            raise Conflict(f"{pool_id} has NIC-based members now; they are changed on their NICs")
+            raise Conflict(f"{pool_id} has NIC-based members now, which are changed on their NICs")
         edit = change(body, memberships)
         if not edit.changed and not pool.failed:
             return pool
-        after = await self._put_pool(pool_id, edit, fence)
-        expected, standing = bodies.addresses(edit.body), bodies.addresses(after)
-        if expected != standing:
+        after = await self._put_pool(pool_id, edit, guard)
+        expected = network_bodies.address_entries(edit.body)
+        found = network_bodies.address_entries(after)
+        if expected != found:
             raise ServiceFault(
                 f"Azure reports success, but the addresses of {pool_id} are not those written: "
-                f"{len(expected - standing)} missing, {len(standing - expected)} too many"
+                f"{len(expected - found)} missing, {len(found - expected)} unexpected"
             )
-        return bodies.parse_pool(after, self._clock.now())
-
-    # --- rehearsing
-
-    async def rehearse_nic(self, nic: Nic) -> bool:
-        """Find out whether a NIC may be written, by a write that cannot take effect.
-
-        Its own body, as just read, goes out under an etag that it does not have. Azure authorises
-        a request, everything the body refers to included, before it looks at the condition.
-        Returns False if it took the write all the same, which then changed nothing.
-
-        Raises:
-            Denied: it may not be written; names what is missing.
-        """
-        target = ResourceId.parse(nic.nic_id)
-        interfaces = (await self._client(target.subscription)).network_interfaces
-        return await self._rehearse(
-            "nic_put",
-            nic.body,
-            lambda content, options: interfaces.begin_create_or_update(
-                target.group, target.names[-1], content, **options
-            ),
-        )
-
-    async def rehearse_pool(self, pool_id: str) -> bool:
-        """Find out the same for an IP-based pool."""
-        target = ResourceId.parse(pool_id)
-        body = await self._get_pool(pool_id)
-        if bodies.parse_pool(body, self._clock.now()).kind is not PoolKind.ADDRESS:
-            # A pool PUT evicts NICs (Azure/bicep-registry-modules#2512): never send one here.
-            raise Conflict(f"{pool_id} has no addresses any more")
-        pools = (await self._client(target.subscription)).load_balancer_backend_address_pools
-        return await self._rehearse(
-            "pool_put",
-            body,
-            lambda content, options: pools.begin_create_or_update(
-                target.group, target.names[0], target.names[-1], content, **options
-            ),
-        )
-
-    async def _rehearse(
-        self,
-        operation: str,
-        body: object,
-        begin: Callable[[bytes, dict[str, Any]], Awaitable[operations.Poller]],
-    ) -> bool:
-        edit = Edit(body=as_object(body, "the body"), changed=False)
-        options: dict[str, Any] = {
-            "content_type": "application/json",
-            "headers": {"If-Match": NO_ETAG},
-            "cls": operations.final,
-        }
-        try:
-            async with self._caller.call(operation, READ_TIMEOUT_S):
-                await begin(_encode(edit), options)
-        except Conflict as error:
-            if getattr(error.__cause__, "status_code", None) != 412:
-                raise
-            return True
-        return False
+        return network_bodies.parse_pool(after, self._clock.now())
 
     # --- requests
 
-    async def _client(self, subscription: str) -> NetworkClient:
-        client = self._clients.get(fold(subscription))
-        if client is None:
-            sdk = await load_sdk("azure.mgmt.network.aio")
-            client = self._clients[fold(subscription)] = cast(
-                "NetworkClient",
-                sdk.NetworkManagementClient(
-                    self._arm.credential, subscription, **self._arm.client_options()
-                ),
-            )
-        return client
+    async def client(self, subscription: str) -> NetworkClient:
+        """Return the SDK client of a subscription."""
+        return await self._clients.of(subscription)
 
-    async def _get_nic(self, nic_id: str) -> Json:
+    async def _put_nic(self, nic_id: str, edit: Edit, guard: MembershipGuard) -> Nic:
         target = ResourceId.parse(nic_id)
-        client = await self._client(target.subscription)
-        async with self._caller.call("nic_get", READ_TIMEOUT_S):
-            body = await client.network_interfaces.get(target.group, target.names[-1], cls=raw)
-            return about(nic_id, as_object(body, "a NIC"))
+        interfaces = (await self.client(target.subscription)).network_interfaces
+        content, options = network_bodies.encode(edit), _options(nic_id, edit, guard)
+        version = self.version.value
 
-    async def _get_pool(self, pool_id: str) -> Json:
-        target = ResourceId.parse(pool_id)
-        client = await self._client(target.subscription)
-        async with self._caller.call("pool_get", READ_TIMEOUT_S):
-            body = await client.load_balancer_backend_address_pools.get(
-                target.group, target.names[0], target.names[-1], cls=raw
-            )
-            return about(pool_id, as_object(body, "a backend pool"))
-
-    async def _list_nics(self, target: ResourceId, wanted: Container[str]) -> list[Nic]:
-        path = (
-            f"/subscriptions/{target.subscription}/resourceGroups/{target.group}"
-            "/providers/Microsoft.Network/networkInterfaces"
-        )
-        listed = await self._slim.list(
-            "nic_list", path, {"api-version": NETWORK_VERSION}, LIST_TIMEOUT_S
-        )
-        now = self._clock.now()
-        # Other people's NICs in the group are not ours to understand.
-        return [
-            bodies.parse_nic(body, now, keep_body=False)
-            for body in listed
-            if fold(text(body, "id")) in wanted
-        ]
-
-    async def _put_nic(self, nic_id: str, edit: Edit, fence: MembershipFence) -> Nic:
-        target = ResourceId.parse(nic_id)
-        interfaces = (await self._client(target.subscription)).network_interfaces
-        content, options = _encode(edit), _options(nic_id, edit, fence)
-
-        def begin() -> Awaitable[operations.Poller]:
+        def begin() -> Awaitable[long_running.Poller]:
             return interfaces.begin_create_or_update(
-                target.group, target.names[-1], content, **options
+                target.group, target.names[-1], content, api_version=version, **options
             )
 
-        body = await self._run("nic_put", nic_id, begin)
+        wanted = network_bodies.parse_nic(edit.body, self._clock.now())
+        written = network_bodies.pool_references(wanted)
+
+        def shows(found: Json) -> bool:
+            nic = network_bodies.parse_nic(found, wanted.observed_at)
+            return nic.etag != wanted.etag and network_bodies.pool_references(nic) == written
+
+        check = long_running.Check(read=lambda: self.nic_body(nic_id), shows=shows)
+        body = await self._run("nic_put", nic_id, begin, check)
         if body is None:
-            body = await self._read_back(self._get_nic(nic_id))
-        return bodies.parse_nic(body, self._clock.now())
+            body = await self._read_back(self.nic_body(nic_id))
+        return network_bodies.parse_nic(body, self._clock.now())
 
-    async def _put_pool(self, pool_id: str, edit: Edit, fence: MembershipFence) -> Json:
+    async def _put_pool(self, pool_id: str, edit: Edit, guard: MembershipGuard) -> Json:
         target = ResourceId.parse(pool_id)
-        pools = (await self._client(target.subscription)).load_balancer_backend_address_pools
-        content, options = _encode(edit), _options(pool_id, edit, fence)
+        pools = (await self.client(target.subscription)).load_balancer_backend_address_pools
+        content, options = network_bodies.encode(edit), _options(pool_id, edit, guard)
+        version = self.version.value
 
-        def begin() -> Awaitable[operations.Poller]:
+        def begin() -> Awaitable[long_running.Poller]:
             return pools.begin_create_or_update(
-                target.group, target.names[0], target.names[-1], content, **options
+                target.group,
+                target.names[0],
+                target.names[-1],
+                content,
+                api_version=version,
+                **options,
             )
 
-        body = await self._run("pool_put", pool_id, begin)
-        return body if body is not None else await self._read_back(self._get_pool(pool_id))
+        before, written = text(edit.body, "etag"), network_bodies.address_entries(edit.body)
+
+        def shows(found: Json) -> bool:
+            return text(found, "etag") != before and (
+                network_bodies.address_entries(found) == written
+            )
+
+        check = long_running.Check(read=lambda: self.pool_body(pool_id), shows=shows)
+        body = await self._run("pool_put", pool_id, begin, check)
+        return body if body is not None else await self._read_back(self.pool_body(pool_id))
 
     async def _run(
-        self, operation: str, resource_id: str, begin: Callable[[], Awaitable[operations.Poller]]
+        self,
+        operation: str,
+        resource_id: str,
+        begin: Callable[[], Awaitable[long_running.Poller]],
+        check: long_running.Check,
     ) -> Json | None:
-        """Return the resource as read after the operation; None when it was not read."""
-        last = await operations.run(
-            self._caller, self._clock, operation, begin, deadline_s=self._operation_timeout_s
+        """Return the resource as it was read after the operation; None if it was not."""
+        last = await long_running.put(
+            self._caller,
+            self._clock,
+            operation,
+            begin,
+            check=check,
+            deadline_s=self._operation_timeout_s,
         )
         if not last.from_get:
             return None
         try:
-            return about(resource_id, last.body)
+            return verified_body(resource_id, last.body)
         except ContractViolation as error:
             raise OutcomeUnknown(f"written, but not verified: {error}") from error
 
@@ -385,17 +274,13 @@ class Network:
             raise OutcomeUnknown(f"written, but not verified: {error}") from error
 
 
-def _encode(edit: Edit) -> bytes:
-    return json.dumps(edit.body, separators=(",", ":")).encode()
-
-
-def _options(resource_id: str, edit: Edit, fence: MembershipFence) -> dict[str, Any]:
+def _options(resource_id: str, edit: Edit, guard: MembershipGuard) -> dict[str, Any]:
     etag = text(edit.body, "etag")
     if not etag:
-        raise ContractViolation(f"{resource_id} came without an etag; no unconditional write")
+        raise ContractViolation(f"{resource_id} has no etag, and is never written without one")
     return {
         "content_type": "application/json",
         "headers": {"If-Match": etag},
-        "cls": operations.final,
-        "fence": partial(fence, edit.absent),
+        "cls": long_running.final,
+        "guard": guard(edit.absent),
     }

@@ -1,10 +1,10 @@
-"""JSON as a reply must be: text that can be read in one way only, and written again as it was.
+"""JSON as a reply must be: text with exactly one meaning, which can be written back unchanged.
 
-`json.loads` takes more than that. Of a key that comes twice it keeps the last, so an event, or a
-whole list of ipConfigurations, can vanish. It takes NaN and numbers beyond every float, which come
-out again as something no other reader takes. It takes halves of surrogate pairs, which no header,
-URL or log can hold, and nesting that a copy of the value would not survive. Such a text says
-nothing reliable, so it is refused as a whole.
+`json.loads` accepts more than that. Of a duplicate key it keeps the last value, so an event, or a
+whole list of ipConfigurations, can vanish. It accepts NaN and numbers outside the range of a float,
+which are written as text that no other reader accepts. It accepts halves of surrogate pairs, which
+no header, URL or log can hold, and nesting that a copy of the value would not survive. Such a text
+has no reliable meaning, so it is refused as a whole.
 
 Pure: standard library only, no I/O.
 """
@@ -22,7 +22,7 @@ MAX_DEPTH = 64
 def loads(text: bytes | str, what: str, *, halves: bool = False) -> object:
     """Return the value in `text`; bytes must be UTF-8, with or without a byte order mark.
 
-    `halves` allows halves of surrogate pairs, for what we have written ourselves.
+    `halves` allows halves of surrogate pairs, for content that agents have written.
 
     Raises:
         ContractViolation: it is not JSON, or could be read in more than one way. The message
@@ -69,3 +69,13 @@ def _check(value: object, *, halves: bool) -> None:
             return
         level = below
     raise ValueError("nested too deeply")
+
+
+def kind_of(value: object) -> str:
+    """Return in words what a JSON value is: `an object`, `a list`, `text`, `a number`."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true or false"
+    kinds = ((dict, "an object"), (list, "a list"), (str, "text"))
+    return next((words for kind, words in kinds if isinstance(value, kind)), "a number")

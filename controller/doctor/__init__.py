@@ -1,4 +1,5 @@
-"""The doctor: what is missing for the agent to do its job here, told before anything breaks.
+"""The doctor: checks everything that the agent needs here, before the first maintenance.
 
-`gather` asks, `judge_*` decide, `show` prints. Nothing is changed by any of them.
+`collect` reads, `checks` decide, and `remedies` has the commands that fix a problem. Nothing here
+changes anything.
 """

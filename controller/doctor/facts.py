@@ -1,125 +1,160 @@
-"""What was asked and what came of it: values only, errors included. Judged elsewhere."""
+"""The facts that the checks use: values only, failed reads included. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import TypeAlias, TypeVar
 
-from controller.azure.compute import AvailabilitySet
-from controller.azure.imds import Instance, Poll
-from controller.azure.survey import Balancer, Subnet
-from controller.core.inventory import Inventory
+from controller.azure.availability_set import AvailabilitySet
+from controller.azure.imds import Poll
+from controller.azure.imds_document import Instance
+from controller.azure.topology import LoadBalancerDetails, Subnet
+from controller.config.schema import Settings
+from controller.core.azure_names import fold, load_balancer_of
 from controller.core.ledger import Ledger
-from controller.core.model import Nic, Observation, Pool, Vm, fold, load_balancer_of
+from controller.core.observation import Observation
+from controller.core.planning.pool_membership import PoolMembership
+from controller.core.resources import Nic, Pool, Vm
+from controller.core.shared_pools import SharedPool
 from controller.errors import ControllerError
-from controller.look import LeaseLook
-from controller.settings import Settings
+from controller.status.ledger_view import LeaseStatus
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """It was asked, and this came back instead of an answer."""
+    """A read that failed."""
 
     error: ControllerError
 
 
 @dataclass(frozen=True, slots=True)
-class Unasked:
-    """It was not asked, because what `needs` names is not known."""
+class Skipped:
+    """A read that was not tried, because the result of the check `needs` is not known."""
 
     needs: str
 
 
-Known: TypeAlias = T | Failed | Unasked
+Known: TypeAlias = T | Failed | Skipped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """Everything the judgements look at."""
+class VmSideFacts:
+    """What this VM needs to close before it leaves its pools."""
+
+    flag_problem: str = ""
+    """Why the flag file could not be created; empty if it could."""
+    hook_problems: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Why hooks cannot run, by program."""
+    responder_answers: bool = False
+    """Whether the probe responder of this VM answers, if one is configured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorFacts:
+    """Everything that the checks use."""
 
     settings: Settings
     proxies: tuple[str, ...]
     """Environment variables that set a proxy."""
-    hijackers: tuple[str, ...]
-    """Environment variables that would lead the identity elsewhere."""
+    identity_overrides: tuple[str, ...]
+    """Environment variables that would send token requests to another endpoint than IMDS."""
     instance: Known[Instance]
     poll: Known[Poll]
-    asked_at: datetime
-    """This host's clock when the poll was sent."""
-    answered_at: datetime
-    """This host's clock when the poll was answered."""
-    principal: Known[str]
-    """Object id of the identity; empty when the token does not say."""
-    home: Known[AvailabilitySet]
+    poll_sent_at: datetime
+    """By the clock of this host, as `poll_answered_at`."""
+    poll_answered_at: datetime
+    principal_id: Known[str]
+    """Object id of the identity; empty when the token does not contain it."""
+    availability_set: Known[AvailabilitySet]
     vms: Known[tuple[Vm, ...]]
     nic_list: Known[None]
-    """Whether the NICs of the set may be listed, as an agent does."""
+    """Whether the NICs of the set can be listed, as an agent does."""
     nics: Mapping[str, Known[Nic]]
     """By folded id; every NIC of every VM of the set."""
-    balancers: Mapping[str, Known[Balancer]]
-    """By folded id; every load balancer of a configured pool."""
+    load_balancers: Mapping[str, Known[LoadBalancerDetails]]
+    """By folded id; the load balancers of the configured pools."""
+    shared_pools: Mapping[str, Known[SharedPool]]
+    """By folded pool id; what the sets in a configured pool state about it."""
     subnets: Mapping[str, Known[Subnet]]
-    """By folded id; every subnet that a NIC in a configured pool lies in."""
+    """By folded id; the subnets of the NICs in configured pools."""
     operations: Known[None]
+    """Whether long-running operations can be read."""
     blob_url: str
-    lease: Known[LeaseLook]
+    lease: Known[LeaseStatus]
     blob_write: Known[None]
     nic_writes: Mapping[str, Known[bool]]
-    """By folded NIC id: whether the impossible condition held a permitted write back."""
+    """By folded NIC id; True if the write is permitted, and its condition prevented it."""
     pool_writes: Mapping[str, Known[bool]]
     """The same for IP-based pools, by folded id."""
+    vm_side: VmSideFacts = field(default_factory=VmSideFacts)
 
     @property
     def ledger(self) -> Ledger:
         """The ledger; empty when it could not be read."""
-        return self.lease.ledger if isinstance(self.lease, LeaseLook) else Ledger()
+        return self.lease.ledger if isinstance(self.lease, LeaseStatus) else Ledger()
 
     @property
-    def seen_vms(self) -> tuple[Vm, ...]:
-        """The VMs of the set, as far as they could be read."""
+    def known_vms(self) -> tuple[Vm, ...]:
+        """The VMs of the set; none when they could not be read."""
         return self.vms if isinstance(self.vms, tuple) else ()
 
     @property
-    def seen_nics(self) -> tuple[Nic, ...]:
+    def known_nics(self) -> tuple[Nic, ...]:
         """The NICs that could be read."""
         return tuple(nic for nic in self.nics.values() if isinstance(nic, Nic))
 
     @property
+    def known_load_balancers(self) -> tuple[LoadBalancerDetails, ...]:
+        """The load balancers that could be read."""
+        return tuple(
+            each for each in self.load_balancers.values() if isinstance(each, LoadBalancerDetails)
+        )
+
+    @property
     def complete(self) -> bool:
-        """Whether every VM of the set and every NIC of them could be read."""
-        return isinstance(self.vms, tuple) and len(self.seen_nics) == len(self.nics)
+        """Whether every VM of the set and every NIC of these VMs could be read."""
+        return isinstance(self.vms, tuple) and len(self.known_nics) == len(self.nics)
+
+    @property
+    def all_pools(self) -> tuple[Pool, ...]:
+        """Every pool of the load balancers, configured or not."""
+        return tuple(
+            pool for each in self.known_load_balancers for pool in each.load_balancer.pools
+        )
 
     @property
     def pools(self) -> tuple[Pool, ...]:
         """The configured pools that exist."""
         wanted = {fold(pool.id) for pool in self.settings.backend_pools}
-        return tuple(
-            pool
-            for balancer in self.balancers.values()
-            if isinstance(balancer, Balancer)
-            for pool in balancer.load_balancer.pools
-            if fold(pool.pool_id) in wanted
-        )
+        return tuple(pool for pool in self.all_pools if fold(pool.pool_id) in wanted)
 
     def pool(self, pool_id: str) -> Pool | None:
-        """Return a configured pool, if it was found."""
+        """Return a configured pool, if it exists."""
         return next((pool for pool in self.pools if fold(pool.pool_id) == fold(pool_id)), None)
 
-    def balancer_of(self, pool_id: str) -> Known[Balancer]:
+    def load_balancer_of(self, pool_id: str) -> Known[LoadBalancerDetails]:
         """Return the load balancer of a configured pool."""
-        return self.balancers[fold(load_balancer_of(pool_id))]
+        return self.load_balancers[fold(load_balancer_of(pool_id))]
 
-    def inventory(self) -> Inventory:
-        """Return who stands in which configured pool."""
-        return Inventory(
-            Observation(document=None, vms=self.seen_vms, nics=self.seen_nics, pools=self.pools),
-            [pool.id for pool in self.settings.backend_pools],
+    def nics_of(self, vm: Vm) -> tuple[Nic, ...]:
+        """Return the NICs of a VM that could be read."""
+        wanted = {fold(nic_id) for nic_id in vm.nic_ids}
+        return tuple(nic for nic in self.known_nics if fold(nic.nic_id) in wanted)
+
+    def membership(self) -> PoolMembership:
+        """Return the members of every pool of the load balancers."""
+        return PoolMembership(
+            Observation(
+                document=None, vms=self.known_vms, nics=self.known_nics, pools=self.all_pools
+            ),
+            [pool.pool_id for pool in self.all_pools],
         )
 
-    def out(self, pool_id: str) -> set[str]:
-        """Return the folded names of the VMs that the ledger says are out of a pool."""
+    def drained_from(self, pool_id: str) -> set[str]:
+        """Return the folded names of the VMs that, by the ledger, are out of a pool."""
         return {
             fold(entry.vm)
             for entry in self.ledger.entries

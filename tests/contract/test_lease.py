@@ -19,7 +19,6 @@ Where Azurite is known to differ from Azure, and what the suite does about it:
 import asyncio
 import os
 import shutil
-import socket
 import subprocess
 import time
 import uuid
@@ -27,6 +26,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from azure.core import MatchConditions
@@ -42,10 +42,12 @@ from azure.core.exceptions import (
 )
 from azure.storage.blob.aio import BlobClient, BlobLeaseClient, BlobServiceClient
 
-from controller.simulator.faults import Effect, Fault
-from controller.simulator.server import SimulatorServer
-from controller.simulator.wire import Service
-from controller.simulator.world import build_world
+from controller.simulator.app.server import SimulatorServer
+from controller.simulator.services.faults import Effect, Fault
+from controller.simulator.services.http_values import Service
+from controller.simulator.world.builder import build_world
+from tests.support.patience import PATIENCE_S
+from tests.support.ports import free_port
 
 LEASE_S = 15
 REPOSITORY = Path(__file__).parents[2]
@@ -95,7 +97,7 @@ class Storage:
     async def expire(self, blob: BlobClient) -> None:
         """Let the lease end: by moving the clock, or by waiting where no clock can be moved."""
         self.shift[0] += LEASE_S
-        async with asyncio.timeout(LEASE_S + 15):
+        async with asyncio.timeout(LEASE_S + PATIENCE_S):
             while (await blob.get_blob_properties()).lease.state != "expired":  # noqa: ASYNC110
                 await asyncio.sleep(0.2)
 
@@ -114,9 +116,7 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     executable = find_azurite()
     if executable is None:
         pytest.skip("Azurite is not installed: set AZURITE_BLOB, or npm install azurite@3.35.0")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     location = tmp_path_factory.mktemp("azurite")
     flags = ["--silent", "--disableTelemetry", "--skipApiVersionCheck"]
     where = ["--blobHost", "127.0.0.1", "--blobPort", str(port), "--location", str(location)]
@@ -138,7 +138,7 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(params=["simulator-token", "simulator-key", "azurite"])
 async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Storage]:
     """Each of the services in turn; the SDK's own retries are off, as they are in the agents."""
-    options = {"retry_total": 0, "use_env_settings": False}
+    options: dict[str, Any] = {"retry_total": 0, "use_env_settings": False}
     async with AsyncExitStack() as stack:
         if request.param == "azurite":
             url = request.getfixturevalue("azurite")
@@ -156,7 +156,7 @@ async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
                     **options,
                 )
             else:
-                token = StaticCredential(world.token("web-1", "https://storage.azure.com"))
+                token: Any = StaticCredential(world.token("web-1", "https://storage.azure.com"))
                 service = BlobServiceClient(server.blob_url, credential=token, **options)
             storage = Storage(service=service, simulator=server, shift=shift)
         await stack.enter_async_context(service)
@@ -166,7 +166,7 @@ async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 
 def code(error: pytest.ExceptionInfo[HttpResponseError]) -> tuple[int | None, str | None]:
     """Return status and error code."""
-    return error.value.status_code, error.value.error_code
+    return error.value.status_code, getattr(error.value, "error_code", None)
 
 
 async def lease_state(blob: BlobClient) -> tuple[str, str, str | None]:
@@ -320,8 +320,9 @@ async def test_write_to_a_leased_blob(storage: Storage) -> None:
     with pytest.raises(HttpResponseError) as refused:
         await blob.upload_blob(b"none", overwrite=True)
     assert code(refused) == (412, "LeaseIdMissing")
+    unknown: Any = str(uuid.uuid4())
     with pytest.raises(HttpResponseError) as refused:
-        await blob.upload_blob(b"other", overwrite=True, lease=str(uuid.uuid4()))
+        await blob.upload_blob(b"other", overwrite=True, lease=unknown)
     assert code(refused) == (412, "LeaseIdMismatchWithBlobOperation")
     await blob.upload_blob(b"holder", overwrite=True, lease=lease)
     assert await (await blob.download_blob()).readall() == b"holder"
@@ -330,8 +331,9 @@ async def test_write_to_a_leased_blob(storage: Storage) -> None:
 async def test_write_with_an_id_needs_a_lease(storage: Storage) -> None:
     """A write that names a lease fails when there is none: a deposed leader cannot write."""
     blob = await storage.create()
+    unknown: Any = str(uuid.uuid4())
     with pytest.raises(HttpResponseError) as refused:
-        await blob.upload_blob(b"2", overwrite=True, lease=str(uuid.uuid4()))
+        await blob.upload_blob(b"2", overwrite=True, lease=unknown)
     assert code(refused) == (412, "LeaseNotPresentWithBlobOperation")
 
 
@@ -425,7 +427,7 @@ async def test_invalid_token(tmp_path: Path) -> None:
     world = build_world(now=time.time(), vms=1)
     async with SimulatorServer(world, tmp_path) as server:
         server.container_url("lb-drain")
-        token = StaticCredential(world.token("web-1", "https://management.azure.com"))
+        token: Any = StaticCredential(world.token("web-1", "https://management.azure.com"))
         async with BlobServiceClient(
             server.blob_url,
             credential=token,

@@ -3,7 +3,8 @@
     python -m tests.e2e.chaos --minutes 10 [--seed N] [--directory DIR]
 
 While clients send requests without a pause, agents are killed, stopped and started, single agents
-and all of them lose IMDS, Resource Manager or storage, Azure refuses, forgets and fails, and one
+and all of them lose IMDS, Resource Manager or storage for a while, single ones for longer than a
+lease, the identity of a VM loses a permission, Azure refuses, forgets and fails, and one
 maintenance follows another. Then the disturbances end, and all has to be as in the beginning.
 The seed is printed, and with `--seed` the same steps are taken again (`schedule.py`).
 
@@ -18,7 +19,8 @@ What is checked:
   may have left, and what an agent should have known by how long it may rely on its last document.
 - L1: within a bound all NICs and pools are as in the beginning, the ledger is empty, one agent
   leads and none has ended by itself.
-- Every request is answered, but for those that the platform makes impossible (`losses.py`).
+- Every request of every kind of client is answered, but for those that the platform makes
+  impossible (`tests/support/losses.py`).
 
 What is not: how long anything takes. Machines are slow and so may the agents be; an event gives the
 shortest notice that Azure gives, and starts as soon as it is acknowledged. H1 is for idle sets.
@@ -41,49 +43,56 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from itertools import groupby
+from functools import partial
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from controller.simulator.bodies import Json
-from controller.simulator.clients import Load
-from controller.simulator.fleet import CONTAINER, Fleet, Overrides
-from controller.simulator.history import Change
-from controller.simulator.server import ACCOUNT, SimulatorServer
-from controller.simulator.sockets import HOST
-from controller.simulator.tls import Certificates
-from controller.simulator.traffic import Probe, Traffic
-from controller.simulator.wire import Service
-from controller.simulator.world import World, WorldSettings, build_world
-
-from .azurite import Witness, run_azurite
-from .laws import LAWS, s7_in_time
-from .losses import explanations
-from .proxy import Network, Proxy
-from .report import Outcome
-from .rig import QUICK, Rig
-from .schedule import (
+from controller.simulator.app.agent_processes import CONTAINER, AgentProcesses, Overrides
+from controller.simulator.app.server import ACCOUNT, SimulatorServer
+from controller.simulator.app.tls import Certificates
+from controller.simulator.services.http_values import Service
+from controller.simulator.traffic.balancer import Traffic
+from controller.simulator.traffic.load import Load
+from controller.simulator.traffic.probes import Probe
+from controller.simulator.traffic.sockets import HOST
+from controller.simulator.world.bodies import Json
+from controller.simulator.world.builder import build_world
+from controller.simulator.world.history import Change
+from controller.simulator.world.settings import WorldSettings
+from controller.simulator.world.world import World
+from tests.e2e.report import Outcome
+from tests.e2e.schedule import (
     EVERYBODY,
     FAULTS,
     LANES,
     LEADER,
     MOST_LATE_S,
     NOTICE_S,
+    PERMISSIONS,
     UNANNOUNCED,
     Step,
     steps,
 )
+from tests.laws.judge import WITHOUT_REQUESTS
+from tests.laws.liveness import s7_in_time
+from tests.support.azurite import Witness, run_azurite
+from tests.support.losses import explanations
+from tests.support.process_set import QUICK, ProcessSet
+from tests.support.proxy import Network, Proxy
 
 VMS = 5
 FLOOR = 2
 MOST_BUSY = 3
 MOST_UNANNOUNCED = 1
-STARTS_WITHIN_S = 120.0
+STARTS_WITHIN_S = 240.0
 CONVERGES_WITHIN_S = 300.0
 """A lease that has to run out, and maintenances one after the other; only bounds a broken run."""
 ANSWERED_WITHIN_S = 6.0
 """When a client gives up: long for a busy machine, and shorter than a freeze."""
+FASTER = 10.0
+"""Clients do everything this many times faster than in reality, but for their patience."""
 DOCUMENT_FRESH_S = 30.0
 """For how long an agent may act on the last event document that it could read."""
 LANDS_WITHIN_S = 5.0
@@ -92,7 +101,7 @@ NEVER_S = 1e6
 SETTINGS: Overrides = {
     **QUICK,
     "election": {"lease_duration_s": 15, "renew_period_s": 3, "request_timeout_s": 4},
-    # Clients leave a connection after a second; the rest is for a busy machine.
+    # A second for slow answers and uploads; the rest is for a busy machine.
     "policy": {"lead_time_s": 900, "connection_drain_s": 3, "restore_settle_s": 3},
     "watch": {"leader_poll_s": 1, "standby_poll_s": 3, "timeout_s": 3},
     "backend_pools": {"min_in_service": FLOOR},
@@ -152,13 +161,15 @@ class Lines:
         return change.at
 
 
-class ChaosRig(Rig):
+class ChaosRig(ProcessSet):
     """A rig whose lease and ledger are in Azurite."""
 
-    def __init__(self, world: World, server: SimulatorServer, fleet: Fleet, witness: Witness):
+    def __init__(
+        self, world: World, server: SimulatorServer, fleet: AgentProcesses, witness: Witness
+    ):
         super().__init__(world, server, fleet, floor=FLOOR)
         self._witness = witness
-        self.laws = {**LAWS, "S7 in time": s7_in_time}
+        self.laws = {**WITHOUT_REQUESTS, "S7 in time": s7_in_time}
 
     def ledger(self) -> Json:
         """Return what the ledger says now; empty when it says nothing."""
@@ -171,8 +182,10 @@ class ChaosRig(Rig):
 
     def judge_by(self, lines: Lines) -> None:
         """Allow for what stalls and blindness do to agents that obey the laws."""
-        self._replay.left_at = lines.left_at
-        self._replay.blind_s = DOCUMENT_FRESH_S + MOST_LATE_S
+        blind_s = DOCUMENT_FRESH_S + MOST_LATE_S
+        self.replay.conditions = replace(
+            self.replay.conditions, left_at=lines.left_at, blind_s=blind_s
+        )
 
 
 class Chaos:
@@ -184,17 +197,25 @@ class Chaos:
         self.traffic = Traffic(
             self.world,
             self.world.pool_id("app"),
-            load=Load(rate_per_s=30, timeout_s=ANSWERED_WITHIN_S, seed=seed),
+            load=Load(rate_per_s=30, timeout_s=ANSWERED_WITHIN_S, seed=seed).accelerated(FASTER),
             probe=Probe(interval_s=1, timeout_s=3),
         )
         self.done: dict[str, Counter[str]] = {lane: Counter() for lane in LANES}
         self.broken: list[str] = []
         self._killed: set[str] = set()
+        self._cut_off: set[tuple[str, Service]] = set()
         self._unannounced: set[str] = set()
 
     async def disturb(self, for_s: float) -> None:
         """Run all lanes side by side for so long."""
-        lanes = (self._processes(), self._network(), self._azure(), self._events())
+        lanes = (
+            self._processes(),
+            self._network(),
+            self._cuts(),
+            self._roles(),
+            self._azure(),
+            self._events(),
+        )
         try:
             async with asyncio.timeout(for_s), asyncio.TaskGroup() as group:
                 for lane in lanes:
@@ -205,6 +226,8 @@ class Chaos:
     async def calm(self) -> None:
         """End every disturbance; events that are announced take their course."""
         self.server.faults.clear()
+        for vm, permission in product(self.rig.vms, PERMISSIONS):
+            self.world.roles.reinstate(vm, permission)
         for vm, service in self.lines.proxies:
             self.lines.become(vm, service, Network.CLEAR)
         for vm in self.rig.vms:
@@ -247,13 +270,37 @@ class Chaos:
         for step in steps("network", self.seed, self.rig.vms):
             assert step.service is not None
             await asyncio.sleep(step.after_s)
-            cut = self.rig.vms if step.vms == (EVERYBODY,) else (self._whom(step),)
+            every = self.rig.vms if step.vms == (EVERYBODY,) else (self._whom(step),)
+            cut = [vm for vm in every if (vm, step.service) not in self._cut_off]
             self._note("network", step, f"{step.service.value} of {', '.join(cut)}")
             for vm in cut:
                 self.lines.become(vm, step.service, step.network)
             await asyncio.sleep(step.for_s)
             for vm in cut:
                 self.lines.become(vm, step.service, Network.CLEAR)
+
+    async def _cuts(self) -> None:
+        for step in steps("cuts", self.seed, self.rig.vms):
+            assert step.service is not None
+            await asyncio.sleep(step.after_s)
+            line = self._whom(step), step.service
+            if self.lines.proxies[line].network is not Network.CLEAR:
+                continue  # the other lane has it
+            self._note("cuts", step, f"{step.service.value} of {line[0]}")
+            self._cut_off.add(line)
+            self.lines.become(*line, step.network)
+            await asyncio.sleep(step.for_s)
+            self._cut_off.discard(line)
+            self.lines.become(*line, Network.CLEAR)
+
+    async def _roles(self) -> None:
+        for step in steps("roles", self.seed, self.rig.vms):
+            await asyncio.sleep(step.after_s)
+            vm = self._whom(step)
+            self._note("roles", step, vm)
+            self.world.roles.revoke(vm, step.kind)
+            await asyncio.sleep(step.for_s)
+            self.world.roles.reinstate(vm, step.kind)
 
     async def _azure(self) -> None:
         for step in steps("azure", self.seed, self.rig.vms):
@@ -268,7 +315,7 @@ class Chaos:
         async with asyncio.TaskGroup() as group:
             for step in steps("events", self.seed, self.rig.vms):
                 await asyncio.sleep(step.after_s)
-                await self.server.wait_until(lambda step=step: bool(self._victims(step)), NEVER_S)
+                await self.server.wait_until(partial(self._has_room, step), NEVER_S)
                 victims = self._victims(step)
                 self._note("events", step, ", ".join(victims))
                 if step.kind in UNANNOUNCED:
@@ -325,6 +372,9 @@ class Chaos:
         free = tuple(dict.fromkeys(vm for vm in names if vm and vm not in busy))
         return free[:wanted] if wanted <= room and wanted <= len(free) else ()
 
+    def _has_room(self, step: Step) -> bool:
+        return bool(self._victims(step))
+
     def _busy(self) -> set[str]:
         """Return the VMs that are announced, recorded, out or down."""
         pools = len(self.world.pool_ids())
@@ -380,7 +430,7 @@ async def open_chaos(directory: Path, *, seed: int) -> AsyncGenerator[Chaos]:
         busy_retry_after=source.choice((True, False)),
         failed_write_keeps_body=source.choice((True, False)),
         not_before_format=source.choice(("rfc1123", "iso8601")),
-        flows_on_remove="keep",
+        lro_retry_after_s=1,
     )
     now = time.time()
     world = build_world(now=now, vms=VMS, ip_pools=("internal",), seed=seed, settings=knobs)
@@ -398,7 +448,7 @@ async def open_chaos(directory: Path, *, seed: int) -> AsyncGenerator[Chaos]:
         lines = Lines(server, witness)
         await stack.enter_async_context(lines.open())
         own = {vm.name: lines.settings(vm.name) for vm in world.peers()}
-        fleet = Fleet(server, directory, overrides=SETTINGS, own=own)
+        fleet = AgentProcesses(server, directory, overrides=SETTINGS, own=own)
         rig = ChaosRig(world, server, fleet, witness)
         rig.judge_by(lines)
         async with fleet:
@@ -425,8 +475,13 @@ async def run(directory: Path, *, seed: int, minutes: float) -> Outcome:
         seed=seed,
         minutes=minutes,
         done=chaos.done,
-        sent=counts.sent,
-        lost=explanations(history, counts.losses, timeout_s=ANSWERED_WITHIN_S),
+        requests=counts,
+        lost=explanations(
+            history,
+            counts.losses,
+            pool_id=chaos.world.pool_id("app"),
+            flows=chaos.world.settings.flows_on_remove,
+        ),
         leaders=len(holders),
         occasions=Counter(change.kind for change in history),
         converged_s=converged_s,

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from .rig import Rig, open_rig
+from tests.support.process_set import ProcessSet, open_process_set
 
-OpenRig = Callable[..., AbstractAsyncContextManager[Rig]]
+OpenRig = Callable[..., AbstractAsyncContextManager[ProcessSet]]
 
 
 @pytest.fixture
 def rigged(tmp_path: Path) -> OpenRig:
-    """Return what opens a rig; its arguments are those of `open_rig`, but for the directory."""
-    return partial(open_rig, tmp_path)
+    """Return an opener of process sets; it takes the arguments of `open_process_set`."""
+    return partial(open_process_set, tmp_path)

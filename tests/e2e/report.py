@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from controller.simulator.clients import Lost
+from controller.simulator.traffic.load import Counts, Lost
 
 OCCASIONS: Mapping[str, tuple[str, ...]] = {
     "S1 ack": ("event_acknowledged",),
     "S2 floor": ("member_out",),
+    "S3 exact": ("member_in",),
     "S4 fence": ("write", "blob_written", "event_acknowledged"),
     "S5 write-ahead": ("member_out",),
     "S6 no early return": ("member_in",),
@@ -28,7 +29,7 @@ class Outcome:
     minutes: float
     done: Mapping[str, Counter[str]]
     """Disturbances by lane and kind."""
-    sent: int
+    requests: Counts
     lost: Sequence[tuple[Lost, str]]
     """Lost requests, each with the reason why it could not be saved, "" when it could."""
     leaders: int
@@ -56,8 +57,12 @@ class Outcome:
         lines = [
             f"seed {self.seed}, {self.minutes:g} min: {'good' if self.good else 'NOT GOOD'}",
             *(f"{lane:12}{_counts(kinds)}" for lane, kinds in self.done.items()),
-            f"requests    {self.sent} sent, {len(self.lost)} lost: {explained} explained, "
+            f"requests    {self.requests.sent} sent, {len(self.lost)} lost: {explained} explained, "
             f"{self.unexplained} unexplained",
+            *(
+                f"  {kind.value:20}{counts.sent} sent, {counts.lost} lost"
+                for kind, counts in self.requests.by_kind.items()
+            ),
             f"leaders     {max(0, self.leaders - 1)} changes",
             f"converged   {self.converged_s:.0f} s after the last disturbance",
             f"this process waited for the processor for at most {self.longest_pause_s:.1f} s",
@@ -79,4 +84,4 @@ def _counts(kinds: Counter[str]) -> str:
 
 def _lost(lost: Lost) -> str:
     at = datetime.fromtimestamp(lost.at, UTC).strftime("%H:%M:%S.%f")[:-4]
-    return f"{at} {lost.backend or 'no VM'} {lost.reason.value}"
+    return f"{at} {lost.kind.value} {lost.backend or 'no VM'} {lost.reason.value}"

@@ -11,10 +11,9 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from controller.simulator.faults import Effect, Fault
-from controller.simulator.wire import Service
-
-from .proxy import Network
+from controller.simulator.services.faults import Effect, Fault
+from controller.simulator.services.http_values import Service
+from tests.support.proxy import Network
 
 LEADER = "whoever leads"
 EVERYBODY = "everybody"
@@ -22,6 +21,19 @@ LEASE_S = 15.0
 """The shortest lease that Azure grants."""
 MOST_LATE_S = 10.0
 """The longest stall; what is held back arrives so late at most."""
+LONGEST_CUT_S = 75.0
+"""How long one agent lacks a service or a permission at most."""
+NETWORK = "Microsoft.Network"
+PERMISSIONS = (
+    f"{NETWORK}/networkInterfaces/read",
+    f"{NETWORK}/networkInterfaces/write",
+    f"{NETWORK}/loadBalancers/backendAddressPools/join/action",
+    f"{NETWORK}/loadBalancers/backendAddressPools/write",
+    f"{NETWORK}/loadBalancers/read",
+    f"{NETWORK}/locations/operations/read",
+    "Microsoft.Compute/virtualMachines/read",
+)
+"""Permissions that the identity of a VM loses, one at a time."""
 NOTICE_S = 300.0
 """The shortest notice to design for (azure.md, 1.3). Events start when they are acknowledged."""
 UNANNOUNCED = ("already started", "VM fails")
@@ -113,9 +125,33 @@ def _events(source: random.Random, vms: Sequence[str]) -> Step:
     )
 
 
+def _cut(source: random.Random, vms: Sequence[str]) -> Step:
+    """One agent cannot reach one service for much longer than a lease."""
+    return Step(
+        after_s=source.uniform(5, 20),
+        kind="cut",
+        vms=(_any_or_leader(source, vms),),
+        for_s=source.uniform(LEASE_S + 5, LONGEST_CUT_S),
+        service=source.choice(tuple(Service)),
+        network=Network.REFUSED,
+    )
+
+
+def _role(source: random.Random, vms: Sequence[str]) -> Step:
+    """The identity of one VM loses one permission."""
+    return Step(
+        after_s=source.uniform(5, 20),
+        kind=source.choice(PERMISSIONS),
+        vms=(_any_or_leader(source, vms),),
+        for_s=source.uniform(LEASE_S, LONGEST_CUT_S),
+    )
+
+
 LANES: Mapping[str, Draw] = {
     "processes": _process,
     "network": _network,
+    "cuts": _cut,
+    "roles": _role,
     "azure": _azure,
     "events": _events,
 }

@@ -11,18 +11,24 @@ def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "controller", "demo", "--vms", "2", *arguments],
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=600,
         check=False,
     )
 
 
-def test_maintenance_of_the_whole_set_loses_nothing() -> None:
-    """With the controller no request is lost, all is restored, and every event acknowledged."""
+def test_maintenance_of_the_whole_set_loses_no_request() -> None:
+    """No request of any kind of client is lost, although Azure drops the flows of removed members.
+
+    All memberships are restored, and every event is acknowledged.
+    """
     ran = demo("--json")
-    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout, ran.stderr
     shown: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
-    assert shown["requests"]["lost"] == 0
-    assert shown["requests"]["sent"] > 0
+    assert (shown["clients"], shown["flows"]) == ("mixed", "drop")
+    by_kind = shown["requests"]["by_kind"]
+    assert {kind: counts["lost"] for kind, counts in by_kind.items()} == dict.fromkeys(by_kind, 0)
+    assert all(counts["sent"] > 0 for counts in by_kind.values())
+    assert ran.returncode == 0, ran.stderr
     assert shown["requests_without_controller"]["lost"] > 0
     assert shown["memberships_restored"] is True
     assert [each["vm"] for each in shown["events"]] == ["web-1", "web-2"]

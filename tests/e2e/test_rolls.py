@@ -1,23 +1,36 @@
-"""A roll reboots each VM once, one at a time, also when somebody dies or interrupts it."""
+"""A rolling run reboots each VM once, one at a time, also after a crash or an interruption."""
 
 import shlex
 import signal
 from pathlib import Path
 
-from .conftest import OpenRig
-from .hand import A_ROLL_S, Command, by_hand, most_out_at_once, reboots, rolled, under_load
+import pytest
+
+from tests.e2e.conftest import OpenRig
+from tests.support.lb_drain import (
+    A_ROLL_S,
+    Command,
+    by_hand,
+    most_out_at_once,
+    reboots,
+    rolled,
+    under_load,
+)
+from tests.support.process_set import SHORT_LEASE
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * A_ROLL_S)]
 
 
 async def test_rolled_under_load_while_the_leader_dies(rigged: OpenRig, tmp_path: Path) -> None:
     """Five VMs reboot, one at a time and each once, and a leader dies meanwhile."""
-    async with rigged(vms=5, floor=3) as rig:
+    async with rigged(vms=5, floor=3, overrides=SHORT_LEASE) as rig:
         await rig.leader()
         done = tmp_path / "done"
         async with under_load(rig):
             command = Command(rig, "roll", "--command", reboots(rig, done), "--check", "true")
             await command.start()
-            await command.until_said("web-3: to be taken out of rotation")
-            leader = rig.leading()
+            await command.until_said("web-3: drain requested")
+            leader = await rig.leader()
             await rig.fleet.kill(leader)
             await rig.leader(but=leader)
             await rig.fleet.start(leader)
@@ -37,14 +50,14 @@ async def test_a_roll_goes_on_after_it_was_interrupted(rigged: OpenRig, tmp_path
         slow = f'[ "$ROLL_VM" != web-3 ] || [ -e {shlex.quote(str(gate))} ] || sleep 600;'
         roll = ("roll", "--command", reboots(rig, done, before=slow), "--check", "true")
         command = await Command(rig, *roll).start()
-        await command.until_said("web-3: out and empty")
+        await command.until_said("web-3: removed from ")
         command.signal(signal.SIGTERM)
         assert await command.ended() == 143, command.said
         assert "web-3 stays out of rotation" in command.said
         assert rig.pools_with("web-3") == []
         other = await Command(rig, *roll).start()
         assert await other.ended() == 1
-        assert "has not ended, with web-3, web-1 left" in other.said
+        assert "has not ended; remaining VMs: web-3, web-1" in other.said
         gate.touch()
         resumed = await Command(rig, *roll, "--resume").start()
         assert await resumed.ended(A_ROLL_S) == 0, resumed.said
@@ -54,7 +67,7 @@ async def test_a_roll_goes_on_after_it_was_interrupted(rigged: OpenRig, tmp_path
 
 
 async def test_a_roll_stops_at_the_first_failure(rigged: OpenRig) -> None:
-    """The VM at which it failed stays out and is told; giving the roll up puts it back."""
+    """The VM at which it failed stays out of rotation; `roll --abandon` restores it."""
     async with rigged() as rig:
         await rig.leader()
         command = await Command(rig, "roll", "--command", 'test "$ROLL_VM" != web-2').start()

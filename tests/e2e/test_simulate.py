@@ -1,4 +1,4 @@
-"""`lb-drain simulate`: a simulated set that is steered by hand, from another terminal."""
+"""`lb-drain simulate`: a simulated set that commands in another terminal control."""
 
 import json
 import re
@@ -6,6 +6,7 @@ import shlex
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,71 +14,98 @@ from typing import Any
 
 import pytest
 
-from controller import cli
-from controller.config import load
-from controller.settings import listen_address
-from controller.simulator.workshop import _free_addresses
+from controller.cli import main
+from controller.config.base import listen_address
+from controller.config.loader import load
+from controller.simulator.app.simulate import free_addresses
+from tests.support.patience import PATIENCE_S
+
+pytestmark = pytest.mark.slow
 
 FAULT = '{"effect": "reply", "service": "arm", "method": "PUT", "status": 429, "times": 3}'
 
 
 @pytest.fixture
 def simulated(tmp_path: Path) -> Iterator[Path]:
-    """Serve a set of two VMs; it ends in good order."""
+    """Serve a set of two VMs until the test ends; it must stop with exit code 0."""
     directory = tmp_path / "a set"
     command = ["simulate", "--vms", "2", "--directory", str(directory)]
     with subprocess.Popen(
         [sys.executable, "-m", "controller", *command], stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        assert process.stdout.readline().startswith("2 VMs behind a load balancer")
+        assert process.stdout.readline().startswith("A set of 2 VMs behind a load balancer")
         yield directory
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_S) == 0
     assert not (directory / "control.url").exists()
 
 
 def command(directory: Path, *arguments: str) -> int:
     with pytest.raises(SystemExit) as ended:
-        cli.main(["simulate", *arguments, "--directory", str(directory)])
+        main.main(["simulate", *arguments, "--directory", str(directory)])
     return int(ended.value.code or 0)
 
 
-def test_a_set_is_steered_by_commands(simulated: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Events and maintenance come and go, and so do faults; the state shows it."""
+def test_commands_control_a_set(simulated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Commands announce and end events, plan maintenance and set faults; the state shows them."""
 
-    def steer(*arguments: str) -> Any:
+    def control(*arguments: str) -> Any:
         code = command(simulated, *arguments)
-        said = capsys.readouterr()
-        assert code == 0, said.err
-        return json.loads(said.out)
+        captured = capsys.readouterr()
+        assert code == 0, captured.err
+        return json.loads(captured.out)
 
-    announced = steer("event", "Reboot", "web-1", "--notice", "600")["id"]
-    started = steer("event", "Freeze", "web-2", "--started-first", "--impact", "0")["id"]
-    state = steer("state")
+    announced = control("event", "Reboot", "web-1", "--notice", "600")["id"]
+    started = control("event", "Freeze", "web-2", "--started-first", "--impact", "0")["id"]
+    state = control("state")
     assert {each["id"]: each["status"] for each in state["events"]} == {
         announced: "Scheduled",
         started: "Started",
     }
     assert [vm["name"] for vm in state["vms"]] == ["web-1", "web-2"]
-    assert steer("cancel", announced) == steer("complete", started) == {}
-    assert steer("state")["events"] == []
-    assert steer("maintenance", "web-1", "web-2", "--window", "60") == {"vms": ["web-1", "web-2"]}
-    assert len(steer("fault", FAULT)["faults"]) == 1
-    assert steer("fault")["faults"] == []
+    assert control("cancel", announced) == control("complete", started) == {}
+    assert control("state")["events"] == []
+    assert control("maintenance", "web-1", "web-2", "--window", "60") == {"vms": ["web-1", "web-2"]}
+    assert len(control("fault", FAULT)["faults"]) == 1
+    assert control("fault")["faults"] == []
+    assert control("settings", '{"flows_on_remove": "keep"}')["flows_on_remove"] == "keep"
+    assert control("settings")["flows_on_remove"] == "keep"
+    assert control("replace", "vm", "web-2") == {"kind": "vm", "name": "web-2"}
 
 
-def test_what_cannot_be_done_is_said_in_one_line(
+def test_a_flag_file_closes_an_application(
+    simulated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The application of a VM is closed while its flag file exists; the state shows it."""
+    flag = simulated / "web-1.draining"
+
+    def becomes(*closed: bool) -> None:
+        shown: tuple[bool, ...] = ()
+        until = time.monotonic() + PATIENCE_S
+        while shown != closed and time.monotonic() < until:
+            assert command(simulated, "state") == 0
+            shown = tuple(vm["closed"] for vm in json.loads(capsys.readouterr().out)["vms"])
+        assert shown == closed
+
+    becomes(False, False)
+    flag.touch()
+    becomes(True, False)
+    flag.unlink()
+    becomes(False, False)
+
+
+def test_a_refused_command_prints_one_line(
     simulated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A VM or event that is not there, a directory in use, and one where nothing runs."""
-    for arguments, told in (
-        (("event", "Reboot", "web-9"), "there is no VM web-9; there are web-1, web-2"),
+    """Unknown VMs and events, and directories with or without a simulation, are refused."""
+    for arguments, problem in (
+        (("event", "Reboot", "web-9"), "there is no VM web-9; the VMs are web-1, web-2"),
         (("cancel", "E-9"), "no event E-9 is scheduled or started"),
         (("--vms", "2"), "a simulation already runs in"),
     ):
         assert command(simulated, *arguments) == 1
-        assert told in capsys.readouterr().err
+        assert problem in capsys.readouterr().err
     assert command(tmp_path, "state") == 1
     assert "no simulation runs in" in capsys.readouterr().err
     (tmp_path / "control.url").write_text("http://127.0.0.1:9/\n")
@@ -85,26 +113,28 @@ def test_what_cannot_be_done_is_said_in_one_line(
     assert "does not answer" in capsys.readouterr().err
 
 
-def test_the_directory_holds_what_an_agent_needs(simulated: Path) -> None:
-    """A configuration per VM that check-config accepts, and the certificate."""
+def test_the_directory_has_all_files_of_an_agent(simulated: Path) -> None:
+    """Each VM has a configuration that check-config accepts, and the certificate exists."""
     for name in ("web-1", "web-2"):
         with pytest.raises(SystemExit) as ended:
-            cli.main(["check-config", str(simulated / f"{name}.toml")])
+            main.main(["check-config", str(simulated / f"{name}.toml")])
         assert ended.value.code == 0
     assert (simulated / "ca.pem").exists()
 
 
 def commands(directory: Path, verb: str) -> list[list[str]]:
-    """Return the commands of the README that begin so, as a shell would read them."""
+    """Return the commands of the README that contain `verb`, as a shell splits them."""
     lines = (directory / "README.md").read_text().replace("\\\n", "").splitlines()
     found = [shlex.split(line) for line in lines if line.startswith("    ")]
     return [words for words in found if verb in words]
 
 
-def test_what_to_do_next_can_be_pasted(simulated: Path) -> None:
-    """Paths of the README are quoted; it leads by way of check-config and doctor to the agents."""
+def test_commands_of_the_readme_can_be_pasted(simulated: Path) -> None:
+    """Paths in the README are quoted; its commands check the configuration and run the agents."""
     (check,) = commands(simulated, "check-config")
-    assert subprocess.run(check, capture_output=True, timeout=60, check=False).returncode == 0
+    assert (
+        subprocess.run(check, capture_output=True, timeout=PATIENCE_S, check=False).returncode == 0
+    )
     assert [words[-1] for words in commands(simulated, "doctor")] == [str(simulated / "web-1.toml")]
     assert [words[-1] for words in commands(simulated, "run")] == [
         str(simulated / "web-1.toml"),
@@ -116,8 +146,8 @@ def test_what_to_do_next_can_be_pasted(simulated: Path) -> None:
         assert words[words.index("--directory") + 1] == str(simulated)
 
 
-def test_the_page_is_where_the_readme_says(simulated: Path) -> None:
-    """Each VM has an address of its own, and an agent that runs serves its page there."""
+def test_status_pages_have_the_addresses_of_the_readme(simulated: Path) -> None:
+    """Each VM has its own address, and a running agent serves its status page there."""
     readme = (simulated / "README.md").read_text()
     pages = dict(re.findall(r"^- (web-\d): (http://127\.0\.0\.1:\d+/)$", readme, re.MULTILINE))
     assert len(set(pages.values())) == len(pages) == 2
@@ -127,27 +157,29 @@ def test_the_page_is_where_the_readme_says(simulated: Path) -> None:
         try:
             assert any(pages["web-1"].rstrip("/") in line for line in agent.stderr)
             opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-            with opener.open(pages["web-1"], timeout=10) as reply:
+            with opener.open(pages["web-1"], timeout=PATIENCE_S) as reply:
                 assert "<title>lb-drain</title>" in reply.read().decode()
         finally:
             agent.terminate()
-            agent.communicate(timeout=30)
+            agent.communicate(timeout=PATIENCE_S)
 
 
-def test_an_address_in_use_is_passed_over() -> None:
-    """Where somebody listens already no page is promised."""
-    (taken,) = _free_addresses(1)
+def test_an_address_in_use_is_skipped() -> None:
+    """A port that is in use is not given to a status page."""
+    (taken,) = free_addresses(1)
     with socket.create_server(listen_address(taken)):
-        following = _free_addresses(2)
+        following = free_addresses(2)
     assert taken not in following
     assert len(set(following)) == 2
 
 
-def test_a_first_run_as_the_directory_says(simulated: Path) -> None:
-    """What its README says of `init` works as it stands there, and writes what an agent loads."""
+def test_init_works_as_the_readme_shows(simulated: Path) -> None:
+    """The `init` command of the README works as written, and writes a file that an agent loads."""
     readme = (simulated / "README.md").read_text()
-    told = readme[readme.index("LB_DRAIN_AZURE_IMDS_ENDPOINT=") : readme.index("See what a leader")]
-    subprocess.run(["bash", "-c", told], check=True, timeout=60, stdin=subprocess.DEVNULL)
+    shown = readme[
+        readme.index("LB_DRAIN_AZURE_IMDS_ENDPOINT=") : readme.index("## Use the Azure CLI")
+    ]
+    subprocess.run(["bash", "-c", shown], check=True, timeout=PATIENCE_S, stdin=subprocess.DEVNULL)
     written, given = (load(simulated / name, {}) for name in ("first.toml", "web-1.toml"))
     assert written.settings.azure == given.settings.azure
     assert [pool.id for pool in written.settings.backend_pools] == [
@@ -160,30 +192,30 @@ def doctor(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "controller", "doctor", "--config", str(config), *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
 
 
-def test_the_doctor_finds_what_is_planted_and_its_advice_mends_it(simulated: Path) -> None:
-    """A fresh set passes; a misspelt pool and a floor too high fail until the advice is taken."""
+def test_the_doctor_finds_planted_faults_and_its_fixes_work(simulated: Path) -> None:
+    """A new set passes; a misspelt pool and a floor that is too high fail, each with its fix."""
     config = simulated / "web-1.toml"
     good = config.read_text()
     done = doctor(config)
     assert (done.returncode, done.stderr) == (0, "")
     assert " FAIL " not in done.stdout
-    assert done.stdout.rstrip().endswith("the service can be started; look at the warnings")
+    assert done.stdout.rstrip().endswith("you can start the service; read the warnings")
     config.write_text(good.replace("backendAddressPools/app", "backendAddressPools/aap"))
     found = json.loads(doctor(config, "--json").stdout)
-    assert (found["vm"], found["verdict"]) == ("web-1", "fail")
-    (pool,) = [each for each in found["findings"] if each["verdict"] == "fail"]
+    assert (found["vm"], found["result"]) == ("web-1", "fail")
+    (pool,) = [each for each in found["findings"] if each["result"] == "fail"]
     assert pool["check"] == "pool"
-    assert f'id = "{_pool(good)}" in [[backend_pools]]' in pool["mend"][0]
+    assert f'id = "{_pool(good)}" in [[backend_pools]]' in pool["fix"][0]
     config.write_text(good.replace("min_in_service = 1", "min_in_service = 2"))
     done = doctor(config)
     assert done.returncode == 1
     assert f"    min_in_service = 1 in [[backend_pools]] of {_pool(good)}\n" in done.stdout
-    assert "mend what failed before the service is started" in done.stdout
+    assert "fix the failures before you start the service" in done.stdout
     config.write_text("")
     done = doctor(config)
     assert (done.returncode, done.stdout) == (78, "")

@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 
-from . import suite, survivors
+from tests.mutation import suite, survivors
 
 HASH_SEED = "PYTHONHASHSEED"
 
@@ -51,15 +51,15 @@ def main() -> int:
             print(f"\r{total.total()}/{len(todo)}, {len(alive)} survived", end="", file=sys.stderr)
     if total.total() < len(todo):
         raise SystemExit("a worker ended early")
-    print(f"\n{'module':<16}{'mutants':>8}{'killed':>8}{'survived':>10}{'explained':>11}")
+    print(f"\n{'module':<28}{'mutants':>8}{'killed':>8}{'survived':>10}{'explained':>11}")
     for module in (*chosen, ""):
         row = [c[module] if module else c.total() for c in (total, killed, explained)]
         name = module or "total"
-        print(f"{name:<16}{row[0]:>8}{row[1]:>8}{row[0] - row[1]:>10}{row[2]:>11}")
+        print(f"{name:<28}{row[0]:>8}{row[1]:>8}{row[0] - row[1]:>10}{row[2]:>11}")
     print(f"{time.monotonic() - started:.0f} s with {options.jobs} job(s)")
     unexplained = [mutant for mutant in alive if not table.explains(mutant.name)]
     for mutant in unexplained:
-        place = f"controller/core/{mutant.module}.py:{mutant.lines.start}"
+        place = f"{suite.PATHS[mutant.module].relative_to(suite.ROOT)}:{mutant.lines.start}"
         print(f"\nsurvived: {place}\n  - {mutant.before}\n  + {mutant.after}")
     stale = table.stale(chosen, {mutant.name for mutant in alive}) if whole else []
     for where, before, after in stale:

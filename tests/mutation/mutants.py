@@ -4,7 +4,8 @@ A mutant is one replaced piece of text, so that it can be shown as a change of a
 by the scope it stands in and by that line before and after, never by a line number: such a name
 still fits after the code around it has moved.
 
-Not changed: docstrings, annotations, decorators, messages (text with blanks) and imports.
+Not changed: docstrings, bodies of protocols, annotations, decorators, messages (text with blanks)
+and imports.
 """
 
 import ast
@@ -183,7 +184,7 @@ class _Finder(ast.NodeVisitor):
 
     def _body(self, body: list[ast.stmt]) -> None:
         for statement in body:
-            if _is_text(statement) or isinstance(statement, ast.Import | ast.ImportFrom):
+            if _does_nothing(statement) or isinstance(statement, ast.Import | ast.ImportFrom):
                 continue
             if self._returns:
                 self._removed(statement)
@@ -360,9 +361,9 @@ class _Finder(ast.NodeVisitor):
         self.generic_visit(node)
 
 
-def _is_text(statement: ast.stmt) -> bool:
+def _does_nothing(statement: ast.stmt) -> bool:
     return (
         isinstance(statement, ast.Expr)
         and isinstance(statement.value, ast.Constant)
-        and isinstance(statement.value.value, str)
+        and (isinstance(statement.value.value, str) or statement.value.value is ...)
     )

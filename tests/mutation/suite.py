@@ -28,16 +28,21 @@ import hypothesis.stateful
 import pytest
 
 import controller.errors  # noqa: F401  else every child would import it anew
-
-from .mutants import Mutant, mutants
+from tests.mutation.mutants import Mutant, mutants
 
 ROOT = Path(__file__).parents[2]
 CORE = ROOT / "controller" / "core"
-MODULES = tuple(sorted(path.stem for path in CORE.glob("[a-z]*.py")))
+UNIT_TESTS = ROOT / "tests" / "unit"
+PATHS = {
+    ".".join(path.relative_to(CORE).with_suffix("").parts): path
+    for path in sorted(CORE.rglob("[a-z]*.py"))
+}
+"""Every module of the core by its name below `controller.core`."""
+MODULES = tuple(PATHS)
+PACKAGES = ("core", *sorted({name.partition(".")[0] for name in MODULES if "." in name}))
+"""Folders of `tests/unit` that test the core: one for the core, one for each package in it."""
 UNIT = tuple(
-    path
-    for module in MODULES
-    for path in sorted((ROOT / "tests" / "unit").glob(f"test_{module}*.py"))
+    path for package in PACKAGES for path in sorted((UNIT_TESTS / package).rglob("test_*.py"))
 )
 PROPERTY = tuple(sorted((ROOT / "tests" / "property").glob("test_*.py")))
 EXAMPLES = 60
@@ -77,7 +82,7 @@ class Reached:
 
 def mutants_of(module: str) -> list[Mutant]:
     """Return the mutants of one module of the core."""
-    return mutants(module, (CORE / f"{module}.py").read_text(encoding="utf-8"))
+    return mutants(module, PATHS[module].read_text(encoding="utf-8"))
 
 
 def measure(files: tuple[Path, ...] = (*UNIT, *PROPERTY)) -> Reached:
@@ -213,7 +218,7 @@ class _Inside:
 def _put_in_place(mutant: Mutant) -> None:
     """Give a function of the imported module its changed code."""
     found: object = importlib.import_module(f"controller.core.{mutant.module}")
-    code = compile(mutant.source, str(CORE / f"{mutant.module}.py"), "exec", dont_inherit=True)
+    code = compile(mutant.source, str(PATHS[mutant.module]), "exec", dont_inherit=True)
     for name in mutant.scope.split("."):
         found = vars(found)[name]
         code = next(c for c in code.co_consts if isinstance(c, CodeType) and c.co_name == name)
@@ -259,7 +264,7 @@ class _Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def __init__(self, mutant: Mutant) -> None:
         self._name = f"controller.core.{mutant.module}"
-        self._path = str(CORE / f"{mutant.module}.py")
+        self._path = str(PATHS[mutant.module])
         self._source = mutant.source
 
     def find_spec(
@@ -286,8 +291,9 @@ def _measured(files: Sequence[Path]) -> str:
     number = {test: n for n, test in enumerate(tests)}
     data = measuring.get_data()
     by_line: dict[str, dict[int, list[int]]] = {module: {} for module in MODULES}
+    names = {str(path): module for module, path in PATHS.items()}
     for file in data.measured_files():
-        if (module := Path(file).stem) in by_line:
+        if module := names.get(file):
             for line, contexts in data.contexts_by_lineno(file).items():
                 by_line[module][line] = [number[context] for context in contexts if context]
     return json.dumps([tests, by_line])

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from controller.core.leadership import Input, State, Term, step
+from controller.core.lease import LeaseInput, LeaseState, Term, next_state
 
 DURATION_S = 30.0
 AGENTS = st.integers(0, 1)
@@ -44,7 +44,7 @@ class Agent:
 
     monotonic_behind: float
     """A frozen VM's monotonic clock stands still; its wall clock is set right afterwards."""
-    state: State = State.STANDBY
+    state: LeaseState = LeaseState.STANDBY
     term: Term | None = None
     sent_at: float | None = None
     """True instant at which a request whose reply is still out was sent."""
@@ -53,7 +53,7 @@ class Agent:
     def valid(self, now: float) -> bool:
         term, monotonic = self.term, now - self.monotonic_behind
         return (
-            self.state is State.LEADER
+            self.state is LeaseState.LEADER
             and term is not None
             and term.valid(monotonic=monotonic, wall_ahead=now - monotonic)
         )
@@ -93,7 +93,7 @@ class TwoAgents(RuleBasedStateMachine):
         me = self.agents[agent]
         if me.asked is None or agent in self.outcome:
             return
-        if me.state is State.STANDBY:
+        if me.state is LeaseState.STANDBY:
             self.outcome[agent] = self.lease.acquire(agent, self.now)
         else:
             self.outcome[agent] = self.lease.renew(agent, self.now)
@@ -106,26 +106,26 @@ class TwoAgents(RuleBasedStateMachine):
         asked, me.asked = me.asked, None
         if lost:
             return
-        standby = me.state is State.STANDBY
+        standby = me.state is LeaseState.STANDBY
         if granted:
-            me.state = step(me.state, Input.ACQUIRED if standby else Input.RENEWED)
+            me.state = next_state(me.state, LeaseInput.ACQUIRED if standby else LeaseInput.RENEWED)
             me.term = asked
         else:
-            me.state = step(me.state, Input.HELD if standby else Input.LOST)
+            me.state = next_state(me.state, LeaseInput.HELD if standby else LeaseInput.LOST)
             me.term = None if not standby else me.term
 
     @rule(agent=AGENTS)
     def look(self, agent: int) -> None:
         """An agent that sees its term end stops, until a renewal says otherwise."""
         me = self.agents[agent]
-        if me.state is State.LEADER and not me.valid(self.now):
-            me.state = step(me.state, Input.LAPSED)
+        if me.state is LeaseState.LEADER and not me.valid(self.now):
+            me.state = next_state(me.state, LeaseInput.LAPSED)
 
     @rule(agent=AGENTS)
     def resign(self, agent: int) -> None:
         me = self.agents[agent]
-        if me.state is not State.STANDBY:
-            me.state, me.term, me.asked = step(me.state, Input.RELEASED), None, None
+        if me.state is not LeaseState.STANDBY:
+            me.state, me.term, me.asked = next_state(me.state, LeaseInput.RELEASED), None, None
             self.outcome.pop(agent, None)
             self.lease.release(agent)
 
@@ -144,7 +144,5 @@ class TwoAgents(RuleBasedStateMachine):
                 assert self.now < self.lease.until - 1.9
 
 
-TwoAgents.TestCase.settings = settings(
-    max_examples=80, stateful_step_count=40, deadline=None, derandomize=True
-)
+TwoAgents.TestCase.settings = settings(max_examples=80, stateful_step_count=40)
 TestTwoAgents = TwoAgents.TestCase

@@ -19,8 +19,8 @@ from collections.abc import Collection
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from . import ablations, campaign, crash_points, marks, story
-from .draw import draw
+from tests.simulation import ablations, campaign, coverage_goals, crash_points, trace_report
+from tests.simulation.scenario_generator import draw
 
 EVERY = "all"
 SHOWN = 30
@@ -84,7 +84,7 @@ def _one(seed: int, ablated: str, *, told: bool) -> int:
     played = campaign.play(draw(seed), ablated)
     broken = campaign.judge(played)
     if told:
-        print("\n".join(story.tell(played, broken)))
+        print("\n".join(trace_report.tell(played, broken)))
     else:
         print("\n".join(str(each) for each in broken) or "all laws were kept")
     print(f"history {campaign.digest_of(played.history)}")
@@ -124,7 +124,7 @@ def _many(seeds: range, jobs: int, ablated: str) -> int:
 
         report = campaign.run(seeds, jobs=jobs, ablated=ablated, heard=heard)
     print(_page(report, seeds, ablated, time.monotonic() - began, jobs))
-    unmarked = not ablated and len(seeds) >= marks.ENOUGH_SEEDS and report.unmarked
+    unmarked = not ablated and len(seeds) >= coverage_goals.ENOUGH_SEEDS and report.unmarked
     return 1 if unmarked else _code(report.laws, ablated)
 
 
@@ -136,7 +136,10 @@ def _page(report: campaign.Report, seeds: range, ablated: str, took_s: float, jo
         f"simulated {report.lasted_s / 3600:.1f} h with {report.requests:,} requests in "
         f"{took_s:.0f} s, {report.verdicts / took_s:.1f} seeds/s with {jobs} jobs",
         f"histories {report.digest}",
+        f"without their texts {report.behaviour}",
     ]
+    lost = (f"{kind.value} {report.lost[kind]:,} of {sent:,}" for kind, sent in report.sent.items())
+    lines.append(f"requests that clients would have lost: {', '.join(lost)}")
     if not ablated:
         lines.append(f"{report.twice} seeds were played twice, and gave the same history")
     lines += [
@@ -149,9 +152,9 @@ def _page(report: campaign.Report, seeds: range, ablated: str, took_s: float, jo
     for verdict in report.failed[:SHOWN]:
         lines.append(f"  seed {verdict.seed}: {verdict.broken[0]}")
         lines.append(f"    python -m tests.simulation --seed {verdict.seed} --story")
-    walked = len(marks.EXPECTED) - len(report.unmarked)
-    lines.append(f"marks: {walked} of {len(marks.EXPECTED)} happened at least once")
-    rare = sorted(marks.EXPECTED, key=lambda mark: (report.marks[mark], mark))[:8]
+    walked = len(coverage_goals.EXPECTED) - len(report.unmarked)
+    lines.append(f"marks: {walked} of {len(coverage_goals.EXPECTED)} happened at least once")
+    rare = sorted(coverage_goals.EXPECTED, key=lambda mark: (report.marks[mark], mark))[:8]
     lines.append("  rarest: " + ", ".join(f"{mark} {report.marks[mark]}" for mark in rare))
     return "\n".join(lines)
 

@@ -1,11 +1,12 @@
 """The leader dies at every request it sends: another one finishes the work, as if nothing had been.
 
-Each scenario is one maintenance. It is played once undisturbed, and every request is noted that
-leaves the leader of the moment, who is whoever holds the lease when it leaves, or asks for it while
-nobody does: from the instant the event is published (in `restore`: is over) until the ledger is
-empty again. Then it is played again for each of these requests twice, and the process that sends it
-is killed: once before the request leaves, once when the simulated Azure has done what it asks and
-its reply is still on the way. Runs are deterministic: up to there each is the undisturbed one.
+Each scenario is one maintenance, or one drain on request. It is played once undisturbed, and every
+request is noted that leaves the leader of the moment: the agent that holds the lease when it
+leaves, or that asks for it while no agent holds it. That is from the instant the event is published
+or the drain is requested (in `restore`: from the end of the event) until the ledger is empty again.
+Then it is played again for each of these requests twice, and the process that sends it is killed:
+once before the request leaves, once when the simulated Azure has done what it asks and its reply is
+still on the way. Runs are deterministic: up to there each is the undisturbed one.
 
 The dead agent stays dead until no work is left, while its VM stays up and in its pools. (A VM whose
 reboot is the maintenance starts its agent when it is up, as any other.) All laws have to be kept,
@@ -16,25 +17,26 @@ import gc
 import multiprocessing
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from controller.simulator.bodies import Json, key
-from controller.simulator.events import EventState
-from controller.simulator.wire import Reply, Request
-from controller.simulator.world import World
-
-from . import campaign
-from .host import Host
-from .play import Simulation
-from .scenario import Act, Scenario
-from .wires import SERIAL, Departure
+from controller.simulator.services.http_values import Reply, Request
+from controller.simulator.world.bodies import Json, key
+from controller.simulator.world.events import EventState
+from controller.simulator.world.world import World
+from tests.simulation import campaign
+from tests.simulation.host import Host
+from tests.simulation.memory_transport import SERIAL, Departure
+from tests.simulation.runner import Simulation
+from tests.simulation.scenario import Act, Scenario, Storm
 
 PUBLISHED_AT_S = 31.0
 """Laws S7 and L2 hold agents to nothing in the first 30 s of the calm, with which it all begins."""
+FOUND_AT_S = 182.0
+"""From here on Azure finds the lost pool again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +88,9 @@ class Tried:
         )
 
 
-def _scenario(name: str, *vms: str, latency_s: float = 1.0, **options: Any) -> Scenario:
+def _scenario(
+    name: str, *vms: str, latency_s: float = 1.0, acts: tuple[Act, ...] = (), **options: Any
+) -> Scenario:
     event = {
         "event_type": "Reboot",
         "vms": vms,
@@ -104,11 +108,15 @@ def _scenario(name: str, *vms: str, latency_s: float = 1.0, **options: Any) -> S
         },
         policy={"connection_drain_s": 1, "restore_settle_s": 1},
         election={"lease_duration_s": 15, "renew_period_s": 3, "request_timeout_s": 2},
-        acts=(Act(PUBLISHED_AT_S, "event", event),),
+        acts=(Act(PUBLISHED_AT_S, "event", event), *acts),
         patience_s=600.0,
         idle_s=2.0,
         **options,
     )
+
+
+def _asked(at_s: float, for_s: float, request_id: str) -> Act:
+    return Act(at_s, "ask", {"vm": "web-2", "for_s": for_s, "request_id": request_id})
 
 
 LEADER = "web-1"
@@ -122,6 +130,32 @@ SCENARIOS: Mapping[str, Maintenance] = MappingProxyType(
             Maintenance(scenario=_scenario("address pool", "web-2", ip_pools=("internal",))),
             Maintenance(scenario=_scenario("leader is the victim", LEADER)),
             Maintenance(scenario=_scenario("restore", "web-2"), over=True),
+            Maintenance(
+                scenario=_scenario(
+                    "put back while out", "web-2", acts=(Act(PUBLISHED_AT_S + 2.6, "put_back"),)
+                )
+            ),
+            Maintenance(
+                scenario=_scenario(
+                    "converted set", "web-2", acts=(Act(PUBLISHED_AT_S + 2.6, "convert_set"),)
+                )
+            ),
+            # Network finds nothing for minutes, while the VM is out: its membership is lost.
+            Maintenance(
+                scenario=replace(
+                    _scenario("lost pool", "web-2"),
+                    storms=(Storm("arm 404", 50.0, FOUND_AT_S),),
+                    calm_at_s=FOUND_AT_S,
+                    election={"lease_duration_s": 30, "renew_period_s": 8},
+                    watch={"leader_poll_s": 5},
+                )
+            ),
+            Maintenance(
+                scenario=replace(
+                    _scenario("two requests"),
+                    acts=(_asked(PUBLISHED_AT_S, 40.0, "long"), _asked(40.0, 15.0, "short")),
+                )
+            ),
             # The lease lasts 15 s: who takes over finds the operations of the dead under way.
             Maintenance(scenario=_scenario("slow writes", "web-2", latency_s=22.0)),
         )
@@ -194,12 +228,14 @@ class _Leadership:
 
     def _departing(self, departure: Departure, _host: Host) -> bool:
         entries = self._simulation.stage.ledger().get("entries", [])
-        events = self._simulation.world.events.events
-        began = all(event.state is EventState.GONE for event in events) if self._over else True
+        began = self._simulation.loop.now >= PUBLISHED_AT_S
+        if self._over:
+            events = self._simulation.world.events.events
+            began = began and all(event.state is EventState.GONE for event in events)
         done = self._recorded and not entries
         self._recorded = self._recorded or bool(entries)
         leader = _leader(self._simulation)
-        if events and began and not done:
+        if began and not done:
             self.first = self.first or leader
             if departure.vm == leader or (not leader and _asks_to_lead(departure)):
                 self.sent.append(departure)
@@ -239,9 +275,8 @@ class _Death:
         self._host.crash(None)
 
     def _no_work_left(self) -> bool:
-        events = self._simulation.world.events.events
-        over = all(event.state is EventState.GONE for event in events)
-        return over and not self._simulation.stage.ledger().get("entries")
+        stage = self._simulation.stage
+        return not stage.events_pending() and not stage.ledger().get("entries")
 
 
 def _asks_to_lead(departure: Departure) -> bool:

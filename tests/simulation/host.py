@@ -4,16 +4,17 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from controller.agent import Agent
+from controller.agent.agent import Agent
+from controller.agent.live_status import LiveStatus
+from controller.agent.tuning import Tuning
+from controller.config.schema import Settings
 from controller.errors import ConfigError
-from controller.settings import Settings
-from controller.simulator.history import Change
-
-from .loop import Process
-from .scenario import ClockError
+from controller.simulator.world.history import Change
+from tests.simulation.loop import Process
+from tests.simulation.scenario import ClockError
 
 if TYPE_CHECKING:
-    from .play import Simulation
+    from tests.simulation.runner import Simulation
 
 RESTART_S = 3.0
 """How long the service manager waits before it starts an agent again."""
@@ -36,11 +37,13 @@ class HostClock:
 class Host:
     """One VM's agent, through all its processes."""
 
-    def __init__(self, simulation: "Simulation", vm: str, settings: Settings) -> None:
+    def __init__(
+        self, simulation: "Simulation", vm: str, settings: Settings, *, boots: int = 0
+    ) -> None:
         self.simulation, self.vm = simulation, vm
         self.error = simulation.scenario.clocks.get(vm, ClockError())
-        self._settings = settings
-        self._boots = 0
+        self.settings = settings
+        self._boots = boots
         self._process: Process | None = None
         self._agent: Agent | None = None
         self._frozen_at: float | None = None
@@ -53,6 +56,10 @@ class Host:
         now = self.simulation.loop.now
         return self.simulation.epoch() + self.error.ahead_s + self.error.drift * now
 
+    def runs(self, process: Process | None) -> bool:
+        """Return whether this is the process that runs now."""
+        return process is not None and process is self._process
+
     @property
     def running(self) -> bool:
         """Whether there is a process."""
@@ -61,12 +68,21 @@ class Host:
     @property
     def settled(self) -> bool:
         """Whether the agent has found its place, or its VM does not run."""
-        return not self._vm_up or (self._agent is not None and self._agent.ready()[0])
+        if self._agent is None:
+            return not self._vm_up
+        ready, why = self._agent.live_status.ready()
+        # An agent of a set that was converted is never ready again, and works as long as it runs.
+        return not self._vm_up or ready or why.startswith("the availability set ")
+
+    @property
+    def live_status(self) -> LiveStatus | None:
+        """What the agent answers; None while there is no process."""
+        return self._agent.live_status if self._agent is not None else None
 
     @property
     def leading(self) -> bool:
         """Whether the agent takes itself for the leader."""
-        return self._agent is not None and bool(self._agent.status().get("leading"))
+        return self._agent is not None and bool(self._agent.live_status.status().get("leading"))
 
     @property
     def frozen(self) -> bool:
@@ -85,11 +101,13 @@ class Host:
         self._process = process
         agent = process.context.run(
             Agent,
-            self._settings,
+            self.settings,
             environ={},
             clock=HostClock(self, process),
             entropy=random.Random(f"{seed} {self.vm} {self._boots}"),
             session_factory=self.simulation.wires.sessions(process, self.vm),
+            machine=self.simulation.machines[self.vm],
+            tuning=Tuning(shortest_lease_read_s=self.simulation.scenario.look_s),
         )
         self._agent = agent
         self.simulation.record("agent_started", self.vm)
@@ -129,6 +147,8 @@ class Host:
         self.kill()
         if restart_s is not None:
             self._later(restart_s)
+        else:
+            self.simulation.machines[self.vm].service_stopped()
 
     def freeze(self) -> None:
         """Let the process stand still."""
@@ -150,6 +170,11 @@ class Host:
         self._retired = True
         if self._agent is not None and self._process is not None:
             self._process.context.copy().run(self._agent.stop)
+
+    def retire(self) -> None:
+        """End the process on the spot, for good."""
+        self._retired = True
+        self.kill()
 
     def left_behind(self) -> None:
         """Record a process that did not end when asked."""

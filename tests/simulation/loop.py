@@ -15,14 +15,14 @@ import random
 import weakref
 from collections.abc import Coroutine
 from contextvars import Context, ContextVar, copy_context
-from typing import Any
+from typing import Any, cast
 
 RESOLUTION_S = 1e-9
 TURN_S = 1e-12
 """What one turn of the loop takes."""
 
 
-MOST_STEPS = 200_000
+MOST_STEPS = 1_000_000
 """Callbacks of one history; an ordinary one has ten thousand."""
 
 
@@ -125,7 +125,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.complaints: list[str] = []
         """What asyncio reported that nobody handled."""
         self.set_exception_handler(self._complain)
-        self.set_task_factory(_adopted)
+        self.set_task_factory(cast("Any", _adopted))
 
     def time(self) -> float:
         return self.now

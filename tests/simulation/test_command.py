@@ -2,8 +2,8 @@
 
 import pytest
 
-from . import crash_points
-from .__main__ import main
+from tests.simulation import crash_points
+from tests.simulation.__main__ import main
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -54,6 +54,6 @@ def test_one_seed_without_a_safeguard_ends_well_when_its_law_breaks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As a campaign does: what is looked for is the broken law."""
-    assert run(monkeypatch, "--seed", "3") == 0
-    assert run(monkeypatch, "--seed", "3", "--ablate", "floor") == 0
-    assert run(monkeypatch, "--seed", "3", "--ablate", "retry-after") == 1
+    assert run(monkeypatch, "--seed", "5") == 0
+    assert run(monkeypatch, "--seed", "5", "--ablate", "floor") == 0
+    assert run(monkeypatch, "--seed", "5", "--ablate", "retry-after") == 1

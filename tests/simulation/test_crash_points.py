@@ -1,8 +1,10 @@
-"""The leader dies at every request of two maintenances; `--crash-points` tries three more."""
+"""The leader dies at every request in two scenarios; `--crash-points` tries all."""
 
 import pytest
 
 from tests.simulation import crash_points
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("name", ["one VM", "leader is the victim"])

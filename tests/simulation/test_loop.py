@@ -6,10 +6,9 @@ import ssl
 import pytest
 from aiohttp import web
 
-from controller.azure.session import SessionOptions, Traffic
-
-from .loop import DeadlockError, Process, VirtualLoop
-from .wires import Passage, Wires
+from controller.azure.http.session import SessionOptions, TrafficKind
+from tests.simulation.loop import DeadlockError, Process, VirtualLoop
+from tests.simulation.memory_transport import Passage, Wires
 
 
 def test_waiting_takes_no_time_and_moves_the_clock() -> None:
@@ -104,7 +103,7 @@ def test_a_request_of_a_dead_process_is_handled_before_its_reset_arrives() -> No
     async def ask(wires: Wires, process: Process) -> None:
         nonlocal cut
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        options = SessionOptions(traffic=Traffic.BLOB, tls=tls, trust_env=False)
+        options = SessionOptions(traffic=TrafficKind.BLOB, tls=tls, trust_env=False)
         async with wires.sessions(process, "web-1")(options) as session:
             await session.get("https://127.0.0.1:8003/first")
             seen.append("answered")

@@ -1,0 +1,1 @@
+"""The agent process: elect a leader, watch events, reconcile."""

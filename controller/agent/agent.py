@@ -1,0 +1,195 @@
+"""The agent: one process per VM. It elects a leader, watches events and reconciles.
+
+    watch ------ event document ----> reconcile ------ writes ------> ARM, IMDS
+      |                                ^     |
+      '-- why not to lead --> elect ---'     '--- ledger ---> blob (lease id, If-Match)
+
+This module owns the life of the process: start, run, stop. `assembly` builds the parts, `startup`
+finds the set, `reporting` reports, `live_status` answers.
+
+Everything from outside is a parameter: settings, clock, environment, a source of randomness and the
+factory of HTTP sessions. That is the only seam; a simulation supplies its own.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import MutableMapping
+from contextlib import suppress
+
+from controller.agent.assembly import Components, assemble, connect
+from controller.agent.context import AgentContext
+from controller.agent.leader_election import LeaderElection
+from controller.agent.live_status import LiveStatus
+from controller.agent.reporting import Reporting
+from controller.agent.startup import AgentIdentity, Startup
+from controller.agent.tuning import DEFAULT_TUNING, Tuning
+from controller.azure.http.session import Azure, SessionFactory, open_azure, tcp_session
+from controller.clock import Clock, CorrectedClock, SystemClock
+from controller.config.schema import Settings
+from controller.core.azure_names import short
+from controller.errors import ControllerError
+from controller.observability.logs import log
+from controller.vm_side.machine import Machine
+
+logger = logging.getLogger("lbdrain.agent")
+
+STOP_WITHIN_S = 1.8
+"""A leader that is stopped has released the lease by then."""
+
+
+class Agent:
+    """One agent. `run` returns after `stop`, or raises what ended it.
+
+    Args:
+        settings: the configuration.
+        environ: the environment; `os.environ` in production.
+        clock: wall and monotonic clock.
+        entropy: source of lease ids and jitter.
+        session_factory: opens HTTP sessions.
+        tuning: timing constants.
+        machine: the machine of the VM's own side; None for the one that this process runs on.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        environ: MutableMapping[str, str],
+        clock: Clock | None = None,
+        entropy: random.Random | None = None,
+        session_factory: SessionFactory = tcp_session,
+        tuning: Tuning = DEFAULT_TUNING,
+        machine: Machine | None = None,
+    ) -> None:
+        self._machine = machine
+        self._settings, self._environ = settings, environ
+        self._clock = CorrectedClock(clock or SystemClock())
+        self._entropy = entropy or random.SystemRandom()
+        self._session_factory, self._tuning = session_factory, tuning
+        self._policy = settings.core_policy()
+        self._stopping, self._woken = asyncio.Event(), asyncio.Event()
+        self._reporting = Reporting(
+            settings,
+            environ,
+            self._clock,
+            policy=self._policy,
+            headline=self._headline,
+            wake=self._woken.set,
+        )
+        self.live_status = LiveStatus(
+            settings, policy=self._policy, clock=self._clock, reporting=self._reporting
+        )
+        """The answers of the status server."""
+
+    def stop(self) -> None:
+        """Ask the agent to release the lease and end. Safe to call from a signal handler."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Run until `stop`.
+
+        Raises:
+            ConfigError: the operator has to change the configuration. No answer of Azure leads to
+                that.
+            ExceptionGroup: a bug; the service manager should start the agent again.
+        """
+        azure_session = open_azure(
+            self._settings,
+            self._clock,
+            self._environ,
+            observer=self._reporting.request_ended,
+            session_factory=self._session_factory,
+        )
+        async with azure_session as azure, self._reporting:
+            startup = Startup(
+                azure,
+                self._settings,
+                clock=self._clock,
+                entropy=self._entropy,
+                tuning=self._tuning,
+                waiting=self._waiting,
+            )
+            identity = await self._start(startup)
+            if identity is not None:
+                components = self._assemble(azure, identity)
+                self._reporting.systemd.ready()
+                await self._run(components)
+            self._reporting.systemd.stopping()
+
+    async def _start(self, startup: Startup) -> AgentIdentity | None:
+        """Return the identity, or None when `stop` comes first."""
+        starting = asyncio.create_task(startup.run())
+        stopped = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if starting.done():
+            return starting.result()
+        starting.cancel()
+        with suppress(asyncio.CancelledError):
+            await starting
+        return None
+
+    def _headline(self) -> str:
+        return self.live_status.headline()
+
+    def _waiting(self, reason: str) -> None:
+        self.live_status.waiting(reason)
+        self._reporting.systemd.status(reason)
+
+    def _assemble(self, azure: Azure, identity: AgentIdentity) -> Components:
+        context = AgentContext(
+            azure=azure,
+            identity=identity,
+            settings=self._settings,
+            policy=self._policy,
+            clock=self._clock,
+            entropy=self._entropy,
+            annotations=self._reporting.annotations,
+            woken=self._woken,
+            tuning=self._tuning,
+            machine=self._machine,
+        )
+        components = assemble(context)
+        self.live_status.attach(components)
+        self._reporting.subscribe(
+            vm=identity.vm,
+            availability_set_id=identity.availability_set_id,
+            watcher=components.watcher,
+            reconciler=components.reconciler,
+            election=components.election,
+        )
+        connect(components)
+        set_name = short(identity.availability_set_id)
+        message = f"agent of {identity.vm} in {set_name}, {identity.peers} VMs"
+        log(logger, logging.INFO, message, event="agent_started", vm=identity.vm)
+        return components
+
+    async def _run(self, components: Components) -> None:
+        election, stopped = components.election, False
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(run(), name=name) for name, run in components.tasks().items()
+                ]
+                elect = group.create_task(election.run(), name="elect") if election else None
+                await self._stopping.wait()
+                stopped = True
+                self._reporting.systemd.stopping()
+                log(logger, logging.INFO, "the agent is stopping", event="agent_stopping")
+                if election is not None and elect is not None:
+                    elect.cancel()
+                    await _release(election)
+                for task in tasks:
+                    task.cancel()
+        finally:
+            if not stopped and election is not None:
+                with suppress(ControllerError):
+                    await _release(election)
+
+
+async def _release(election: LeaderElection) -> None:
+    """Release the lease, after the write in flight has its reply; give up after a while."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(STOP_WITHIN_S):
+            await election.stop()

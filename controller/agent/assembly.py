@@ -1,0 +1,372 @@
+"""Build the parts of an agent once, and connect them.
+
+`reporting` and `live_status` subscribe to these parts, which do not depend on either.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from controller.agent.ability_watch import AbilityWatch
+from controller.agent.action_runner import ActionRunner
+from controller.agent.change_guards import ChangeGuards
+from controller.agent.closing_assembly import assemble_closing
+from controller.agent.context import AgentContext
+from controller.agent.event_watcher import EventWatcher
+from controller.agent.inventory_reader import InventoryReader
+from controller.agent.leader_election import LeaderElection
+from controller.agent.nic_reader import NicReader
+from controller.agent.reconciler import Reconciler
+from controller.agent.standby_ledger import StandbyLedgerCache
+from controller.agent.startup import AgentIdentity, blob_owner, state_blob
+from controller.agent.tenure import Tenure
+from controller.agent.vm_reader import VmReader
+from controller.agent.working_state import WorkingState
+from controller.azure.blob import StateBlob
+from controller.config.schema import Settings
+from controller.core.azure_names import fold
+from controller.core.blob_owner import BlobOwner
+from controller.core.lease import LeaseState, ReasonsNotToLead, reasons_not_to_lead
+from controller.core.ledger_recovery import LedgerMemory
+from controller.core.vm_report import VmReport
+from controller.storage.drain_request_store import (
+    DrainRequestStore,
+    DrainRequestWatch,
+    drain_requests_blob_name,
+)
+from controller.storage.ledger_store import LedgerStore
+from controller.storage.shared_pool_store import SharedPoolStore
+from controller.storage.vm_report_store import read_vm_report, vm_report_blob_name
+from controller.vm_side.closing_side import ClosingSide
+
+CLOSING_POLL_S = 2.0
+"""How often a standby reads the event document at least, when its VM closes before it leaves. IMDS
+allows 5 requests per second."""
+FRESH_BEFORE_ACQUIRING_S = 2.0
+"""A standby competes for the lease with a document and drain requests no older than this."""
+REFRESH_TIMEOUT_S = 6.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Components:
+    """The parts of a running agent."""
+
+    identity: AgentIdentity
+    watcher: EventWatcher
+    requests: DrainRequestWatch
+    reconciler: Reconciler
+    store: LedgerStore
+    election: LeaderElection | None
+    """None for a dry run."""
+    standby_ledger: StandbyLedgerCache | None
+    """None for a dry run, which reads the ledger in every pass."""
+    closing: ClosingSide | None
+    """The VM's own side; None if `close` is off, and for a dry run."""
+
+    def tasks(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        """Return what runs until the agent ends, by name; without the election."""
+        tasks: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+            "watch": self.watcher.run,
+            "reconcile": self.reconciler.run,
+            "requests": self.requests.run,
+        }
+        if self.standby_ledger is not None:
+            tasks["standby ledger"] = self.standby_ledger.run
+        if self.closing is not None:
+            tasks["closing"] = self.closing.run
+        return tasks
+
+
+def _standby_poll_s(settings: Settings) -> float:
+    """Return how often a standby reads the event document: soon enough to close its own VM."""
+    configured_s = settings.watch.standby_poll_s
+    return min(configured_s, CLOSING_POLL_S) if settings.policy.close else configured_s
+
+
+def assemble(context: AgentContext) -> Components:
+    """Return the parts of an agent; nothing runs yet, and `connect` lets them react."""
+    settings = context.settings
+    blob = state_blob(context.azure, settings, context.identity)
+    owner, memory = blob_owner(context.identity, settings), LedgerMemory()
+    store = LedgerStore(blob, owner=owner, memory=memory)
+    election: LeaderElection | None = None
+    watcher = EventWatcher(
+        imds=context.azure.imds,
+        clock=context.clock,
+        leader_poll_s=settings.watch.leader_poll_s,
+        standby_poll_s=_standby_poll_s(settings),
+    )
+    requests = _assemble_requests(
+        context, blob, owner, leading=lambda: election is None or election.leading
+    )
+    ability = AbilityWatch(watcher.clock)
+    standby_ledger: StandbyLedgerCache | None = None
+    closing: ClosingSide | None = None
+    if not settings.policy.dry_run:
+        seen = LedgerStore(blob, owner=owner, memory=memory)
+        standby_ledger = StandbyLedgerCache(
+            seen,
+            watcher.now,
+            should_lead=lambda: not _reasons(context, watcher, requests, ability, tenure=None),
+        )
+        election = assemble_election(
+            context,
+            blob,
+            watcher=watcher,
+            requests=requests,
+            ability=ability,
+            blob_read=standby_ledger.blob_read,
+        )
+    reconciler = assemble_reconciler(
+        context,
+        store=store,
+        election=election,
+        watcher=watcher,
+        requests=requests,
+        ability=ability,
+    )
+    if election is not None and context.policy.close:
+        closing = assemble_closing(
+            context,
+            blob,
+            owner=owner,
+            watcher=watcher,
+            led=lambda: reconciler.ledger if election.leading else None,
+        )
+    return Components(
+        identity=context.identity,
+        watcher=watcher,
+        requests=requests,
+        reconciler=reconciler,
+        store=store,
+        election=election,
+        standby_ledger=standby_ledger,
+        closing=closing,
+    )
+
+
+def _assemble_requests(
+    context: AgentContext, blob: StateBlob, owner: BlobOwner, *, leading: Callable[[], bool]
+) -> DrainRequestWatch:
+    """Return the watch of the drain requests; a dry run reads them as a leader does."""
+    requests = context.azure.state_blob(drain_requests_blob_name(blob.name))
+    return DrainRequestWatch(
+        DrainRequestStore(requests, owner=owner),
+        clock=context.clock,
+        poll_s=context.tuning.drain_requests_poll_s,
+        leading=leading,
+        changed=context.woken.set,
+    )
+
+
+def connect(components: Components) -> None:
+    """Let the parts react to each other: a poll, or a change of the lease, leads to a pass."""
+    watcher, reconciler, election = components.watcher, components.reconciler, components.election
+    watcher.on_poll(reconciler.polled)
+    if election is None:
+        watcher.lead(True)  # a dry run polls as a leader does
+        return
+    watcher.on_poll(election.polled)
+    if components.closing is not None:
+        watcher.on_poll(components.closing.polled)
+    if components.standby_ledger is not None and components.closing is not None:
+        components.standby_ledger.on_blob_read(components.closing.ledger_changed)
+
+    def lease_changed() -> None:
+        watcher.lead(election.leading)
+        reconciler.wake()
+
+    election.on_change(lease_changed)
+
+
+def assemble_election(
+    context: AgentContext,
+    blob: StateBlob,
+    *,
+    watcher: EventWatcher,
+    requests: DrainRequestWatch,
+    ability: AbilityWatch,
+    blob_read: Callable[[str], bool],
+) -> LeaderElection:
+    """Return this agent's part in the election; `blob_read` is called as it states."""
+    settings = context.settings.election
+
+    def reasons() -> ReasonsNotToLead:
+        tenure = None if election.state is LeaseState.STANDBY else election.tenures
+        return _reasons(context, watcher, requests, ability, tenure=tenure)
+
+    async def refresh() -> None:
+        """A standby's document may be 15 s old, and it has read no drain requests at all."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REFRESH_TIMEOUT_S):
+                await watcher.refresh(no_older_than_s=FRESH_BEFORE_ACQUIRING_S)
+                await requests.refresh(no_older_than_s=FRESH_BEFORE_ACQUIRING_S)
+
+    election = LeaderElection(
+        blob=blob,
+        # The lease is counted on the raw clocks: a correction must not look like a freeze.
+        clock=context.clock.clock,
+        entropy=context.entropy,
+        lease_duration_s=settings.lease_duration_s,
+        renew_period_s=settings.renew_period_s,
+        yield_s=settings.yield_s,
+        peers=context.identity.peers,
+        reasons=reasons,
+        refresh=refresh,
+        blob_read=blob_read,
+        shortest_read_s=context.tuning.shortest_lease_read_s,
+    )
+    return election
+
+
+def _reasons(
+    context: AgentContext,
+    watcher: EventWatcher,
+    requests: DrainRequestWatch,
+    ability: AbilityWatch,
+    *,
+    tenure: int | None,
+) -> ReasonsNotToLead:
+    """Return why this agent should not lead; `tenure` is None while it does not."""
+    return reasons_not_to_lead(
+        vm=context.identity.vm,
+        document=watcher.document,
+        document_age_s=watcher.age_s(),
+        policy=context.policy,
+        now=watcher.now(),
+        requests=requests.requests or (),
+        unable=str(ability.inability(tenure) or ""),
+    )
+
+
+def assemble_reconciler(
+    context: AgentContext,
+    *,
+    store: LedgerStore,
+    election: LeaderElection | None,
+    watcher: EventWatcher,
+    requests: DrainRequestWatch,
+    ability: AbilityWatch,
+) -> Reconciler:
+    """Return the reconcile loop, with the parts it drives.
+
+    Args:
+        context: what the parts are built from.
+        store: the ledger in its blob.
+        election: the election that lets writes pass; None for a dry run, which writes nothing.
+        watcher: the event document and the clock.
+        requests: drain requests.
+        ability: what this agent has shown that it can do.
+    """
+    policy, wake = context.policy, context.woken.set
+    state = WorkingState(
+        clock=watcher.clock,
+        entropy=context.entropy,
+        pool_ids=policy.pools,
+        max_parallel_writes=context.settings.policy.max_parallel_writes,
+        ability=ability,
+        wake=wake,
+    )
+    tenure = Tenure(
+        store=store,
+        state=state,
+        annotations=context.annotations,
+        vm=context.identity.vm,
+        now=watcher.now,
+        election=election,
+    )
+    guards = ChangeGuards(
+        tenure=tenure,
+        state=state,
+        watcher=watcher,
+        requests=requests,
+        policy=policy,
+        mechanisms=context.mechanisms,
+    )
+    inventory = _assemble_inventory(context, state, tenure, watcher, requests)
+    reconciler = Reconciler(
+        watcher=watcher,
+        requests=requests,
+        policy=policy,
+        tenure=tenure,
+        runner=_assemble_runner(context, state, tenure, guards, inventory),
+        state=state,
+        mechanisms=context.mechanisms,
+        dry_run=election is None,
+        woken=context.woken,
+    )
+    if election is not None:
+        election.before_release(reconciler.quiesce)
+    return reconciler
+
+
+def _assemble_inventory(
+    context: AgentContext,
+    state: WorkingState,
+    tenure: Tenure,
+    watcher: EventWatcher,
+    requests: DrainRequestWatch,
+) -> InventoryReader:
+    azure = context.azure
+
+    def urgent(vm: str) -> bool:
+        """Return whether an event, an entry or a drain request names a VM."""
+        document, wanted = watcher.document, fold(vm)
+        events = document.events if document else ()
+        return (
+            tenure.ledger.entry(vm) is not None
+            or any(wanted == fold(name) for event in events for name in event.resources)
+            or any(wanted == fold(request.vm) for request in requests.requests or ())
+        )
+
+    return InventoryReader(
+        vms=VmReader(
+            compute=azure.compute,
+            availability_set_id=context.identity.availability_set_id,
+            names=context.identity.vms,
+            urgent=urgent,
+            state=state,
+            now=watcher.now,
+        ),
+        nics=NicReader(network=azure.network, urgent=urgent, state=state, now=watcher.now),
+        network=azure.network,
+        pool_ids=lambda: (*context.policy.pools, *tenure.ledger.pool_ids),
+        state=state,
+        now=watcher.now,
+    )
+
+
+def _assemble_runner(
+    context: AgentContext,
+    state: WorkingState,
+    tenure: Tenure,
+    guards: ChangeGuards,
+    inventory: InventoryReader,
+) -> ActionRunner:
+    ledger_name = state_blob(context.azure, context.settings, context.identity).name
+
+    async def read_report(vm: str) -> VmReport | None:
+        return await read_vm_report(
+            context.azure.state_blob(vm_report_blob_name(ledger_name, vm)), vm
+        )
+
+    return ActionRunner(
+        imds=context.azure.imds,
+        inventory=inventory,
+        state=state,
+        tenure=tenure,
+        guards=guards,
+        adapters=context.adapters(context.azure.network, state, context.clock),
+        shared_pools=SharedPoolStore(
+            context.azure.state_blob,
+            availability_set_id=context.identity.availability_set_id,
+            clock=context.clock,
+        ),
+        reports=read_report,
+        clock=context.clock,
+        entropy=context.entropy,
+        writes=not context.settings.policy.dry_run,
+        wake=context.woken.set,
+    )

@@ -1,0 +1,54 @@
+"""Builds the VM's own side of a drain for one agent."""
+
+from collections.abc import Callable
+
+from controller.agent.context import AgentContext
+from controller.agent.event_watcher import EventWatcher
+from controller.azure.blob import StateBlob
+from controller.core.blob_owner import BlobOwner
+from controller.core.ledger import Ledger
+from controller.storage.vm_report_store import VmReportWriter, vm_report_blob_name
+from controller.vm_side.closing_side import ClosingSide
+from controller.vm_side.ledger_follower import LedgerFollower
+from controller.vm_side.machine import LocalMachine
+from controller.vm_side.report_sender import ReportSender
+from controller.vm_side.service_ports import ServicePorts
+
+
+def assemble_closing(
+    context: AgentContext,
+    blob: StateBlob,
+    *,
+    owner: BlobOwner,
+    watcher: EventWatcher,
+    led: Callable[[], Ledger | None],
+) -> ClosingSide:
+    """Return the closing side of an agent.
+
+    Args:
+        context: what the parts are built from.
+        blob: the blob of the ledger.
+        owner: the set whose ledger it has to be.
+        watcher: the event document and the clock.
+        led: returns the durable ledger while this agent leads, else None.
+    """
+    settings, vm = context.settings, context.identity.vm
+    ports = ServicePorts(
+        context.azure.network,
+        pool_ids=tuple(context.policy.pools),
+        configured=settings.drain.service_ports,
+    )
+    report_blob = context.azure.state_blob(vm_report_blob_name(blob.name, vm))
+    return ClosingSide(
+        vm=vm,
+        peers=context.identity.vms,
+        settings=settings,
+        policy=context.policy,
+        machine=context.machine or LocalMachine(settings),
+        follower=LedgerFollower(blob, owner=owner, led=led, clock=watcher.clock),
+        sender=ReportSender(VmReportWriter(report_blob)),
+        document=lambda: watcher.document,
+        document_age_s=watcher.age_s,
+        clock=watcher.clock,
+        service_ports=ports,
+    )

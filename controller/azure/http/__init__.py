@@ -1,0 +1,1 @@
+"""What every Azure client shares: sessions, calls, errors, long-running operations."""

@@ -1,0 +1,1 @@
+"""The `lb-drain` command: parsers, output, exit codes."""

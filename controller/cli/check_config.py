@@ -1,0 +1,40 @@
+"""`lb-drain check-config`: print the effective configuration, or every problem in it."""
+
+import argparse
+import os
+from pathlib import Path
+
+from controller.cli.command import EXIT_OK, CommandGroup
+from controller.cli.options import add_config_option
+from controller.cli.terminal import stdout_console
+from controller.config.loader import describe, load
+
+
+def add_parser(commands: CommandGroup) -> None:
+    """Add the command."""
+    parser = commands.add(
+        "check-config",
+        _check_config,
+        summary="print every setting and its origin, or every problem in the configuration",
+        examples=("config.toml",),
+    )
+    parser.add_argument(
+        "file",
+        type=Path,
+        nargs="?",
+        metavar="FILE",
+        help="configuration file, the same as --config FILE",
+    )
+    add_config_option(parser)
+
+
+def _check_config(options: argparse.Namespace) -> int:
+    from rich.table import Column, Table
+
+    # The value comes last: a long id that is folded keeps the other columns in their places.
+    key, origin = (Column(name, no_wrap=True) for name in ("key", "from"))
+    table = Table(key, origin, Column("value", overflow="fold"), box=None)
+    for name, value, source in describe(load(options.file or options.config, os.environ)):
+        table.add_row(name, source, value)
+    stdout_console().print(table)
+    return EXIT_OK

@@ -1,0 +1,61 @@
+"""Runs a command that uses a `DrainClient`: drain, restore, roll and maintenance."""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Awaitable, Callable
+
+from controller.cli.command import EXIT_OK
+from controller.cli.endpoint_errors import explain_unreachable
+from controller.clock import SystemClock
+from controller.config.loader import DEFAULT_CONFIG, load
+from controller.core.printable import printable
+from controller.observability import logs
+from controller.operator.drain_client import DrainClient, connect
+
+
+def run_with_client(
+    options: argparse.Namespace,
+    work: Callable[[DrainClient], Awaitable[None]],
+    *,
+    read_vm_names: bool = False,
+) -> int:
+    """Connect to the set that the options select, do the work, and return the exit code.
+
+    Args:
+        read_vm_names: the work needs the names of the VMs of the set.
+    """
+    loaded = load(options.config, os.environ)
+    logs.setup(logging.ERROR)
+
+    async def run() -> None:
+        # SIGTERM ends the work as ^C does: the client reports what stays in effect.
+        task = asyncio.current_task()
+        if task is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        async with connect(
+            loaded.settings,
+            environ=os.environ,
+            clock=SystemClock(),
+            report=lambda text: print(printable(text), flush=True),
+            availability_set_id=options.availability_set,
+            options=_set_options(options),
+            read_vm_names=read_vm_names,
+        ) as client:
+            await work(client)
+
+    with explain_unreachable(loaded, str(options.config)):
+        asyncio.run(run())
+    return EXIT_OK
+
+
+def _set_options(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return the options with which another command selects the same set."""
+    given: tuple[str, ...] = ()
+    if options.config != DEFAULT_CONFIG:
+        given += ("--config", str(options.config))
+    if options.availability_set:
+        given += ("--availability-set", options.availability_set)
+    return given

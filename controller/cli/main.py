@@ -1,0 +1,113 @@
+"""The command `lb-drain`: builds the parser, runs one command and maps errors to exit codes.
+
+Exit codes: 0 done; 1 failed, the message gives the reason; 2 wrong arguments; 78 the configuration
+must be changed (a service manager should not restart it); 130 and 143 ended by ^C or SIGTERM.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from controller.cli import (
+    check_config,
+    completion,
+    demo,
+    doctor,
+    drain,
+    forget,
+    init,
+    maintenance,
+    manual,
+    plan,
+    probe,
+    restore,
+    roll,
+    run,
+    simulate,
+    status,
+)
+from controller.cli.command import (
+    EXIT_CODES,
+    EXIT_CONFIG,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_TERMINATED,
+    EXIT_USAGE,
+    CommandGroup,
+    CommandParser,
+    Handler,
+    HelpFormatter,
+)
+from controller.core.printable import printable
+from controller.errors import ConfigError, ControllerError
+
+COMMANDS = (
+    init,
+    run,
+    probe,
+    check_config,
+    doctor,
+    plan,
+    status,
+    drain,
+    restore,
+    forget,
+    roll,
+    maintenance,
+    simulate,
+    demo,
+    completion,
+    manual,
+)
+"""The modules of the commands, in the order of the help text."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    parser = build_parser()
+    if not given:
+        parser.print_help(sys.stderr)
+        sys.exit(EXIT_USAGE)
+    options = parser.parse_args(given)
+    sys.exit(_exit_code(options.command, options))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = CommandParser(
+        prog="lb-drain",
+        description="Drains the VMs of an Azure availability set from load balancer "
+        "backend\npools before maintenance, and restores them afterwards.",
+        epilog=EXIT_CODES,
+        formatter_class=HelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=version("lb-drain-controller"))
+    commands = CommandGroup(parser, prefix="lb-drain", metavar="COMMAND", required=True)
+    for module in COMMANDS:
+        module.add_parser(commands)
+    return parser
+
+
+def _exit_code(command: Handler, options: argparse.Namespace) -> int:
+    try:
+        return command(options)
+    except ConfigError as error:
+        print(f"lb-drain: {_shown(error)}", file=sys.stderr)
+        return EXIT_CONFIG
+    except ControllerError as error:
+        print(f"lb-drain: {_shown(error)}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except asyncio.CancelledError:
+        return EXIT_TERMINATED
+    except BrokenPipeError:
+        return EXIT_FAILED
+
+
+def _shown(error: ControllerError) -> str:
+    """Return a message without control characters: part of it may come from a blob."""
+    return "\n".join(map(printable, str(error).split("\n")))

@@ -1,0 +1,100 @@
+"""Options that several commands share, and the types of their values."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from controller.config.loader import DEFAULT_CONFIG
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+SHORTEST_DRAIN_S, LONGEST_S = 60, 7 * 86400
+
+
+def add_config_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--config FILE`."""
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=DEFAULT_CONFIG,
+        metavar="FILE",
+        help=f"configuration file (default: {DEFAULT_CONFIG})",
+    )
+
+
+def add_set_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that select an availability set: `--config` and `--availability-set`."""
+    add_config_option(parser)
+    parser.add_argument(
+        "--availability-set",
+        default="",
+        metavar="ID",
+        help="resource id of the set, to run this command on a machine outside the set with the "
+        "account of `az login` (default: the set of this VM, with the identity of the VM)",
+    )
+
+
+def add_drain_time_option(parser: argparse.ArgumentParser, *, default: str, meaning: str) -> None:
+    """Add `--for TIME`, after which a drained VM is restored automatically."""
+    parser.add_argument(
+        "--for",
+        dest="for_s",
+        type=duration(SHORTEST_DRAIN_S),
+        default=duration(SHORTEST_DRAIN_S)(default),
+        metavar="TIME",
+        help=f"{meaning} (default: {default}); 90s, 30m, 2h or 1d, from 1m to 7d",
+    )
+
+
+def add_health_options(parser: argparse.ArgumentParser, *, settle_after: str) -> None:
+    """Add the options of a rolling run: how it finds out that a VM is healthy, and its limits."""
+    parser.add_argument(
+        "--check",
+        default="",
+        metavar="CMD",
+        help="command that succeeds when the VM is healthy; it is repeated until it does",
+    )
+    parser.add_argument(
+        "--settle",
+        type=duration(0),
+        default=duration(0)("10s"),
+        metavar="TIME",
+        help=f"wait this long between {settle_after} and the first check (default: 10s)",
+    )
+    parser.add_argument(
+        "--check-for",
+        type=duration(1),
+        default=duration(1)("10m"),
+        metavar="TIME",
+        help="fail if the VM is not healthy within this time (default: 10m)",
+    )
+    add_drain_time_option(
+        parser,
+        default="10m",
+        meaning="if this command is killed, the VM is restored automatically after this time",
+    )
+
+
+def duration(least_s: int) -> Callable[[str], float]:
+    """Return the parser of a time such as 90s, 30m, 2h or 1d; it returns seconds."""
+
+    def parse(text: str) -> float:
+        number, unit = text[:-1], text[-1:]
+        if not (number.isascii() and number.isdecimal()) or len(number) > 6 or unit not in UNITS:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 90s, 30m, 2h or 1d")
+        seconds = int(number) * UNITS[unit]
+        if not least_s <= seconds <= LONGEST_S:
+            raise argparse.ArgumentTypeError(f"{text!r} is not between {least_s}s and 7d")
+        return float(seconds)
+
+    return parse
+
+
+def number_between(least: int, most: int) -> Callable[[str], int]:
+    """Return the parser of a whole number within these limits."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least} to {most}")
+        return int(text)
+
+    return parse

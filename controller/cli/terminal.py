@@ -1,0 +1,17 @@
+"""Output on a terminal."""
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+UNWRAPPED_COLUMNS = 2000
+
+
+def stdout_console() -> "Console":
+    """Return a console for stdout. In a file or a pipe, no line is cut or wrapped."""
+    from rich.console import Console
+
+    # Without markup: brackets belong to table names of the configuration, or come from Azure.
+    return Console(width=None if sys.stdout.isatty() else UNWRAPPED_COLUMNS, markup=False)

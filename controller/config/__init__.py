@@ -1,0 +1,1 @@
+"""What an operator can set, and how a file becomes settings."""

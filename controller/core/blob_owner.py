@@ -1,0 +1,54 @@
+"""Which availability set a blob belongs to, so that two sets never share a ledger unnoticed.
+
+The default names of the blobs contain the id of the set. With `election.blob_name` two sets can be
+given one blob: each would wait for the other's lease, and restore the other's VMs during their
+maintenance. So the ledger and the drain requests name their set, and another one is refused.
+
+Blobs of an older version name no set. A leader puts the name of its set into a ledger that is
+empty, or that records a VM of its set.
+
+Pure: standard library only, no I/O.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from controller.core.azure_names import fold
+from controller.core.printable import excerpt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobOwner:
+    """The set that an agent or command works for."""
+
+    set_id: str = ""
+    """The id of the availability set; empty if it is not known, which refuses nothing."""
+    vms: tuple[str, ...] = ()
+    """Names of the VMs of the set."""
+    configuration: str = ""
+    """A digest of the agent's configuration."""
+
+    def other_owner(self, recorded: str) -> str:
+        """Return why a blob that names this set is refused; empty if it is not."""
+        if not recorded or not self.set_id or fold(recorded) == fold(self.set_id):
+            return ""
+        return (
+            f"it belongs to another availability set, {excerpt(recorded)}. Nothing is written. "
+            "Give each availability set a blob of its own: remove election.blob_name from the "
+            "configuration of this set, or choose a name that no other set uses"
+        )
+
+    def claims(self, recorded: str, entries: Iterable[str]) -> str:
+        """Return the id that the blob gets: of a blob without one, the set's if it is its own.
+
+        Args:
+            recorded: the id in the blob.
+            entries: the names of the VMs that the ledger records.
+        """
+        known, names = {fold(vm) for vm in self.vms}, {fold(vm) for vm in entries}
+        own = not names or not known.isdisjoint(names)
+        return recorded or (fold(self.set_id) if own else "")
+
+
+ANY_OWNER = BlobOwner()
+"""Of a reader that does not know the set."""

@@ -1,0 +1,143 @@
+"""Decides whether this agent's own VM takes new work: closed, opening or open. Laws S8 and S9.
+
+Open by default, closed by proof. A VM closes
+
+- because a durable entry of the ledger names it, or
+- because its own event is so near that the VM will be down before a leader could act, while storage
+  does not answer (`_closes_alone`).
+
+It opens when the entry is gone or its memberships are back, and also when storage has not answered
+for `open_after_s`, unless its own event is still announced: an agent that hears nothing must not
+keep a healthy VM out of service.
+
+Pure: standard library only, no I/O, no clock.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from controller.core.azure_names import fold
+from controller.core.events import EventDocument, EventStatus, ScheduledEvent
+from controller.core.ledger import Entry, Ledger
+from controller.core.policy import Policy
+from controller.core.vm_report import VmState
+
+STORAGE_SILENT_S = 10.0
+"""Storage that has not answered for this long does not answer: two reads have timed out."""
+ANNOUNCED_S = 60.0
+"""A document that was read longer ago does not show that an event is still announced."""
+CLOSE_ALONE_S = 60.0
+"""How long before its own event a VM closes without a record. A leader that can still act has
+recorded it by then: the shortest notice that Azure documents is ten minutes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What an agent knows about its own VM."""
+
+    vm: str
+    peers: tuple[str, ...]
+    """The names of the VMs of the set, this one included."""
+    ledger: Ledger | None
+    """As last read; None before the first read."""
+    ledger_age_s: float
+    """Seconds since storage last showed the ledger; infinite before."""
+    document: EventDocument | None
+    document_age_s: float = 0.0
+    """Seconds since the document was read."""
+    found: "Wish | None" = None
+    """What an earlier run of the agent left in the flag file of this boot."""
+    found_age_s: float = 0.0
+    """How old that is, in seconds."""
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What the VM should be."""
+
+    state: VmState
+    drain: datetime | None = None
+    """`recorded_at` of the entry; None when the VM closes alone, or without a drain."""
+    event: ScheduledEvent | None = None
+    """The event because of which it closes; None for a drain request."""
+    reason: str = ""
+    """The type of the event, or what asks for the drain."""
+
+
+OPEN = Wish(state=VmState.OPEN)
+
+
+def wish(known: Known, policy: Policy, *, open_after_s: float) -> Wish:
+    """Return what this VM should be.
+
+    Args:
+        known: what the agent knows.
+        policy: the operator's choices.
+        open_after_s: after how many seconds without news a closed VM opens (law S9).
+    """
+    entry = known.ledger.entry(known.vm) if known.ledger else None
+    own = _next_own_event(known, policy)
+    announced = own is not None and known.document_age_s <= ANNOUNCED_S
+    if known.ledger is None and known.found is not None:
+        # Before the first read nothing shows that the drain is over.
+        return known.found if announced or known.found_age_s <= open_after_s else OPEN
+    if entry is not None and not entry.parked:
+        if known.ledger_age_s > open_after_s and not announced:
+            return OPEN
+        return _wish_by(entry, own)
+    if own is not None and announced and _closes_alone(known, policy, own):
+        return Wish(state=VmState.CLOSED, event=own, reason=own.event_type)
+    return OPEN
+
+
+def _wish_by(entry: Entry, own: ScheduledEvent | None) -> Wish:
+    """Return what a durable entry asks for."""
+    state = VmState.CLOSED if entry.restored_at is None else VmState.OPENING
+    reason = own.event_type if own else next((e.event_type for e in entry.events), "")
+    return Wish(state=state, drain=entry.recorded_at, event=own, reason=reason)
+
+
+def _next_own_event(known: Known, policy: Policy) -> ScheduledEvent | None:
+    """Return the impacting event of this VM that comes first; one that has started comes first."""
+    events = [
+        event
+        for event in (known.document.events if known.document else ())
+        if event.affects(known.vm) and policy.impacting(event)
+    ]
+    return min(events, key=lambda event: _starts_at(event, known.now), default=None)
+
+
+def _starts_at(event: ScheduledEvent, now: datetime) -> datetime:
+    return now if event.status is EventStatus.STARTED else event.not_before or now
+
+
+def _closes_alone(known: Known, policy: Policy, own: ScheduledEvent) -> bool:
+    """Return whether this VM closes without a record: law S8.
+
+    No leader can record it while storage does not answer. The VM will be down in a moment, so
+    closing costs nothing but the time until then. Of several VMs with near events only as many
+    close as every floor allows, the earliest event first: each agent counts the same document.
+    An agent that has read no ledger cannot know which VMs are out, and closes nothing.
+    """
+    near = known.now + timedelta(seconds=CLOSE_ALONE_S)
+    if (
+        known.ledger is None
+        or known.ledger_age_s <= STORAGE_SILENT_S
+        or _starts_at(own, known.now) > near
+    ):
+        return False
+    leaving = sorted(
+        {
+            (_starts_at(event, known.now), fold(name))
+            for event in (known.document.events if known.document else ())
+            if policy.impacting(event) and _starts_at(event, known.now) <= near
+            for name in event.resources
+        }
+    )
+    names = list(dict.fromkeys(name for _, name in leaving))
+    before = names.index(fold(known.vm)) if fold(known.vm) in names else len(names)
+    out = {fold(e.vm) for e in known.ledger.entries if not e.over}
+    staying = len({fold(peer) for peer in known.peers} - out) - before - 1
+    full = len(known.peers)
+    return all(staying >= floor.members(full=full) for floor in policy.pools.values())

@@ -1,0 +1,75 @@
+"""Scheduled events as one poll of the metadata service returned them.
+
+Frozen values. Names and ids keep Azure's spelling and are compared through `azure_names.fold`;
+instants are aware UTC. Standard library only.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from controller.core.azure_names import fold
+
+EVENT_TYPES = ("Freeze", "Reboot", "Redeploy", "Preempt", "Terminate")
+"""The event types that Azure documents (Scheduled Events, event properties), in its spelling."""
+
+
+class EventStatus(Enum):
+    """The status of an event. There is no "completed": a finished event leaves the document."""
+
+    SCHEDULED = "Scheduled"
+    STARTED = "Started"
+    UNKNOWN = "Unknown"
+    """A status Azure does not document: nothing is written because of it, and nothing restored."""
+
+
+class EventSource(Enum):
+    """What caused the event: the platform, or a user."""
+
+    PLATFORM = "Platform"
+    USER = "User"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduledEvent:
+    """One entry of the event document (Microsoft docs, Scheduled Events, event properties)."""
+
+    event_id: str
+    event_type: str
+    """One of EVENT_TYPES, or a type that Azure does not document yet."""
+    status: EventStatus
+    resources: tuple[str, ...]
+    """Names of the affected VMs, as Azure spells them."""
+    not_before: datetime | None = None
+    """Earliest start; None once started, or when the field is empty or unreadable."""
+    duration_s: int = -1
+    """Expected interruption; -1 is unknown and counts as long."""
+    source: EventSource = EventSource.UNKNOWN
+    acknowledgeable: bool = True
+    """False when its id may name another event too, or its newest form cannot be read (law S1)."""
+
+    def affects(self, vm: str) -> bool:
+        """Return whether `vm` is among the resources."""
+        return any(fold(name) == fold(vm) for name in self.resources)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAside:
+    """One entry of the event document that cannot be used as an event."""
+
+    problem: str
+    event_id: str = ""
+    """Empty when it cannot be read."""
+    vms: tuple[str, ...] = ()
+    """The names among its resources that can be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventDocument:
+    """What one successful poll of the scheduled-events endpoint returned."""
+
+    incarnation: int | None
+    events: tuple[ScheduledEvent, ...] = ()
+    set_aside: tuple[SetAside, ...] = ()
+    """Entries that cannot be read. While there are any, no event counts as gone (law S6)."""

@@ -1,0 +1,51 @@
+"""What changed between two ledgers, for logs, metrics and traces.
+
+Pure: standard library only, no I/O, no clock.
+"""
+
+from typing import TypeVar
+
+from controller.core.drain_history import Transition
+from controller.core.drain_requests import DRAIN_REQUEST
+from controller.core.event_record import EventVerdict, WatchedEvent, event_label
+from controller.core.ledger import Entry, EventReference, Ledger
+
+Line = TypeVar("Line", Transition, EventVerdict)
+
+
+def new_transitions(before: Ledger, after: Ledger) -> tuple[Transition, ...]:
+    """Return the transitions that the newer ledger added."""
+    return _added(before.transitions, after.transitions)
+
+
+def new_verdicts(before: Ledger, after: Ledger) -> tuple[EventVerdict, ...]:
+    """Return the verdicts that the newer ledger added."""
+    return _added(before.verdicts, after.verdicts)
+
+
+def _added(before: tuple[Line, ...], after: tuple[Line, ...]) -> tuple[Line, ...]:
+    """Return what a list has gained; it grows only at the end, and loses only its first lines."""
+    added: list[Line] = []
+    for line in reversed(after):
+        if (line,) == before[-1:]:
+            break
+        added.append(line)
+    return tuple(reversed(added))
+
+
+def event_of(line: Transition, before: Ledger, after: Ledger) -> WatchedEvent | EventVerdict | None:
+    """Return what either ledger knows of the event that a line of the history is about."""
+    known: tuple[WatchedEvent | EventVerdict, ...] = (
+        *after.events,
+        *before.events,
+        *after.verdicts,
+    )
+    return next((each for each in known if line.detail.startswith(event_label(each))), None)
+
+
+def cause_of(entry: Entry | None) -> EventReference | None:
+    """Return the most urgent event for which a VM is drained, or else the drain request."""
+    if entry is None or not entry.events:
+        return None
+    announced = [each for each in entry.events if each.event_type != DRAIN_REQUEST]
+    return min(announced or entry.events, key=lambda each: each.not_before or entry.recorded_at)

@@ -1,0 +1,207 @@
+"""A ledger that storage has lost, or that another writer has changed: notice it, and continue from
+what an agent has read before.
+
+The blob of the ledger can be deleted, restored from a backup, or fall behind when the storage
+account fails over. Any identity that can write the container can put another ledger there. What was
+removed is then recorded nowhere, while VMs are out. So every agent remembers the newest ledger that
+it has read or written. It believes a change only if the history of the ledger names a step of the
+VM: leaders write an entry and its step together. A new leader that finds an older ledger, or a
+change without a step, continues from its memory. A VM that is back meanwhile is no problem: its
+entry is closed as soon as its memberships are seen.
+
+Pure: standard library only, no I/O, no clock.
+"""
+
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from datetime import datetime
+
+from controller.core.azure_names import fold
+from controller.core.blob_limits import MAX_COUNT
+from controller.core.drain_history import OUTSIDE, Step, Transition
+from controller.core.ledger import MAX_TRANSITIONS, Entry, Ledger
+from controller.core.resources import Membership
+
+MAX_EPOCHS_AWAY = 1_000_000
+"""How many leaders an agent can have missed: one every 30 s for a year. A ledger without the known
+history and with a later epoch than that was not written by a leader."""
+
+
+class LedgerMemory:
+    """The newest ledger that one agent has read or written, without what no leader can have done.
+
+    Attributes:
+        newest: None before the first read.
+        own: whether this agent itself has written it: then nothing is missing in it.
+    """
+
+    def __init__(self) -> None:
+        self.newest: Ledger | None = None
+        self.own = False
+
+    def note(self, ledger: Ledger) -> None:
+        """Remember a ledger that was read, unless a newer one is known."""
+        known = self.newest
+        if known is None or not is_older(ledger, known):
+            self.newest = ledger if known is None else _with_disputed(ledger, known)
+            self.own = self.own and self.newest == known
+
+    def wrote(self, ledger: Ledger) -> None:
+        """Remember a ledger that this agent has written under its lease: nothing is newer."""
+        self.newest, self.own = ledger, True
+
+
+def next_epoch(ledger: Ledger) -> int:
+    """Return the epoch of the next leader; a forged one must not end all tenures."""
+    return min(ledger.epoch + 1, MAX_COUNT)
+
+
+def is_older(read: Ledger, known: Ledger) -> bool:
+    """Return whether storage holds an older ledger than one that was read before.
+
+    The history decides: what contains the end of the known history continues it. Else the epoch
+    does: every new leader increments it. Within an epoch one leader writes, and the history grows.
+    Two leaders of one epoch mean that a leader began with an empty ledger. Such a ledger can reach
+    a higher epoch than the known one; its history shows that it does not continue that.
+    """
+    if _continues(read, known):
+        return False
+    if read.epoch > known.epoch:
+        near = read.epoch - known.epoch <= MAX_EPOCHS_AWAY
+        # The end may be missing in a long history, whose oldest lines are dropped.
+        cut = len(read.transitions) >= MAX_TRANSITIONS // 2
+        return bool(known.transitions) and not (near and (cut or _recovers(read, known)))
+    if read.epoch < known.epoch:
+        return True
+    if read.leader_since != known.leader_since:
+        return True
+    if not known.transitions:
+        return False
+    return not read.transitions or read.transitions[-1].at <= known.transitions[-1].at
+
+
+def _continues(read: Ledger, known: Ledger) -> bool:
+    """Return whether the history of one ledger contains the end of the other one."""
+    return bool(known.transitions) and known.transitions[-1] in read.transitions
+
+
+def _recovers(read: Ledger, known: Ledger) -> bool:
+    """Return whether a leader with less memory has recovered all that is known to be out.
+
+    The last lines of the known history may be missing: that leader had not read them.
+    """
+    return bool(read.transitions) and not _unrecovered(read, known)
+
+
+def _unrecovered(read: Ledger, known: Ledger) -> list[Entry]:
+    """Return the known entries that a ledger with another history lacks, or changes without a step.
+
+    An entry that is not there has ended only if a leader had recovered it.
+    """
+    new = [line for line in read.transitions if line not in known.transitions]
+    recovered = _vms(line for line in new if line.step == Step.RECOVERED)
+    named = _vms(new)
+
+    def is_explained(entry: Entry) -> bool:
+        found, vm = read.entry(entry.vm), fold(entry.vm)
+        if found is None:
+            return vm in recovered
+        return vm in named or _continued(found, entry)
+
+    return [entry for entry in known.entries if not is_explained(entry)]
+
+
+def disputed(read: Ledger, known: Ledger) -> tuple[Entry, ...]:
+    """Return the known entries that a continued ledger lacks or changes without a step of the VM.
+
+    A history that was cut may have lost the step: it disputes nothing.
+    """
+    if not _continues(read, known):
+        return ()
+    end = read.transitions.index(known.transitions[-1])
+    explained = _vms(read.transitions[end + 1 :])
+    return tuple(
+        entry
+        for entry in known.entries
+        if fold(entry.vm) not in explained and not _continued(read.entry(entry.vm), entry)
+    )
+
+
+def _vms(lines: Iterable[Transition]) -> frozenset[str]:
+    """Return the folded names of the VMs of which these lines note a step of a drain."""
+    return frozenset(fold(line.vm) for line in lines if line.step not in OUTSIDE)
+
+
+def _continued(read: Entry | None, known: Entry) -> bool:
+    """Return whether two entries record the same removal, in the same phase."""
+    return (
+        read is not None
+        and fold(read.vm_id) == fold(known.vm_id)
+        and (read.out_at is None) == (known.out_at is None)
+        and (read.restoring_at is None) == (known.restoring_at is None)
+        and (read.restored_at is None) == (known.restored_at is None)
+        and read.gone == known.gone
+        and _same(read.memberships, known.memberships)
+        and _same(read.lost, known.lost)
+    )
+
+
+def _same(read: tuple[Membership, ...], known: tuple[Membership, ...]) -> bool:
+    """Return whether two lists hold the same memberships; an identity may be added to one."""
+    return len(read) == len(known) and all(
+        type(one) is type(other)
+        and all(
+            getattr(one, each.name) == getattr(other, each.name)
+            or (each.default == "" and getattr(other, each.name) == "")
+            for each in fields(other)  # type: ignore[arg-type]
+            if each.name != "extra"
+        )
+        for one, other in zip(read, known, strict=True)
+    )
+
+
+def _with_disputed(read: Ledger, known: Ledger) -> Ledger:
+    for entry in disputed(read, known):
+        read = read.with_entry(entry)
+    return read
+
+
+def lacks_entries(read: Ledger, known: Ledger) -> bool:
+    """Return whether storage lacks an entry that is known, or holds one that no leader changed."""
+    if not is_older(read, known):
+        return bool(disputed(read, known))
+    return any(read.entry(each.vm) is None for each in _unrecovered(read, known))
+
+
+def recover(read: Ledger, known: Ledger, *, at: datetime, by: str) -> Ledger:
+    """Return the ledger to continue from, given what was read and what is known.
+
+    If all that was read is known too, the known ledger continues. Otherwise another leader has
+    begun a new ledger: its entries stay, and those that only the known ledger has are added. In a
+    ledger that continues the known one, what no step explains is as it was known.
+
+    Args:
+        read: as storage holds it.
+        known: the newest ledger that this agent has seen.
+        at: now.
+        by: the VM of this agent.
+    """
+    if _continues(read, known):
+        vms = [each.vm for each in disputed(read, known)]
+        recovered = _with_disputed(read, known)
+    elif not read.transitions or read.transitions[-1] in known.transitions:
+        recovered = known
+        vms = [each.vm for each in known.entries if read.entry(each.vm) != each]
+    else:
+        missing = _unrecovered(read, known)
+        both = dict.fromkeys((*known.transitions, *read.transitions))
+        lines = sorted(both, key=lambda line: line.at)[-MAX_TRANSITIONS:]
+        epoch = max(read.epoch, known.epoch)
+        recovered = replace(read, epoch=epoch, transitions=tuple(lines))
+        for entry in missing:
+            recovered = recovered.with_entry(entry)
+        vms = [each.vm for each in missing]
+    for vm in vms:
+        detail = f"the ledger was lost or changed; as the agent on {by} remembers it"
+        recovered = recovered.noting(at=at, vm=vm, step=Step.RECOVERED, detail=detail)
+    return recovered

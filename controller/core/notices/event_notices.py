@@ -1,0 +1,139 @@
+"""Notices about scheduled events: announced, started, cancelled.
+
+That an event was cancelled shows only by its absence, so the events that were in the document are
+kept in the ledger. An agent that leads after a restart knows them from there, and from nowhere
+else: it has not read the earlier documents.
+
+Pure: standard library only, no I/O, no clock.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import datetime
+
+from controller.core.azure_names import fold
+from controller.core.events import EventDocument, EventStatus, ScheduledEvent
+from controller.core.ledger import Ledger
+from controller.core.notices.notice import (
+    KnownEvent,
+    Notice,
+    NoticeKind,
+    notice_id,
+    utc_text,
+    vm_names,
+)
+from controller.core.policy import Policy
+
+MAX_EVENTS = 100
+"""How many events are kept in the ledger."""
+
+
+def follow_events(
+    known: tuple[KnownEvent, ...],
+    *,
+    ledger: Ledger,
+    clean_documents: tuple[EventDocument, ...],
+    policy: Policy,
+    delivered: frozenset[str],
+    now: datetime,
+) -> tuple[KnownEvent, ...]:
+    """Return the known events after this pass.
+
+    As for a restore (law S6), an event is gone when two clean polls lack it. One that was cancelled
+    is kept until its notice was delivered.
+    """
+    if not clean_documents:
+        return known
+    before, acknowledged = {fold(each.event_id): each for each in known}, ledger.acknowledged
+
+    def may_have_begun(event: ScheduledEvent) -> bool:
+        key = fold(event.event_id)
+        return (
+            (key in before and before[key].begun)
+            or event.status is not EventStatus.SCHEDULED
+            or key in acknowledged
+            or (event.not_before is not None and event.not_before <= now)
+        )
+
+    present = {
+        fold(event.event_id): KnownEvent(
+            event_id=event.event_id,
+            event_type=event.event_type,
+            vms=event.resources,
+            not_before=event.not_before,
+            begun=may_have_begun(event),
+        )
+        for event in clean_documents[-1].events
+        if policy.impacting(event)
+    }
+    absent = (
+        replace(each, begun=each.begun or key in acknowledged)
+        for key, each in before.items()
+        if key not in present
+    )
+    kept = (
+        each
+        for each in absent
+        if not _is_gone(each, clean_documents)
+        or (not each.begun and _cancelled(each, now).id not in delivered)
+    )
+    return (*kept, *present.values())[-MAX_EVENTS:]
+
+
+def announcements(events: Iterable[ScheduledEvent], now: datetime) -> Iterator[Notice]:
+    """Return the notices about the events in the document."""
+    for event in events:
+        names = vm_names(event.resources)
+        begins = f", not before {utc_text(event.not_before)}" if event.not_before else ""
+        started = event.status is EventStatus.STARTED
+        yield Notice(
+            kind=NoticeKind.EVENT_ANNOUNCED,
+            id=notice_id(NoticeKind.EVENT_ANNOUNCED, event.event_id),
+            at=now,
+            text=(
+                f"{event.event_type} of {names} announced{begins}"
+                f"{', it has already started' if started else ''}"
+            ),
+            vm=names,
+            event_id=event.event_id,
+            event_type=event.event_type,
+            not_before=event.not_before,
+        )
+        if started:
+            yield Notice(
+                kind=NoticeKind.EVENT_STARTED,
+                id=notice_id(NoticeKind.EVENT_STARTED, event.event_id),
+                at=now,
+                text=f"{event.event_type} of {names} has started",
+                vm=names,
+                event_id=event.event_id,
+                event_type=event.event_type,
+            )
+
+
+def cancellations(
+    known: Iterable[KnownEvent], clean_documents: tuple[EventDocument, ...], now: datetime
+) -> Iterator[Notice]:
+    """Return the notices about events that are gone and cannot have begun."""
+    for event in known:
+        if not event.begun and _is_gone(event, clean_documents):
+            yield _cancelled(event, now)
+
+
+def _cancelled(event: KnownEvent, now: datetime) -> Notice:
+    names = vm_names(event.vms)
+    return Notice(
+        kind=NoticeKind.EVENT_CANCELLED,
+        id=notice_id(NoticeKind.EVENT_CANCELLED, event.event_id),
+        at=now,
+        text=f"{event.event_type} of {names} was cancelled before it started",
+        vm=names,
+        event_id=event.event_id,
+        event_type=event.event_type,
+        not_before=event.not_before,
+    )
+
+
+def _is_gone(event: KnownEvent, clean_documents: tuple[EventDocument, ...]) -> bool:
+    lately = (each.event_id for document in clean_documents for each in document.events)
+    return len(clean_documents) >= 2 and fold(event.event_id) not in map(fold, lately)

@@ -1,0 +1,1 @@
+"""The planner: from observation, ledger and policy to the next steps."""

@@ -1,0 +1,91 @@
+"""When a verdict is final, which it is, and why: the rules behind `verdicts`.
+
+Pure: standard library only, no I/O, no clock.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from controller.core.azure_names import fold
+from controller.core.event_record import EventVerdict, Place, Verdict, WatchedEvent, WatchedVm
+from controller.core.events import ScheduledEvent
+from controller.core.ledger import Hold
+from controller.core.planning.actions import HoldReason
+
+CONFIRM_S = 30.0
+"""How long a VM has to stay out after the start of its event before its verdict is final."""
+PLACE_KNOWN_S = 600.0
+"""How long after the end of an event its verdict waits until the place of the VM is known."""
+NO_LEADER = "no agent led when it began"
+NO_NOTICE = "it began without notice"
+NOT_IN_TIME = "its removal had not ended"
+NOT_KNOWN = "whether it was in rotation could not be read"
+
+
+def is_withdrawn(verdict: EventVerdict, returned: Iterable[ScheduledEvent]) -> bool:
+    """Return whether a verdict is about an event that has returned, and so was not gone."""
+    return any(
+        fold(each.event_id) == fold(verdict.event_id)
+        and may_be_same(each.not_before, verdict.not_before)
+        for each in returned
+    )
+
+
+def obstacle(vm: str, holds: Iterable[Hold]) -> str:
+    """Return what keeps a VM in rotation now, by the holds; empty if nothing does."""
+    known = tuple(holds)
+    mine = [each for each in known if fold(each.subject) == fold(vm)]
+    failing = [each for each in known if fold(vm) in map(fold, each.vms)]
+    of_all = [each for each in known if each.reason == HoldReason.INVENTORY_UNREAD.value]
+    return next((each.message for each in (*mine, *failing, *of_all)), "")
+
+
+def may_be_same(one: datetime | None, other: datetime | None) -> bool:
+    """Return whether two events with one id can be the same one, by their NotBefore."""
+    return one is None or other is None or one == other
+
+
+def final(
+    event: WatchedEvent, vm: WatchedVm, now: datetime, *, begun: bool, begins: datetime | None
+) -> Verdict | None:
+    """Return the verdict of an event for a VM; None while it is not final."""
+    over = event.gone_at is not None
+    if not over and event.started_at is None:
+        return None
+    if over and not begun:
+        return Verdict.CANCELLED
+    if event.ignored:
+        return Verdict.IGNORED
+    if vm.place == Place.UNMANAGED:
+        return Verdict.UNMANAGED
+    if vm.place == Place.OUT:
+        return _final_out(event, vm, now, begins)
+    known = vm.place != Place.UNKNOWN or _age_s(event.gone_at, now) >= PLACE_KNOWN_S
+    return Verdict.HIT_IN_ROTATION if over and known else None
+
+
+def _final_out(
+    event: WatchedEvent, vm: WatchedVm, now: datetime, begins: datetime | None
+) -> Verdict | None:
+    """Return the verdict of an event that began, for a VM that is out of rotation."""
+    if begins is not None and vm.out_at is not None and vm.out_at > begins:
+        return Verdict.LATE
+    confirmed = _age_s(event.started_at, now) >= CONFIRM_S
+    return Verdict.DRAINED if confirmed or event.gone_at is not None else None
+
+
+def cause(event: WatchedEvent, vm: WatchedVm, leads_since: datetime | None) -> str:
+    """Return why a VM was in rotation when its event began."""
+    begins = event.begins_at
+    if vm.why:
+        return vm.why
+    if event.started_at is not None and event.first_seen_at >= event.started_at:
+        return NO_NOTICE
+    if begins and any(each and begins < each for each in (leads_since, event.watched_at)):
+        return NO_LEADER
+    return NOT_KNOWN if vm.place == Place.UNKNOWN else NOT_IN_TIME
+
+
+def _age_s(since: datetime | None, now: datetime) -> float:
+    """Return how many seconds ago something was; before everything if it was not."""
+    return (now - since).total_seconds() if since is not None else float("-inf")

@@ -1,0 +1,1 @@
+"""The checks of `lb-drain doctor`, one module per area."""

@@ -1,0 +1,71 @@
+"""The roles in `deploy/roles`, and the role that contains a permission. Pure.
+
+`tests/deploy/test_roles.py` compares this with the definitions, action by action.
+"""
+
+from enum import Enum
+
+from controller.core.azure_names import fold
+
+OPERATIONS_READ = "Microsoft.Network/locations/operations/read"
+_BLOBS = "microsoft.storage/storageaccounts/blobservices/containers/blobs/"
+_IP_POOLS_ONLY = frozenset(
+    {
+        "microsoft.network/loadbalancers/backendaddresspools/read",
+        "microsoft.network/loadbalancers/backendaddresspools/write",
+        "microsoft.network/virtualnetworks/joinloadbalancer/action",
+        "microsoft.network/virtualnetworks/subnets/joinloadbalancer/action",
+    }
+)
+_READERS = frozenset(
+    {
+        "microsoft.compute/availabilitysets/read",
+        "microsoft.compute/virtualmachines/read",
+        "microsoft.compute/virtualmachines/instanceview/read",
+        "microsoft.network/loadbalancers/read",
+        "microsoft.network/networkinterfaces/read",
+    }
+)
+_BOTH = _READERS | {"microsoft.network/virtualnetworks/subnets/join/action"}
+
+
+class Role(Enum):
+    """A role definition for the agents; the value is its file name without the extension."""
+
+    NIC_POOLS = "nic-pools"
+    IP_POOLS = "ip-pools"
+    READERS = "readers"
+    OPERATIONS = "operations"
+    LEDGER = "ledger"
+
+    @property
+    def label(self) -> str:
+        """The name of the role, without the subscription id at its end."""
+        return _LABELS[self]
+
+
+_LABELS = {
+    Role.NIC_POOLS: "lb-drain NIC-based pools",
+    Role.IP_POOLS: "lb-drain IP-based pools",
+    Role.READERS: "lb-drain readers",
+    Role.OPERATIONS: "lb-drain operations",
+    Role.LEDGER: "lb-drain ledger",
+}
+
+
+def role_for(action: str, *, has_only_ip_pools: bool, close_only: bool) -> Role:
+    """Return the role to assign for an action, by the mechanism and the configured pools.
+
+    A NIC can refer to more kinds of resources than the roles know, so the role for NIC-based pools
+    is also the one that an unknown action has to be added to.
+    """
+    key = fold(action)
+    if key == fold(OPERATIONS_READ):
+        return Role.OPERATIONS
+    if key.startswith(_BLOBS):
+        return Role.LEDGER
+    if key in _READERS and close_only:
+        return Role.READERS
+    if key in _IP_POOLS_ONLY or (key in _BOTH and has_only_ip_pools):
+        return Role.IP_POOLS
+    return Role.NIC_POOLS

@@ -1,0 +1,52 @@
+"""Reads what this VM needs for its own side of a drain, and changes nothing."""
+
+import os
+from pathlib import Path
+
+from controller.config.base import socket_address
+from controller.config.schema import Settings
+from controller.config.vm_side import Hook
+from controller.doctor.facts import VmSideFacts
+from controller.vm_side.machine import reachable
+from controller.vm_side.responder_client import refused_probes
+
+RUNTIME_DIRECTORY = Path("/run/lb-drain")
+"""The directory that the unit of the agent creates when it starts."""
+
+
+async def read_vm_side(settings: Settings) -> VmSideFacts:
+    """Return the facts about the VM on which the doctor runs."""
+    answers = False
+    if settings.probe.listen:
+        host, port = socket_address(settings.probe.listen)
+        found = await refused_probes(reachable(host), port, settings.probe.path)
+        answers = found is not None
+    problems = {hook.command[0]: _hook_problem(hook) for hook in settings.hooks}
+    return VmSideFacts(
+        flag_problem=_flag_problem(settings.drain.flag_file),
+        hook_problems={program: problem for program, problem in problems.items() if problem},
+        responder_answers=answers,
+    )
+
+
+def _flag_problem(flag_file: str) -> str:
+    """Return why a flag file could not be created; empty if it could."""
+    path = Path(flag_file)
+    folder = path.parent
+    if not flag_file or (folder == RUNTIME_DIRECTORY and not folder.exists()):
+        return ""
+    if path.is_dir():
+        return f"{path} is a directory; remove it, or change [drain] flag_file"
+    if not folder.is_dir():
+        return f"the directory {folder} does not exist"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"the directory {folder} cannot be written"
+    return ""
+
+
+def _hook_problem(hook: Hook) -> str:
+    """Return why the program of a hook cannot run; empty if it can."""
+    program = Path(hook.command[0])
+    if not program.is_file():
+        return "does not exist"
+    return "" if os.access(program, os.X_OK) else "is not executable"

@@ -1,0 +1,1 @@
+"""Notifications: webhook, Slack, Teams and mail."""

@@ -1,0 +1,131 @@
+"""The text of a notification, and its form for a webhook, Slack, Teams and mail.
+
+Slack, Teams and mail get the same plain text: a headline, the text, and the facts one per line.
+
+- Slack: the field `text` ("Sending messages using incoming webhooks" on docs.slack.dev). The
+  characters & < > are written as entities, otherwise a name could mention a channel ("Formatting
+  text for app surfaces").
+- Teams: workflows that start with "When a Teams webhook request is received" accept Adaptive Cards
+  only ("Create and send messages" on learn.microsoft.com), so the text is one block of a card.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.utils import format_datetime
+from typing import Any
+
+from controller.core.notices.notice import PROBLEMS, Notice, NoticeKind
+
+MAX_TEXT, MAX_SUBJECT = 3000, 150
+TITLES = {
+    NoticeKind.EVENT_ANNOUNCED: "Maintenance announced",
+    NoticeKind.VM_DRAINED: "Out of rotation",
+    NoticeKind.HELD: "Held",
+    NoticeKind.AT_RISK: "At risk",
+    NoticeKind.EVENT_ACKNOWLEDGED: "Acknowledged",
+    NoticeKind.EVENT_STARTED: "Maintenance started",
+    NoticeKind.VM_RESTORED: "Back in rotation",
+    NoticeKind.EVENT_CANCELLED: "Maintenance cancelled",
+    NoticeKind.EVENT_HANDLED: "Drained in time",
+    NoticeKind.EVENT_LATE: "Drained late",
+    NoticeKind.EVENT_HIT: "Hit in rotation",
+    NoticeKind.FAILED: "Failed",
+    NoticeKind.OUT_TOO_LONG: "Out of rotation for too long",
+    NoticeKind.SERVICE_UNREACHABLE: "Service unreachable",
+    NoticeKind.SERVICE_RECOVERED: "Service reachable again",
+    NoticeKind.NO_LEADER: "No leader",
+    NoticeKind.LEADER_RESTORED: "Leader restored",
+    NoticeKind.DIGEST: "Digest",
+}
+FACTS = {
+    "not_before": "NotBefore",
+    "event_id": "event",
+    "availability_set": "availability set",
+    "agent": "reported by",
+}
+"""Fields that follow the text, with their names there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A notification as text."""
+
+    title: str
+    text: str
+    """From the template of the channel, if it has one."""
+    fields: Mapping[str, str]
+    """Every field that a template may use."""
+    id: str
+
+    @property
+    def headline(self) -> str:
+        """The title with the VM, if there is one."""
+        return ": ".join(filter(None, (self.title, self.fields["vm"])))
+
+    @property
+    def body(self) -> str:
+        """The text and the facts."""
+        facts = (f"{words}: {self.fields[name]}" for name, words in FACTS.items())
+        known = [line for line in facts if not line.endswith(": ")]
+        return "\n".join((self.text, "", *known))
+
+
+def render(notice: Notice, *, template: str, agent: str, availability_set: str) -> Message:
+    """Return a notice as text."""
+    fields = {
+        "text": notice.text,
+        "happening": notice.kind.value,
+        "level": "warning" if notice.kind in PROBLEMS else "info",
+        "vm": notice.vm,
+        "event_id": notice.event_id,
+        "event_type": notice.event_type,
+        "not_before": _instant(notice.not_before),
+        "at": _instant(notice.at),
+        "agent": agent,
+        "availability_set": availability_set,
+    }
+    text = template.format_map(fields) if template else notice.text
+    return Message(title=TITLES[notice.kind], text=text, fields=fields, id=notice.id)
+
+
+def webhook_body(message: Message) -> dict[str, Any]:
+    """Return the JSON of a webhook: every field, each one a string."""
+    return {"id": message.id, **message.fields, "text": message.text}
+
+
+def slack_body(message: Message) -> dict[str, Any]:
+    """Return the JSON of a Slack webhook."""
+    text = f"{message.headline}\n{message.body}"[:MAX_TEXT]
+    return {"text": text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")}
+
+
+def teams_body(message: Message) -> dict[str, Any]:
+    """Return the JSON of a Teams workflow."""
+    text = f"{message.headline}\n\n{message.body}"[:MAX_TEXT]
+    card = {
+        "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+        "type": "AdaptiveCard",
+        "version": "1.4",
+        "body": [{"type": "TextBlock", "text": text, "wrap": True}],
+    }
+    content_type = "application/vnd.microsoft.card.adaptive"
+    return {"type": "message", "attachments": [{"contentType": content_type, "content": card}]}
+
+
+def mail(message: Message, *, sender: str, to: tuple[str, ...]) -> EmailMessage:
+    """Return the mail. A notice has the same Message-ID, whichever agent sends it."""
+    letter = EmailMessage()
+    letter["From"] = sender
+    letter["To"] = ", ".join(to)
+    letter["Subject"] = " ".join(f"[lb-drain] {message.headline}".split())[:MAX_SUBJECT]
+    letter["Date"] = format_datetime(datetime.fromisoformat(message.fields["at"]))
+    letter["Message-ID"] = f"<{message.id}@lb-drain.invalid>"
+    letter["Auto-Submitted"] = "auto-generated"
+    letter.set_content(message.body + "\n")
+    return letter
+
+
+def _instant(instant: datetime | None) -> str:
+    return "" if instant is None else instant.astimezone(UTC).isoformat(timespec="seconds")

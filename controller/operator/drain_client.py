@@ -1,0 +1,212 @@
+"""The client of the drain requests: requests a drain, ends it, and waits for the result.
+
+It writes the requests blob and reads the ledger. The leader does the work.
+"""
+
+import asyncio
+import getpass
+import socket
+from collections.abc import AsyncGenerator, MutableMapping
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+
+from controller.agent.startup import discover_identity
+from controller.azure.http.identity import Identity
+from controller.azure.http.session import SessionFactory, open_azure, tcp_session
+from controller.clock import Clock
+from controller.config.schema import Settings
+from controller.core.azure_names import fold, short
+from controller.core.drain_history import step_text
+from controller.core.drain_requests import DrainRequest
+from controller.core.lease import current_leader
+from controller.core.ledger import Entry, Ledger
+from controller.core.planning.actions import HoldReason
+from controller.errors import ControllerError, NotDone
+from controller.operator.request_client import Report, RequestClient
+from controller.storage.ledger_store import ledger_blob_name
+
+LEDGER_INTERVAL_S = 1.0
+"""How often the ledger is read while a command waits."""
+CLOCK_SKEW_S = 1.0
+"""Transitions this much older than a request can still belong to it."""
+NO_LEADER_AFTER_S = 10.0
+"""A change of the leader takes less time; a longer gap is reported."""
+
+
+class DrainClient(RequestClient):
+    """Requests drains in the name of one user, and waits until they take effect.
+
+    Args:
+        requester: recorded in every request.
+        vms: names of the VMs of the set; empty if they were not read.
+        this_machine: name of the VM or machine that the client runs on.
+        options: with which another command selects the same set.
+        connection_drain_s: time that connections of a drained VM get to close.
+        pool_names: short name of each managed pool, by folded id.
+    """
+
+    async def wait_until_drained(self, request: DrainRequest) -> str:
+        """Wait until the VM is out of every pool and its connections had time to close.
+
+        Returns the names of the pools that it was removed from.
+
+        Raises:
+            NotDone: that will not happen; the message gives the reason.
+        """
+        out_since: float | None = None
+        while True:
+            ledger = await self.read_ledger(request.vm, since=request.at)
+            await self.check_in_effect(request)
+            entry = ledger.entry(request.vm) if ledger else None
+            if ledger is not None and entry is None:
+                self._check_managed(ledger, request.vm)
+            if entry is None or not _is_out(entry, request):
+                out_since = None if ledger is not None else out_since
+            elif out_since is None:
+                # Counted on this machine: the time in the ledger is of the leader's clock.
+                out_since = self._clock.monotonic()
+            elif self._clock.monotonic() - out_since >= self.connection_drain_s:
+                return self._pools_of(entry)
+            await asyncio.sleep(LEDGER_INTERVAL_S)
+
+    async def wait_until_in_service(self, vm: str) -> bool:
+        """Return when nothing of the VM is left to restore; the result is whether there was.
+
+        The leader forgets an entry only after the health probes had time to find the VM.
+
+        Raises:
+            NotDone: the VM is missing in a pool, because the place in it does not exist any more.
+        """
+        since, was_out = self.now(), False
+        while True:
+            ledger = await self.read_ledger(vm, since=since)
+            entry = ledger.entry(vm) if ledger is not None else None
+            if ledger is not None and entry is None:
+                return was_out
+            if entry is not None and entry.parked:
+                pools = ", ".join(sorted({short(lost.pool_id) for lost in entry.lost}))
+                raise NotDone(
+                    f"{vm} is not restored to {pools}: the pool, the NIC or the VM was deleted or "
+                    "created again. It is restored when the place exists again. If that never "
+                    f"happens, put the VM into the pool yourself and run "
+                    f"{self.command('forget', vm)}"
+                )
+            was_out = was_out or ledger is not None
+            await asyncio.sleep(LEDGER_INTERVAL_S)
+
+    async def wait_until_others_in_service(self, vm: str) -> None:
+        """Return when no other VM of the set is draining, drained or being restored."""
+        while True:
+            ledger = await self.read_ledger(vm, since=self.now())
+            others = [] if ledger is None else _other_vms(ledger, vm)
+            if ledger is not None and not others:
+                return
+            if others:
+                self.report_once(f"{vm} waits until {', '.join(others)} is back in rotation.")
+            await asyncio.sleep(LEDGER_INTERVAL_S)
+
+    async def read_ledger(self, vm: str, *, since: datetime) -> Ledger | None:
+        """Read the ledger and report its news about a VM; None if it cannot be read now."""
+        try:
+            await self.ledger_store.read()
+        except ControllerError as error:
+            self.report_once(f"The ledger cannot be read now, retrying: {error}")
+            return None
+        ledger = self.ledger_store.ledger
+        monotonic = self._clock.monotonic()
+        if current_leader(ledger, lease_state=self.ledger_store.lease_state):
+            self._leader_seen_at = monotonic
+        elif monotonic - self._leader_seen_at > NO_LEADER_AFTER_S:
+            self.report_once("The set has no leader: nothing happens until an agent leads.")
+        # Clocks differ: the first transition can be a moment older than the request.
+        for line in ledger.transitions:
+            if fold(line.vm) == fold(vm) and line.at >= since - timedelta(seconds=CLOCK_SKEW_S):
+                detail = f" ({line.detail})" if line.detail else ""
+                at = f"{line.at:%H:%M:%S} UTC"
+                self.report_once(f"{at}  {line.vm}: {step_text(line.step)}{detail}")
+        for hold in ledger.holds:
+            if fold(hold.subject) == fold(vm):
+                self.report_once(f"{hold.since:%H:%M:%S} UTC  on hold: {hold.message}")
+        return ledger
+
+    def _check_managed(self, ledger: Ledger, vm: str) -> None:
+        for hold in ledger.holds:
+            if (
+                fold(hold.subject) == fold(vm)
+                and hold.reason == HoldReason.UNMANAGED_RESOURCE.value
+            ):
+                raise NotDone(hold.message)
+
+    def _pools_of(self, entry: Entry) -> str:
+        ids = {membership.pool_id for membership in entry.memberships}
+        return ", ".join(sorted(self._pool_names.get(fold(each), short(each)) for each in ids))
+
+
+def _is_out(entry: Entry, request: DrainRequest) -> bool:
+    """Return whether the VM is out of rotation because of this request."""
+    if entry.out_at is None or entry.restoring_at is not None:
+        return False
+    return any(fold(each.event_id) == fold(request.request_id) for each in entry.events)
+
+
+def _other_vms(ledger: Ledger, vm: str) -> list[str]:
+    return [
+        entry.vm
+        for entry in ledger.entries
+        if fold(entry.vm) != fold(vm) and not entry.waits_for_place
+    ]
+
+
+# --- connecting ---
+
+
+@asynccontextmanager
+async def connect(
+    settings: Settings,
+    *,
+    environ: MutableMapping[str, str],
+    clock: Clock,
+    report: Report,
+    availability_set_id: str = "",
+    read_vm_names: bool = True,
+    options: tuple[str, ...] = (),
+    session_factory: SessionFactory = tcp_session,
+) -> AsyncGenerator[DrainClient]:
+    """Connect to the set of this VM, or to a named set with the account of `az login`.
+
+    Args:
+        read_vm_names: read the names of the VMs of a named set, which takes rights on Compute.
+        options: with which another command selects the same set.
+
+    Raises:
+        SetupError: this VM is not in an availability set.
+        ControllerError: Azure did not give an answer.
+    """
+    identity = Identity.AZURE_CLI if availability_set_id else Identity.VM
+    async with open_azure(
+        settings, clock, environ, identity=identity, session_factory=session_factory
+    ) as azure:
+        if not availability_set_id:
+            found = await discover_identity(azure)
+            set_id, vms = found.availability_set_id, found.vms
+            machine = found.instance.name
+        else:
+            set_id, machine = availability_set_id, socket.gethostname()
+            members = await azure.compute.members(set_id) if read_vm_names else ()
+            vms = tuple(vm.name for vm in members)
+        caller = await azure.topology.caller_name()
+        user = environ.get("SUDO_USER") or getpass.getuser()
+        account = f", as {caller}" if caller not in {"", machine} else ""
+        yield DrainClient(
+            azure,
+            ledger_name=settings.election.blob_name or ledger_blob_name(set_id),
+            availability_set_id=set_id,
+            requester=f"{user} on {machine}{account}",
+            vms=vms,
+            this_machine=machine,
+            connection_drain_s=settings.policy.connection_drain_s,
+            pool_names=settings.pool_names(),
+            clock=clock,
+            report=report,
+            options=options,
+        )

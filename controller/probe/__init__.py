@@ -1,0 +1,1 @@
+"""The probe responder: answers health probes for this VM. Standard library only."""

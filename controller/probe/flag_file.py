@@ -1,0 +1,92 @@
+"""Reads the flag file of the agent: while it exists, the VM is closed.
+
+The agent renews the time of the file whenever it has news from storage. A flag that has become old
+belongs to an agent that is dead, and does not count (law S9). The directory of the file belongs to
+the service of the agent: while that restarts, the directory is missing, and the VM stays closed.
+After a reboot it stays closed until the agent has read the ledger, for minutes (`boot_memory`).
+"""
+
+import json
+import os
+import stat
+import time
+from dataclasses import dataclass
+from typing import cast
+
+from controller.probe.boot_memory import BootMemory
+
+MAX_BYTES = 4096
+CLOCK_STEP_S = 60.0
+"""A flag whose time lies further ahead than that was renewed before the clock was set back."""
+RESTART_S = 30.0
+"""A VM that was closed stays so while the directory is missing, that many seconds at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A flag that counts."""
+
+    reason: str
+    """One line, such as "Reboot"; empty if the file does not state one."""
+
+
+class FlagFile:
+    """The flag file at `path`; the time of its last renewal is judged on the wall clock.
+
+    Args:
+        path: of the file; empty without one, and then the VM is always open.
+        open_after_s: seconds after its last renewal at which it no longer counts.
+        state_directory: a directory that outlasts a reboot; empty without one.
+    """
+
+    def __init__(self, path: str, *, open_after_s: float, state_directory: str = "") -> None:
+        self._path, self._open_after_s = path, open_after_s
+        self._memory = BootMemory(state_directory, flag_file=path, keep_s=open_after_s)
+        self._read: tuple[int, Flag] | None = None
+        self._seen_at = float("-inf")
+        """When the flag last counted, in monotonic seconds."""
+
+    def current(self) -> Flag | None:
+        """Return the flag, or None if the VM is open. Never raises."""
+        if not self._path:
+            return None
+        flag = self._by_file()
+        if flag is not None:
+            self._memory.note()
+        elif self._memory.counts():
+            flag = Flag("")
+        else:
+            self._memory.forget()
+        return flag
+
+    def _by_file(self) -> Flag | None:
+        try:
+            found = os.stat(self._path)
+        except (OSError, ValueError):
+            return self._while_restarting()
+        age_s = time.time() - found.st_mtime
+        if not stat.S_ISREG(found.st_mode) or not -CLOCK_STEP_S <= age_s <= self._open_after_s:
+            return None
+        if self._read is None or self._read[0] != found.st_mtime_ns:
+            self._read = found.st_mtime_ns, Flag(self._reason())
+        self._seen_at = time.monotonic()
+        return self._read[1]
+
+    def _while_restarting(self) -> Flag | None:
+        """Return the last flag if its agent restarts; a file that was removed alone is no flag."""
+        recent = time.monotonic() - self._seen_at <= RESTART_S
+        if self._read is None or not recent or os.path.isdir(os.path.dirname(self._path)):
+            self._seen_at = float("-inf")
+            return None
+        return self._read[1]
+
+    def _reason(self) -> str:
+        try:
+            with open(self._path, "rb") as file:
+                document: object = json.loads(file.read(MAX_BYTES))
+        except (OSError, ValueError, RecursionError):
+            return ""
+        if not isinstance(document, dict):
+            return ""
+        reason = cast("dict[str, object]", document).get("event_type")
+        return reason[:64] if isinstance(reason, str) and reason.isprintable() else ""

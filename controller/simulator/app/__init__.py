@@ -1,0 +1,1 @@
+"""`lb-drain demo` and `lb-drain simulate`."""

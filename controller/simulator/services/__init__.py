@@ -1,0 +1,1 @@
+"""The simulated endpoints: IMDS, Resource Manager, Blob Storage."""

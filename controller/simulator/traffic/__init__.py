@@ -1,0 +1,1 @@
+"""The data plane: backends, a load balancer, clients."""

@@ -1,0 +1,36 @@
+"""The object of `/status`: what one agent does now, in brief.
+
+Pure: no I/O, no clock.
+"""
+
+from controller.status.snapshot import AgentSnapshot
+from controller.status.state_json import (
+    event_json,
+    hold_json,
+    phase_json,
+    seconds_or_none,
+    verdict_json,
+)
+
+
+def agent_status(snapshot: AgentSnapshot) -> dict[str, object]:
+    """Return the object of `/status`; of an agent that is starting, only what it waits for."""
+    health, plan, document = snapshot.health, snapshot.plan, snapshot.document
+    if health.role == "starting":
+        return {"state": health.waiting_for}
+    ledger = snapshot.ledger
+    return {
+        "vm": snapshot.vm,
+        "availability_set": snapshot.availability_set_id,
+        "state": health.role,
+        "leading": health.leading,
+        "epoch": ledger.epoch if health.leading and ledger else None,
+        "document_age_s": seconds_or_none(snapshot.document_age_s),
+        "events": [event_json(event) for event in (document.events if document else ())],
+        "vms": [phase_json(phase) for phase in (plan.phases if plan else ())],
+        "verdicts": [verdict_json(found) for found in (ledger.verdicts if ledger else ())],
+        "holds": [hold_json(hold) for hold in (plan.holds if plan else ())],
+        "pools_without_peers": list(snapshot.pools_without_peers),
+        "writes_parallel_limit": snapshot.write_limit,
+        "inventory_period_s": snapshot.inventory_period_s,
+    }

@@ -1,0 +1,245 @@
+"""Build the JSON behind the status page, `/api/v1/overview`, from a snapshot.
+
+A leader shows what it knows. A standby knows the event document and its own requests to Azure; all
+else it knows from the ledger, as of `ledger.as_of`: it reads no NICs and no pools.
+
+Pure: no I/O, no clock.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from controller.azure.http.request_labels import request_name
+from controller.core.azure_names import fold, short
+from controller.core.drain_requests import DRAIN_REQUEST
+from controller.core.event_progress import (
+    SeenEvent,
+    is_shown,
+    requested_by,
+    steps,
+    unseen_events,
+    was_cancelled,
+)
+from controller.core.event_record import verdict_text
+from controller.core.events import ScheduledEvent
+from controller.core.lease import current_leader
+from controller.core.ledger import Entry, Ledger
+from controller.core.observation import Observation
+from controller.core.planning.mechanisms import pool_membership
+from controller.core.planning.pool_membership import PoolMembership
+from controller.core.resources import Vm
+from controller.core.vm_phase import phase_by
+from controller.observability.metrics import AzureRequestCounts
+from controller.status.closing_view import closing_view
+from controller.status.overview_schema import (
+    VERSION,
+    AgentView,
+    DocumentView,
+    EventView,
+    LeaseView,
+    LedgerView,
+    Overview,
+    PoolView,
+    RequestsView,
+    ServiceView,
+    StepView,
+    TimelineView,
+    VmView,
+)
+from controller.status.snapshot import AgentSnapshot
+from controller.status.state_json import (
+    hold_json,
+    instant,
+    instant_or_none,
+    seconds_or_none,
+    transition_json,
+    verdict_json,
+)
+
+MANUAL = "Manual"
+"""The status of a drain request, which is shown in the list of events."""
+
+
+def overview(snapshot: AgentSnapshot) -> Overview:
+    """Return what the status page shows."""
+    ledger = snapshot.ledger or Ledger()
+    healthy, why = snapshot.health.healthy
+    leader = current_leader(ledger, lease_state=snapshot.lease_state)
+    return Overview(
+        version=VERSION,
+        at=instant(snapshot.now),
+        agent=AgentView(
+            vm=snapshot.vm or None,
+            availability_set=snapshot.availability_set_id or None,
+            role=snapshot.health.role,
+            headline=snapshot.health.headline,
+            healthy=healthy,
+            why=why,
+        ),
+        lease=LeaseView(
+            state=snapshot.lease_state or None,
+            leader=leader or None,
+            epoch=ledger.epoch if snapshot.ledger else None,
+            since=instant_or_none(ledger.leader_since) if leader else None,
+            valid_for_s=seconds_or_none(snapshot.valid_for_s),
+            duration_s=snapshot.lease_duration_s,
+        ),
+        ledger=LedgerView(
+            as_of=instant_or_none(snapshot.ledger_at), problem=snapshot.ledger_problem
+        ),
+        document=DocumentView(
+            age_s=seconds_or_none(snapshot.document_age_s),
+            failed_polls=snapshot.failed_polls,
+        ),
+        vms=list(_vms(snapshot, ledger)),
+        events=list(_events(snapshot, ledger)),
+        holds=[
+            hold_json(hold) for hold in (snapshot.plan.holds if snapshot.plan else ledger.holds)
+        ],
+        verdicts=[verdict_json(found) for found in reversed(ledger.verdicts)],
+        history=[transition_json(line) for line in reversed(ledger.transitions)],
+        services=list(_services(snapshot.consecutive_failures)),
+        requests=[_requests(each) for each in snapshot.azure_requests],
+    )
+
+
+# --- VMs ---
+
+
+def _vms(snapshot: AgentSnapshot, ledger: Ledger) -> Iterator[VmView]:
+    phases = {fold(phase.vm): phase for phase in (snapshot.plan.phases if snapshot.plan else ())}
+    known = {fold(vm.name): vm for vm in snapshot.vms}
+    membership = _membership(snapshot, ledger)
+    # Azure writes names in capitals here and there; the spelling that comes last is kept.
+    names = {
+        fold(name): name
+        for name in (
+            *snapshot.peers,
+            *(entry.vm for entry in ledger.entries),
+            *(phase.vm for phase in phases.values()),
+            snapshot.vm,
+        )
+        if name
+    }
+    for key in sorted(names):
+        entry, vm = ledger.entry(key), known.get(key)
+        phase = phases.get(key) or phase_by(ledger, key)
+        yield VmView(
+            vm=names[key],
+            phase=phase.phase.value if phase else None,
+            why=phase.why if phase else "",
+            power=vm.power.value if vm else None,
+            pools=_pools(snapshot, membership, vm, entry),
+            gone=entry is not None and entry.gone,
+            closing=closing_view(ledger, key, snapshot.reports.get(key)),
+        )
+
+
+def _pools(
+    snapshot: AgentSnapshot, membership: PoolMembership, vm: Vm | None, entry: Entry | None
+) -> list[PoolView]:
+    inside: dict[str, bool] = {}
+    if entry is not None:
+        out = (*(() if entry.restored_at else entry.memberships), *entry.lost)
+        inside = {fold(membership.pool_id): False for membership in out}
+    if vm is not None:
+        now_in = membership.memberships(vm)
+        inside |= dict.fromkeys((fold(each.pool_id) for each in now_in), True)
+    names = {key: snapshot.pool_names.get(key, short(key)) for key in inside}
+    return [
+        PoolView(pool=names[key], inside=inside[key])
+        for key in sorted(inside, key=lambda key: names[key])
+    ]
+
+
+def _membership(snapshot: AgentSnapshot, ledger: Ledger) -> PoolMembership:
+    """Return which VM is in which pool, as the planner sees it."""
+    observed = Observation(
+        document=None, vms=snapshot.vms, nics=snapshot.nics, pools=snapshot.pools
+    )
+    return pool_membership(observed, ledger, snapshot.policy.pools)
+
+
+# --- events ---
+
+
+def _events(snapshot: AgentSnapshot, ledger: Ledger) -> Iterator[EventView]:
+    unseen = unseen_events(ledger, snapshot.seen_events, gone=snapshot.document is not None)
+    for seen in (*reversed(snapshot.seen_events), *unseen):
+        if is_shown(seen, ledger, snapshot.now):
+            yield _event(snapshot, ledger, seen)
+
+
+def _event(snapshot: AgentSnapshot, ledger: Ledger, seen: SeenEvent) -> EventView:
+    event = seen.event
+    unseen = seen.first_seen_at is None  # recorded, so policy required a drain
+    impacting = unseen or snapshot.policy.impacting(event)
+    requested = unseen and event.event_type == DRAIN_REQUEST
+    return EventView(
+        event_id=event.event_id,
+        event_type=event.event_type,
+        status=MANUAL if requested else _status(snapshot, seen, impacting=impacting),
+        source=event.source.value,
+        vms=list(event.resources),
+        not_before=instant_or_none(event.not_before),
+        duration_s=event.duration_s if event.duration_s >= 0 else None,
+        impacting=impacting,
+        drain_at=instant_or_none(snapshot.policy.drain_at(event)) if impacting else None,
+        detail=_request_detail(snapshot, ledger, event) if requested else "",
+        timelines=[_timeline(seen, vm, ledger) for vm in (event.resources if impacting else ())],
+    )
+
+
+def _timeline(seen: SeenEvent, vm: str, ledger: Ledger) -> TimelineView:
+    found = ledger.verdict(seen.event.event_id, vm, since=seen.first_seen_at)
+    return TimelineView(
+        vm=vm,
+        steps=[
+            StepView(step=step.name, state=step.state, at=instant_or_none(step.at))
+            for step in steps(seen, vm, ledger)
+        ],
+        verdict=found.verdict if found else None,
+        text=verdict_text(found) if found else "",
+    )
+
+
+def _request_detail(snapshot: AgentSnapshot, ledger: Ledger, event: ScheduledEvent) -> str:
+    """Return who asked for a VM, why, and until when, as far as this agent knows."""
+    detail = requested_by(ledger, event.resources[0], event.event_id)
+    for request in snapshot.drain_requests:
+        if fold(request.request_id) == fold(event.event_id) and request.is_active(snapshot.now):
+            return f"{detail}, until {request.until:%Y-%m-%d %H:%M} UTC"
+    return detail
+
+
+def _status(snapshot: AgentSnapshot, seen: SeenEvent, *, impacting: bool) -> str:
+    if not seen.gone:
+        return seen.event.status.value
+    # The ledger does not record the acknowledgement of an event that policy ignores.
+    known = impacting and snapshot.ledger is not None and was_cancelled(seen, snapshot.ledger)
+    return "Cancelled" if known else "Gone"
+
+
+# --- requests to Azure ---
+
+
+def _services(failures: Mapping[tuple[str, str], int]) -> Iterator[ServiceView]:
+    """Yield each service with the operation that has failed most often."""
+    worst: dict[str, tuple[int, str]] = {}
+    for (service, operation), number in failures.items():
+        if service not in worst or number > worst[service][0]:
+            worst[service] = (number, operation)
+    for service, (number, operation) in worst.items():
+        name = request_name(service, operation) if number else ""
+        yield ServiceView(service=service, failures_in_a_row=number, name=name)
+
+
+def _requests(each: AzureRequestCounts) -> RequestsView:
+    count = sum(each.outcomes.values())
+    return RequestsView(
+        service=each.service,
+        operation=each.operation,
+        name=request_name(each.service, each.operation),
+        ok=each.outcomes.get("ok", 0),
+        other={name: number for name, number in each.outcomes.items() if name != "ok"},
+        mean_s=round(each.seconds / count, 3) if count else 0.0,
+    )

@@ -1,0 +1,218 @@
+"""The shape of `/api/v1/overview`. These types are its documentation.
+
+Within v1 fields may be added, never removed or given another meaning. Instants are ISO 8601 in UTC,
+durations are seconds, null means that this agent does not know. Texts that come from Azure stay as
+they came: show them as text, never as HTML.
+"""
+
+from typing import Literal, TypedDict
+
+from controller.core.event_progress import StepName, StepState
+
+VERSION = 1
+Role = Literal["starting", "standby", "leader", "suspect", "dry run"]
+
+
+class AgentView(TypedDict):
+    """The agent that answers."""
+
+    vm: str | None
+    availability_set: str | None
+    role: Role
+    headline: str
+    healthy: bool
+    why: str
+    """One line to `healthy`."""
+
+
+class LeaseView(TypedDict):
+    """The lease, and the leader."""
+
+    state: str | None
+    """available, leased, expired, breaking or broken, as storage reports."""
+    leader: str | None
+    epoch: int | None
+    since: str | None
+    valid_for_s: float | None
+    """How long the leader may write without renewing the lease; only the leader knows."""
+    duration_s: float
+
+
+class LedgerView(TypedDict):
+    """How old what comes from the ledger is."""
+
+    as_of: str | None
+    problem: str
+    """Why it could not be read the last time; empty when it could."""
+
+
+class DocumentView(TypedDict):
+    """How old the event document is."""
+
+    age_s: float | None
+    failed_polls: int
+    """In a row, since the last good one."""
+
+
+class PoolView(TypedDict):
+    """One pool of one VM."""
+
+    pool: str
+    inside: bool
+
+
+class ClosingView(TypedDict):
+    """What is known of a VM's own side of a drain."""
+
+    state: str
+    """closed, opening or open."""
+    since: str
+    reported_at: str
+    """When its agent made the report; for a line of the ledger, when the leader noted it."""
+    quiet: bool | None
+    """No connection is left; null, as the following, where only the ledger is known."""
+    connections_left: int | None
+    """Null also if they cannot be counted."""
+    refused_probes: int | None
+    hook: str
+    """running, done, failed, timed out, or empty without a hook."""
+    problem: str
+    text: str
+    """The same in words for people; they may change in any version."""
+
+
+class VmView(TypedDict):
+    """One VM of the set, or of the ledger."""
+
+    vm: str
+    phase: str | None
+    """A phase of the planner; null when only the leader knows."""
+    why: str
+    power: str | None
+    pools: list[PoolView]
+    gone: bool
+    closing: ClosingView | None
+    """Null for a VM that takes part in no drain, or whose agent does not report."""
+
+
+class StepView(TypedDict):
+    """One step of a timeline."""
+
+    step: StepName
+    state: StepState
+    at: str | None
+
+
+class TimelineView(TypedDict):
+    """One VM in one event."""
+
+    vm: str
+    steps: list[StepView]
+    verdict: str | None
+    """What became of the event for this VM; null until that is known."""
+    text: str
+    """The verdict in words for people; they may change in any version."""
+
+
+class VerdictView(TypedDict):
+    """What became of one event for one VM."""
+
+    at: str
+    vm: str
+    event_id: str
+    event_type: str
+    verdict: str
+    """drained, late, hit_in_rotation, ignored, cancelled or unmanaged."""
+    margin_s: float | None
+    """Seconds from out of rotation to NotBefore, or else to the start; negative if late."""
+    why: str
+    text: str
+    """The verdict in words for people; they may change in any version."""
+
+
+class EventView(TypedDict):
+    """One event, in the document now or gone a short while ago; or one drain request."""
+
+    event_id: str
+    event_type: str
+    """As Azure spells it, or Request."""
+    status: str
+    """As Azure spells it; Gone, or Cancelled for one that went before it could begin; Manual for a
+    drain request."""
+    source: str
+    vms: list[str]
+    not_before: str | None
+    duration_s: int | None
+    impacting: bool
+    """Policy requires a drain."""
+    drain_at: str | None
+    """When draining begins; null for at once."""
+    detail: str
+    """For a drain request: who asked, why, and until when; otherwise empty."""
+    timelines: list[TimelineView]
+
+
+class HoldView(TypedDict):
+    """Something that is deliberately not done."""
+
+    subject: str
+    reason: str
+    vms: list[str]
+    """The VMs that it concerns, if the subject is none."""
+    message: str
+    since: str
+
+
+class TransitionView(TypedDict):
+    """One line of history."""
+
+    at: str
+    vm: str
+    what: str
+    """The step as the ledger stores it."""
+    text: str
+    """The step in words for people; they may change in any version."""
+    detail: str
+
+
+class ServiceView(TypedDict):
+    """One Azure service."""
+
+    service: str
+    failures_in_a_row: int
+    """Of the operation that has failed most often since it was last answered."""
+    name: str
+    """That operation in words for people; empty if none fails."""
+
+
+class RequestsView(TypedDict):
+    """HTTP requests of one kind since the agent started."""
+
+    service: str
+    operation: str
+    name: str
+    """The operation in words for people; they may change in any version."""
+    ok: int
+    other: dict[str, int]
+    """By outcome; some are ordinary replies, such as lease_held."""
+    mean_s: float
+
+
+class Overview(TypedDict):
+    """The whole object."""
+
+    version: int
+    at: str
+    agent: AgentView
+    lease: LeaseView
+    ledger: LedgerView
+    document: DocumentView
+    vms: list[VmView]
+    events: list[EventView]
+    holds: list[HoldView]
+    verdicts: list[VerdictView]
+    """Newest first."""
+    history: list[TransitionView]
+    """Newest first."""
+    services: list[ServiceView]
+    requests: list[RequestsView]

@@ -1,0 +1,128 @@
+"""State as JSON: how events, holds, entries, phases and the history are spelled, everywhere.
+
+`/status`, `/api/v1/overview` and `lb-drain status --json` are built from these. Instants are ISO
+8601 in UTC, to the millisecond.
+
+Pure: no I/O, no clock.
+"""
+
+from datetime import UTC, datetime
+
+from controller.core.drain_history import Transition, step_text
+from controller.core.drain_requests import DrainRequest
+from controller.core.event_record import EventVerdict, WatchedEvent, verdict_text
+from controller.core.events import ScheduledEvent
+from controller.core.ledger import Entry, Hold, Ledger
+from controller.core.planning.actions import VmPhase
+from controller.core.vm_phase import phase_by
+from controller.status.overview_schema import HoldView, TransitionView, VerdictView
+
+
+def instant(at: datetime) -> str:
+    """Return an instant as text."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+def instant_or_none(at: datetime | None) -> str | None:
+    """Return an instant as text, or null."""
+    return None if at is None else instant(at)
+
+
+def seconds_or_none(seconds: float | None) -> float | None:
+    """Return a duration to a tenth of a second, or null."""
+    return None if seconds is None else round(seconds, 1)
+
+
+def event_json(event: ScheduledEvent) -> dict[str, object]:
+    """Return an event of the document."""
+    return {
+        "event_id": event.event_id,
+        "event_type": event.event_type,
+        "status": event.status.value,
+        "resources": list(event.resources),
+        "not_before": instant_or_none(event.not_before),
+        "duration_s": event.duration_s,
+        "source": event.source.value,
+    }
+
+
+def hold_json(hold: Hold) -> HoldView:
+    """Return a hold."""
+    return HoldView(
+        subject=hold.subject,
+        reason=hold.reason,
+        vms=list(hold.vms),
+        message=hold.message,
+        since=instant(hold.since),
+    )
+
+
+def transition_json(line: Transition) -> TransitionView:
+    """Return a line of the history."""
+    return TransitionView(
+        at=instant(line.at),
+        vm=line.vm,
+        what=line.step,
+        text=step_text(line.step),
+        detail=line.detail,
+    )
+
+
+def verdict_json(found: EventVerdict) -> VerdictView:
+    """Return a verdict."""
+    margin = found.margin
+    return VerdictView(
+        at=instant(found.at),
+        vm=found.vm,
+        event_id=found.event_id,
+        event_type=found.event_type,
+        verdict=found.verdict,
+        margin_s=seconds_or_none(margin.total_seconds() if margin is not None else None),
+        why=found.why,
+        text=verdict_text(found),
+    )
+
+
+def watched_json(event: WatchedEvent) -> dict[str, object]:
+    """Return an event that the ledger watches."""
+    return {
+        "event_id": event.event_id,
+        "event_type": event.event_type,
+        "vms": [vm.vm for vm in event.vms],
+        "first_seen_at": instant(event.first_seen_at),
+        "not_before": instant_or_none(event.not_before),
+        "started_at": instant_or_none(event.started_at),
+        "ignored": event.ignored,
+    }
+
+
+def phase_json(phase: VmPhase) -> dict[str, object]:
+    """Return the phase of a VM."""
+    return {"vm": phase.vm, "phase": phase.phase.value, "why": phase.why}
+
+
+def entry_json(ledger: Ledger, entry: Entry) -> dict[str, object]:
+    """Return an entry of the ledger, with the phase that the ledger implies."""
+    phase = phase_by(ledger, entry.vm)
+    return {
+        "vm": entry.vm,
+        "phase": phase.phase.value if phase else None,
+        "events": [event.event_id for event in entry.events],
+        "memberships": [membership.pool_id for membership in entry.memberships],
+        "lost": [membership.pool_id for membership in entry.lost],
+        "recorded_at": instant(entry.recorded_at),
+        "out_at": instant_or_none(entry.out_at),
+        "restored_at": instant_or_none(entry.restored_at),
+        "gone": entry.gone,
+    }
+
+
+def drain_request_json(request: DrainRequest) -> dict[str, object]:
+    """Return a drain request."""
+    return {
+        "vm": request.vm,
+        "by": request.by,
+        "reason": request.reason,
+        "at": instant(request.at),
+        "until": instant(request.until),
+    }

@@ -1,0 +1,237 @@
+"""The blob with the drain requests, beside the ledger: operators write it, the leader reads it.
+
+An identity with rights on the container writes it without the lease. A write replaces only the
+content that its writer has read (`If-Match`). Of two simultaneous writers, the second one reads the
+blob again.
+
+A reply without the blob is no proof that nothing is requested. A reader keeps what it has read; a
+writer that has read the blob before creates it again with what it knows.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+from controller.azure.blob import StateBlob
+from controller.clock import Clock
+from controller.core.azure_names import fold
+from controller.core.blob_limits import MAX_REQUESTS_BYTES
+from controller.core.blob_owner import ANY_OWNER, BlobOwner
+from controller.core.drain_requests import (
+    DrainRequest,
+    DrainRequests,
+    Edit,
+    ForgetRequest,
+    merged,
+)
+from controller.core.presence import LASTING, UNKNOWN, Existence, Source
+from controller.errors import Conflict, ContractViolation, ControllerError, NotFound, OutcomeUnknown
+from controller.observability.logs import log
+from controller.storage.drain_requests_json import decode_requests, encode_requests
+
+logger = logging.getLogger("lbdrain.storage")
+
+STALE_S = 60.0
+"""Older knowledge of the requests does not count, in seconds: it can lack newer requests."""
+TRIES = 5
+"""How often a change is applied to the content that another writer has written since."""
+
+
+def drain_requests_blob_name(ledger_name: str) -> str:
+    """Return the name of the blob with the drain requests, from the name of the ledger's blob."""
+    return f"{ledger_name.removesuffix('.json')}.requests.json"
+
+
+class DrainRequestStore:
+    """The drain requests as their blob holds them."""
+
+    def __init__(self, blob: StateBlob, *, owner: BlobOwner = ANY_OWNER) -> None:
+        self._blob, self._owner = blob, owner
+        self._etag = ""
+        self._refused: tuple[str, ContractViolation] | None = None
+        """The ETag of content that cannot be used, and why: megabytes are not read every time."""
+        self.requests: DrainRequests = DrainRequests()
+
+    async def refresh(self) -> bool:
+        """Read the blob if it has changed; return whether it has changed.
+
+        Raises:
+            NotFound: there is no blob; what was read before is kept.
+            ContractViolation: the content is not drain requests; the message contains the fix.
+            ControllerError: it could not be read.
+        """
+        etag = (await self._blob.read_properties()).etag
+        if etag == self._etag:
+            return False
+        if self._refused is not None and self._refused[0] == etag:
+            raise self._refused[1]
+        content = await self._blob.read()
+        try:
+            self.requests = self._decoded(content.body)
+        except ContractViolation as error:
+            self._refused = content.etag, error
+            raise
+        self._etag, self._refused = content.etag, None
+        return True
+
+    async def refresh_if_exists(self) -> None:
+        """Read the blob if it has changed; if there is none, keep what was read before.
+
+        Raises:
+            ContractViolation, ControllerError: as `refresh`.
+        """
+        with suppress(NotFound):
+            await self.refresh()
+
+    async def change(self, edit: Edit) -> DrainRequests:
+        """Apply `edit` to the content of the blob, and return the new content.
+
+        If another writer was faster, `edit` is applied again, to the new content. If there is no
+        blob, it is created with what was read before.
+
+        Raises:
+            ContractViolation, ControllerError: as `refresh`.
+            Conflict: other writers were faster in every attempt.
+        """
+        wanted: DrainRequests | None = None
+        for _ in range(TRIES):
+            try:
+                await self.refresh()
+            except NotFound:
+                self._etag = ""  # the write is refused if a blob exists
+            if wanted is not None and self.requests == wanted:
+                return wanted  # the write whose reply was lost
+            wanted = edit(self.requests)
+            if wanted == self.requests and self._etag:
+                return wanted
+            wanted = replace(wanted, set_id=wanted.set_id or fold(self._owner.set_id))
+            body = encode_requests(wanted)
+            if len(body) > MAX_REQUESTS_BYTES:
+                raise ContractViolation(
+                    f"the blob {self._blob.url} would have {len(body)} bytes, the limit is "
+                    f"{MAX_REQUESTS_BYTES}: nothing was changed. Withdraw requests with lb-drain "
+                    "restore VM --all, or delete the blob"
+                )
+            try:
+                self._etag = await self._blob.replace(body, self._etag)
+            except (Conflict, OutcomeUnknown):
+                continue
+            self.requests = wanted
+            return wanted
+        raise Conflict(
+            f"other writers changed the blob {self._blob.url} {TRIES} times in a row: try again"
+        )
+
+    def _decoded(self, body: bytes) -> DrainRequests:
+        try:
+            requests = decode_requests(body)
+        except ContractViolation as error:
+            raise ContractViolation(
+                f"the blob {self._blob.url} cannot be read as drain requests: {error}. Manually "
+                "drained VMs stay out until it is resolved: repair the blob or delete it; without "
+                "it a VM stays out until its request ends, or until lb-drain restore"
+            ) from error
+        if other := self._owner.other_owner(requests.set_id):
+            raise ContractViolation(f"the drain requests in {self._blob.url} are ignored: {other}")
+        return requests
+
+
+class DrainRequestWatch:
+    """Keeps the drain requests of the last read; they are valid for `STALE_S` without another read.
+
+    Args:
+        store: the requests in their blob.
+        clock: monotonic clock.
+        poll_s: seconds between two reads.
+        leading: returns whether this agent has to know the requests.
+        changed: called when the requests have changed.
+    """
+
+    def __init__(
+        self,
+        store: DrainRequestStore,
+        *,
+        clock: Clock,
+        poll_s: float,
+        leading: Callable[[], bool],
+        changed: Callable[[], None],
+    ) -> None:
+        self._store, self._clock = store, clock
+        self._poll_s, self._leading, self._changed = poll_s, leading, changed
+        self._read_at: float | None = None
+        self._known: tuple[DrainRequest, ...] = ()
+        self._presence = UNKNOWN
+        """Whether there is a blob, by the replies of storage."""
+        self._failing = ""
+
+    @property
+    def requests(self) -> tuple[DrainRequest, ...] | None:
+        """The drain requests that were read, also if the blob has lost them since.
+
+        None while they are not known: no read has succeeded for a while, and it is not proven that
+        there is no blob.
+        """
+        if self._read_at is None or self._clock.monotonic() - self._read_at > STALE_S:
+            return None
+        return self._known
+
+    @property
+    def forgets(self) -> tuple[ForgetRequest, ...]:
+        """The requests to forget, as last read: each is about one entry, and never gets old."""
+        return self._store.requests.forgets
+
+    async def run(self) -> None:
+        """Read the blob every `poll_s` while this agent leads, until cancelled."""
+        while True:
+            if self._leading():
+                await self.refresh(no_older_than_s=0)
+            await asyncio.sleep(self._poll_s)
+
+    async def refresh(self, *, no_older_than_s: float) -> None:
+        """Read once, unless the last read is recent enough; a failure keeps what is known."""
+        sent_at = self._clock.monotonic()
+        if self._read_at is not None and sent_at - self._read_at < no_older_than_s:
+            return
+        try:
+            await self._store.refresh()
+        except NotFound as error:
+            self._replied(Existence.ABSENT)
+            if LASTING.holds(self._presence):
+                self._adopt((), sent_at)
+            if self._known:
+                self._failed(
+                    "the blob with the drain requests does not exist: no request is withdrawn by "
+                    "that, and the next lb-drain drain or restore creates it",
+                    error,
+                )
+        except ControllerError as error:
+            self._failed(f"the drain requests cannot be read: {error}", error)
+        else:
+            self._replied(Existence.PRESENT)
+            self._failing = ""
+            self._adopt(self._store.requests.requests, sent_at)
+
+    def _replied(self, existence: Existence) -> None:
+        at = self._clock.now()
+        self._presence = self._presence.after(existence, at=at, source=Source.READ)
+
+    def _adopt(self, read: tuple[DrainRequest, ...], sent_at: float) -> None:
+        before, first = self._known, self._read_at is None
+        self._known = merged(before, read, self._clock.now())
+        self._read_at = sent_at
+        if first or self._known != before:
+            self._changed()
+
+    def _failed(self, message: str, error: ControllerError) -> None:
+        """Log why the blob is not read, once per kind of failure: the text may differ each time."""
+        if error.word() != self._failing:
+            self._failing = error.word()
+            log(
+                logger,
+                logging.WARNING,
+                message,
+                event="drain_requests_unreadable",
+                outcome=error.word(),
+            )

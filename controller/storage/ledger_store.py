@@ -1,0 +1,291 @@
+"""Read, open and write the ledger in its blob. Every write has the lease id and `If-Match`.
+
+After a write with an unknown outcome, or a conflict, the blob is read. Under the lease only this
+agent writes the ledger: what another writer has put there meanwhile is replaced by the next write,
+and nothing is done because of it.
+
+Content that is not a ledger of this set is replaced only by an agent that remembers the ledger
+(laws S3, S4, S5). It is set aside in another blob first, for a person to look at.
+"""
+
+import hashlib
+from collections import deque
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Protocol
+
+from controller.azure.blob import Content, StateBlob
+from controller.azure.http.write_guard import WriteGuard
+from controller.core.azure_names import fold
+from controller.core.blob_owner import ANY_OWNER, BlobOwner
+from controller.core.drain_history import Step
+from controller.core.ledger import Ledger
+from controller.core.ledger_recovery import (
+    LedgerMemory,
+    is_older,
+    lacks_entries,
+    next_epoch,
+    recover,
+)
+from controller.errors import (
+    Conflict,
+    ContractViolation,
+    LeaseLost,
+    NewerFormat,
+    NotFound,
+    OutcomeUnknown,
+    UnreadableLedger,
+)
+from controller.storage.ledger_json import decode_ledger, encode_bounded
+
+KNOWN_ETAGS = 500
+"""More than a leader writes between two renewals of its lease."""
+OTHERS_FIRST = timedelta(seconds=60)
+"""For this long an agent that only read the ledger leaves an unreadable one to the agent that has
+written it, whose memory lacks nothing."""
+
+
+def ledger_blob_name(availability_set_id: str) -> str:
+    """Return the default name of the ledger's blob: the folded id of the set, as a path."""
+    parts = fold(availability_set_id).strip("/").split("/")
+    named = dict(zip(parts[::2], parts[1::2], strict=False))
+    group = named.get("resourcegroups", "group")
+    return f"{named.get('subscriptions', 'subscription')}/{group}/{parts[-1]}.json"
+
+
+class Written(Enum):
+    """What became of a ledger that was sent."""
+
+    DURABLE = "durable"
+    UNKNOWN = "unknown"
+    """Not written yet; the request may still arrive."""
+    REPLACED = "replaced"
+    """Durable; a ledger that another writer had put there is gone."""
+    SET_ASIDE = "set aside"
+    """Durable; what another writer had put there was no ledger, and is in a blob of its own."""
+
+
+class Lease(Protocol):
+    """The lease under which the ledger is written."""
+
+    @property
+    def lease_id(self) -> str:
+        """The id that storage compares with the id of the lease."""
+        ...
+
+    def fence(self) -> None:
+        """Return if a write may be sent now; changes nothing.
+
+        Raises:
+            LeaseLost: the lease may have expired.
+        """
+        ...
+
+
+class LedgerStore:
+    """The newest durable ledger that this agent knows.
+
+    Args:
+        blob: the blob.
+        owner: the set whose ledger it has to be.
+        memory: the newest ledger that the agent has seen, shared with its other stores.
+    """
+
+    def __init__(
+        self,
+        blob: StateBlob,
+        *,
+        owner: BlobOwner = ANY_OWNER,
+        memory: LedgerMemory | None = None,
+    ) -> None:
+        self._blob, self._owner, self._memory = blob, owner, memory or LedgerMemory()
+        self._etag = ""
+        self._etags: deque[str] = deque(maxlen=KNOWN_ETAGS)
+        """Of what this agent has written or replaced last."""
+        self._writing = False
+        """A write is under way, or its outcome is unknown."""
+        self._unreadable_since: datetime | None = None
+        self.set_aside = ""
+        """The URL of the newest blob to which content that was no ledger was copied."""
+        self.ledger = Ledger()
+        self.lease_state = "available"
+        """The state that Azure reported when the ledger was read."""
+
+    async def read(self) -> None:
+        """Read the blob and adopt its content; without a blob the ledger is empty.
+
+        Raises:
+            UnreadableLedger: the content is not a ledger, or that of another availability set; the
+                message contains the fix.
+            ControllerError: it could not be read.
+        """
+        ledger = await self._read()
+        self.ledger = ledger
+        if self._etag:
+            self._memory.note(ledger)
+
+    async def _read(self) -> Ledger:
+        """Return the content of the blob, and remember its ETag."""
+        try:
+            content = await self._blob.read()
+        except NotFound:
+            self._etag, self.lease_state = "", "available"
+            return Ledger()
+        ledger = self._decoded(content)
+        self._etag, self.lease_state = content.etag, content.lease_state
+        return ledger
+
+    def _decoded(self, content: Content) -> Ledger:
+        try:
+            ledger = decode_ledger(content.body)
+        except ContractViolation as error:
+            kind = ContractViolation if isinstance(error, NewerFormat) else UnreadableLedger
+            raise kind(
+                f"the blob {self._blob.url} cannot be read as a ledger: {error}. Nothing is "
+                "written until it is resolved: download the blob, repair it or, if no VM is out, "
+                "delete it; the agents try again every 30 seconds"
+            ) from error
+        if other := self._owner.other_owner(ledger.set_id):
+            raise UnreadableLedger(
+                f"the blob {self._blob.url} is not the ledger of this set: {other}"
+            )
+        return ledger
+
+    @property
+    def has_lost_entries(self) -> bool:
+        """Whether the ledger that was read lacks entries of a newer one that the agent has seen."""
+        known = self._memory.newest
+        return bool(self._etag) and known is not None and lacks_entries(self.ledger, known)
+
+    async def break_lease(self) -> None:
+        """End the leadership of any agent; it can be acquired when the time of the lease is over.
+
+        Raises:
+            ControllerError: the lease was not broken.
+        """
+        await self._blob.break_lease()
+
+    @property
+    def etag(self) -> str:
+        """The ETag of the blob as last read or written; empty before that."""
+        return self._etag
+
+    async def open(self, lease: Lease, *, vm: str, now: datetime) -> str:
+        """Read the ledger and write it back under the next epoch, as every new leader does.
+
+        If storage has lost or changed what this agent has seen before, its memory is written.
+        Returns what was wrong; empty if nothing was.
+
+        Raises:
+            ContractViolation, ControllerError: as `read`.
+            LeaseLost: this agent no longer holds the lease.
+        """
+        known, wrong = self._memory.newest, ""
+        try:
+            await self.read()
+        except UnreadableLedger as error:
+            self._unreadable_since = self._unreadable_since or now
+            waited = now - self._unreadable_since >= OTHERS_FIRST
+            if known is None or not (self._memory.own or waited):
+                raise
+            wrong, found = await self._set_aside(error, lease), Ledger()
+        else:
+            found, self._unreadable_since = self.ledger, None
+        if known is not None and (is_older(found, known) or lacks_entries(found, known)):
+            wrong = (
+                wrong or "it was deleted, replaced by an older one, or changed by another writer"
+            )
+            found = recover(found, known, at=now, by=vm)
+        opened = replace(found, epoch=next_epoch(found), leader=vm, leader_since=now)
+        opened = replace(
+            opened,
+            set_id=self._owner.claims(opened.set_id, (entry.vm for entry in opened.entries)),
+            configuration=self._owner.configuration or opened.configuration,
+        )
+        await self._put(opened.noting(at=now, vm=vm, step=Step.LEADS), lease)
+        return wrong
+
+    async def _set_aside(self, error: UnreadableLedger, lease: Lease) -> str:
+        """Copy content that is no ledger of this set to another blob, and return what was found.
+
+        Raises:
+            UnreadableLedger: a second read does not confirm it: one garbled reply proves nothing.
+            ControllerError: the copy was not written.
+        """
+        content = await self._blob.read()
+        try:
+            self._decoded(content)
+        except UnreadableLedger:
+            pass
+        else:
+            raise error
+        digest = hashlib.sha256(content.body).hexdigest()[:12]
+        copy = self._blob.beside(f"{self._blob.name}.unreadable-{digest}")
+        with suppress(Conflict):  # it was copied before
+            await copy.replace(content.body, "", WriteGuard(check=lease.fence))
+        self._etag, self._unreadable_since, self.set_aside = content.etag, None, copy.url
+        return f"it was not readable, and its content was moved to {copy.url}"
+
+    async def write(self, wanted: Ledger, lease: Lease) -> Written:
+        """Write `wanted`, and return whether the blob holds it; if not, it is written again later.
+
+        Content of another writer is replaced, or set aside if it is no ledger of this set: while
+        the lease is held, no leader can have written it. What it contains is used for nothing.
+
+        Raises:
+            ContractViolation, ControllerError: as `read`.
+            LeaseLost: the lease is lost, or another leader has opened the ledger.
+        """
+        durable = self.ledger
+        try:
+            await self._put(wanted, lease)
+        except (Conflict, OutcomeUnknown) as refused:
+            self._writing = isinstance(refused, OutcomeUnknown)
+            try:
+                found = await self._read()
+            except UnreadableLedger as error:
+                await self._set_aside(error, lease)
+                await self._put(wanted, lease)
+                return Written.SET_ASIDE
+            if found.epoch != durable.epoch:
+                raise LeaseLost("another leader has opened the ledger") from None
+            known = self._memory.newest
+            if known is not None and is_older(found, known):
+                raise LeaseLost("the blob of the ledger was replaced by an older one") from None
+            if found == durable:
+                self._etags.append(self._etag)
+                return Written.UNKNOWN
+            if found == wanted:
+                self._adopt(wanted)
+                return Written.DURABLE
+            try:
+                await self._put(wanted, lease)
+            except (Conflict, OutcomeUnknown):
+                raise LeaseLost("another writer changes the blob of the ledger") from None
+            return Written.REPLACED
+        return Written.DURABLE
+
+    def shows_another_writer(self, etag: str) -> bool:
+        """Return whether an ETag of the blob, in a reply about the lease, is that of other content.
+
+        Until the outcome of a write is known, that is not known either.
+        """
+        return bool(etag) and not self._writing and etag not in self._etags
+
+    async def _put(self, ledger: Ledger, lease: Lease) -> None:
+        if not self._etag:
+            raise LeaseLost("the blob of the ledger was deleted, and the lease with it")
+        guard = WriteGuard(check=lease.fence)
+        ledger, body = encode_bounded(ledger)
+        replaced, self._writing = self._etag, True
+        self._etag = await self._blob.write(body, replaced, lease.lease_id, guard)
+        self._etags.append(replaced)
+        self._adopt(ledger)
+
+    def _adopt(self, ledger: Ledger) -> None:
+        """This ledger, which this agent has written, is durable."""
+        self.ledger, self._writing = ledger, False
+        self._etags.append(self._etag)
+        self._memory.wrote(ledger)

@@ -1,0 +1,311 @@
+"""Closes this agent's VM when a drain begins, reports, and opens it when the drain is over.
+
+Runs on every VM, leader or standby. `core.closing` decides what the VM should be; this module does
+it on the machine (`machine`), in this order:
+
+- closing: flag file first, hook after; a hook that fails or hangs delays nothing;
+- opening: hook first, then the application's own check, and the flag file goes last.
+
+A failing `opening` hook and an application that is not ready keep the VM closed, and the report
+states it; `restore_ready_timeout_s` and `restore_when_not_ready` decide for how long.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from controller.clock import Clock
+from controller.config.schema import Settings
+from controller.core.closing import Known, Wish, wish
+from controller.core.events import EventDocument
+from controller.core.policy import Policy
+from controller.core.vm_report import HookOutcome, VmReport, VmState
+from controller.observability.logs import log
+from controller.vm_side.flag import Flag
+from controller.vm_side.hook_runs import HookRuns
+from controller.vm_side.ledger_follower import LedgerFollower
+from controller.vm_side.machine import Machine
+from controller.vm_side.report_sender import ReportSender
+from controller.vm_side.service_ports import ServicePorts
+
+logger = logging.getLogger("lbdrain.closing")
+
+TICK_CLOSED_S = 1.0
+"""How often a VM that is not open reads the ledger and counts its connections."""
+TICK_WAITING_S = 0.5
+"""How often the ledger is read while an event for this VM is due and nothing is recorded yet."""
+TICK_OPEN_S = 10.0
+DUE_SOON = timedelta(seconds=5)
+NEWS_S = 30.0
+"""The flag file is renewed while the ledger was read within this many seconds."""
+READY_TIMES = 2
+"""How often in a row the application's check has to succeed before the VM opens."""
+OPENING_HOOK_AGAIN_S = 30.0
+
+
+class ClosingSide:
+    """The VM's own side of a drain; `run` is a task of the agent.
+
+    Args:
+        vm: the name of this VM.
+        peers: the names of the VMs of the set.
+        settings: the configuration.
+        policy: the operator's choices.
+        machine: flag file, connections, hooks and responder.
+        follower: the ledger.
+        sender: writes the report.
+        document, document_age_s: return the newest event document, and its age.
+        clock: wall clock, corrected, and monotonic clock.
+        service_ports: the ports whose connections have to end.
+    """
+
+    def __init__(
+        self,
+        *,
+        vm: str,
+        peers: tuple[str, ...],
+        settings: Settings,
+        policy: Policy,
+        machine: Machine,
+        follower: LedgerFollower,
+        sender: ReportSender,
+        document: Callable[[], EventDocument | None],
+        document_age_s: Callable[[], float],
+        clock: Clock,
+        service_ports: ServicePorts,
+    ) -> None:
+        self._vm, self._peers = vm, peers
+        self._settings, self._policy, self._machine = settings, policy, machine
+        self._follower, self._sender = follower, sender
+        self._document, self._document_age_s, self._clock = document, document_age_s, clock
+        self._service_ports, self._hooks = service_ports, HookRuns(vm, settings.hooks, machine)
+        self._woken, self._read_next = asyncio.Event(), False
+        self._wish, self._found = Wish(state=VmState.OPEN), found_flag(machine, vm)
+        self._report = self._first_report()
+        self._no_connection_since: datetime | None = None
+        self._ready_times, self._logged = 0, ""
+
+    @property
+    def report(self) -> VmReport:
+        """The newest report, sent or not."""
+        return self._report
+
+    # --- when to run ---
+
+    def polled(self) -> None:
+        """Run now if the event document names this VM."""
+        if self._waits_for_record():
+            self._woken.set()
+
+    def ledger_changed(self, etag: str) -> None:
+        """Read the ledger now if it is not the one that was read."""
+        if not self._follower.is_newest(etag):
+            self._read_next = True
+            self._woken.set()
+
+    async def run(self) -> None:
+        """Follow the ledger until cancelled."""
+        async with self._hooks, asyncio.TaskGroup() as group:
+            group.create_task(self._sender.run(), name="report")
+            group.create_task(self._service_ports.run(), name="service ports")
+            while True:
+                self._woken.clear()
+                await self.step()
+                try:
+                    async with asyncio.timeout(self._pause_s()):
+                        await self._woken.wait()
+                except TimeoutError:
+                    pass
+
+    def _pause_s(self) -> float:
+        if self._report.state is not VmState.OPEN:
+            return TICK_CLOSED_S
+        return TICK_WAITING_S if self._waits_for_record() else TICK_OPEN_S
+
+    def _waits_for_record(self) -> bool:
+        """Return whether an event for this VM is due, so that its record will come."""
+        document, soon = self._document(), self._clock.now() + DUE_SOON
+        return any(
+            event.affects(self._vm) and self._policy.is_due(event, soon)
+            for event in (document.events if document else ())
+        )
+
+    # --- one step ---
+
+    async def step(self) -> None:
+        """Read what there is to read, close or open, and report."""
+        is_open = self._report.state is VmState.OPEN
+        if self._read_next or not is_open or self._waits_for_record() or self._found:
+            self._read_next = False
+            await self._follower.refresh()
+        now = self._clock.now()
+        self._wish = wish(
+            self._known(now), self._policy, open_after_s=self._settings.drain.open_after_s
+        )
+        if self._wish.state is VmState.CLOSED:
+            self._close(now)
+        elif self._report.state is VmState.CLOSED:
+            self._begin_to_open(now)
+        if self._follower.ledger is not None:
+            self._found = None
+            self._machine.note_known()
+        if self._report.state is VmState.OPENING:
+            await self._open_when_ready(now)
+        if self._report.state is not VmState.OPEN:
+            await self._observe(now)
+        self._sender.send(self._report)
+
+    def _known(self, now: datetime) -> Known:
+        found = self._found
+        return Known(
+            vm=self._vm,
+            peers=self._peers,
+            ledger=self._follower.ledger,
+            ledger_age_s=self._follower.age_s,
+            document=self._document(),
+            document_age_s=self._document_age_s(),
+            found=_wish_of(found) if found else None,
+            found_age_s=(now - found.renewed_at).total_seconds() if found else 0.0,
+            now=now,
+        )
+
+    # --- close ---
+
+    def _first_report(self) -> VmReport:
+        """Return that the VM is open, or closed by an earlier run of this agent."""
+        found, now = self._found, self._clock.now()
+        return VmReport(
+            vm=self._vm,
+            boot_id=self._machine.boot_id,
+            state=VmState.CLOSED if found else VmState.OPEN,
+            since=found.since if found else now,
+            drain=found.drain if found else None,
+            at=now,
+            probe_port=self._machine.probe_port,
+        )
+
+    def _close(self, now: datetime) -> None:
+        """Set the flag, and start the hook; a VM that was closed for another drain stays closed."""
+        wanted, report = self._wish, self._report
+        if report.state is VmState.CLOSED and report.drain == wanted.drain:
+            return
+        closed = report.state is VmState.CLOSED
+        since = report.since if closed else now
+        event = wanted.event
+        problem = self._machine.set_flag(
+            Flag(
+                since=since,
+                event_type=wanted.reason,
+                not_before=event.not_before if event else None,
+                drain=wanted.drain,
+                boot_id=self._machine.boot_id,
+                renewed_at=now,
+            )
+        )
+        if problem:
+            # Without its flag nothing asks clients to leave: the drain goes on as without this VM.
+            self._update(state=VmState.OPEN, drain=wanted.drain, failed=problem, since=now)
+            return
+        self._no_connection_since = None
+        self._update(
+            state=VmState.CLOSED, since=since, drain=wanted.drain, quiet_since=None, problem="",
+            refused_probes=0,
+        )  # fmt: skip
+        if not closed:
+            message = f"closed: asks for no new work, {wanted.reason or 'drain'}"
+            log(logger, logging.INFO, message, event="vm_closed", vm=self._vm)
+            self._hooks.start("closing", event)
+
+    async def _observe(self, now: datetime) -> None:
+        """Renew the flag, count connections and refused probes."""
+        if self._follower.age_s < NEWS_S and (problem := self._machine.renew_flag()):
+            self._update(failed=problem)
+        count = await self._machine.connections(self._service_ports())
+        if count.connections or not count.counted:
+            self._no_connection_since = None
+        elif self._no_connection_since is None:
+            self._no_connection_since = now
+        since, quiet_s = self._no_connection_since, self._settings.drain.quiet_s
+        quiet = since is not None and (now - since).total_seconds() >= quiet_s
+        quiet_since = (self._report.quiet_since or now) if quiet else None
+        refused = await self._machine.refused_probes()
+        self._update(
+            connections=count.connections,
+            counted=count.counted,
+            quiet_since=quiet_since,
+            refused_probes=refused or 0,
+            hook=self._hooks.outcome,
+            problem=self._report.problem or count.problem or self._hooks.problem,
+        )
+        waited_s = (now - self._report.since).total_seconds()
+        waited = waited_s >= self._settings.policy.connection_drain_s
+        if self._report.state is VmState.CLOSED and (quiet or waited):
+            self._hooks.start("closed", self._wish.event)
+
+    # --- open ---
+
+    def _begin_to_open(self, now: datetime) -> None:
+        self._ready_times, self._logged = 0, ""
+        self._update(
+            state=VmState.OPENING, since=now, drain=self._wish.drain, quiet_since=None, problem=""
+        )
+        self._hooks.start("opening", self._wish.event)
+
+    async def _open_when_ready(self, now: datetime) -> None:
+        """Open when the hook has ended and the application is ready, or when the time is over."""
+        report = self._report
+        if self._wish.drain != report.drain:
+            report = self._update(drain=self._wish.drain)
+        policy = self._settings.policy
+        waited = (now - report.since).total_seconds() >= policy.restore_ready_timeout_s
+        # Without an entry no leader waits for this VM, and none could report that it holds.
+        may_open_anyway = self._wish.drain is None or policy.restore_when_not_ready == "open"
+        if not await self._is_ready(now) and not (waited and may_open_anyway):
+            return
+        if problem := self._machine.clear_flag():
+            self._update(failed=problem)
+            return
+        self._update(state=VmState.OPEN, since=now, problem="", refused_probes=0)
+        log(logger, logging.INFO, "open: takes new work", event="vm_opened", vm=self._vm)
+        self._hooks.start("opened", self._wish.event)
+
+    async def _is_ready(self, now: datetime) -> bool:
+        """Return whether the opening hook succeeded and the application is ready."""
+        outcome = self._hooks.outcome_of("opening")
+        if outcome in {HookOutcome.FAILED, HookOutcome.TIMED_OUT}:
+            self._ready_times = 0
+            self._update(problem=self._hooks.problem)
+            self._hooks.start_again("opening", self._wish.event, now, every_s=OPENING_HOOK_AGAIN_S)
+            return False
+        if outcome is HookOutcome.RUNNING:
+            return False
+        readiness = await self._machine.readiness()
+        self._ready_times = self._ready_times + 1 if readiness.ready else 0
+        self._update(problem="" if readiness.ready else f"not ready: {readiness.reason}")
+        return self._ready_times >= READY_TIMES
+
+    # --- report ---
+
+    def _update(self, *, failed: str = "", **changes: object) -> VmReport:
+        if failed:
+            if failed != self._logged:
+                log(logger, logging.WARNING, failed, event="vm_side_failed", vm=self._vm)
+            self._logged = changes["problem"] = failed
+        self._report = replace(self._report, at=self._clock.now(), **changes)  # type: ignore[arg-type]
+        return self._report
+
+
+def found_flag(machine: Machine, vm: str) -> Flag | None:
+    """Return the flag of an earlier run in this boot; remove the flag of another boot."""
+    flag = machine.flag()
+    if flag is not None and flag.boot_id == machine.boot_id:
+        return flag
+    if problem := machine.clear_flag():
+        log(logger, logging.WARNING, problem, event="vm_side_failed", vm=vm)
+    return None
+
+
+def _wish_of(flag: Flag) -> Wish:
+    return Wish(state=VmState.CLOSED, drain=flag.drain, reason=flag.event_type)

@@ -1,0 +1,1 @@
+"""The real Azure CLI against the simulator: `python -m tests.azure_cli`."""

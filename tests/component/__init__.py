@@ -1,0 +1,1 @@
+"""Whole components and agents in one process, against the simulator."""

@@ -1,0 +1,454 @@
+"""The notification dispatcher with receivers on real sockets."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from controller.config.schema import Settings
+from controller.core.drain_history import Step
+from controller.core.events import EventDocument, EventStatus, ScheduledEvent
+from controller.core.leader_absence import LeaderAbsence
+from controller.core.ledger import Ledger
+from controller.core.notices.notice import DeliveredNotices, NoticeKind
+from controller.core.planning.actions import Plan
+from controller.notifications.channel import MAX_QUEUED
+from controller.notifications.dispatcher import NotificationDispatcher
+from controller.notifications.formats import TITLES
+from controller.simulator.app.tls import create_certificates
+from controller.storage.annotations import LedgerAnnotations
+from controller.storage.notices_json import load_delivered, load_polls, with_delivered
+from tests.support.clocks import StoppedClock
+from tests.support.patience import PATIENCE_S, wait_for
+from tests.support.policies import make_policy
+from tests.support.receivers import CANARY, Hook, open_mailbox
+
+POOL = (
+    "/subscriptions/11111111-2222-4333-8444-555555555555/resourceGroups/rg/providers"
+    "/Microsoft.Network/loadBalancers/web/backendAddressPools/app"
+)
+NOW = datetime(2030, 1, 2, 12, tzinfo=UTC)
+"""In the middle of a day and of a week: digests are of whole ones."""
+EMPTY = Plan(ledger=None, actions=(), phases=(), holds=(), wake_at=None)
+
+
+def settings(*channels: Mapping[str, object], ca_file: str = "") -> Settings:
+    return Settings.model_validate(
+        {
+            "backend_pools": [{"id": POOL}],
+            "election": {"container_url": "https://127.0.0.1/account/lb-drain"},
+            "notifications": [dict(each) for each in channels],
+            "azure": {"ca_file": ca_file},
+        }
+    )
+
+
+def event(name: str = "E-1") -> ScheduledEvent:
+    return ScheduledEvent(
+        event_id=name, event_type="Reboot", status=EventStatus.SCHEDULED, resources=("web-2",)
+    )
+
+
+class Harness:
+    """A dispatcher alone, with the ledger that it annotates."""
+
+    def __init__(self, *channels: Mapping[str, object], ca_file: str = "") -> None:
+        self.counts: Counter[str] = Counter()
+        self.ended = asyncio.Condition()
+        self.ledger = Ledger(epoch=1, leader_since=NOW)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.annotations = LedgerAnnotations()
+        self.dispatcher = NotificationDispatcher(
+            settings(*channels, ca_file=ca_file),
+            {},
+            StoppedClock(NOW.timestamp()),
+            policy=make_policy(pools={}),
+            count=self.count,
+            answers=lambda _service, outcome: outcome == "ok",
+            annotate=self.annotations.queue,
+            wake=lambda: None,
+        )
+
+    def count(self, _kind: str, outcome: str) -> None:
+        self.counts[outcome] += 1
+        self._tasks.add(asyncio.create_task(self.note()))
+
+    async def note(self) -> None:
+        async with self.ended:
+            self.ended.notify_all()
+
+    def announce(self, *events: ScheduledEvent) -> None:
+        """Complete a pass with these events in the document."""
+        document = EventDocument(incarnation=1, events=events)
+        self.dispatcher.passed(EMPTY, self.ledger, document, (document, document))
+
+    def delivered(self) -> tuple[str, ...]:
+        delivered = load_delivered(self.annotations.merged_into(self.ledger))
+        return delivered.ids if delivered else ()
+
+    async def until_ended(self, count: int = 1) -> None:
+        what = f"{count} ended deliveries"
+        await wait_for(
+            self.ended, what, lambda: self.counts.total() >= count, seen=lambda: self.counts
+        )
+
+
+@asynccontextmanager
+async def dispatching(*channels: Mapping[str, object], ca_file: str = "") -> AsyncIterator[Harness]:
+    harness = Harness(*channels, ca_file=ca_file)
+    async with harness.dispatcher:
+        harness.dispatcher.identify("web-1", "web-as")
+        yield harness
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retry at once."""
+    monkeypatch.setattr("controller.notifications.channel.BACKOFF_S", (0.0, 0.0))
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
+    """Time out after two tenths of a second, for receivers that never reply."""
+    monkeypatch.setattr("controller.notifications.senders.POST_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("controller.notifications.senders.MAIL_TIMEOUT_S", 0.2)
+
+
+async def test_a_webhook_receives_a_notice_once(hook: Hook) -> None:
+    """One JSON object with every field; the next pass sends nothing again."""
+    async with dispatching({"kind": "webhook", "url": hook.url}) as harness:
+        harness.announce(event())
+        await hook.until(lambda: hook.bodies)
+        await harness.until_ended()
+        harness.announce(event())
+        harness.announce(event("E-2"))
+        await hook.until(lambda: len(hook.bodies) == 2)
+    first, second = hook.bodies
+    assert (first["event_id"], second["event_id"]) == ("E-1", "E-2")
+    assert set(first) == {
+        *("id", "text", "happening", "level", "vm", "event_id", "event_type"),
+        *("not_before", "at", "agent", "availability_set"),
+    }
+    assert first["text"] == "Reboot of web-2 announced"
+    assert (first["agent"], first["availability_set"]) == ("web-1", "web-as")
+
+
+async def test_a_template_writes_the_text(hook: Hook) -> None:
+    """The template decides the text, and nothing else."""
+    channel = {"kind": "webhook", "url": hook.url, "template": "{level} {{{vm}}}: {happening}"}
+    async with dispatching(channel) as harness:
+        harness.announce(event())
+        await hook.until(lambda: hook.bodies)
+    assert hook.bodies[0]["text"] == "info {web-2}: received"
+
+
+@pytest.mark.usefixtures("quick")
+async def test_an_error_and_then_success(hook: Hook) -> None:
+    """A 500 and a 429 are retried; the delivery counts once, and goes into the ledger."""
+    hook.script = [500, 429]
+    async with dispatching({"kind": "webhook", "url": hook.url}) as harness:
+        harness.announce(event())
+        await hook.until(lambda: hook.bodies)
+        await harness.until_ended()
+        assert len(harness.delivered()) == 1
+    assert hook.requests == 3
+    assert harness.counts == {"delivered": 1}
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("script", "requests"), [([500] * 9, 3), ([404] * 9, 1), ([302] * 9, 3)])
+async def test_giving_up(
+    hook: Hook, script: list[int], requests: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Three attempts, or one that is refused, and no more; the log shows no secret."""
+    hook.script = script
+    hook.headers = {"Location": hook.url}
+    async with dispatching({"kind": "webhook", "url": hook.url}) as harness:
+        harness.announce(event())
+        await harness.until_ended()
+        assert len(harness.delivered()) == 1
+    assert (hook.requests, hook.bodies) == (requests, [])
+    assert harness.counts == {"failed": 1}
+    [record] = [each for each in caplog.records if each.name == "lbdrain.notifications"]
+    assert record.getMessage() == (
+        "notifications[0] (webhook): the notification received was not delivered: "
+        f"status {script[0]}"
+    )
+    assert CANARY not in caplog.text
+
+
+async def test_a_digest_is_sent_once_to_the_channels_that_want_it(hook: Hook) -> None:
+    """A leader that is elected late sends the last digest; its successor does not repeat it."""
+    wanting = {"kind": "webhook", "url": hook.url, "on": ["failed"], "digest": "weekly"}
+    async with dispatching(wanting, {"kind": "webhook", "url": hook.url}) as harness:
+        harness.ledger = with_delivered(harness.ledger, DeliveredNotices())
+        harness.announce()
+        await harness.until_ended()
+        harness.announce()
+        ledger = replace(harness.annotations.merged_into(harness.ledger), epoch=2)
+    assert hook.kinds() == ["digest"]
+    assert "no scheduled event" in hook.bodies[0]["text"]
+    assert "polls of scheduled events from" in hook.bodies[0]["text"]
+    async with dispatching(wanting) as successor:
+        successor.ledger = ledger
+        successor.announce()
+        successor.announce(event())
+    assert hook.kinds() == ["digest"]
+
+
+async def test_a_set_that_begins_to_notify_sends_no_digest_of_the_past(hook: Hook) -> None:
+    """The first digest is that of the first whole period."""
+    async with dispatching({"kind": "webhook", "url": hook.url, "digest": "daily"}) as harness:
+        harness.announce(event())
+        await harness.until_ended()
+    assert hook.kinds() == ["received"]
+
+
+async def test_the_leader_counts_polls_for_its_digest(
+    hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the leader counts, and only now and then the ledger is written for it."""
+    async with dispatching({"kind": "webhook", "url": hook.url, "digest": "daily"}) as harness:
+        harness.dispatcher.polled(succeeded=True)
+        harness.announce()
+        for succeeded in (True, True, False):
+            harness.dispatcher.polled(succeeded=succeeded)
+        harness.announce()
+        assert "polls" not in harness.annotations.merged_into(harness.ledger).extra
+        monkeypatch.setattr("controller.notifications.dispatcher.KEEP_S", 0.0)
+        harness.announce()
+        harness.dispatcher.stand_by()
+        harness.dispatcher.polled(succeeded=True)
+        kept = load_polls(harness.annotations.merged_into(harness.ledger))
+    assert [(each.succeeded, each.failed) for each in kept.days.values()] == [(2, 1)]
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_receiver_that_hangs_or_is_not_there(
+    hook: Hook, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Timeouts and refused connections are failures, and are logged without the URL."""
+    hook.hanging.clear()
+    nowhere = "http://127.0.0.1:1/" + CANARY
+    async with dispatching(
+        {"kind": "webhook", "url": hook.url}, {"kind": "slack", "url": nowhere}
+    ) as harness:
+        harness.announce(event())
+        await harness.until_ended(2)
+    assert harness.counts == {"failed": 2}
+    assert "no reply within 0.2 s" in caplog.text
+    assert "the receiver cannot be reached" in caplog.text
+    assert CANARY not in caplog.text
+
+
+async def test_nothing_waits_for_a_receiver_that_hangs(
+    hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a pass nor a stop waits for a reply, and a full queue drops its oldest notices."""
+    monkeypatch.setattr("controller.notifications.senders.POST_TIMEOUT_S", 10 * PATIENCE_S)
+    hook.hanging.clear()
+    harness = Harness({"kind": "webhook", "url": hook.url})
+    async with asyncio.timeout(PATIENCE_S), harness.dispatcher:
+        harness.announce(event())
+        await hook.until(lambda: hook.requests)
+        events = [event(f"N-{n}") for n in range(MAX_QUEUED + 10)]
+        harness.announce(*events)
+        assert len(harness.delivered()) == 10
+        assert harness.counts == {"dropped": 10}
+    assert hook.bodies == []
+
+
+async def test_the_next_leader_sends_what_is_queued(hook: Hook) -> None:
+    """Queued notices are dropped, and the next leader derives and sends them."""
+    hook.hanging.clear()
+    async with dispatching({"kind": "webhook", "url": hook.url}) as harness:
+        harness.announce(event("E-1"), event("E-2"))
+        await hook.until(lambda: hook.requests)
+        harness.dispatcher.stand_by()
+        hook.hanging.set()
+        await harness.until_ended()
+        ledger = harness.annotations.merged_into(harness.ledger)
+    assert [body["event_id"] for body in hook.bodies] == ["E-1"]
+    async with dispatching({"kind": "webhook", "url": hook.url}) as successor:
+        successor.ledger = replace(ledger, epoch=2)
+        successor.announce(event("E-1"), event("E-2"))
+        await successor.until_ended()
+    assert [body["event_id"] for body in hook.bodies] == ["E-1", "E-2"]
+
+
+async def test_a_set_that_begins_to_notify_sends_nothing_of_the_past(hook: Hook) -> None:
+    """Past transitions in the ledger were not sent, and are not sent now."""
+    async with dispatching({"kind": "webhook", "url": hook.url}) as harness:
+        harness.ledger = harness.ledger.noting(at=NOW, vm="web-1", step=Step.OUT)
+        harness.announce()
+        harness.ledger = harness.ledger.noting(at=NOW, vm="web-1", step=Step.RESTORED)
+        harness.announce()
+        await harness.until_ended()
+    assert hook.kinds() == ["restored"]
+
+
+async def test_an_outage_and_its_end_are_sent(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every agent sends its own alarms once, and their end, leader or not."""
+    monkeypatch.setattr("controller.core.notices.agent_notices.OUTAGE_S", 0.0)
+    async with dispatching({"kind": "webhook", "url": hook.url}) as harness:
+        for outcome in ("ok", "not_sent", "not_sent", "cancelled", "not_sent", "not_sent", "ok"):
+            harness.dispatcher.request_ended("imds", outcome)
+        absence = LeaderAbsence(lease_duration_s=30)
+        for seconds_ago in (59.0, 61.0, 62.0, 1.0):
+            before, absence = absence, absence.after(seconds_ago)
+            if absence is not before:
+                harness.dispatcher.leader_missing(absence.missing)
+        harness.dispatcher.stand_by()
+        await harness.until_ended(4)
+    assert hook.kinds() == ["silent", "answers_again", "no_leader", "leader_again"]
+    assert hook.bodies[0]["text"] == (
+        "the instance metadata service does not respond (reported by web-1)"
+    )
+
+
+async def test_slack_is_sent_text(hook: Hook) -> None:
+    """The golden shape of a Slack message: one text in which no name can mention a channel."""
+    channel = {"kind": "slack", "url": hook.url, "template": "<!channel> {text} & more"}
+    async with dispatching(channel) as harness:
+        harness.announce(event())
+        await hook.until(lambda: hook.bodies)
+    lines = (
+        "Maintenance announced: web-2",
+        "&lt;!channel&gt; Reboot of web-2 announced &amp; more",
+        "",
+        "event: E-1",
+        "availability set: web-as",
+        "reported by: web-1",
+    )
+    assert hook.bodies == [{"text": "\n".join(lines)}]
+
+
+async def test_teams_is_sent_an_adaptive_card(hook: Hook) -> None:
+    """The golden shape of a Teams message: one Adaptive Card in an attachment; 202 is success."""
+    hook.script = [202]
+    async with dispatching({"kind": "teams", "url": hook.url, "on": ["received"]}) as harness:
+        harness.announce(event())
+        await hook.until(lambda: hook.bodies)
+        await harness.until_ended()
+    assert harness.counts == {"delivered": 1}
+    [body] = hook.bodies
+    [attachment] = body["attachments"]
+    assert body["type"] == "message"
+    assert attachment["contentType"] == "application/vnd.microsoft.card.adaptive"
+    lines = (
+        "Maintenance announced: web-2",
+        "",
+        "Reboot of web-2 announced",
+        "",
+        "event: E-1",
+        "availability set: web-as",
+        "reported by: web-1",
+    )
+    assert attachment["content"] == {
+        "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+        "type": "AdaptiveCard",
+        "version": "1.4",
+        "body": [{"type": "TextBlock", "text": "\n".join(lines), "wrap": True}],
+    }
+
+
+def mail_to(port: int) -> dict[str, object]:
+    return {
+        "kind": "email",
+        "host": "127.0.0.1",
+        "port": port,
+        "encryption": "none",
+        "sender": "lb-drain@example.com",
+        "to": ["a@example.com", "b@example.com"],
+    }
+
+
+@pytest.mark.usefixtures("quick")
+async def test_mail_is_sent() -> None:
+    """A mail arrives with its subject, its recipients and an id that stays the same."""
+    async with open_mailbox() as box, dispatching(mail_to(box.port)) as harness:
+        box.script = ["451 later"]
+        harness.announce(event())
+        await harness.until_ended()
+    [letter] = box.mails
+    assert harness.counts == {"delivered": 1}
+    assert letter["Subject"] == "[lb-drain] Maintenance announced: web-2"
+    assert (letter["From"], letter["To"]) == (
+        "lb-drain@example.com",
+        "a@example.com, b@example.com",
+    )
+    assert letter["Message-ID"] == f"<{harness.delivered()[0]}@lb-drain.invalid>"
+    assert letter["Auto-Submitted"] == "auto-generated"
+    assert letter.get_content().splitlines()[:3] == ["Reboot of web-2 announced", "", "event: E-1"]
+    assert box.recipients == ["a@example.com", "b@example.com"] * 2
+
+
+@pytest.mark.usefixtures("quick")
+async def test_mail_that_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    """A refusal is final."""
+    async with open_mailbox() as box, dispatching(mail_to(box.port)) as harness:
+        box.script = ["554 no"]
+        harness.announce(event())
+        await harness.until_ended()
+    assert (box.connections, harness.counts) == (1, {"failed": 1})
+    assert "SMTP status 554" in caplog.text
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_mail_to_a_server_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
+    """A mail server that does not respond is tried three times."""
+    async with open_mailbox() as box, dispatching(mail_to(box.port)) as harness:
+        box.greets.clear()
+        harness.announce(event())
+        await harness.until_ended()
+    assert (box.connections, harness.counts) == (3, {"failed": 1})
+    assert "no reply within 0.2 s" in caplog.text
+
+
+def with_login(port: int) -> dict[str, object]:
+    """A channel that logs in, with the default encryption."""
+    given = {"encryption": "starttls", "username": "me", "password": CANARY}
+    return {**mail_to(port), **given}
+
+
+async def test_a_password_goes_out_over_tls(tmp_path: Path) -> None:
+    """With STARTTLS and an authority that the configuration names, login and mail arrive."""
+    certificates = create_certificates(tmp_path)
+    async with (
+        open_mailbox(certificates.server_context()) as box,
+        dispatching(with_login(box.port), ca_file=str(certificates.ca_file)) as harness,
+    ):
+        harness.announce(event())
+        await harness.until_ended()
+    assert harness.counts == {"delivered": 1}
+    assert box.logins == [f"\0me\0{CANARY}"]
+    assert len(box.mails) == 1
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("offers_tls", "error"),
+    [(True, "certificate of the receiver is not trusted"), (False, "offers no STARTTLS")],
+)
+async def test_a_password_never_goes_out_without_tls(
+    tmp_path: Path, offers_tls: bool, error: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server without STARTTLS, or with an unknown certificate, does not receive it."""
+    tls = create_certificates(tmp_path).server_context() if offers_tls else None
+    async with open_mailbox(tls) as box, dispatching(with_login(box.port)) as harness:
+        harness.announce(event())
+        await harness.until_ended()
+    assert harness.counts == {"failed": 1}
+    assert box.logins == box.recipients == []
+    assert error in caplog.text
+    assert CANARY not in caplog.text
+
+
+def test_every_kind_has_a_title() -> None:
+    """No notice is sent without a title."""
+    assert set(TITLES) == set(NoticeKind)

@@ -1,0 +1,500 @@
+"""`deploy/install.sh`, run for real into a scratch root: install, upgrade, roll back, remove.
+
+The agent is a stand-in of a few lines, so that versions which become ready, and one which does not,
+are made in no time; `systemctl` is a small one that really starts and stops what was installed.
+Hashes, environments and links are real. `test_the_real_agent` takes the real wheels from the index
+and runs where TEST_FROM_INDEX is set, as in `.ci/run`.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.ports import free_port
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+SCRIPTS = sorted(DEPLOY.glob("*.sh"))
+AGENT = """
+import http.server, sys, tomllib
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response({ready} if self.path == "/readyz" else 503)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+
+def main():
+    import greeting
+    if sys.argv[1] == "--version":
+        print("{version}")
+        return
+    if sys.argv[1] in ("completion", "manual"):
+        print("{version}", sys.argv[-1])
+        return
+    config = tomllib.load(open(sys.argv[-1], "rb"))
+    probe = config.get("probe", dict()).get("listen", "")
+    addresses = dict(run=config["server"]["listen"], probe=probe)
+    print("server.listen", "file", addresses["run"])
+    print("probe.listen", "file", probe)
+    if sys.argv[1] in addresses:
+        host, port = addresses[sys.argv[1]].split(":")
+        http.server.HTTPServer((host, int(port)), Answer).serve_forever()
+"""
+SYSTEMCTL = """#!{python}
+import os, pathlib, signal, subprocess, sys
+
+root = pathlib.Path({root!r})
+words = [word for word in sys.argv[1:] if not word.startswith("--")]
+unit = words[-1]
+running, enabled, said = root / f"{{unit}}.pid", root / f"{{unit}}.enabled", root / "systemctl.log"
+with said.open("a") as log:
+    log.write(" ".join(sys.argv[1:]) + "\\n")
+if words[0] in ("stop", "disable", "restart") and running.exists():
+    os.kill(int(running.read_text()), signal.SIGKILL)
+    running.unlink()
+if words[0] in ("start", "restart"):
+    program, config = root / "opt/lb-drain/bin/lb-drain", root / "etc/lb-drain/config.toml"
+    command = [program, "probe" if unit.endswith("probe") else "run", "--config", config]
+    null = subprocess.DEVNULL
+    agent = subprocess.Popen(command, stdin=null, stdout=null, stderr=null, start_new_session=True)
+    running.write_text(str(agent.pid))
+elif words[0] == "disable":
+    enabled.unlink(missing_ok=True)
+elif words[0] == "enable":
+    enabled.touch()
+elif words[0] == "is-enabled":
+    sys.exit(not enabled.exists())
+elif words[0] == "is-active":
+    sys.exit(0 if running.exists() else 3)
+elif words[0] == "is-failed":
+    sys.exit(1)
+"""
+
+
+def make_wheel(directory: Path, name: str, version: str, code: str, script: str = "") -> Path:
+    """Make a wheel of one module."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{name}-{version}-py3-none-any.whl"
+    module = "agent" if script else name
+    info = f"{name}-{version}.dist-info"
+    files = {
+        f"{module}.py": code,
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/entry_points.txt": f"[console_scripts]\n{script}\n" if script else "",
+    }
+    files[f"{info}/RECORD"] = "".join(f"{each},,\n" for each in (*files, f"{info}/RECORD"))
+    with zipfile.ZipFile(path, "w") as archive:
+        for each, text in files.items():
+            archive.writestr(each, text)
+    return path
+
+
+def digest(path: Path) -> str:
+    """Return the sha256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A scratch root with a systemd of a kind, and bundles to install there."""
+
+    directory: Path
+    port: int
+
+    @property
+    def root(self) -> Path:
+        """Where it is installed."""
+        return self.directory / "root"
+
+    @property
+    def home(self) -> Path:
+        """Where the agent is."""
+        return self.root / "opt/lb-drain"
+
+    @property
+    def wheels(self) -> Path:
+        """Where what the agent needs comes from."""
+        return self.directory / "wheels"
+
+    def bundle(self, version: str, *, ready: bool = True) -> Path:
+        """Make what `bundle.sh` makes, with a stand-in agent; return its directory."""
+        directory = self.directory / f"bundle-{version}"
+        code = AGENT.format(version=version, ready=200 if ready else 503)
+        name, script = "lb_drain_controller", "lb-drain=agent:main"
+        wheel = make_wheel(directory, name, version, code, script)
+        greeting = make_wheel(self.wheels, "greeting", "1.0", "")
+        lock = f"greeting==1.0 --hash=sha256:{digest(greeting)}\n"
+        (directory / "requirements.lock").write_text(lock)
+        (directory / "SHA256SUMS").write_text(f"{digest(wheel)}  {wheel.name}\n")
+        shutil.copy(DEPLOY / "install.sh", directory)
+        catalog = (DEPLOY / "lb-drain.catalog").read_text()
+        (directory / "lb-drain.catalog").write_text(f"{catalog}# {version}\n")
+        for name in UNITS:
+            unit = (DEPLOY / name).read_text()
+            (directory / name).write_text(f"{unit}# {version}\n")
+        return directory
+
+    def run(self, bundle: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run install.sh."""
+        path = f"{self.directory / 'bin'}:{os.environ['PATH']}"
+        return subprocess.run(
+            [bundle / "install.sh", "--root", self.root, *arguments],
+            env={"PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+
+    def install(
+        self, bundle: Path, *arguments: str, timeout_s: str = "120"
+    ) -> subprocess.CompletedProcess[str]:
+        """Install a bundle without an index; give up an agent that is not ready in time."""
+        given = ("--python", sys.executable, "--wheels", str(self.wheels), "--timeout", timeout_s)
+        return self.run(bundle, *given, *arguments)
+
+    def version(self) -> str:
+        """Return what the installed program says; units and catalog have to be of that version."""
+        program = self.home / "bin/lb-drain"
+        told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+        version = told.stdout.strip()
+        for name in UNITS:
+            assert (self.systemd / name).read_text().endswith(f"# {version}\n")
+        for what, path in EXTRAS.items():
+            assert (self.root / "usr/local/share" / path).read_text() == f"{version} {what}\n"
+        assert self.catalog.read_text().endswith(f"# {version}\n")
+        return version
+
+    @property
+    def systemd(self) -> Path:
+        """Where units are."""
+        return self.root / "etc/systemd/system"
+
+    def configure(self, *, probe_port: int = 0) -> str:
+        """Write a configuration, with a responder if a port is given; return its path."""
+        text = f'[server]\nlisten = "127.0.0.1:{self.port}"\n'
+        if probe_port:
+            text += f'[probe]\nlisten = "127.0.0.1:{probe_port}"\n'
+        path = self.directory / "config.toml"
+        path.write_text(text)
+        return str(path)
+
+    def running(self, unit: str) -> int:
+        """Return the process of a unit; 0 if it does not run."""
+        pid = self.root / f"{unit}.pid"
+        return int(pid.read_text()) if pid.exists() else 0
+
+    @property
+    def catalog(self) -> Path:
+        """Where journalctl looks for explanations."""
+        return self.root / "usr/local/lib/systemd/catalog/lb-drain.catalog"
+
+    def said(self) -> list[str]:
+        """Return what systemctl was asked to do since the last time."""
+        log = self.root / "systemctl.log"
+        verbs = log.read_text().splitlines() if log.exists() else []
+        log.unlink(missing_ok=True)
+        return [verb for verb in verbs if not verb.startswith(("is-", "show"))]
+
+    def tree(self) -> list[str]:
+        """Return the path of everything below the root, and where links lead."""
+        return sorted(
+            f"{path} {path.readlink() if path.is_symlink() else ''}"
+            for path in self.root.rglob("*")
+            if path.name != "systemctl.log"
+        )
+
+
+UNITS = ("lb-drain.service", "lb-drain-probe.service")
+EXTRAS = {
+    "bash": "bash-completion/completions/lb-drain",
+    "zsh": "zsh/site-functions/_lb-drain",
+    "fish": "fish/vendor_completions.d/lb-drain.fish",
+    "manual": "man/man8/lb-drain.8",
+}
+STARTED = [
+    "daemon-reload",
+    "enable --quiet lb-drain",
+    "stop lb-drain",
+    "reset-failed lb-drain",
+    "start --no-block lb-drain",
+]
+RESPONDER_STARTED = [
+    "enable --quiet lb-drain-probe",
+    "reset-failed lb-drain-probe",
+    "restart --no-block lb-drain-probe",
+]
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    """A root where systemd runs."""
+    found = Machine(tmp_path, free_port())
+    (found.root / "run/systemd/system").mkdir(parents=True)
+    (tmp_path / "bin").mkdir()
+    systemctl = tmp_path / "bin/systemctl"
+    systemctl.write_text(SYSTEMCTL.format(python=sys.executable, root=str(found.root)))
+    systemctl.chmod(0o755)
+    found.configure()
+    yield found
+    for pid in found.root.glob("*.pid"):
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_shellcheck(script: Path) -> None:
+    """shellcheck has nothing to say about a script."""
+    if shutil.which("shellcheck") is None:
+        pytest.skip("shellcheck is not installed (Debian package shellcheck)")
+    told = subprocess.run(["shellcheck", script], capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stdout) == (0, "")
+    assert os.access(script, os.X_OK)
+
+
+def test_from_the_first_version_to_the_last(machine: Machine) -> None:
+    """Install, again, upgrade, a version that does not become ready, roll back, remove: as told."""
+    config = machine.configure()
+    first, second = machine.bundle("1.0"), machine.bundle("2.0")
+    bad = machine.bundle("3.0", ready=False)
+
+    told = machine.install(first)
+    assert (told.returncode, machine.said()) == (0, []), told.stderr
+    assert "not started" in told.stdout
+    told = machine.install(first, "--config", config)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert machine.version() == "1.0"
+    assert machine.said() == STARTED
+    assert (machine.root / "etc/lb-drain/config.toml").read_text() == Path(config).read_text()
+
+    before = machine.tree()
+    told = machine.install(first, "--config", config)
+    assert (told.returncode, machine.said(), machine.tree()) == (0, [], before), told.stderr
+    assert "nothing was changed" in told.stdout
+
+    told = machine.install(second)
+    assert (told.returncode, machine.version(), machine.said()) == (0, "2.0", STARTED), told.stderr
+
+    told = machine.install(bad, timeout_s="20")  # the one before has to be ready again in it
+    assert (told.returncode, machine.version()) == (1, "2.0")
+    assert machine.said() == STARTED * 2
+    assert "2.0" in told.stderr
+    assert "runs again" in told.stderr
+
+    told = machine.run(first, "--rollback")
+    assert (told.returncode, machine.version(), machine.said()) == (0, "1.0", STARTED), told.stderr
+
+    typed: list[str | Path] = [machine.root / "usr/local/bin/lb-drain", "--version"]
+    assert subprocess.run(typed, capture_output=True, text=True, check=True).stdout == "1.0\n"
+    told = machine.run(first, "--uninstall")
+    assert told.returncode == 0, told.stderr
+    left = [path for path in (machine.root / "usr").rglob("*") if not path.is_dir()]
+    assert left == []
+    assert machine.said() == ["disable --now --quiet lb-drain", "daemon-reload"]
+    assert not machine.home.exists()
+    assert not [*machine.systemd.iterdir()]
+    assert not machine.catalog.exists()
+    assert (machine.root / "etc/lb-drain/config.toml").exists()
+    assert machine.run(first, "--uninstall", "--purge").returncode == 0
+    assert not (machine.root / "etc/lb-drain").exists()
+
+
+def test_the_responder_runs_where_it_is_configured(machine: Machine) -> None:
+    """It is started after the agent works, again with every version, and kept by one that fails."""
+    config = machine.configure(probe_port=free_port())
+    assert machine.install(machine.bundle("1.0"), "--config", config).returncode == 0
+    assert machine.said() == STARTED + RESPONDER_STARTED
+    first = machine.running("lb-drain-probe")
+
+    done = machine.install(machine.bundle("2.0"))
+    assert (done.returncode, machine.said()) == (0, STARTED + RESPONDER_STARTED), done.stderr
+    assert machine.running("lb-drain-probe") not in (0, first)
+
+    done = machine.install(machine.bundle("3.0", ready=False), timeout_s="20")
+    assert (done.returncode, machine.version()) == (1, "2.0")
+    assert machine.said() == STARTED * 2 + RESPONDER_STARTED
+
+
+def test_a_responder_that_is_configured_later(machine: Machine) -> None:
+    """A configuration that gains a responder starts it; without one its unit is only installed."""
+    bundle = machine.bundle("1.0")
+    assert machine.install(bundle, "--config", machine.configure()).returncode == 0
+    assert machine.said() == STARTED
+    config = machine.configure(probe_port=free_port())
+    assert machine.install(bundle, "--config", config).returncode == 0
+    assert machine.said() == STARTED + RESPONDER_STARTED
+
+
+def test_a_responder_that_answers_is_never_ended(machine: Machine) -> None:
+    """The load balancer would take the VM out: what would end it is refused, with the remedy."""
+    config = machine.configure(probe_port=free_port())
+    for version in ("1.0", "2.0"):
+        assert machine.install(machine.bundle(version), "--config", config).returncode == 0
+    (older,) = machine.home.glob("versions/1.0-*")
+    (older / "lb-drain-probe.service").unlink()  # a version from before there was a responder
+    machine.said()
+    bundle, responder = machine.bundle("2.0"), machine.running("lb-drain-probe")
+    for done in (
+        machine.run(bundle, "--rollback"),
+        machine.run(bundle, "--uninstall"),
+        machine.install(bundle, "--config", machine.configure()),
+    ):
+        assert done.returncode == 1
+        assert "systemctl disable --now lb-drain-probe" in done.stderr
+        assert (machine.version(), machine.said()) == ("2.0", [])
+        assert machine.running("lb-drain-probe") == responder
+
+    systemctl = machine.directory / "bin/systemctl"
+    subprocess.run([systemctl, "disable", "--now", "lb-drain-probe"], check=True)
+    assert machine.run(bundle, "--rollback").returncode == 0
+    assert not (machine.systemd / "lb-drain-probe.service").exists()
+    assert machine.run(bundle, "--uninstall").returncode == 0
+    assert not [*machine.systemd.iterdir()]
+
+
+def test_a_command_of_somebody_else_is_left_alone(machine: Machine) -> None:
+    """A file or link that is where the command would be linked to stays as it is."""
+    command = machine.root / "usr/local/bin/lb-drain"
+    command.parent.mkdir(parents=True)
+    command.symlink_to("/somewhere/else")
+    bundle = machine.bundle("1.0")
+    assert machine.install(bundle).returncode == 0
+    assert machine.run(bundle, "--uninstall").returncode == 0
+    assert str(command.readlink()) == "/somewhere/else"
+
+
+def test_back_to_a_version_from_before_there_was_a_catalog(machine: Machine) -> None:
+    """A version that came without a catalog can still be gone back to."""
+    for version in ("1.0", "2.0"):
+        assert machine.install(machine.bundle(version)).returncode == 0
+    (older,) = machine.home.glob("versions/1.0-*")
+    (older / "lb-drain.catalog").unlink()
+    told = machine.run(machine.bundle("2.0"), "--rollback")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert (machine.home / "current").resolve() == older
+
+
+def test_what_was_exchanged_is_not_installed(machine: Machine) -> None:
+    """A wheel, of the agent or of anything it needs, with another hash changes nothing."""
+    bundle = machine.bundle("1.0")
+    told = machine.install(bundle, "--sha256", "0" * 64)
+    assert told.returncode == 1
+    assert "nothing was changed" in told.stderr
+    make_wheel(machine.wheels, "greeting", "1.0", "print('exchanged')")
+    told = machine.install(bundle)
+    assert told.returncode == 1
+    assert "nothing was changed" in told.stderr
+    (bundle / "SHA256SUMS").unlink()
+    assert "--sha256" in machine.install(bundle).stderr
+    assert not (machine.home / "current").exists()
+    assert [*machine.home.glob("versions/*")] == []
+    assert machine.said() == []
+
+
+def test_an_image_is_made_without_a_service(machine: Machine) -> None:
+    """Where no systemd runs nothing is started; and nothing that is installed can be written by
+    group or others, whatever the umask was."""
+    shutil.rmtree(machine.root / "run")
+    before = os.umask(0)
+    try:
+        told = machine.install(machine.bundle("1.0"))
+    finally:
+        os.umask(before)
+    assert told.returncode == 0, told.stderr
+    assert "not started" in told.stdout
+    assert machine.version() == "1.0"
+    found = [path for path in machine.home.rglob("*") if not path.is_symlink()]
+    assert [path for path in found if path.stat().st_mode & 0o022] == []
+    assert machine.said() == []
+
+
+def test_an_environment_made_by_hand_is_left_alone(machine: Machine) -> None:
+    """What the script did not make it does not touch, and says what to do."""
+    machine.home.mkdir(parents=True)
+    (machine.home / "pyvenv.cfg").touch()
+    before = machine.tree()
+    for arguments in ((), ("--rollback",), ("--uninstall",)):
+        told = machine.run(machine.bundle("1.0"), *arguments)
+        assert told.returncode == 1
+        assert "remove that directory" in told.stderr
+    assert machine.tree() == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--purge",),
+        ("--rollback", "--uninstall"),
+        ("--rollback", "--purge"),
+        ("--uninstall", "--config", "f"),
+    ],
+    ids=" ".join,
+)
+def test_what_does_not_go_together_is_refused(machine: Machine, arguments: tuple[str, ...]) -> None:
+    """Whoever meant to remove something never installs it, or the other way round."""
+    before = machine.tree()
+    told = machine.run(machine.bundle("1.0"), *arguments)
+    assert (told.returncode, "usage:" in told.stderr) == (2, True)
+    assert machine.tree() == before
+
+
+@pytest.mark.parametrize("option", ["--wheel", "--wheels", "--config", "--python"])
+def test_what_is_not_there(machine: Machine, option: str) -> None:
+    """A file or directory that is not there is named, before anything is done."""
+    told = machine.run(machine.bundle("1.0"), "--python", sys.executable, option, "/not/there")
+    assert told.returncode == 1
+    assert "/not/there" in told.stderr
+    assert [*machine.home.iterdir()] == [machine.home / ".lock"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--wat",), ("--wheel",), ("--sha256", "abc"), ("--timeout", "soon")]
+)
+def test_wrong_usage(machine: Machine, arguments: tuple[str, ...]) -> None:
+    """What cannot be meant is refused with code 2 and the usage."""
+    told = machine.run(machine.bundle("1.0"), *arguments)
+    assert told.returncode == 2
+    assert "usage: install.sh" in told.stderr
+
+
+@pytest.mark.skipif(
+    "TEST_FROM_INDEX" not in os.environ,
+    reason="TEST_FROM_INDEX is not set: takes the real wheels from the index",
+)
+def test_the_real_agent(tmp_path: Path) -> None:
+    """The bundle of this commit installs into a scratch root, and its agent runs from there."""
+    environment = {**os.environ, "PYTHON": sys.executable}
+    subprocess.run([DEPLOY / "bundle.sh", tmp_path], env=environment, check=True)
+    (bundle,) = tmp_path.glob("lb-drain-*.tar.gz")
+    subprocess.run(["tar", "-xzf", bundle, "-C", tmp_path], check=True)
+    (root := tmp_path / "root").mkdir()
+    installer = tmp_path / "lb-drain/install.sh"
+    command: list[str | Path] = [installer, "--root", root, "--python", sys.executable]
+    subprocess.run(command, check=True)
+    program = root / "opt/lb-drain/bin/lb-drain"
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    project = (ROOT / "pyproject.toml").read_text()
+    assert re.search(rf'^version = "{re.escape(told.stdout.strip())}"$', project, re.MULTILINE)
+    python: list[str | Path] = [root / "opt/lb-drain/current/bin/python", "-I", "-m", "pip"]
+    subprocess.run([*python, "check"], check=True)
+    listed = subprocess.run([*python, "list", "--format=json"], capture_output=True, check=True)
+    names = {each["name"].casefold() for each in json.loads(listed.stdout)}
+    assert {"lb-drain-controller", "aiohttp", "azure-identity"} <= names
+    assert "pytest" not in names
+    subprocess.run([installer, "--root", root, "--uninstall"], check=True)
+    assert not (root / "opt/lb-drain").exists()

@@ -1,0 +1,113 @@
+"""The documents in `deploy/` speak of what there is: commands, messages, files."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from controller.cli.main import build_parser, main
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+RUNBOOK = DEPLOY / "README.md"
+SECURITY = DEPLOY / "SECURITY.md"
+DOCUMENTS = (RUNBOOK, DEPLOY / "roles" / "README.md", SECURITY)
+OF_SYSTEMD = {"status=203/EXEC", "status=78", "Watchdog timeout"}
+
+
+def symptoms() -> list[str]:
+    """Return the first column of the table of symptoms."""
+    table = RUNBOOK.read_text().split("## Troubleshooting")[1]
+    return re.findall(r"^\| [^|`]*`([^`]+)` \|", table, re.MULTILINE)
+
+
+@pytest.mark.parametrize("symptom", symptoms())
+def test_a_symptom_is_a_message(symptom: str) -> None:
+    """Each message in the table is one that the agent, or systemd, really prints."""
+    controller = DEPLOY.parent / "controller"
+    product = [path for path in controller.rglob("*.py") if "simulator" not in path.parts]
+    assert symptom in OF_SYSTEMD or any(symptom in path.read_text() for path in product)
+
+
+def test_there_are_symptoms() -> None:
+    """The table is found, all of it."""
+    rows = RUNBOOK.read_text().split("## Troubleshooting")[1].count("\n| ")
+    assert len(symptoms()) == rows - 1
+
+
+def test_commands_exist() -> None:
+    """Each command of lb-drain that a document names is one."""
+    named = {
+        command
+        for path in DOCUMENTS
+        for command in re.findall(
+            r"(?:bin/|`)lb-drain ([a-z-]+) (?:--|/etc|FILE)", path.read_text()
+        )
+    }
+    assert named == {"check-config", "doctor", "plan", "status"}
+    help_text = build_parser().format_help()
+    assert all(re.search(rf"^\s+{command}\s", help_text, re.MULTILINE) for command in named)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_shell_blocks_can_be_read(path: Path) -> None:
+    """A shell finds nothing wrong with the syntax of any block."""
+    blocks = re.findall(r"^ *```sh\n(.*?)^ *```$", path.read_text(), re.MULTILINE | re.DOTALL)
+    assert blocks
+    for block in blocks:
+        read = subprocess.run(
+            ["bash", "-n"], input=block, text=True, capture_output=True, check=False
+        )
+        assert (read.returncode, read.stderr) == (0, ""), block
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*DOCUMENTS, DEPLOY.parent / "README.md"],
+    ids=lambda path: f"{path.parent.name}-{path.stem}",
+)
+def test_links_lead_somewhere(path: Path) -> None:
+    """Each link to a file, and to a heading of this document, leads to one."""
+    text = path.read_text()
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert links
+    for link in links:
+        name, _, anchor = link.partition("#")
+        target = path.parent / name if name else path
+        assert target.exists(), link
+        headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE) if anchor else []
+        slugs = {heading.casefold().replace(" ", "-").replace(",", "") for heading in headings}
+        assert not anchor or anchor in slugs, link
+
+
+def test_what_security_relies_on_is_tested() -> None:
+    """Each test that the threat model names is there."""
+    named = re.findall(r"`(tests/[^`]+)`", SECURITY.read_text())
+    assert len(named) > 5
+    assert [name for name in named if not (DEPLOY.parent / name).exists()] == []
+
+
+@pytest.mark.parametrize("probe", ["0.0.0.0:9810", "[::]:9810", ""])
+def test_the_installer_reads_what_check_config_prints(
+    probe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It finds the address of the server, and that of the responder if there is one."""
+    config = tmp_path / "config.toml"
+    config.write_text(
+        '[[backend_pools]]\nid = "/subscriptions/11111111-2222-4333-8444-555555555555/'
+        'resourceGroups/rg/providers/Microsoft.Network/loadBalancers/web/backendAddressPools/app"\n'
+        '[election]\ncontainer_url = "https://account.blob.core.windows.net/lb-drain"\n'
+        f'[probe]\nlisten = "{probe}"\n'
+    )
+    with pytest.raises(SystemExit, match="0"):
+        main(["check-config", str(config)])
+    printed = capsys.readouterr().out
+    (program,) = re.findall(r"awk -v key=\"\$2\" '([^']+)'", (DEPLOY / "install.sh").read_text())
+
+    def address(key: str) -> str:
+        command = ["awk", "-v", f"key={key}", program]
+        done = subprocess.run(command, input=printed, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    assert address("server.listen") == "127.0.0.1:9808"
+    assert address("probe.listen") == probe

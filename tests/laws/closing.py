@@ -1,0 +1,132 @@
+"""The laws of the VM's own side: why a VM closes (S8), and for how long it stays closed (S9)."""
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from controller.simulator.world.history import Change
+from tests.laws.closed_vms import names, parsed_entries
+from tests.laws.replay import Event, Replay
+
+if TYPE_CHECKING:
+    from controller.simulator.world.bodies import Json
+
+NEAR_S = 60.0
+"""How long before its own event a VM may close without a record."""
+CLOCK_S = 45.0
+"""How far the clock of an agent is off at most, and how old its event document can be."""
+ANNOUNCED_S = 75.0
+"""For how long an agent that cannot read events takes the last document for the truth."""
+SILENT_S = 5.0
+"""Storage that has answered an agent so recently answers it."""
+OPENS_WITHIN_S = 60.0
+"""For the hooks, and for the application to become ready, beyond what is configured."""
+
+
+def s8_close(replay: Replay, change: Change) -> Iterator[str]:
+    """A VM closes because a durable entry names it, or alone just before its own event.
+
+    Alone means: storage does not answer, and every pool keeps its floor of VMs that neither are
+    out nor have closed alone.
+    """
+    vm = change.subject.casefold()
+    if change.kind != "application_closed" or not _is_peer(replay, vm):
+        return
+    if replay.closed.named(vm):
+        return
+    event = _announced(replay, vm, change.at)
+    if event is None:
+        yield f"{change.subject} closed without an entry, and no event names it"
+        return
+    starts_at = event.started_at or event.not_before
+    if starts_at > change.at + NEAR_S + CLOCK_S:
+        yield f"{change.subject} closed alone {starts_at - change.at:.0f} s before its event"
+    silent_s = change.at - replay.closed.read_at.get(vm, -math.inf)
+    if silent_s < SILENT_S:
+        yield f"{change.subject} closed alone, {silent_s:.1f} s after storage had answered"
+    yield from _below_floor(replay, vm)
+
+
+def _below_floor(replay: Replay, vm: str) -> Iterator[str]:
+    view: Json = next(iter(replay.closed.views.get(vm, [])[-1:]), {})
+    out = {entry["vm"].casefold() for entry in parsed_entries(view)}
+    alone = {name for name, closed in replay.closed.closed.items() if closed.alone}
+    peers = {name.casefold() for name in replay.conditions.peers}
+    left = peers - out - alone - {vm}
+    for pool in replay.pools:
+        floor = replay.conditions.floors.get(pool, 0)
+        needed = (
+            floor
+            if isinstance(floor, int)
+            else math.ceil(int(floor.removesuffix("%")) * len(peers) / 100)
+        )
+        if len(left) < needed:
+            name = pool.rsplit("/", 1)[-1]
+            yield f"{vm} closed alone and leaves {sorted(left)} in {name}, the floor is {needed}"
+
+
+def s9_open(replay: Replay, change: Change) -> Iterator[str]:
+    """A closed VM opens after `open_after_s` without news, unless its own event is announced.
+
+    It does not open before while an entry names it, and in the end every VM is open.
+    """
+    closed, at = replay.closed, change.at
+    opened = change.subject.casefold()
+    # A reboot has opened it already.
+    if change.kind == "application_opened" and opened in closed.closed and _is_peer(replay, opened):
+        yield from _opened_early(replay, opened, at)
+    if change.kind == "converged":
+        for vm in sorted(closed.closed):
+            if _is_peer(replay, vm) and vm not in replay.gone and vm not in replay.down:
+                yield f"{vm} is closed in the end"
+    for vm, state in closed.closed.items():
+        awake_since = closed.awake_since.get(vm)
+        if awake_since is None or not _is_peer(replay, vm) or vm in replay.down:
+            continue
+        since = max(closed.news_at(vm), awake_since, state.since, _announced_until(replay, vm, at))
+        bound_s = replay.conditions.open_after_s + _ready_s(replay) + OPENS_WITHIN_S
+        if at - since > bound_s and not state.overdue:
+            state.overdue = True
+            yield f"{vm} stays closed {at - since:.0f} s after the last news"
+
+
+def _opened_early(replay: Replay, vm: str, at: float) -> Iterator[str]:
+    closed = replay.closed
+    awake = closed.awake_since.get(vm)
+    if awake is None or not (view := closed.views.get(vm)):
+        return  # a reboot, or its service has ended
+    silent_s = at - max(closed.news_at(vm) - replay.conditions.lease_s, closed.read_at.get(vm, 0.0))
+    named = names(view[-1], vm) and names(replay.last_ledger, vm)
+    if named and silent_s < replay.conditions.open_after_s - SILENT_S:
+        yield f"{vm} opened while an entry names it, {silent_s:.0f} s after the last news"
+
+
+def _announced(replay: Replay, vm: str, at: float) -> Event | None:
+    """Return the next event for a VM that its agent can still take for announced."""
+    found = [
+        event
+        for event in replay.events
+        if vm in event.resources and replay.impacting(event)
+        if event.over_at is None or at < event.over_at + ANNOUNCED_S
+    ]
+    return min(found, key=lambda event: event.started_at or event.not_before, default=None)
+
+
+def _announced_until(replay: Replay, vm: str, at: float) -> float:
+    """Return until when an event for a VM was announced, as its agent can know it."""
+    return max(
+        (
+            at if event.over_at is None else event.over_at + ANNOUNCED_S
+            for event in replay.events
+            if vm in event.resources and replay.impacting(event)
+        ),
+        default=-math.inf,
+    )
+
+
+def _ready_s(replay: Replay) -> float:
+    return float(str(replay.conditions.policy.get("restore_ready_timeout_s", 300)))
+
+
+def _is_peer(replay: Replay, vm: str) -> bool:
+    return vm in {name.casefold() for name in replay.conditions.peers}

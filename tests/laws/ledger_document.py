@@ -1,0 +1,73 @@
+"""Questions about a stored ledger, asked of its JSON and not of the code that wrote it."""
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from controller.simulator.world.bodies import Json, key
+from controller.simulator.world.history import Change
+
+
+def is_ledger_write(change: Change) -> bool:
+    """Return whether a change wrote the ledger, and no other blob of the container."""
+    other = change.subject.endswith(".requests.json") or "/pools/" in change.subject
+    return change.kind == "blob_written" and not other and not is_report(change.subject)
+
+
+def is_report(path: str) -> bool:
+    """Return whether a blob is the report of a VM, which its own agent writes without a lease."""
+    return ".vms/" in path
+
+
+def parsed(body: str) -> Json:
+    """Return a ledger as JSON; empty when the text is no JSON object."""
+    try:
+        found: Any = json.loads(body or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def epoch_of(ledger: Json) -> int:
+    """Return the epoch of a ledger; 0 for none."""
+    return int(ledger.get("epoch", 0))
+
+
+def seconds_of(instant: str) -> float:
+    """Return a stored instant as seconds since 1970."""
+    return datetime.fromisoformat(instant).timestamp()
+
+
+def members_of(entry: Json) -> Iterator[tuple[str, str]]:
+    """Yield (pool, identity) of each membership that an entry of a ledger has recorded."""
+    for membership in (*entry["memberships"], *entry.get("lost", [])):
+        pool = key(membership["pool_id"])
+        if membership["kind"] == "address":
+            yield pool, membership["ip_address"]
+        else:
+            name = membership["ip_configuration"]
+            yield pool, key(f"{membership['nic_id']}/ipConfigurations/{name}")
+
+
+def recorded(ledger: Json, change: Change) -> bool:
+    """Return whether a ledger records that the member of a move is out, or about to be."""
+    pool, vm = key(change.subject), str(change.detail["vm"]).casefold()
+    names = {(pool, identity(change)), (pool, str(change.detail["address"]))}
+    return any(
+        not names.isdisjoint(members_of(entry))
+        for entry in ledger.get("entries", [])
+        if not entry.get("restored_at") and vm in ("", entry["vm"].casefold())
+    )
+
+
+def held_by_floor(ledger: Json) -> set[str]:
+    """Return the VMs, folded, that stay in rotation because of the floor."""
+    holds = ledger.get("holds", [])
+    return {hold["subject"].casefold() for hold in holds if hold["reason"] == "floor"}
+
+
+def identity(change: Change) -> str:
+    """Return what distinguishes the member of a move from other members of its pool."""
+    configuration = str(change.detail["ip_configuration"])
+    return key(configuration) if configuration else str(change.detail["address"])

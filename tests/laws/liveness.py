@@ -1,0 +1,121 @@
+"""The laws of time: what has to happen soon enough (S7, L1, L2), and what not at all (H1)."""
+
+from collections.abc import Iterator
+
+from controller.simulator.world.history import Change
+from tests.laws.replay import PLATFORM, Event, Replay
+
+RECOVERED_S = 30.0
+"""After the calm began: a lease that expires, an agent that boots, a back-off that ends."""
+TAKE_OVER_S = 25.0
+"""For a leader that is drained to release its lease, and for its successor to read the set."""
+SEEN_OUT_EVERY_S = 30.0
+"""How often an agent reads the pools of a VM that is out, while an event is announced."""
+ACKNOWLEDGED_WITHIN_S = 60.0
+"""Beyond what the writes take, for an event that nothing delays."""
+READS_WHEN_IDLE = 20
+WAITED_TOO_LITTLE_S = 0.5
+
+
+def s7_in_time(replay: Replay, change: Change) -> Iterator[str]:
+    """With ordinary notice in ordinary times every VM is out before the event starts.
+
+    A history without requests has ordinary notice and no floor that delays an event, or its test
+    does not apply this law.
+    """
+    if change.kind != "event_started":
+        return
+    event = replay.event_of(change)
+    if event is None or event.started_first or event.published_at == change.at:
+        return
+    if not replay.conditions.requests_recorded:
+        for vm in sorted(event.resources):
+            for pool, _ in replay.inside(vm):
+                yield f"{vm} still was in {pool.rsplit('/', 1)[-1]} at the start"
+        return
+    if not replay.impacting(event):
+        return
+    if event.acknowledged_by == PLATFORM or not _undisturbed(replay, event):
+        return
+    needed_s, due_at = replay.needed_s(event) + TAKE_OVER_S, _due_at(replay, event)
+    for vm in sorted(event.resources & replay.conditions.peers - replay.gone):
+        if change.at - max(due_at, replay.released_at.get(vm, due_at)) < needed_s:
+            continue  # the floor released it too late
+        for pool, member in replay.inside(vm):
+            since = member.moved_at + SEEN_OUT_EVERY_S if member.in_by == "people" else due_at
+            if change.at - since >= needed_s and not _held(replay, vm):
+                yield f"{vm} still was in {pool.rsplit('/', 1)[-1]} at the start"
+
+
+def _undisturbed(replay: Replay, event: Event) -> bool:
+    return event.published_at > replay.calm_at + RECOVERED_S
+
+
+def _due_at(replay: Replay, event: Event) -> float:
+    lead_s = float(str(replay.conditions.policy.get("lead_time_s", 900)))
+    waits = event.source != "User"
+    return max(event.published_at, event.not_before - lead_s if waits else 0.0)
+
+
+def _held(replay: Replay, vm: str) -> bool:
+    """Return whether the ledger records that something keeps this VM in rotation."""
+    return any(
+        hold["subject"].casefold() == vm and hold["reason"] in ("floor", "write_failed")
+        for hold in replay.last_ledger.get("holds", [])
+    )
+
+
+def l1_converge(replay: Replay, change: Change) -> Iterator[str]:
+    """Once nothing goes wrong any more: one leader, everything restored, nothing left to do."""
+    if change.kind != "not_converged":
+        return
+    entries = [entry["vm"] for entry in replay.last_ledger.get("entries", [])]
+    yield f"leader {replay.holder or 'none'}, entries {entries}"
+
+
+def l2_progress(replay: Replay, change: Change) -> Iterator[str]:
+    """Every event that can be acknowledged is acknowledged."""
+    if change.kind not in ("event_cancelled", "event_started"):
+        return
+    event = replay.event_of(change)
+    policy = replay.conditions.policy
+    if event is None or event.acknowledged_at is not None or event.started_first:
+        return
+    if not policy.get("acknowledge", True) or event.event_type in ("Preempt", "Terminate"):
+        return
+    if not replay.impacting(event) or not event.resources <= replay.conditions.peers - replay.gone:
+        return
+    since = max(_due_at(replay, event), replay.calm_at + RECOVERED_S)
+    if change.at - since < replay.needed_s(event) + ACKNOWLEDGED_WITHIN_S:
+        return
+    if not any(_held(replay, vm) or replay.unmanaged(vm) for vm in event.resources):
+        yield "no agent acknowledged it"
+
+
+def h1_quiet(replay: Replay, change: Change) -> Iterator[str]:
+    """An idle set writes nothing, reads little and logs nothing; agents wait when Azure asks."""
+    if change.kind == "sent" and change.detail["service"] == "arm":
+        until = replay.wait_until.get(_request(change), 0.0)
+        if change.at < until - WAITED_TOO_LITTLE_S:
+            yield f"{change.detail['vm']} was asked to wait {until - change.at:.1f} s longer"
+    if change.at <= replay.converged_at or replay.last_ledger.get("entries") or replay.parting:
+        return
+    match change.kind:
+        case "sent" if change.detail["service"] == "arm":
+            if change.detail["method"] == "PUT":
+                yield "an idle set writes"
+        case "blob_written":
+            yield "an idle set writes a blob"
+        case "log" if change.subject == replay.holder:
+            # A former leader may still learn how its last request ended.
+            yield f"an idle set logs {change.detail['message']}"
+        case "goodbye":
+            if replay.idle_reads > READS_WHEN_IDLE:
+                within = f"{replay.conditions.idle_s:.0f} s"
+                yield f"an idle set read {replay.idle_reads} times in {within}"
+        case _:
+            pass
+
+
+def _request(change: Change) -> tuple[str, str, str]:
+    return str(change.detail["vm"]), str(change.detail["method"]), change.subject.casefold()

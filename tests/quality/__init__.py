@@ -1,0 +1,1 @@
+"""Quality checks of the tree as code: size limits, plain English, standard names."""

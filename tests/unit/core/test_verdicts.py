@@ -1,0 +1,516 @@
+"""What becomes of scheduled events: the lines of the history, and the verdict for each VM."""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from controller.core.drain_history import EVENT_STEPS, Step
+from controller.core.event_progress import READ_GAP, SeenEvent, SeenEvents
+from controller.core.event_record import (
+    MAX_VERDICTS,
+    MAX_WATCHED_VMS,
+    EventVerdict,
+    Verdict,
+    verdict_text,
+)
+from controller.core.events import EventDocument, ScheduledEvent, SetAside
+from controller.core.planning.actions import Plan
+from controller.core.policy import EventAction
+from controller.core.verdict_rules import (
+    CONFIRM_S,
+    NO_LEADER,
+    NO_NOTICE,
+    NOT_IN_TIME,
+    NOT_KNOWN,
+)
+from controller.core.verdicts import (
+    MISSED_WITHIN_S,
+    NOT_READ,
+    PUT_BACK,
+    ends_soon,
+    with_events,
+)
+from controller.core.vm_report import SeenReport, VmReport, VmState
+from controller.storage.ledger_json import decode_ledger, encode_ledger
+from tests.support.planner_scenario import (
+    APP,
+    PlannerScenario,
+    at,
+    event,
+    floor,
+    started,
+)
+from tests.support.policies import make_event_policy
+
+
+class Watch:
+    """A leader that plans, makes the ledger durable, and meets what a test lets happen."""
+
+    def __init__(self, **fields: Any) -> None:
+        self.scene = PlannerScenario(**fields)
+        self.seen: list[SeenEvent] = []
+        self.read = SeenEvents()
+        self.over: dict[str, Any] = {}
+
+    def passes(self, seconds: float = 0, *events: ScheduledEvent) -> Plan:
+        """Let time pass until these are the events, and plan until the ledger says it all."""
+        scene = self.scene
+        scene.now, scene.events = max(scene.now, seconds), list(events)
+        for _ in range(6):
+            observed, now = scene.observe(**self.over), at(scene.now)
+            planned = with_events(
+                scene.plan(**self.over),
+                observed,
+                scene.ledger,
+                scene.policy,
+                now,
+                seen=self.seen,
+            )
+            if planned.ledger is None:
+                return planned
+            # As a new leader would read it.
+            scene.ledger = decode_ledger(encode_ledger(planned.ledger))
+        raise AssertionError("the ledger never says it all")
+
+    def reads(self, seconds: float, *events: ScheduledEvent) -> None:
+        """Let the agent read a document with these events."""
+        self.read.record(EventDocument(incarnation=1, events=events), at(seconds))
+        self.seen = list(self.read.known())
+
+    def drained(self, seconds: float, *events: ScheduledEvent, vm: str = "web-1") -> None:
+        """Let the agents take a VM out at that time."""
+        self.passes(seconds, *events)
+        self.scene.inside[vm] = []
+        self.passes(seconds + 1, *events)
+
+    @property
+    def verdicts(self) -> list[tuple[str, str]]:
+        """The verdicts as VM and text."""
+        return [(each.vm, verdict_text(each)) for each in self.scene.ledger.verdicts]
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines of the history about events."""
+        of_events = (x for x in self.scene.ledger.transitions if x.step in EVENT_STEPS)
+        return [f"{each.vm} {each.step}" for each in of_events]
+
+
+def test_a_vm_that_was_out_in_time_is_drained() -> None:
+    """The verdict states the time before NotBefore, once the VM stayed out after the start."""
+    watch = Watch()
+    watch.drained(10, event())
+    watch.passes(620, started())
+    assert watch.verdicts == []
+    watch.passes(620 + CONFIRM_S, started())
+    assert watch.verdicts == [("web-1", "drained 9 min 49 s before NotBefore")]
+    watch.passes(700)
+    assert watch.lines == ["web-1 announced", "web-1 started", "web-1 completed"]
+    assert len(watch.verdicts) == 1
+    assert watch.scene.ledger.events == ()
+
+
+def closing_watch(connections: int) -> Watch:
+    """Return a leader whose web-1 is recorded, has closed, and has connections left."""
+    watch = Watch()
+    watch.scene.policy = replace(watch.scene.policy, close=True)
+    watch.passes(10, event())
+    report = VmReport(
+        vm="web-1", boot_id="b", state=VmState.CLOSED, since=at(11), at=at(12), counted=True,
+        connections=connections, drain=watch.scene.entry().recorded_at,
+    )  # fmt: skip
+    watch.over["reports"] = {"web-1": SeenReport(report, at(12))}
+    return watch
+
+
+@pytest.mark.parametrize(("connections", "rest"), [(0, ""), (3, ": connections cut: 3")])
+def test_a_verdict_states_the_connections_that_the_removal_cut(connections: int, rest: str) -> None:
+    """A drain in time that cut connections is not the same as one that cut none."""
+    watch = closing_watch(connections)
+    watch.scene.inside["web-1"] = []
+    watch.passes(60, event())
+    watch.passes(620, started())
+    watch.passes(620 + CONFIRM_S, started())
+    assert watch.verdicts == [("web-1", f"drained 9 min 0 s before NotBefore{rest}")]
+
+
+def test_the_start_of_an_event_cuts_what_a_vm_in_rotation_has_left() -> None:
+    """The line of the start and the verdict state it, and a later removal does not count again."""
+    watch = closing_watch(2)
+    watch.passes(620, started())
+    (start,) = [x for x in watch.scene.ledger.transitions if x.step == Step.STARTED]
+    assert start.detail.endswith(", connections cut: 2")
+    watch.scene.inside["web-1"] = []
+    watch.passes(630, started())
+    watch.passes(630 + CONFIRM_S, started())
+    ((_, text),) = watch.verdicts
+    assert text.startswith("late")
+    assert text.endswith(f"{NOT_IN_TIME}; connections cut: 2")
+
+
+def test_the_start_of_an_event_cuts_what_is_left_without_a_removal() -> None:
+    """A VM that stays in rotation until the end is hit, with the connections that it lost."""
+    watch = closing_watch(2)
+    watch.passes(620, started())
+    watch.passes(700)
+    assert watch.verdicts == [("web-1", f"hit in rotation: {NOT_IN_TIME}; connections cut: 2")]
+
+
+def test_a_vm_that_was_closed_in_its_pools_is_drained() -> None:
+    """It got nothing new and had nothing left: in rotation is not hit (closed by proof)."""
+    watch = Watch()
+    watch.passes(10, event())
+    entry = watch.scene.entry()
+    watch.scene.ledger = watch.scene.ledger.with_entry(replace(entry, closed_at=at(20)))
+    watch.passes(30, event())
+    watch.passes(620, started())
+    watch.passes(620 + CONFIRM_S, started())
+    assert watch.verdicts == [("web-1", "drained 9 min 40 s before NotBefore")]
+
+
+def test_a_short_event_is_drained_when_it_is_gone() -> None:
+    """An acknowledged event that came and went between two polls is drained, not cancelled."""
+    watch = Watch()
+    watch.drained(10, event())
+    watch.over["acknowledged"] = {"e-1": at(50)}
+    watch.passes(60, event())
+    watch.passes(90)
+    assert watch.verdicts == [("web-1", "drained 9 min 49 s before NotBefore")]
+    assert watch.lines == ["web-1 announced", "web-1 completed"]
+
+
+def test_a_vm_that_was_out_after_not_before_is_late() -> None:
+    """The verdict states by how much, and what was in the way."""
+    watch = Watch()
+    floor(watch.scene, 3)
+    watch.passes(10, event())
+    watch.passes(610, started())
+    floor(watch.scene, 1)
+    watch.drained(625, started())
+    [(vm, text)] = watch.verdicts
+    assert vm == "web-1"
+    assert text.startswith("late, out of rotation 26 s after NotBefore: web-1 stays in pool app: 2")
+
+
+def test_a_vm_in_rotation_until_the_end_is_hit() -> None:
+    """The verdict states the hold that was in the way when the event began."""
+    watch = Watch()
+    floor(watch.scene, 3)
+    watch.passes(10, event())
+    watch.passes(610, started())
+    assert watch.verdicts == []
+    watch.passes(700)
+    [(_, text)] = watch.verdicts
+    assert text.startswith("hit in rotation: web-1 stays in pool app: 2 healthy members")
+
+
+def test_an_event_without_notice() -> None:
+    """A VM that is taken out after the start of an event that was never announced is late."""
+    watch = Watch()
+    watch.passes(10, started())
+    watch.drained(18, started())
+    assert watch.verdicts == [("web-1", f"late, out of rotation 9 s after its start: {NO_NOTICE}")]
+
+
+def test_a_removal_that_does_not_end() -> None:
+    """Without any hold, the removal had not ended when the event began."""
+    watch = Watch()
+    watch.passes(10, event())
+    watch.passes(610, started())
+    watch.passes(700)
+    assert watch.verdicts == [("web-1", f"hit in rotation: {NOT_IN_TIME}")]
+
+
+def test_no_leader_when_it_began() -> None:
+    """An event that began before the tenure of the present leader had no leader."""
+    watch = Watch()
+    watch.passes(10, event())
+    watch.scene.ledger = replace(watch.scene.ledger, leader_since=at(640))
+    watch.passes(650, started())
+    watch.passes(700)
+    assert watch.verdicts == [("web-1", f"hit in rotation: {NO_LEADER}")]
+
+
+def test_an_event_that_came_and_went_without_a_leader() -> None:
+    """The next leader judges what it has read as a standby, once."""
+    watch = Watch()
+    gone = SeenEvent(
+        event=event(), first_seen_at=at(5), started_at=at(602), gone=True, gone_at=at(650)
+    )
+    watch.seen = [gone]
+    watch.scene.ledger = replace(watch.scene.ledger, leader_since=at(700))
+    watch.passes(701)
+    assert watch.verdicts == [("web-1", f"hit in rotation: {NO_LEADER}")]
+    assert watch.lines == ["web-1 announced", "web-1 started", "web-1 completed"]
+    watch.passes(800)
+    assert len(watch.verdicts) == 1
+
+
+@pytest.mark.parametrize("not_before", [610.0, None])
+def test_a_clock_that_was_set_back_judges_nothing_again(not_before: float | None) -> None:
+    """An event that was read before the clock was set back has one verdict, not one a pass."""
+    watch = Watch()
+    read_by_old_clock = SeenEvent(
+        event=event(not_before=not_before) if not_before else started(),
+        first_seen_at=at(86_400),
+        started_at=at(86_400),
+        gone=True,
+        gone_at=at(700),
+    )
+    watch.seen = [read_by_old_clock]
+    watch.passes(701)
+    watch.passes(800)
+    assert len(watch.verdicts) == 1
+
+
+def test_an_old_event_is_not_judged() -> None:
+    """What left the document hours ago is not judged by a new leader."""
+    watch = Watch()
+    watch.seen = [SeenEvent(event=event(), first_seen_at=at(5), gone=True, gone_at=at(650))]
+    watch.passes(651 + MISSED_WITHIN_S)
+    assert watch.verdicts == []
+
+
+def test_the_history_of_a_leader_of_the_old_version_counts() -> None:
+    """A VM that the history shows as out is drained, although no leader watched the event."""
+    watch = Watch()
+    watch.drained(10, event())
+    watch.scene.ledger = replace(watch.scene.ledger, events=())
+    watch.passes(605, started())
+    watch.scene.ledger = replace(watch.scene.ledger, events=())
+    watch.scene.inside["web-1"] = [APP]
+    watch.seen = [
+        SeenEvent(
+            event=event(), first_seen_at=at(5), started_at=at(605), gone=True, gone_at=at(700)
+        )
+    ]
+    watch.scene.ledger = replace(watch.scene.ledger.without_entry("web-1"), leader_since=at(800))
+    watch.passes(801)
+    assert [verdict for _, verdict in watch.verdicts] == ["drained 9 min 49 s before NotBefore"]
+
+
+def test_a_cancelled_event() -> None:
+    """An event that leaves the document before NotBefore without approval is cancelled."""
+    watch = Watch()
+    watch.drained(10, event())
+    watch.reads(55, event())
+    watch.reads(60)
+    watch.passes(60)
+    assert watch.verdicts == [("web-1", "cancelled before it began")]
+    assert watch.lines == ["web-1 announced", "web-1 cancelled"]
+
+
+def test_an_event_that_a_new_agent_never_read_may_have_begun() -> None:
+    """V1: any VM can approve an event, and it can end before the next leader reads a document."""
+    watch = Watch()
+    watch.passes(10, event())
+    watch.scene.ledger = replace(watch.scene.ledger, leader_since=at(90))
+    watch.passes(95)
+    assert watch.verdicts == [("web-1", f"hit in rotation: {NOT_READ}")]
+    assert watch.lines == ["web-1 announced", "web-1 completed"]
+
+
+def test_a_vm_that_was_out_while_the_event_was_read_is_drained() -> None:
+    """V1: what the previous leader recorded as out was out before the event could begin."""
+    watch = Watch()
+    watch.drained(10, event())
+    watch.scene.ledger = replace(watch.scene.ledger, leader_since=at(90))
+    watch.passes(95)
+    assert watch.verdicts == [("web-1", "drained 9 min 49 s before NotBefore")]
+
+
+@pytest.mark.parametrize("gap_s", [READ_GAP.total_seconds(), READ_GAP.total_seconds() + 1])
+def test_polls_that_failed_hide_the_start_of_an_event(gap_s: float) -> None:
+    """V1: an agent that reads no document for a while calls nothing cancelled, and no VM drained
+    that it saw out only after that time began."""
+    watch = Watch()
+    watch.reads(10, event())
+    watch.drained(11, event())
+    watch.reads(10 + gap_s)
+    watch.passes(10 + gap_s)
+    [(_, text)] = watch.verdicts
+    unread = gap_s > READ_GAP.total_seconds()
+    late = f"late, out of rotation after it may have begun: {NOT_READ}"
+    assert text == (late if unread else "cancelled before it began")
+
+
+def test_one_poll_without_the_event_is_not_its_end() -> None:
+    """S6: one clean poll proves nothing, and a document with an unreadable event neither."""
+    watch = Watch(clean=False)
+    watch.passes(10, event())
+    watch.passes(60)
+    assert watch.verdicts == []
+    watch.over["clean_documents"] = ()
+    watch.over["document"] = EventDocument(incarnation=3, set_aside=(SetAside(problem="odd"),))
+    watch.passes(62)
+    assert watch.verdicts == []
+    assert ends_soon(watch.scene.ledger, EventDocument(incarnation=3))
+    assert not ends_soon(watch.scene.ledger, EventDocument(incarnation=3, events=(event(),)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"duration_s": 2}, "it lasts 2 s, min_duration_s = 5 in [policy.events.Reboot]"),
+        ({"event_type": "Redeploy"}, 'action = "ignore" in [policy.events.Redeploy]'),
+    ],
+)
+def test_an_ignored_event(fields: dict[str, Any], why: str) -> None:
+    """An ignored event names the setting, when it is announced and at its start."""
+    watch = Watch()
+    policies = {
+        "Reboot": make_event_policy(min_duration_s=5),
+        "Redeploy": make_event_policy(action=EventAction.IGNORE),
+    }
+    watch.scene.policy = replace(watch.scene.policy, events=policies)
+    watch.passes(10, event(**fields))
+    [line] = watch.scene.ledger.transitions
+    assert line.detail.endswith(f"ignored: {why}")
+    watch.passes(601, started(**fields))
+    assert watch.verdicts == [("web-1", f"ignored: {why}")]
+
+
+def test_an_unmanaged_vm() -> None:
+    """A VM in no managed pool, and a name outside the set, are unmanaged."""
+    watch = Watch()
+    watch.scene.inside["web-9"] = []
+    watch.passes(10, event("web-9", "other"))
+    watch.passes(601, started("web-9", "other"))
+    assert watch.verdicts == [
+        ("web-9", "unmanaged, in no managed pool"),
+        ("other", "unmanaged, in no managed pool"),
+    ]
+
+
+def test_a_vm_that_another_client_put_back() -> None:
+    """A VM that is in a pool again when its event begins is hit, whatever was done before."""
+    watch = Watch()
+    watch.drained(10, event())
+    watch.scene.inside["web-1"] = [APP]
+    watch.passes(605, started())
+    watch.passes(700)
+    assert watch.verdicts == [("web-1", f"hit in rotation: {PUT_BACK}")]
+
+
+def test_a_set_that_was_not_read() -> None:
+    """While the set is not read nothing is judged; in the end what is not known counts as a hit."""
+    watch = Watch()
+    watch.over["inventory_at"] = None
+    watch.over |= {"vms": (), "nics": (), "pools": ()}
+    watch.passes(10, event())
+    watch.passes(605, started())
+    watch.passes(700)
+    assert watch.verdicts == []
+    watch.passes(1301)
+    assert watch.verdicts == [("web-1", f"hit in rotation: {NOT_KNOWN}")]
+
+
+def test_every_vm_of_an_event_has_its_verdict() -> None:
+    """One event can be drained for one VM and a hit for another."""
+    watch = Watch()
+    both = ("web-1", "web-2")
+    floor(watch.scene, 2)
+    watch.drained(10, event(*both))
+    watch.passes(605, started(*both))
+    watch.passes(700)
+    assert [(vm, text[:15]) for vm, text in watch.verdicts] == [
+        ("web-1", "drained 9 min 4"),
+        ("web-2", "hit in rotation"),
+    ]
+    assert watch.lines[0] == "web-1, web-2 announced"
+
+
+def test_an_event_that_returns_was_not_gone() -> None:
+    """Old documents hide an event for a while: what was concluded from that is withdrawn."""
+    watch = Watch()
+    watch.passes(10, event("web-1", "web-2"))
+    watch.passes(20)
+    assert [vm for vm, _ in watch.verdicts] == ["web-1", "web-2"]
+    watch.passes(40, event("web-1", "web-2"))
+    assert watch.verdicts == []
+    watch.passes(620, started("web-1", "web-2"))
+    watch.passes(700)
+    assert [vm for vm, _ in watch.verdicts] == ["web-1", "web-2"]
+
+
+def test_an_event_that_returns_as_started_was_not_gone() -> None:
+    """A started event has no NotBefore; it is the one that was announced."""
+    watch = Watch()
+    watch.passes(10, event())
+    watch.passes(20)
+    watch.passes(40, started())
+    assert watch.verdicts == []
+    watch.passes(50)
+    assert len(watch.verdicts) == 1
+
+
+def test_an_id_that_is_used_again() -> None:
+    """A later event with the id of an earlier one has a verdict of its own."""
+    watch = Watch()
+    for start in (0, 2000):
+        watch.passes(start + 10, event(not_before=start + 600))
+        watch.reads(start + 95, event(not_before=start + 600))
+        watch.reads(start + 100)
+        watch.passes(start + 100)
+    assert [text for _, text in watch.verdicts] == ["cancelled before it began"] * 2
+
+
+def test_an_idle_set_writes_nothing() -> None:
+    """H1: without events, and with events of long ago, the plan is the planner's."""
+    watch = Watch()
+    watch.seen = [SeenEvent(event=event(), first_seen_at=at(5), gone=True, gone_at=at(10))]
+    assert watch.passes(11 + MISSED_WITHIN_S).ledger is None
+    assert watch.scene.ledger.events == ()
+
+
+def test_the_record_is_bounded() -> None:
+    """However many events there are, the ledger watches so many VMs and keeps so many verdicts."""
+    watch = Watch()
+    many = [event(*(f"x{i}-{j}" for j in range(100)), event_id=f"E-{i}") for i in range(12)]
+    watch.passes(10, *many)
+    assert sum(len(each.vms) for each in watch.scene.ledger.events) == MAX_WATCHED_VMS
+    watch.passes(50)
+    assert len(watch.scene.ledger.verdicts) == MAX_VERDICTS
+    assert watch.scene.ledger.events == ()
+
+
+def moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else at(seconds)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "not_before", "started_at", "out_at", "text"),
+    [
+        (Verdict.DRAINED, 600, None, 60, "drained 9 min 0 s before NotBefore"),
+        (Verdict.DRAINED, 600, 100, 60, "drained 9 min 0 s before NotBefore"),
+        (Verdict.DRAINED, None, 100, 60, "drained 40 s before its start"),
+        (Verdict.DRAINED, 20_000, None, 60, "drained 5 h 32 min before NotBefore"),
+        (Verdict.DRAINED, 200_000, None, 60, "drained 2 d 7 h before NotBefore"),
+        (Verdict.DRAINED, None, None, 60, "drained before it began"),
+        (Verdict.LATE, 600, 601, 620, "late, out of rotation 20 s after NotBefore: w"),
+        (Verdict.LATE, 600, 100, 160, "late, out of rotation 1 min 0 s after its start: w"),
+        (Verdict.LATE, None, 100, 130, "late, out of rotation 30 s after its start: w"),
+        ("from_the_future", None, None, None, "from the future: w"),
+    ],
+)
+def test_the_words_of_a_verdict(
+    verdict: str,
+    not_before: float | None,
+    started_at: float | None,
+    out_at: float | None,
+    text: str,
+) -> None:
+    """Every verdict says how far the VM was from what it had to precede."""
+    found = EventVerdict(
+        at=at(0),
+        vm="web-1",
+        event_id="E-1",
+        event_type="Reboot",
+        verdict=verdict,
+        not_before=moment(not_before),
+        started_at=moment(started_at),
+        out_at=moment(out_at),
+        why="" if verdict == Verdict.DRAINED else "w",
+    )
+    assert verdict_text(found) == text

@@ -1,0 +1,251 @@
+"""The doctor's findings about VMs that close: probes, flag file, hooks and responder."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.azure.rule_health_bodies import parse_rules
+from controller.config.schema import Settings
+from controller.doctor.facts import VmSideFacts
+from controller.doctor.report import Finding, Result
+from controller.doctor.run import run_checks
+from controller.doctor.vm_side import read_vm_side
+from tests.support.doctor_facts import APP, LB, VMS, balancer_of, healthy, judged, read
+
+LISTEN = "0.0.0.0:9810"
+FLAG = "/run/lb-drain/draining"
+UPDATE = "az network lb probe update --resource-group web --lb-name lb --name http"
+GOOD = {"protocol": "Http", "port": 9810, "requestPath": "/", "intervalInSeconds": 5}
+
+
+def configured(*, listen: str = LISTEN, **tables: Any) -> Settings:
+    """Return the settings of a set whose VMs close, with a responder."""
+    policy = {"close": True, "connection_drain_s": 30, **tables.pop("policy", {})}
+    return Settings.model_validate(
+        {
+            "backend_pools": [{"id": APP}],
+            "election": {"container_url": "https://account.blob.core.windows.net/lb-drain"},
+            "policy": policy,
+            "probe": {"listen": listen, **tables.pop("probe", {})},
+            **tables,
+        }
+    )
+
+
+def probed(**properties: Any) -> dict[str, Any]:
+    """Return a load balancer whose rule has a probe with these properties."""
+    body = balancer_of(*VMS)
+    body["properties"]["loadBalancingRules"][0]["id"] = f"{LB}/loadBalancingRules/rule"
+    probe = {"id": f"{LB}/probes/http", "name": "http", "properties": {**GOOD, **properties}}
+    body["properties"]["probes"] = [{"name": "other"}, probe]
+    return {LB.casefold(): read(body)}
+
+
+def of_probe(settings: Settings | None = None, **properties: Any) -> Finding:
+    """Return the finding about the probe."""
+    return judged(
+        "closing-probe",
+        settings=settings or configured(),
+        load_balancers=probed(**properties),
+    )
+
+
+# --- probes ---
+
+
+def test_a_probe_that_asks_the_responder_passes() -> None:
+    """HTTP, the port and path of the responder, and quick enough."""
+    found = of_probe(probeThreshold=2)
+    assert found.result is Result.PASS
+    assert found.message == "Http port 9810: notices a closed VM within 10 s"
+
+
+@pytest.mark.parametrize(
+    ("properties", "problem", "options"),
+    [
+        ({"port": 80}, "asks port 80, and [probe] listen is port 9810", ""),
+        ({"requestPath": "/health"}, "asks for /health, and [probe] path is /", ""),
+        ({"protocol": "Tcp"}, "a TCP probe finds a closed VM healthy", ""),
+        ({"protocol": "Https"}, "asks over HTTPS, and the responder answers HTTP", ""),
+        ({"protocol": "Tcp", "port": 80}, "port 80, and [probe] listen is port 9810", ""),
+    ],
+)
+def test_a_probe_that_does_not_ask_the_responder_is_no_evidence(
+    properties: dict[str, Any], problem: str, options: str
+) -> None:
+    """One command corrects protocol, port and path."""
+    found = of_probe(**properties)
+    assert found.result is Result.WARN
+    assert problem in found.message
+    assert found.fix == (f"{UPDATE} --protocol Http --port 9810 --path /{options}",)
+
+
+@pytest.mark.parametrize("path", ["/lb", "lb"])
+def test_the_path_is_compared_as_the_load_balancer_asks_for_it(path: str) -> None:
+    """Azure stores a path with or without its first slash."""
+    assert of_probe(configured(probe={"path": "/lb"}), requestPath=path).result is Result.PASS
+
+
+def test_where_nothing_else_takes_a_vm_out_no_evidence_is_a_failure() -> None:
+    """With mechanism = "probe" such a VM is never out."""
+    settings = configured(policy={"mechanism": "probe"})
+    assert of_probe(settings, port=80).result is Result.FAIL
+    assert of_probe(settings).result is Result.PASS
+
+
+def test_without_a_responder_the_application_answers() -> None:
+    """An HTTP probe of the application is right; a TCP probe cannot be answered with 503."""
+    settings = configured(listen="")
+    assert of_probe(settings, port=8080, requestPath="/healthz").result is Result.PASS
+    found = of_probe(settings, port=8080, protocol="Tcp", requestPath=None)
+    assert found.result is Result.WARN
+    command, _, note = found.fix[0].partition("  # ")
+    assert command == f"{UPDATE} --protocol Http --port 8080 --path /"
+    assert "503 while the flag file exists" in note
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "threshold", "drain_s", "options"),
+    [
+        (15, 3, 30, " --interval 5 --probe-threshold 3"),
+        (60, 1, 30, " --interval 5 --probe-threshold 1"),
+        (5, 10, 30, " --interval 5 --probe-threshold 6"),
+        (15, 2, 30, None),
+    ],
+)
+def test_a_probe_has_to_notice_within_the_connection_drain(
+    interval_s: int, threshold: int, drain_s: float, options: str | None
+) -> None:
+    """Interval times threshold is the time until the load balancer sends nothing new."""
+    settings = configured(policy={"connection_drain_s": drain_s})
+    found = of_probe(settings, intervalInSeconds=interval_s, probeThreshold=threshold)
+    assert found.fix == (() if options is None else (UPDATE + options,))
+
+
+def test_a_connection_drain_that_no_probe_can_keep() -> None:
+    """Azure's shortest interval is 5 s."""
+    found = of_probe(configured(policy={"connection_drain_s": 2}))
+    assert found.fix[-1] == "connection_drain_s = 5 in [policy]"
+
+
+def test_all_down_must_not_mean_all_up() -> None:
+    """Then a 503 of every member means nothing; the Azure CLI has no option for it."""
+    found = of_probe(noHealthyBackendsBehavior="AllProbedUp")
+    assert found.result is Result.WARN
+    assert "AllProbedUp" in found.message
+    assert found.fix[0].startswith(f"az resource update --ids {LB} --api-version ")
+    assert "properties.probes[1].noHealthyBackendsBehavior=AllProbedDown" in found.fix[0]
+    assert of_probe(noHealthyBackendsBehavior="AllProbedDown").result is Result.PASS
+
+
+def test_a_probe_is_reported_once() -> None:
+    """Two rules that share a probe are corrected by one command."""
+    body = balancer_of(*VMS)
+    (rule,) = body["properties"]["loadBalancingRules"]
+    body["properties"]["loadBalancingRules"] = [
+        {**rule, "name": name, "id": f"{LB}/loadBalancingRules/{name}"} for name in ("a", "b")
+    ]
+    body["properties"]["probes"] = [
+        {"id": f"{LB}/probes/http", "name": "http", "properties": {**GOOD, "port": 80}}
+    ]
+    found = judged(
+        "closing-probe", settings=configured(), load_balancers={LB.casefold(): read(body)}
+    )
+    assert found.subject == "lb/http"
+
+
+def test_the_fields_of_a_probe_are_parsed() -> None:
+    """Path and behaviour come from the body; what is missing is empty."""
+    probes = [
+        {"id": "/p/1", "properties": {**GOOD, "noHealthyBackendsBehavior": "AllProbedUp"}},
+        {"id": "/p/2", "properties": {"protocol": "Tcp", "port": 80}},
+    ]
+    rules = [
+        {
+            "id": f"/r/{n}",
+            "properties": {"probe": {"id": f"/p/{n}"}, "backendAddressPool": {"id": APP}},
+        }
+        for n in (1, 2)
+    ]
+    found = parse_rules({"probes": probes, "loadBalancingRules": rules})
+    shown = [(rule.probe.path, rule.probe.when_all_down) for rule in found if rule.probe]
+    assert shown == [("/", "AllProbedUp"), ("", "")]
+
+
+# --- this VM ---
+
+
+def test_a_set_whose_vms_do_not_close_has_no_such_findings() -> None:
+    """Nothing about closing is checked; what would have no effect is a warning."""
+    checks = {each.check for each in run_checks(healthy()).findings}
+    assert not checks & {"closing", "closing-probe", "flag-file", "hooks", "responder"}
+    unused = judged("closing", settings=configured(policy={"close": False}))
+    assert unused.result is Result.WARN
+    assert unused.fix == ("close = true in [policy]",)
+
+
+@pytest.mark.parametrize(
+    ("check", "facts", "fix"),
+    [
+        ("flag-file", {"flag_problem": "the directory /x cannot be written"}, FLAG),
+        ("hooks", {"hook_problems": {"/opt/a b": "is not executable"}}, "chmod a+rx '/opt/a b'"),
+        ("responder", {"responder_answers": False}, "systemctl enable --now lb-drain-probe"),
+    ],
+)
+def test_what_does_not_work_on_this_vm_is_a_failure(
+    check: str, facts: dict[str, Any], fix: str
+) -> None:
+    """Each has a command or a line that corrects it."""
+    side = VmSideFacts(**{"responder_answers": True, **facts})
+    found = judged(check, settings=configured(), vm_side=side)
+    assert found.result is Result.FAIL
+    assert fix in found.fix[0]
+
+
+def test_what_works_on_this_vm_passes() -> None:
+    """Flag file, hooks and responder."""
+    hooks = [{"on": "closing", "command": ["/bin/true"]}]
+    settings, side = configured(hooks=hooks), VmSideFacts(responder_answers=True)
+    for check in ("flag-file", "hooks", "responder"):
+        assert judged(check, settings=settings, vm_side=side).result is Result.PASS
+    without = configured(drain={"flag_file": ""})
+    assert judged("flag-file", settings=without, vm_side=side).result is Result.WARN
+
+
+async def test_the_facts_of_this_vm_are_read(tmp_path: Path) -> None:
+    """A directory in place of the flag, a missing directory, and hooks that cannot run."""
+    plain = tmp_path / "hook"
+    plain.write_text("#!/bin/sh\n")
+    plain.chmod(0o644)
+    missing = str(tmp_path / "none")
+    hooks = [{"on": "closing", "command": [each]} for each in (str(plain), missing, "/bin/sh")]
+
+    async def flag_problem(path: Path) -> str:
+        settings = configured(listen="", drain={"flag_file": str(path)}, hooks=hooks)
+        side = await read_vm_side(settings)
+        assert side.hook_problems == {str(plain): "is not executable", missing: "does not exist"}
+        assert not side.responder_answers
+        return side.flag_problem
+
+    assert "is a directory" in await flag_problem(tmp_path)
+    assert "does not exist" in await flag_problem(tmp_path / "no" / "draining")
+    assert await flag_problem(tmp_path / "draining") == ""
+
+
+@pytest.mark.parametrize("status", ["200 OK", "503 Service Unavailable"])
+async def test_a_responder_that_answers_is_found(status: str) -> None:
+    """Open or closed: it answers."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = f"HTTP/1.1 {status}\r\nLB-Drain-Refused-Probes: 0\r\n\r\n"
+        writer.write(head.encode())
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        side = await read_vm_side(configured(listen=f"127.0.0.1:{port}"))
+    assert side.responder_answers
