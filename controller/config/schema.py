@@ -187,16 +187,17 @@ class PolicySection(Section):
     restore_settle_s: SecondsOrNone = 15
     """Seconds after a restore during which the capacity floor does not count the VM, because the
     health probes need time to find it. 15 is three probes at Azure's shortest interval."""
-    close: bool = False
+    close: bool = True
     """Whether the agent of a VM that is drained closes it first: flag file, probe answer, hooks.
-    The leader removes the VM when its connections have ended."""
+    The leader removes the VM when its connections have ended. Set false if the application takes no
+    part: new connections then end with the removal, and not up to connection_drain_s later."""
     acknowledge_when: Literal["closed", "out"] = "closed"
     """`closed`: an event is acknowledged too when its VMs are closed and quiet, and the load
     balancer was seen to send them nothing new. `out`: only when they are out of every pool."""
     mechanism: Literal["pool", "probe"] = "pool"
     """How a VM leaves rotation. `pool`: it is removed from its pools. `probe`: its own agent closes
     it and nothing is written to Resource Manager, so the identity needs no write permission on the
-    network. Needs `close = true` and proof that the load balancer sends nothing new: an HTTP probe
+    network. Needs `close` and proof that the load balancer sends nothing new: an HTTP probe
     that `[probe]` answers, or the role for rule health."""
     restore_ready_timeout_s: SecondsOrNone = 300
     """Seconds that a restored VM has to become ready, by the application's own check."""
@@ -236,7 +237,7 @@ class PolicySection(Section):
     def _check_mechanism(cls, value: str, info: ValidationInfo) -> str:
         """Check that a VM that only closes can be closed and acknowledged."""
         if value == "probe" and info.data.get("close") is False:
-            raise ValueError('only closing takes VMs out with "probe": set close = true as well')
+            raise ValueError('only closing takes VMs out with "probe": remove close = false')
         if value == "probe" and info.data.get("acknowledge_when") == "out":
             raise ValueError(
                 'VMs stay in their pools with "probe", and acknowledge_when = "out" waits for '

@@ -1,6 +1,6 @@
 """`lb-drain init`: asks how the application takes part in a drain, and returns the settings.
 
-The default is not to take part: the configuration then changes nothing on the VMs.
+The default is the flag file: it changes nothing for an application that does not look at it.
 """
 
 import argparse
@@ -21,12 +21,12 @@ Ask = Callable[[str], str]
 
 
 def ask_participation(ask: Ask) -> dict[str, object]:
-    """Return the settings for the answers; none if the application does not take part."""
+    """Return the settings for the answers."""
     print(CHOICES)
-    while (choice := ask("1, 2 or 3 [1]: ") or "1") not in {"1", "2", "3"}:
+    while (choice := ask("1, 2 or 3 [2]: ") or "2") not in {"1", "2", "3"}:
         print("the answer is not 1, 2 or 3")
     if choice == "1":
-        return {}
+        return {"policy.close": False}
     values: dict[str, object] = {"policy.close": True, "drain.flag_file": Drain().flag_file}
     if choice == "3":
         values["probe.listen"] = _listen(ask)

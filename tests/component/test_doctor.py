@@ -46,7 +46,7 @@ async def test_a_healthy_set_passes_and_is_unchanged(open_set: OpenSet) -> None:
 
 def only_closes(text: str) -> str:
     """Return a configuration whose VMs leave rotation by closing alone."""
-    return text.replace("[policy]", '[policy]\nclose = true\nmechanism = "probe"')
+    return text.replace("close = false", 'mechanism = "probe"')
 
 
 async def test_a_set_that_only_closes_needs_no_permission_to_write(open_set: OpenSet) -> None:

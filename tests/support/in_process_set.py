@@ -45,7 +45,12 @@ NEVER_S = 1e6
 QUICK: Overrides = {
     **ACCELERATED,
     "election": {"lease_duration_s": int(LEASE_S), "renew_period_s": 3, "request_timeout_s": 20},
-    "policy": {"lead_time_s": 900, "connection_drain_s": 0.2, "restore_settle_s": 0.2},
+    "policy": {
+        "lead_time_s": 900,
+        "connection_drain_s": 0.2,
+        "restore_settle_s": 0.2,
+        "close": False,
+    },
     "azure": {"poll_fallback_s": 0.05},
     "watch": {"leader_poll_s": 0.2, "standby_poll_s": 0.5, "timeout_s": 20},
 }

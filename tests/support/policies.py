@@ -9,8 +9,8 @@ from controller.core.policy import EventAction, EventPolicy, Floor, Policy
 
 
 def make_policy(*, pools: Mapping[str, Floor], **changes: Any) -> Policy:
-    """Return the default policy for these pools, with `changes`."""
-    return replace(PolicySection().core_policy(pools), **changes)
+    """Return the default policy for these pools with `changes`; VMs do not close unless stated."""
+    return replace(PolicySection(close=False).core_policy(pools), **changes)
 
 
 def make_event_policy(**changes: Any) -> EventPolicy:

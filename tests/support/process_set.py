@@ -45,7 +45,12 @@ QUICK: Overrides = {
     **ACCELERATED,
     # Longer than a busy machine ever keeps an agent from its work.
     "election": {"lease_duration_s": 60, "renew_period_s": 3, "request_timeout_s": 10},
-    "policy": {"lead_time_s": 900, "connection_drain_s": 0.7, "restore_settle_s": 0.5},
+    "policy": {
+        "lead_time_s": 900,
+        "connection_drain_s": 0.7,
+        "restore_settle_s": 0.5,
+        "close": False,
+    },
     "watch": {"leader_poll_s": 0.5, "standby_poll_s": 2, "timeout_s": 20},
     "azure": {"poll_fallback_s": 0.25},
 }

@@ -37,8 +37,8 @@ def _unused(facts: DoctorFacts) -> Iterator[Finding]:
     settings = facts.settings
     parts = (("[probe] listen", settings.probe.listen), ("[[hooks]]", settings.hooks))
     if unused := [name for name, value in parts if value]:
-        message = f"{' and '.join(unused)} have no effect, because close is off in [policy]"
-        yield warned("closing", message, ("close = true in [policy]",))
+        message = f"{' and '.join(unused)} have no effect, because close = false in [policy]"
+        yield warned("closing", message, ("remove close = false from [policy]",))
 
 
 # --- probes ---

@@ -132,11 +132,11 @@ acknowledge = false
 def test_closing_alone_needs_closing_and_its_proof(load_text: Load, problems: Problems) -> None:
     """`mechanism = "probe"` is refused where no VM would close, or none be acknowledged."""
     assert not load_text(MINIMAL).settings.core_policy().close_only
-    closing = MINIMAL + '[policy]\nclose = true\nmechanism = "probe"\n'
+    closing = MINIMAL + '[policy]\nmechanism = "probe"\n'
     assert load_text(closing).settings.core_policy().close_only
-    (problem,) = problems(MINIMAL + '[policy]\nmechanism = "probe"\n')
+    (problem,) = problems(closing + "close = false\n")
     assert "policy.mechanism" in problem
-    assert "set close = true" in problem
+    assert "remove close = false" in problem
     (problem,) = problems(closing + 'acknowledge_when = "out"\n')
     assert "policy.mechanism" in problem
     assert 'set acknowledge_when = "closed"' in problem

@@ -55,7 +55,7 @@ def test_a_healthy_set_passes_every_check() -> None:
     assert {each.result for each in report.findings} == {Result.PASS}
     assert (report.worst, report.failed) == (Result.PASS, False)
     checks = [each.title for each in report.findings]
-    assert len(set(checks)) == len(checks) == 20
+    assert len(set(checks)) == len(checks) == 21
 
 
 # --- findings ------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The doctor's findings about VMs that close: probes, flag file, hooks and responder."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,11 +180,12 @@ def test_the_fields_of_a_probe_are_parsed() -> None:
 
 def test_a_set_whose_vms_do_not_close_has_no_such_findings() -> None:
     """Nothing about closing is checked; what would have no effect is a warning."""
-    checks = {each.check for each in run_checks(healthy()).findings}
+    stays = configured(listen="", policy={"close": False})
+    checks = {each.check for each in run_checks(replace(healthy(), settings=stays)).findings}
     assert not checks & {"closing", "closing-probe", "flag-file", "hooks", "responder"}
     unused = judged("closing", settings=configured(policy={"close": False}))
     assert unused.result is Result.WARN
-    assert unused.fix == ("close = true in [policy]",)
+    assert unused.fix == ("remove close = false from [policy]",)
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ def typing(*answers: str) -> Callable[[str], str]:
 @pytest.mark.parametrize(
     ("answers", "values"),
     [
-        (("",), {}),
-        (("1",), {}),
+        (("",), FLAG),
+        (("1",), {"policy.close": False}),
         (("2",), FLAG),
         (("3", "", ""), {**FLAG, "probe.listen": "0.0.0.0:9810", "probe.check": ""}),
         (
@@ -29,7 +29,7 @@ def typing(*answers: str) -> Callable[[str], str]:
     ],
 )
 def test_the_answers_are_settings(answers: tuple[str, ...], values: dict[str, object]) -> None:
-    """Enter keeps the default: nothing changes on the VMs."""
+    """Enter chooses the flag file, which an application may look at or not."""
     assert ask_participation(typing(*answers)) == values
 
 
