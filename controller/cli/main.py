@@ -27,6 +27,7 @@ from controller.cli import (
     run,
     simulate,
     status,
+    support_bundle,
 )
 from controller.cli.command import (
     EXIT_CODES,
@@ -51,6 +52,7 @@ COMMANDS = (
     doctor,
     plan,
     status,
+    support_bundle,
     drain,
     restore,
     forget,

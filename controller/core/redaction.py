@@ -6,6 +6,10 @@ which the status page, systemd and notifications show without passing the log.
 
 import re
 
+MAX_SCANNED = 100_000
+"""Characters that are searched for secrets; the rest is dropped unread."""
+LONGEST_SECRET = 8192
+
 # Each pattern keeps group 1 and replaces the rest.
 _SECRETS = tuple(
     re.compile(pattern, re.IGNORECASE)
@@ -29,3 +33,15 @@ def redact(text: str) -> str:
     for pattern in _SECRETS:
         text = pattern.sub(r"\1[redacted]", text)
     return text
+
+
+def redact_start(text: str) -> str:
+    """Redact a text of any length: of a long one, only the start is searched and returned."""
+    shown = redact(text[:MAX_SCANNED])
+    # The end of a part may be the first half of a secret, which no pattern finds.
+    return shown if len(text) <= MAX_SCANNED else shown[:-LONGEST_SECRET]
+
+
+def redact_lines(text: str) -> str:
+    """Redact a text of many lines, each for itself; a very long line is cut."""
+    return "\n".join(map(redact_start, text.split("\n")))

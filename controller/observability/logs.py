@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TextIO, TypedDict, Unpack
 
 from controller.core.printable import printable
-from controller.core.redaction import redact
+from controller.core.redaction import MAX_SCANNED, redact_start
 from controller.observability.journald import SOCKET, Journal, leads_to_journal
 from controller.observability.message_ids import LogEvent, StepEvent, kind_of
 
@@ -42,9 +42,6 @@ PRIORITIES = (
 MAX_VALUE = 2000
 """Maximum characters of a logged value; a body of megabytes must not fill the journal."""
 MAX_TRACEBACK = 20_000
-MAX_SCANNED = 100_000
-"""Characters that are searched for secrets; the rest is dropped unread."""
-LONGEST_SECRET = 8192
 
 
 class Fields(TypedDict, total=False):
@@ -75,9 +72,7 @@ def log(logger: logging.Logger, level: int, message: str, **fields: Unpack[Field
 
 def _capped(text: str, limit: int = MAX_VALUE) -> str:
     """Redact before cutting: a secret that is cut might no longer match a pattern."""
-    shown = redact(text[:MAX_SCANNED])
-    if len(text) > MAX_SCANNED:
-        shown = shown[:-LONGEST_SECRET]  # may end in the first half of one
+    shown = redact_start(text)
     if len(text) <= MAX_SCANNED and len(shown) <= limit:
         return shown
     return f"{shown[:limit]}… ({len(text)} characters)"

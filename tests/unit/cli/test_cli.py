@@ -11,6 +11,7 @@ import re
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -553,3 +554,62 @@ async def test_run_refuses_a_port_in_use(simulated: Set) -> None:
     code, _, err = await simulated.run("run", "--config", str(simulated.config(listen=listen)))
     assert code == 78
     assert "server.listen: cannot listen on" in err
+
+
+# --- the support bundle ---------------------------------------------------------------------------
+
+
+def bundle_files(path: Path) -> dict[str, str]:
+    """Return the files of a support bundle, by name without the directory."""
+    with tarfile.open(path) as archive:
+        found = {each.name: archive.extractfile(each) for each in archive.getmembers()}
+        return {Path(name).name: file.read().decode() for name, file in found.items() if file}
+
+
+async def test_a_support_bundle(simulated: Set, tmp_path: Path) -> None:
+    """It has every part that can be read, a reason for each other one, and no secret."""
+    canary = "c4n4ryC4N4RYc4n4ry"
+    said = (
+        f"denied: Authorization: Bearer {canary} for https://a.blob.core.windows.net/c?sig={canary}"
+    )
+    body = json.dumps({"error": {"code": "AuthorizationFailed", "message": said}})
+    simulated.server.faults.add(
+        Fault(
+            service=Service.ARM,
+            effect=Effect.REPLY,
+            path_contains="/networkInt",
+            status=403,
+            body=body,
+        )
+    )
+    bundle, config = tmp_path / "b.tar.gz", str(simulated.config(listen="127.0.0.1:9"))
+    code, out, err = await simulated.run("support-bundle", str(bundle), "--config", config)
+    assert (code, err) == (0, "")
+    assert "not read: metrics.txt: the agent on this VM does not answer at http://127" in out
+    files = bundle_files(bundle)
+    assert {"versions.json", "configuration.txt", "doctor.json", "status.json"} <= files.keys()
+    assert {"history.txt", "metrics.not-read.txt", "overview.not-read.txt"} <= files.keys()
+    assert {"log.txt", "log.not-read.txt"} & files.keys()
+    assert json.loads(files["versions.json"])["lb-drain"]
+    assert "election.renew_period_s = " in files["configuration.txt"]
+    assert "(file)" in files["configuration.txt"]
+    assert json.loads(files["status.json"])["lease_state"] == "available"
+    assert "AuthorizationFailed" in files["doctor.json"]
+    assert canary not in "".join(files.values()) + out
+    assert simulated.world.changes("write") == []
+    code, out, err = await simulated.run("support-bundle", str(bundle), "--config", config)
+    assert (code, out) == (1, "")
+    assert err == f"lb-drain: {bundle} exists and is not overwritten; name another file\n"
+    assert bundle_files(bundle) == files
+
+
+def test_a_support_bundle_without_a_valid_configuration(tmp_path: Path) -> None:
+    """The problems of the configuration are a part, and what needs none is read all the same."""
+    config, bundle = tmp_path / "c.toml", tmp_path / "b.tar.gz"
+    config.write_text(BAD)
+    found = offline("support-bundle", str(bundle), "--config", str(config))
+    assert (found.returncode, found.stderr) == (0, "")
+    files = bundle_files(bundle)
+    assert "lead_time" in files["configuration.not-read.txt"]
+    assert "the configuration is not valid" in files["doctor.not-read.txt"]
+    assert json.loads(files["versions.json"])["python"]

@@ -13,8 +13,8 @@ from typing import get_args
 import pytest
 
 import controller
-from controller.core.redaction import redact
-from controller.observability.logs import MAX_SCANNED, MAX_VALUE, PARENT, log, setup
+from controller.core.redaction import MAX_SCANNED, redact
+from controller.observability.logs import MAX_VALUE, PARENT, log, setup
 from controller.observability.message_ids import LogEvent
 
 LOGGER = logging.getLogger("lbdrain.test_logs")
