@@ -133,6 +133,10 @@ class Agent:
     def _headline(self) -> str:
         return self.live_status.headline()
 
+    def _problem(self) -> str:
+        ready, why = self.live_status.ready()
+        return "" if ready else why
+
     def _waiting(self, reason: str) -> None:
         self.live_status.waiting(reason)
         self._reporting.systemd.status(reason)
@@ -149,6 +153,7 @@ class Agent:
             woken=self._woken,
             tuning=self._tuning,
             machine=self._machine,
+            problem=self._problem,
         )
         components = assemble(context)
         self.live_status.attach(components)
@@ -182,6 +187,8 @@ class Agent:
                     await _release(election)
                 for task in tasks:
                     task.cancel()
+                if components.presence is not None:
+                    await components.presence.stopped()
         finally:
             if not stopped and election is not None:
                 with suppress(ControllerError):

@@ -18,6 +18,7 @@ from controller.agent.event_watcher import EventWatcher
 from controller.agent.inventory_reader import InventoryReader
 from controller.agent.leader_election import LeaderElection
 from controller.agent.nic_reader import NicReader
+from controller.agent.presence_sender import PresenceSender, assemble_presence
 from controller.agent.reconciler import Reconciler
 from controller.agent.standby_ledger import StandbyLedgerCache
 from controller.agent.startup import AgentIdentity, blob_owner, state_blob
@@ -64,6 +65,8 @@ class Components:
     """None for a dry run, which reads the ledger in every pass."""
     closing: ClosingSide | None
     """The VM's own side; None if `close` is off, and for a dry run."""
+    presence: PresenceSender | None
+    """None for a dry run, which writes nothing."""
 
     def tasks(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """Return what runs until the agent ends, by name; without the election."""
@@ -76,6 +79,8 @@ class Components:
             tasks["standby ledger"] = self.standby_ledger.run
         if self.closing is not None:
             tasks["closing"] = self.closing.run
+        if self.presence is not None:
+            tasks["presence"] = self.presence.run
         return tasks
 
 
@@ -92,6 +97,7 @@ def assemble(context: AgentContext) -> Components:
     owner, memory = blob_owner(context.identity, settings), LedgerMemory()
     store = LedgerStore(blob, owner=owner, memory=memory)
     election: LeaderElection | None = None
+    closing: ClosingSide | None = None
     watcher = EventWatcher(
         imds=context.azure.imds,
         clock=context.clock,
@@ -103,7 +109,6 @@ def assemble(context: AgentContext) -> Components:
     )
     ability = AbilityWatch(watcher.clock)
     standby_ledger: StandbyLedgerCache | None = None
-    closing: ClosingSide | None = None
     if not settings.policy.dry_run:
         seen = LedgerStore(blob, owner=owner, memory=memory)
         standby_ledger = StandbyLedgerCache(
@@ -120,13 +125,9 @@ def assemble(context: AgentContext) -> Components:
             blob_read=standby_ledger.blob_read,
         )
     reconciler = assemble_reconciler(
-        context,
-        store=store,
-        election=election,
-        watcher=watcher,
-        requests=requests,
-        ability=ability,
+        context, store, election=election, watcher=watcher, requests=requests, ability=ability
     )
+    presence = None if election is None else assemble_presence(context, blob.name, owner)
     if election is not None and context.policy.close:
         closing = assemble_closing(
             context,
@@ -144,6 +145,7 @@ def assemble(context: AgentContext) -> Components:
         election=election,
         standby_ledger=standby_ledger,
         closing=closing,
+        presence=presence,
     )
 
 
@@ -243,8 +245,8 @@ def _reasons(
 
 def assemble_reconciler(
     context: AgentContext,
-    *,
     store: LedgerStore,
+    *,
     election: LeaderElection | None,
     watcher: EventWatcher,
     requests: DrainRequestWatch,

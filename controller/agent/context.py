@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from controller.agent.adapters import BuildAdapters, build_adapters
@@ -39,3 +40,5 @@ class AgentContext:
     """The ways to take a VM out of rotation."""
     adapters: BuildAdapters = build_adapters
     """Makes what carries out their writes."""
+    problem: Callable[[], str] = lambda: ""
+    """Returns why the agent is not ready; empty when it is."""

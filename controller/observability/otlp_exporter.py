@@ -7,7 +7,6 @@ its own thread. It logs every failed attempt; here only the first failure in a r
 import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from importlib.metadata import version
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -26,6 +25,7 @@ from opentelemetry.trace import (
 
 from controller.core.drain_spans import Span
 from controller.observability.logs import log
+from controller.observability.release import release
 
 logger = logging.getLogger("lbdrain.traces")
 
@@ -37,8 +37,7 @@ class OtlpExporter:
     """Sends spans with given ids and times."""
 
     def __init__(self) -> None:
-        release = version("lb-drain-controller")
-        resource = Resource.create({SERVICE_VERSION: release})
+        resource = Resource.create({SERVICE_VERSION: release()})
         if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):
             # The environment names no service.
             resource = resource.merge(Resource({SERVICE_NAME: NAME}))
@@ -52,7 +51,7 @@ class OtlpExporter:
         )
         exporter = _ReportingExporter(OTLPSpanExporter(), self._last_error)
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
-        self._tracer = self._provider.get_tracer(NAME, release)
+        self._tracer = self._provider.get_tracer(NAME, release())
         sdk = logging.getLogger(SDK_LOGGER)
         sdk.addHandler(self._last_error)
         sdk.propagate = False

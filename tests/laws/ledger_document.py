@@ -17,7 +17,12 @@ def is_ledger_write(change: Change) -> bool:
 
 def is_report(path: str) -> bool:
     """Return whether a blob is the report of a VM, which its own agent writes without a lease."""
-    return ".vms/" in path
+    return ".vms/" in path or is_presence(path)
+
+
+def is_presence(path: str) -> bool:
+    """Return whether a blob is the presence of an agent, which it publishes all the time."""
+    return ".agents/" in path
 
 
 def parsed(body: str) -> Json:

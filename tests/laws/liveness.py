@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from controller.simulator.world.history import Change
+from tests.laws.ledger_document import is_presence
 from tests.laws.replay import PLATFORM, Event, Replay
 
 RECOVERED_S = 30.0
@@ -104,7 +105,7 @@ def h1_quiet(replay: Replay, change: Change) -> Iterator[str]:
         case "sent" if change.detail["service"] == "arm":
             if change.detail["method"] == "PUT":
                 yield "an idle set writes"
-        case "blob_written":
+        case "blob_written" if not is_presence(change.subject):
             yield "an idle set writes a blob"
         case "log" if change.subject == replay.holder:
             # A former leader may still learn how its last request ended.
