@@ -19,8 +19,8 @@ mkdir "$work/source"
 git archive HEAD | tar --extract --directory "$work/source"
 "$PYTHON" -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$files" "$work/source"
 install -m 755 "$work/source/deploy/install.sh" "$files"
-install -m 644 "$work/source"/deploy/{requirements.lock,lb-drain{,-probe}.service,lb-drain.catalog} "$files"
-(cd "$files" && sha256sum -- *.whl install.sh lb-drain.{catalog,service} lb-drain-probe.service requirements.lock >SHA256SUMS)
+install -m 644 "$work/source"/deploy/{requirements.lock,service.sh,lb-drain{,-probe}.service,lb-drain.catalog} "$files"
+(cd "$files" && sha256sum -- *.whl install.sh lb-drain.{catalog,service} lb-drain-probe.service requirements.lock service.sh >SHA256SUMS)
 version=$(basename "$files"/*.whl | cut -d- -f2)
 mkdir -p "$out"
 tar --create --directory "$work" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --format=ustar \

@@ -13,10 +13,10 @@ usage() {
 usage: install.sh [--config FILE] [--wheel FILE] [--sha256 HEX] [--wheels DIR] [--python FILE]
                   [--root DIR] [--timeout SECONDS] [--no-wait]
        install.sh --rollback [--root DIR] [--timeout SECONDS] [--no-wait]
-       install.sh --uninstall [--purge] [--root DIR]
+       install.sh --uninstall [--purge] [--force] [--root DIR]
 
 Without a command: install, or upgrade an existing installation. requirements.lock, both units,
-lb-drain.catalog and the wheel are taken from the directory of this script. The responder of the health
+lb-drain.catalog, service.sh and the wheel are taken from the directory of this script. The responder of the health
 probe, lb-drain-probe, runs if [probe] listen is set.
 
   --config FILE      check it and install it as /etc/lb-drain/config.toml
@@ -30,17 +30,24 @@ probe, lb-drain-probe, runs if [probe] listen is set.
   --rollback         switch back to the previous version
   --uninstall        remove everything except the configuration
   --purge            also remove the configuration
+  --force            remove it also while a VM is out of rotation, or if that is unknown
 
 exit codes: 0 success; 1 failed, or rolled back; 2 wrong usage; 3 first installation, not ready yet
 END
 }
 
-report() { printf 'lb-drain: %s\n' "$*"; }
-die() { printf 'lb-drain: %s\n' "$*" >&2; exit 1; }
 refuse() { printf 'install.sh: %s\n' "$*" >&2; usage >&2; exit 2; }
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-command='' config='' wheel='' sha256='' wheels='' python='' root='' timeout_s=180 wait=yes purge=no
+if [ ! -f "$here/service.sh" ]; then
+    printf 'lb-drain: there is no service.sh beside install.sh\n' >&2
+    exit 1
+fi
+# shellcheck source-path=SCRIPTDIR source=service.sh
+. "$here/service.sh"
+# shellcheck disable=SC2034 # read by service.sh
+forced_by="run this again with --force"
+command='' config='' wheel='' sha256='' wheels='' python='' root='' timeout_s=180 wait=yes purge=no force=no
 while [ $# -gt 0 ]; do
     case $1 in
         --config | --wheel | --sha256 | --wheels | --python | --root | --timeout)
@@ -62,6 +69,7 @@ while [ $# -gt 0 ]; do
             command=${1#--}
             ;;
         --purge) purge=yes ;;
+        --force) force=yes ;;
         --help) usage; exit 0 ;;
         *) refuse "unknown option $1" ;;
     esac
@@ -71,6 +79,7 @@ if [ -n "$command" ] && [ -n "$config$wheel$sha256$wheels$python" ]; then
     refuse "--$command does not take installation options"
 fi
 [ $purge = no ] || [ "$command" = uninstall ] || refuse "--purge requires --uninstall"
+[ $force = no ] || [ "$command" = uninstall ] || refuse "--force requires --uninstall"
 command=${command:-install}
 [[ $timeout_s =~ ^[0-9]+$ ]] || refuse "--timeout takes whole seconds, not $timeout_s"
 [[ $sha256 =~ ^([0-9a-fA-F]{64})?$ ]] || refuse "--sha256 takes 64 hexadecimal digits"
@@ -83,6 +92,8 @@ elif [ "$(id -u)" != 0 ]; then
 fi
 
 home=$root/opt/lb-drain
+# shellcheck disable=SC2034 # read by service.sh
+interpreter=$home/current/bin/python
 versions=$home/versions
 etc=$root/etc/lb-drain
 units=$root/etc/systemd/system
@@ -98,111 +109,14 @@ extras=(
     "lb-drain.catalog:$root/usr/local/lib/systemd/catalog/lb-drain.catalog"
 )
 
-# --- the service ----------------------------------------------------------------------------------
-
-# Without a running systemd (an image, a scratch root) the script only changes files.
-booted() { [ -d "$root/run/systemd/system" ]; }
-
-# Print an address of the configuration, with the unit's environment applied; nothing if it is empty, or
-# if this version does not know the key.
-address() { # UNIT KEY [PROGRAM [FILE]]
-    # shellcheck disable=SC2016
-    systemctl show --property Environment --value "$1" |
-        xargs sh -c 'lb_drain=$1 file=$2; shift 2; exec env "$@" "$lb_drain" check-config "$file"' \
-            sh "${3:-$home/bin/lb-drain}" "${4:-$etc/config.toml}" 2>/dev/null |
-        awk -v key="$2" '$1 == key && $3 ~ /:/ { print $3 }' || true
-}
-
-probe_address() { [ ! -f "$probe_unit" ] || address lb-drain-probe probe.listen; }
-
-ready() {
-    # The unit is active once the agent has notified systemd that it takes part.
-    systemctl is-active --quiet lb-drain || return 1
-    local listen
-    listen=$(address lb-drain server.listen)
-    [ -n "$listen" ] || return 0
-    "$home/current/bin/python" -I -c '
-import sys, urllib.request
-opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-sys.exit(opener.open(f"http://{sys.argv[1]}/readyz", timeout=5).status != 200)
-' "$listen" 2>/dev/null
-}
-
-nothing_to_start() {
-    ! booted || [ ! -f "$etc/config.toml" ] ||
-        { systemctl is-enabled --quiet lb-drain &&
-            { [ -z "$(probe_address)" ] || systemctl is-enabled --quiet lb-drain-probe; }; }
-}
-
-await_ready() {
-    local end=$((SECONDS + timeout_s))
-    until ready; do
-        # 78: the configuration must be changed, and systemd does not restart the agent.
-        ! systemctl is-failed --quiet lb-drain || return 1
-        [ "$SECONDS" -lt "$end" ] || return 1
-        sleep 1
-    done
-    # Only now: the responder of the older version answers until the new agent works.
-    start_responder
-    until responder_ready; do
-        [ "$SECONDS" -lt "$end" ] || return 1
-        sleep 1
-    done
-}
-
-start() {
-    systemctl daemon-reload
-    systemctl enable --quiet lb-drain
-    # Stop first, so that the next answer comes from the new agent. Do not block: an agent can stay in
-    # its start for a long time, until it has access to Azure.
-    systemctl stop lb-drain
-    systemctl reset-failed lb-drain 2>/dev/null || true
-    systemctl start --no-block lb-drain
-    [ $wait = yes ] || start_responder
-}
-
-# --- the responder of the health probe ------------------------------------------------------------
-
-# The load balancer sends no new connections to a VM whose probe is not answered. So nothing here ends a
-# responder that answers, except to start another one.
-keep_responder() { # VERSION [FILE]: both have to have a responder if one answers now
-    booted && systemctl is-active --quiet lb-drain-probe || return 0
+# The responder that answers must have one after it.
+keep_responder() { # VERSION [FILE]
+    responder_answers || return 0
     if [ -f "$versions/${1:-none}/lb-drain-probe.service" ] && [ -n "$(address lb-drain-probe \
         probe.listen "$versions/$1/bin/lb-drain" "${2:-$etc/config.toml}")" ]; then
         return 0
     fi
-    die "lb-drain-probe answers the health probe of the load balancer, and would not any more: the load" \
-        "balancer would take this VM out. Point the probe at the application, run" \
-        "systemctl disable --now lb-drain-probe, and run this again; nothing was changed"
-}
-
-start_responder() {
-    if [ -n "$(probe_address)" ]; then
-        systemctl enable --quiet lb-drain-probe
-        systemctl reset-failed lb-drain-probe 2>/dev/null || true
-        # One command, so that the port is closed for as short a time as possible.
-        systemctl restart --no-block lb-drain-probe
-    else
-        stop_responder
-    fi
-}
-
-responder_ready() {
-    local listen
-    listen=$(probe_address)
-    [ -n "$listen" ] || return 0
-    systemctl is-active --quiet lb-drain-probe || return 1
-    "$home/current/bin/python" -I -c '
-import socket, sys
-host, _, port = sys.argv[1].rpartition(":")
-socket.create_connection((host.strip("[]"), int(port)), 5).close()
-' "$listen" 2>/dev/null
-}
-
-stop_responder() {
-    if booted && [ -f "$probe_unit" ] && systemctl is-enabled --quiet lb-drain-probe; then
-        systemctl disable --now --quiet lb-drain-probe
-    fi
+    refuse_to_end_responder
 }
 
 # --- versions -------------------------------------------------------------------------------------
@@ -328,7 +242,7 @@ find_wheel() {
 do_install() {
     find_wheel
     choose_python
-    for each in requirements.lock lb-drain.service lb-drain-probe.service lb-drain.catalog; do
+    for each in requirements.lock lb-drain.service lb-drain-probe.service lb-drain.catalog service.sh; do
         [ -f "$here/$each" ] || die "there is no $each beside install.sh"
     done
     [ -z "$config" ] || [ -f "$config" ] || die "there is no file $config"
@@ -390,10 +304,12 @@ do_install() {
     # Only now: before this line a rollback goes to the older version.
     [ "${before:-$version}" = "$version" ] || point previous "$before"
     prune
-    if [ "$before" = "$version" ]; then
-        report "$version is installed with the new configuration"
-    else
+    if [ "$before" != "$version" ]; then
         report "$version is installed${before:+, in place of $before}"
+    elif [ $config_changed = yes ]; then
+        report "$version is kept; the configuration was changed"
+    else
+        report "$version is kept; its units were installed and started again"
     fi
 }
 
@@ -433,6 +349,7 @@ build() {
     "$directory/bin/lb-drain" manual >"$directory/lb-drain.8"
     # A later rollback or uninstall must not need the bundle.
     install -m 755 "${BASH_SOURCE[0]}" "$directory/install.sh"
+    install -m 644 "$here/service.sh" "$directory"
     chmod -R go-w "$directory"
     if [ -z "$root" ] && command -v restorecon >/dev/null; then
         restorecon -R "$home"
@@ -455,7 +372,8 @@ do_rollback() {
 }
 
 do_uninstall() {
-    keep_responder ""
+    ! responder_answers || refuse_to_end_responder
+    refuse_if_out
     if booted; then
         systemctl disable --now --quiet lb-drain 2>/dev/null || true
     fi
@@ -473,7 +391,9 @@ do_uninstall() {
     report "the agent is removed; blob, roles and role assignments are still there"
 }
 
-if [ -f "$home/pyvenv.cfg" ]; then
+if [ -f "$home/package" ]; then
+    die "the package lb-drain installed the agent: use the package manager, or remove the package first"
+elif [ -f "$home/pyvenv.cfg" ]; then
     die "$home was not created by this script: stop lb-drain, remove that directory, and run the script again"
 fi
 install -d -m 755 "$home"

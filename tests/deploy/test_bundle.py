@@ -23,6 +23,7 @@ CARRIED = {
     "lb-drain-probe.service",
     "lb_drain_controller-{version}-py3-none-any.whl",
     "requirements.lock",
+    "service.sh",
 }
 pytestmark = pytest.mark.skipif(
     "TEST_FROM_INDEX" not in os.environ,

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 SCRIPTS = sorted(DEPLOY.glob("*.sh"))
 AGENT = """
-import http.server, sys, tomllib
+import http.server, json, sys, tomllib
 
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
@@ -47,6 +47,11 @@ def main():
         print("{version}", sys.argv[-1])
         return
     config = tomllib.load(open(sys.argv[-1], "rb"))
+    if sys.argv[1] == "status":
+        if "out" not in config:
+            sys.exit("error: storage does not answer")
+        print(json.dumps(dict(entries=[dict(vm=vm) for vm in config["out"]])))
+        return
     probe = config.get("probe", dict()).get("listen", "")
     addresses = dict(run=config["server"]["listen"], probe=probe)
     print("server.listen", "file", addresses["run"])
@@ -142,7 +147,8 @@ class Machine:
         lock = f"greeting==1.0 --hash=sha256:{digest(greeting)}\n"
         (directory / "requirements.lock").write_text(lock)
         (directory / "SHA256SUMS").write_text(f"{digest(wheel)}  {wheel.name}\n")
-        shutil.copy(DEPLOY / "install.sh", directory)
+        for name in ("install.sh", "service.sh"):
+            shutil.copy(DEPLOY / name, directory)
         catalog = (DEPLOY / "lb-drain.catalog").read_text()
         (directory / "lb-drain.catalog").write_text(f"{catalog}# {version}\n")
         for name in UNITS:
@@ -186,9 +192,11 @@ class Machine:
         """Where units are."""
         return self.root / "etc/systemd/system"
 
-    def configure(self, *, probe_port: int = 0) -> str:
-        """Write a configuration, with a responder if a port is given; return its path."""
-        text = f'[server]\nlisten = "127.0.0.1:{self.port}"\n'
+    def configure(self, *, probe_port: int = 0, out: tuple[str, ...] | None = ()) -> str:
+        """Write a configuration, with a responder if a port is given, and return its path. The
+        stand-in agent reads there which VMs are out; `None`: its `status` fails."""
+        text = "" if out is None else f"out = {list(out)}\n"
+        text += f'[server]\nlisten = "127.0.0.1:{self.port}"\n'
         if probe_port:
             text += f'[probe]\nlisten = "127.0.0.1:{probe_port}"\n'
         path = self.directory / "config.toml"
@@ -262,9 +270,9 @@ def test_shellcheck(script: Path) -> None:
     """shellcheck has nothing to say about a script."""
     if shutil.which("shellcheck") is None:
         pytest.skip("shellcheck is not installed (Debian package shellcheck)")
-    told = subprocess.run(["shellcheck", script], capture_output=True, text=True, check=False)
+    told = subprocess.run(["shellcheck", "-x", script], capture_output=True, text=True, check=False)
     assert (told.returncode, told.stdout) == (0, "")
-    assert os.access(script, os.X_OK)
+    assert os.access(script, os.X_OK) == script.read_text().startswith("#!")
 
 
 def test_from_the_first_version_to_the_last(machine: Machine) -> None:
@@ -367,6 +375,53 @@ def test_a_responder_that_answers_is_never_ended(machine: Machine) -> None:
     assert not [*machine.systemd.iterdir()]
 
 
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [(("web-1", "web-2"), "web-1, web-2"), (None, "(error: storage does not answer)")],
+)
+def test_the_agent_stays_while_a_vm_is_out(
+    machine: Machine, out: tuple[str, ...] | None, message: str
+) -> None:
+    """While a VM is out, or it is unknown whether one is, only --force removes the agent."""
+    bundle = machine.bundle("1.0")
+    assert machine.install(bundle, "--config", machine.configure(out=out)).returncode == 0
+    machine.said()
+    installer = machine.home / "current/install.sh"
+    done = machine.run(installer.parent, "--uninstall", "--purge")
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "--force" in done.stderr
+    assert (machine.version(), machine.said()) == ("1.0", [])
+    assert (machine.root / "etc/lb-drain/config.toml").exists()
+    done = machine.run(installer.parent, "--uninstall", "--purge", "--force")
+    assert (done.returncode, machine.home.exists()) == (0, False), done.stderr
+
+
+def test_only_the_configuration_changes(machine: Machine) -> None:
+    """The installer names what changed: a version that stays does not take its own place."""
+    bundle = machine.bundle("1.0")
+    assert machine.install(bundle, "--config", machine.configure()).returncode == 0
+    done = machine.install(bundle, "--config", machine.configure(out=("web-1",)))
+    assert done.returncode == 0
+    assert "is kept; the configuration was changed" in done.stdout
+    assert "in place of" not in done.stdout
+    (machine.systemd / "lb-drain.service").write_text("changed")
+    done = machine.install(bundle)
+    assert "is kept; its units were installed" in done.stdout
+
+
+def test_a_package_is_left_to_its_package_manager(machine: Machine) -> None:
+    """What a package installed is not replaced or removed by the script."""
+    machine.home.mkdir(parents=True)
+    (machine.home / "package").touch()
+    before = machine.tree()
+    for arguments in ((), ("--uninstall",)):
+        done = machine.run(machine.bundle("1.0"), *arguments)
+        assert done.returncode == 1
+        assert "package manager" in done.stderr
+    assert machine.tree() == before
+
+
 def test_a_command_of_somebody_else_is_left_alone(machine: Machine) -> None:
     """A file or link that is where the command would be linked to stays as it is."""
     command = machine.root / "usr/local/bin/lb-drain"
@@ -441,6 +496,7 @@ def test_an_environment_made_by_hand_is_left_alone(machine: Machine) -> None:
         ("--purge",),
         ("--rollback", "--uninstall"),
         ("--rollback", "--purge"),
+        ("--rollback", "--force"),
         ("--uninstall", "--config", "f"),
     ],
     ids=" ".join,

@@ -1,12 +1,17 @@
 """The documents in `deploy/` speak of what there is: commands, messages, files."""
 
+import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from controller.cli.main import build_parser, main
+from controller.core.ledger import Ledger
+from controller.status.ledger_view import LeaseStatus
+from tests.support.doctor_facts import NOW, entry
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RUNBOOK = DEPLOY / "README.md"
@@ -63,7 +68,7 @@ def test_shell_blocks_can_be_read(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [*DOCUMENTS, DEPLOY.parent / "README.md"],
+    [*DOCUMENTS, DEPLOY.parent / "README.md", DEPLOY.parent / "SECURITY.md"],
     ids=lambda path: f"{path.parent.name}-{path.stem}",
 )
 def test_links_lead_somewhere(path: Path) -> None:
@@ -102,7 +107,7 @@ def test_the_installer_reads_what_check_config_prints(
     with pytest.raises(SystemExit, match="0"):
         main(["check-config", str(config)])
     printed = capsys.readouterr().out
-    (program,) = re.findall(r"awk -v key=\"\$2\" '([^']+)'", (DEPLOY / "install.sh").read_text())
+    (program,) = re.findall(r"awk -v key=\"\$2\" '([^']+)'", (DEPLOY / "service.sh").read_text())
 
     def address(key: str) -> str:
         command = ["awk", "-v", f"key={key}", program]
@@ -111,3 +116,17 @@ def test_the_installer_reads_what_check_config_prints(
 
     assert address("server.listen") == "127.0.0.1:9808"
     assert address("probe.listen") == probe
+
+
+def test_the_installer_reads_what_status_prints() -> None:
+    """Before it removes the agent, it finds the VMs that are out in `status --json`."""
+    (program,) = re.findall(r"-c '\n([^']+)' <<<", (DEPLOY / "service.sh").read_text())
+
+    def names(ledger: Ledger) -> str:
+        status = json.dumps(LeaseStatus(lease_state="leased", ledger=ledger, at=NOW).as_json())
+        command = [sys.executable, "-I", "-c", program]
+        done = subprocess.run(command, input=status, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    assert names(Ledger()) == ""
+    assert names(Ledger(entries=(entry("web-2"), entry("web-1")))) == "web-1, web-2"
