@@ -47,4 +47,4 @@ def _drain(options: argparse.Namespace) -> int:
             print(f"{vm} removed from {pools}; {waited}.", flush=True)
         print(f"To end it now: {client.command('restore', vm)}")
 
-    return run_with_client(options, drain)
+    return run_with_client(options, drain, requests_drains=True)

@@ -12,6 +12,7 @@ from controller.cli.endpoint_errors import explain_unreachable
 from controller.clock import SystemClock
 from controller.config.loader import DEFAULT_CONFIG, load
 from controller.core.printable import printable
+from controller.errors import NotDone
 from controller.observability import logs
 from controller.operator.drain_client import DrainClient, connect
 
@@ -21,13 +22,24 @@ def run_with_client(
     work: Callable[[DrainClient], Awaitable[None]],
     *,
     read_vm_names: bool = False,
+    requests_drains: bool = False,
 ) -> int:
     """Connect to the set that the options select, do the work, and return the exit code.
 
     Args:
         read_vm_names: the work needs the names of the VMs of the set.
+        requests_drains: the work requests drains, which no agent executes in a dry run.
+
+    Raises:
+        NotDone: the configuration sets a dry run, and the work requests drains.
     """
     loaded = load(options.config, os.environ)
+    if requests_drains and loaded.settings.policy.dry_run:
+        raise NotDone(
+            f"dry run: {options.config} has dry_run = true in [policy], so no agent drains a VM; "
+            "nothing is requested. To see what a leader would do now: lb-drain plan. To drain VMs, "
+            "set dry_run = false on every VM and restart the agents"
+        )
     logs.setup(logging.ERROR)
 
     async def run() -> None:

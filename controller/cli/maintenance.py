@@ -102,7 +102,7 @@ def _start(options: argparse.Namespace) -> int:
             return
         print("All VMs are done.", flush=True)
 
-    return run_with_client(options, start, read_vm_names=True)
+    return run_with_client(options, start, read_vm_names=True, requests_drains=not options.abandon)
 
 
 async def _runner(

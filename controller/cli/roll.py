@@ -66,7 +66,7 @@ def _roll(options: argparse.Namespace) -> int:
             await runner.begin(chosen or order(client.vms, last=client.this_machine))
         print("All VMs are done.", flush=True)
 
-    return run_with_client(options, roll, read_vm_names=True)
+    return run_with_client(options, roll, read_vm_names=True, requests_drains=not options.abandon)
 
 
 async def abandon_run(client: "DrainClient") -> None:

@@ -15,6 +15,7 @@ from controller.core.events import EventDocument, EventStatus, ScheduledEvent
 from controller.core.ledger import Ledger
 from controller.core.planning.actions import Phase, Plan
 from controller.core.policy import Policy
+from controller.core.rehearsals import is_test
 
 AT_RISK_S = 120.0
 """A VM that is still in rotation this long before NotBefore is at risk, in seconds. A removal takes
@@ -40,13 +41,13 @@ def deadline_risk(
     """Return the VMs that maintenance may affect while they are in rotation.
 
     With a lead time below four minutes a VM is at risk in the second half of it; otherwise every
-    drain would count as a risk.
+    drain would count as a risk. The event of a rehearsal is none.
     """
     at_risk = timedelta(seconds=min(AT_RISK_S, policy.lead_time_s / 2))
     vms: dict[str, str] = {}
     deadlines: list[datetime] = []
     for event in document.events if document else ():
-        if not policy.is_due(event, now):
+        if is_test(event.event_id) or not policy.is_due(event, now):
             continue
         for vm in _not_out(plan, ledger, event):
             started = event.status is not EventStatus.SCHEDULED

@@ -9,6 +9,7 @@ from controller.core.drain_history import Transition
 from controller.core.drain_requests import DRAIN_REQUEST
 from controller.core.event_record import EventVerdict, WatchedEvent, event_label
 from controller.core.ledger import Entry, EventReference, Ledger
+from controller.core.rehearsals import is_test
 
 Line = TypeVar("Line", Transition, EventVerdict)
 
@@ -44,8 +45,12 @@ def event_of(line: Transition, before: Ledger, after: Ledger) -> WatchedEvent | 
 
 
 def cause_of(entry: Entry | None) -> EventReference | None:
-    """Return the most urgent event for which a VM is drained, or else the drain request."""
+    """Return the most urgent event for which a VM is drained, or else the drain request.
+
+    A rehearsal is the cause only of a drain that has no other one.
+    """
     if entry is None or not entry.events:
         return None
-    announced = [each for each in entry.events if each.event_type != DRAIN_REQUEST]
-    return min(announced or entry.events, key=lambda each: each.not_before or entry.recorded_at)
+    real = [each for each in entry.events if not is_test(each.event_id)] or entry.events
+    announced = [each for each in real if each.event_type != DRAIN_REQUEST]
+    return min(announced or real, key=lambda each: each.not_before or entry.recorded_at)

@@ -19,19 +19,21 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from controller.core.drain_requests import DRAIN_REQUEST
 from controller.core.event_record import Verdict
 from controller.core.events import EVENT_TYPES
+from controller.core.rehearsals import TEST
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 OTHER = "other"
 
-DrainOutcome = Literal["in_time", "late", "unannounced"]
-"""Out of rotation before NotBefore; after it; or for an event that had no NotBefore."""
+DrainOutcome = Literal["in_time", "late", "unannounced", "requested"]
+"""Out of rotation before NotBefore; after it; for an event without NotBefore; for a drain request."""
 ReconcileResult = Literal["unchanged", "changed"]
 """Whether a pass changed the ledger."""
 NotifyOutcome = Literal["delivered", "failed", "dropped"]
 
-DRAIN_TYPES = (*EVENT_TYPES, DRAIN_REQUEST, OTHER)
+DRAIN_TYPES = (*EVENT_TYPES, DRAIN_REQUEST, TEST, OTHER)
 VERDICTS = tuple(each.value for each in Verdict)
-EVENT_LABELS = {"type": (*EVENT_TYPES, OTHER), "verdict": VERDICTS}
+JUDGED_TYPES = (*EVENT_TYPES, TEST, OTHER)
+EVENT_LABELS = {"type": JUDGED_TYPES, "verdict": VERDICTS}
 DRAIN_OUTCOMES: tuple[DrainOutcome, ...] = get_args(DrainOutcome)
 RECONCILE_RESULTS: tuple[ReconcileResult, ...] = get_args(ReconcileResult)
 NOTIFY_OUTCOMES: tuple[NotifyOutcome, ...] = get_args(NotifyOutcome)
@@ -272,7 +274,7 @@ class Metrics:
     def event_judged(self, event_type: str, verdict: str) -> None:
         """Count the verdict of one event for one VM."""
         if verdict in VERDICTS:
-            self._events.labels(event_type if event_type in EVENT_TYPES else OTHER, verdict).inc()
+            self._events.labels(event_type if event_type in JUDGED_TYPES else OTHER, verdict).inc()
 
     def notification_ended(self, channel: str, outcome: NotifyOutcome) -> None:
         """Count a notification by the kind of its channel and its outcome."""

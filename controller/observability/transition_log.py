@@ -18,6 +18,7 @@ from controller.core.drain_history import (
     connections_cut,
     step_text,
 )
+from controller.core.drain_requests import DRAIN_REQUEST
 from controller.core.event_record import (
     MISSED,
     EventVerdict,
@@ -32,6 +33,7 @@ from controller.core.observation import Observation
 from controller.core.planning.actions import HoldReason, Plan, is_read
 from controller.core.planning.pool_membership import PoolMembership
 from controller.core.policy import Policy
+from controller.core.rehearsals import TEST, is_test
 from controller.core.vm_report import VmState
 from controller.observability.logs import log
 from controller.observability.message_ids import step_event
@@ -112,11 +114,12 @@ class TransitionReporter:
 
     def _judged(self, found: EventVerdict, epoch: int) -> None:
         """Report what became of an event for a VM."""
-        self.metrics.event_judged(found.event_type, found.verdict)
+        test = is_test(found.event_id)
+        self.metrics.event_judged(TEST if test else found.event_type, found.verdict)
         log(
             logger,
-            VERDICT_LEVELS.get(found.verdict, logging.INFO),
-            f"{found.vm}: {found.event_type}: {verdict_text(found)}",
+            logging.INFO if test else VERDICT_LEVELS.get(found.verdict, logging.INFO),
+            f"{found.vm}: {'TEST ' if test else ''}{found.event_type}: {verdict_text(found)}",
             event="verdict",
             vm=found.vm,
             epoch=epoch,
@@ -254,10 +257,14 @@ class TransitionReporter:
     def _count(
         self, line: Transition, cause: EventReference | WatchedEvent | EventVerdict
     ) -> DrainOutcome:
+        test = is_test(cause.event_id)
+        counted = TEST if test else cause.event_type
+        outcome: DrainOutcome
         if cause.not_before is None:
-            self.metrics.vm_drained(cause.event_type, "unannounced")
-            return "unannounced"
-        lead_s = (cause.not_before - line.at).total_seconds()
-        outcome: DrainOutcome = "in_time" if lead_s >= 0 else "late"
-        self.metrics.vm_drained(cause.event_type, outcome, lead_s)
+            outcome = "requested" if cause.event_type == DRAIN_REQUEST else "unannounced"
+            self.metrics.vm_drained(counted, outcome)
+        else:
+            lead_s = (cause.not_before - line.at).total_seconds()
+            outcome = "in_time" if lead_s >= 0 else "late"
+            self.metrics.vm_drained(counted, outcome, None if test else lead_s)
         return outcome

@@ -414,6 +414,23 @@ async def test_a_dry_run_is_printed_first(simulated: Set, command: str) -> None:
     assert out.startswith("dry run: the agent on this VM writes nothing")
 
 
+@pytest.mark.parametrize("command", [("drain", "web-1"), ("roll", "--command", "true")])
+async def test_a_drain_in_a_dry_run_leaves_nothing_behind(
+    simulated: Set, command: tuple[str, ...]
+) -> None:
+    """The command says that no agent would act, and writes no request; a restore still works."""
+    path = simulated.config("web-3")
+    path.write_text(path.read_text().replace("[policy]\n", "[policy]\ndry_run = true\n"))
+    code, out, err = await simulated.run(*command, "--config", str(path))
+    assert (code, out) == (1, "")
+    assert f"dry run: {path} has dry_run = true in [policy]" in err
+    real = simulated.config("web-2")
+    code, out, _ = await simulated.run("restore", "web-1", "--config", str(path))
+    assert (code, out) == (0, "web-1 has no manual drain to end.\n")
+    code, out, _ = await simulated.run("status", "--config", str(real))
+    assert "drain requested" not in out
+
+
 async def test_status_during_a_drain(simulated: Set) -> None:
     """While an agent drains, any VM's status names leader, entry, pools and history."""
     agent = await simulated.start("run", "--config", str(simulated.config("web-1")))

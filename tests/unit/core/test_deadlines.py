@@ -100,6 +100,14 @@ def test_what_is_not_due_is_no_risk(harmless: object) -> None:
     assert risk_in(PlannerScenario(events=[harmless])) == DeadlineRisk()  # type: ignore[list-item]
 
 
+def test_a_rehearsal_is_no_risk() -> None:
+    """No alarm is raised because of an event that only agents see, and the next event counts."""
+    scene = PlannerScenario(now=500, events=[event(event_id="test-1")], policy=FLOOR_OF_ALL)
+    assert risk_in(scene) == DeadlineRisk()
+    scene.events.append(event(event_id="E-2"))
+    assert risk_in(scene) == DeadlineRisk(("web-1",), at(600))
+
+
 def test_ignored_types_are_no_risk() -> None:
     """An event that policy ignores puts no VM at risk."""
     ignore = {"Reboot": make_event_policy(action=EventAction.IGNORE)}

@@ -49,8 +49,20 @@ def test_the_added_transitions_in_their_order() -> None:
         ((event("announced", not_before_s=5), event("started")), "started"),
         ((event("asked", DRAIN_REQUEST), event("announced", not_before_s=5)), "announced"),
         ((event("asked", DRAIN_REQUEST),), "asked"),
+        ((event("test-1", not_before_s=5), event("first", not_before_s=9)), "first"),
+        ((event("test-1", not_before_s=5), event("asked", DRAIN_REQUEST)), "asked"),
+        ((event("test-1", DRAIN_REQUEST), event("test-2", not_before_s=5)), "test-2"),
     ],
-    ids=["none", "two events", "no NotBefore", "request and event", "request"],
+    ids=[
+        "none",
+        "two events",
+        "no NotBefore",
+        "request and event",
+        "request",
+        "test and event",
+        "test and request",
+        "tests",
+    ],
 )
 def test_the_cause_of_a_drain(events: tuple[EventReference, ...], cause: str | None) -> None:
     """The event with the earliest NotBefore, without one the start; a request only if alone."""

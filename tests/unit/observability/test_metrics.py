@@ -87,9 +87,9 @@ def test_help_lists_the_labels(metrics: Metrics) -> None:
         each.name: each.documentation
         for each in text_string_to_metric_families(metrics.render().decode())
     }
-    types = "type: Freeze, Reboot, Redeploy, Preempt, Terminate, Request, other."
+    types = "type: Freeze, Reboot, Redeploy, Preempt, Terminate, Request, Test, other."
     assert types in helps["lbdrain_drains"]
-    assert "outcome: in_time, late, unannounced." in helps["lbdrain_drains"]
+    assert "outcome: in_time, late, unannounced, requested." in helps["lbdrain_drains"]
     assert "reason: capacity_floor, busy, other." in helps["lbdrain_holds"]
     requests = helps["lbdrain_azure_requests"]
     assert "imds: poll; network: nic_get, nic_put; blob: read, renew" in requests
@@ -266,7 +266,7 @@ def test_a_standby_shows_nothing_of_its_time_as_leader(metrics: Metrics) -> None
 def test_drains_are_counted_from_nothing(metrics: Metrics) -> None:
     """Every kind of drain is exposed before the first one, which shows as an increase."""
     drains = {name: n for name, n in samples(metrics).items() if name.startswith("lbdrain_drains_")}
-    assert len([name for name in drains if "_total" in name]) == 21
+    assert len([name for name in drains if "_total" in name]) == 32
     assert drains["lbdrain_drains_total{outcome=late,type=Reboot}"] == 0
 
 

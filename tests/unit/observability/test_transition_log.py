@@ -145,22 +145,27 @@ def test_new_transitions_are_logged_once_and_in_order(outputs: Outputs) -> None:
 
 
 @pytest.mark.parametrize(
-    ("event_types", "counted"),
+    ("event_types", "counted", "outcome"),
     [
-        (("Request",), "Request"),
-        (("Request", "Reboot"), "Reboot"),
-        (("Reboot", "Request"), "Reboot"),
+        (("Request",), "Request", "requested"),
+        (("Request", "Reboot"), "Reboot", "unannounced"),
+        (("Reboot", "Request"), "Reboot", "unannounced"),
+        (("test-Request",), "Test", "requested"),
+        (("test-Request", "Request"), "Request", "requested"),
+        (("test-Reboot", "Reboot"), "Reboot", "unannounced"),
     ],
 )
 def test_a_manual_drain_is_counted_as_one_unless_there_is_an_event(
-    outputs: Outputs, event_types: tuple[str, ...], counted: str
+    outputs: Outputs, event_types: tuple[str, ...], counted: str, outcome: str
 ) -> None:
-    """What Azure announced is what the lead time is measured for."""
-    references = tuple(EventReference(event_id=each, event_type=each) for each in event_types)
+    """What Azure announced is what the lead time is measured for, and a test counts as one."""
+    references = tuple(
+        EventReference(event_id=each, event_type=each.removeprefix("test-")) for each in event_types
+    )
     before = Ledger().with_entry(replace(entry(), events=references))
     after = before.with_entry(replace(entry(out_at=NOW), events=references))
     outputs.reporter.passed("leader", before, after.noting(at=NOW, vm="web-1", step=Step.OUT))
-    assert outputs.metric("lbdrain_drains_total", type=counted, outcome="unannounced") == 1
+    assert outputs.metric("lbdrain_drains_total", type=counted, outcome=outcome) == 1
 
 
 @pytest.mark.parametrize(
@@ -411,6 +416,17 @@ def test_a_verdict_is_logged_and_counted_once(
     assert len(outputs.lines(level)) == 1
     assert outputs.lines(level + 1) == []
     assert outputs.metric("lbdrain_events_total", type="Reboot", verdict=verdict.value) == 1
+
+
+def test_a_test_event_raises_no_alarm(outputs: Outputs) -> None:
+    """The verdict of a rehearsal is logged as one, without a warning, and counted as one."""
+    found = EventVerdict(
+        at=NOW, vm="web-1", event_id="test-1", event_type="Reboot", verdict=Verdict.HIT_IN_ROTATION
+    )
+    outputs.reporter.passed("leader", Ledger(), Ledger(verdicts=(found,)))
+    assert outputs.lines(logging.WARNING) == []
+    assert outputs.lines(logging.INFO) == ["web-1: TEST Reboot: hit in rotation"]
+    assert outputs.metric("lbdrain_events_total", type="Test", verdict="hit_in_rotation") == 1
 
 
 def test_what_azure_does_is_logged_with_its_event(outputs: Outputs) -> None:
