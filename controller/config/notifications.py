@@ -18,8 +18,9 @@ from controller.config.hints import nearest, shown
 from controller.core.notices.digest import WEEKDAYS, Schedule
 from controller.core.notices.notice import Notice, NoticeKind
 
-KINDS = tuple(kind.value for kind in NoticeKind if kind is not NoticeKind.DIGEST)
-"""The kinds that `on` can name; a channel gets digests because of `digest`."""
+_NOT_CHOSEN = frozenset({NoticeKind.DIGEST, NoticeKind.TEST})
+KINDS = tuple(kind.value for kind in NoticeKind if kind not in _NOT_CHOSEN)
+"""The kinds that `on` can name; digests and tests reach a channel otherwise."""
 TEMPLATE_FIELDS = (
     "text",
     "happening",

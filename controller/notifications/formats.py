@@ -38,6 +38,7 @@ TITLES = {
     NoticeKind.NO_LEADER: "No leader",
     NoticeKind.LEADER_RESTORED: "Leader restored",
     NoticeKind.DIGEST: "Digest",
+    NoticeKind.TEST: "Notification",
 }
 FACTS = {
     "not_before": "NotBefore",
@@ -73,9 +74,11 @@ class Message:
 
 
 def render(notice: Notice, *, template: str, agent: str, availability_set: str) -> Message:
-    """Return a notice as text."""
+    """Return a notice as text; one of a rehearsal begins with TEST, wherever people read it."""
+    mark = "TEST: " if notice.test else ""
+    written = mark + notice.text
     fields = {
-        "text": notice.text,
+        "text": written,
         "happening": notice.kind.value,
         "level": "warning" if notice.kind in PROBLEMS else "info",
         "vm": notice.vm,
@@ -86,8 +89,9 @@ def render(notice: Notice, *, template: str, agent: str, availability_set: str) 
         "agent": agent,
         "availability_set": availability_set,
     }
-    text = template.format_map(fields) if template else notice.text
-    return Message(title=TITLES[notice.kind], text=text, fields=fields, id=notice.id)
+    text = mark + template.format_map({**fields, "text": notice.text}) if template else written
+    title = mark + TITLES[notice.kind]
+    return Message(title=title, text=text, fields=fields, id=notice.id)
 
 
 def webhook_body(message: Message) -> dict[str, Any]:

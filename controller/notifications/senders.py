@@ -30,12 +30,24 @@ class DeliveryFailed(Exception):
     """The receiver did not accept a message. The text contains nothing from the configuration."""
 
     def __init__(
-        self, message: str, *, final: bool = False, retry_after_s: float | None = None
+        self,
+        message: str,
+        *,
+        final: bool = False,
+        retry_after_s: float | None = None,
+        remedy: str = "",
     ) -> None:
         super().__init__(message)
         self.final, self.retry_after_s = final, retry_after_s
+        self.remedy = remedy
+        """What to do about it, for the operator who tests a channel."""
 
 
+CHECK_URL = "check the URL; if it is old, create a new one at the receiver"
+CHECK_REACH = "check the address and port, and whether this VM can reach them (firewall, proxy)"
+CHECK_CA = "set ca_file in [azure] to the authority of its certificate, or correct the address"
+CHECK_TLS = "check port and encryption: starttls for port 587, tls for port 465"
+TRY_AGAIN = "try again later; the problem is at the receiver"
 _PROBLEMS: tuple[tuple[type[Exception], str], ...] = (
     (TimeoutError, "the receiver does not answer in time"),
     (ssl.SSLCertVerificationError, "the certificate of the receiver is not trusted"),
@@ -55,6 +67,41 @@ _PROBLEMS: tuple[tuple[type[Exception], str], ...] = (
 """What people read for an error; its own text may repeat a URL."""
 
 
+_REMEDIES: tuple[tuple[type[Exception], str], ...] = (
+    (ssl.SSLCertVerificationError, CHECK_CA),
+    (aiohttp.ClientConnectorCertificateError, CHECK_CA),
+    (ssl.SSLError, CHECK_TLS),
+    (aiohttp.ClientSSLError, CHECK_TLS),
+    (aiohttp.InvalidURL, CHECK_URL),
+    (smtplib.SMTPException, CHECK_TLS),
+    (OSError, CHECK_REACH),
+    (aiohttp.ClientError, CHECK_REACH),
+)
+
+
+def remedy_of(error: Exception) -> str:
+    """Return what to do about a failed delivery; contains nothing of the error's text."""
+    return next((words for kind, words in _REMEDIES if isinstance(error, kind)), TRY_AGAIN)
+
+
+def _http_remedy(status: int) -> str:
+    if 300 <= status < 400:
+        return "no redirect is followed: use the URL to which the receiver redirects"
+    if status in {401, 403, 404, 405, 410}:
+        return CHECK_URL
+    if 400 <= status < 500 and status not in {408, 425, 429}:
+        return "check that kind is the kind of this receiver, and its settings there"
+    return TRY_AGAIN
+
+
+def _smtp_remedy(code: int) -> str:
+    if code in {530, 534, 535, 538}:
+        return "check username and password, and whether the server allows this login"
+    if code >= 500:
+        return "check sender and to: the mail server refuses an address or the message"
+    return TRY_AGAIN
+
+
 def problem_of(error: Exception) -> str:
     """Return in words why a delivery failed; contains nothing of the error's text."""
     return next((words for kind, words in _PROBLEMS if isinstance(error, kind)), "a bug")
@@ -64,8 +111,8 @@ def problem_of(error: Exception) -> str:
 class Sender:
     """Delivers messages to one channel."""
 
-    send: Callable[[aiohttp.ClientSession, Message], Awaitable[None]]
-    """Deliver one message, or raise `DeliveryFailed`."""
+    send: Callable[[aiohttp.ClientSession, Message], Awaitable[str]]
+    """Deliver one message and return the reply, or raise `DeliveryFailed`."""
     timeout_s: float
     """Limit of one attempt."""
 
@@ -88,18 +135,20 @@ async def _post(
     body: Callable[[Message], dict[str, Any]],
     session: aiohttp.ClientSession,
     message: Message,
-) -> None:
+) -> str:
     try:
         async with session.post(url, json=body(message), allow_redirects=False) as reply:
             status, after = reply.status, reply.headers.get("Retry-After", "")
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise DeliveryFailed(problem_of(error)) from None
+        raise DeliveryFailed(problem_of(error), remedy=remedy_of(error)) from None
     if not 200 <= status < 300:
         raise DeliveryFailed(
             f"status {status}",
             final=400 <= status < 500 and status not in (408, 425, 429),
             retry_after_s=float(after) if after.isdecimal() and len(after) < 6 else None,
+            remedy=_http_remedy(status),
         )
+    return f"status {status}"
 
 
 async def _mail(
@@ -108,7 +157,7 @@ async def _mail(
     tls: ssl.SSLContext,
     _session: aiohttp.ClientSession,
     message: Message,
-) -> None:
+) -> str:
     """Send in a daemon thread: a server that hangs must not keep the process from ending."""
     ended: Future[None] = Future()
 
@@ -123,6 +172,7 @@ async def _mail(
 
     Thread(target=work, name="mail", daemon=True).start()
     await asyncio.wrap_future(ended)
+    return "the mail server accepted it"
 
 
 def _attempt_mail(
@@ -139,12 +189,14 @@ def _attempt_mail(
                 server.login(settings.username, password)
             server.send_message(mail(message, sender=settings.sender, to=settings.to))
     except smtplib.SMTPResponseException as error:
-        status, final = str(error.smtp_code), error.smtp_code >= 500
+        codes = [error.smtp_code]
     except smtplib.SMTPRecipientsRefused as error:
         codes = sorted({code for code, _ in error.recipients.values()})
-        status, final = ", ".join(map(str, codes)), codes[0] >= 500
     except (smtplib.SMTPException, OSError, ValueError) as error:
-        raise DeliveryFailed(problem_of(error)) from None
+        raise DeliveryFailed(problem_of(error), remedy=remedy_of(error)) from None
     else:
         return
-    raise DeliveryFailed(f"SMTP status {status}", final=final)
+    status = ", ".join(map(str, codes))
+    raise DeliveryFailed(
+        f"SMTP status {status}", final=codes[0] >= 500, remedy=_smtp_remedy(codes[0])
+    )

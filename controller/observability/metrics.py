@@ -25,7 +25,7 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 OTHER = "other"
 
 DrainOutcome = Literal["in_time", "late", "unannounced", "requested"]
-"""Out of rotation before NotBefore; after it; for an event without NotBefore; for a drain request."""
+"""Out of rotation before NotBefore; after it; for an event that had none; for a drain request."""
 ReconcileResult = Literal["unchanged", "changed"]
 """Whether a pass changed the ledger."""
 NotifyOutcome = Literal["delivered", "failed", "dropped"]

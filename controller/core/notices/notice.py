@@ -36,6 +36,7 @@ class NoticeKind(Enum):
     NO_LEADER = "no_leader"
     LEADER_RESTORED = "leader_again"
     DIGEST = "digest"
+    TEST = "test"
 
 
 PROBLEMS = frozenset(
@@ -68,6 +69,8 @@ class Notice:
     not_before: datetime | None = None
     schedule: str = ""
     """Of a digest: the schedule by which it is due; it is for channels with that schedule."""
+    test: bool = False
+    """Whether it is about a rehearsal, or is a test of a channel itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

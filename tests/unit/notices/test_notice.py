@@ -211,6 +211,7 @@ def test_kinds_are_called_as_in_configurations_and_dashboards() -> None:
         "no_leader",
         "leader_again",
         "digest",
+        "test",
     ]
 
 
