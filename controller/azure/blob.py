@@ -157,13 +157,13 @@ class StateBlob:
                 await self._client.upload_blob(b"", overwrite=False)
             except HttpResponseError as error:
                 # The reply for a leased blob can have a lease code; in both cases the blob exists.
-                if _code(error) not in _LEASE_CODES | {"BlobAlreadyExists"}:
+                if error_code(error) not in _LEASE_CODES | {"BlobAlreadyExists"}:
                     raise
 
     async def read(self) -> Content:
         """Return content, etag and lease state from one reply."""
         async with self._call("read"):
-            return await _content(self._client, await self._client.download_blob())
+            return await read_content(self._client, await self._client.download_blob())
 
     async def read_if_changed(self, etag: str) -> Content | None:
         """Return what `read` returns, or None if the blob still has this ETag; one request.
@@ -182,7 +182,7 @@ class StateBlob:
                 if error.status_code == NOT_MODIFIED:
                     return None
                 raise
-            return await _content(self._client, download)
+            return await read_content(self._client, download)
 
     async def read_properties(self) -> BlobProperties:
         """Return etag and lease state."""
@@ -251,7 +251,7 @@ class StateBlob:
             try:
                 reply = await self._client.upload_blob(body, **conditions)
             except ResourceExistsError as error:
-                raise Conflict(f"blob write: {error.status_code} {_code(error)}") from error
+                raise Conflict(f"blob write: {error.status_code} {error_code(error)}") from error
             return _written(cast("object", reply.get("etag")))
 
     async def probe_write(self) -> None:
@@ -274,8 +274,8 @@ class StateBlob:
                 )
             except HttpResponseError as error:
                 # Storage can name either condition first; it checks both after the permission.
-                refused_by_condition = error.status_code == 412 or _code(error) in _LEASE_CODES
-                if not refused_by_condition and _code(error) != "BlobNotFound":
+                refused_by_condition = error.status_code == 412 or error_code(error) in _LEASE_CODES
+                if not refused_by_condition and error_code(error) != "BlobNotFound":
                     raise
 
     def _lease(self, lease_id: str) -> BlobLeaseClient:
@@ -294,7 +294,7 @@ class StateBlob:
             try:
                 yield
             except HttpResponseError as error:
-                code = _code(error)
+                code = error_code(error)
                 what = f"{self._caller.name_of(operation)}: {error.status_code} {code}"
                 if code == "ContainerNotFound":
                     raise SetupError(self._no_container()) from error
@@ -327,7 +327,12 @@ class StateBlob:
         )
 
 
-async def _content(client: BlobClient, download: StorageStreamDownloader[bytes]) -> Content:
+async def read_content(client: BlobClient, download: StorageStreamDownloader[bytes]) -> Content:
+    """Return the content of a blob from a download that has begun.
+
+    Raises:
+        ContractViolation: it is too large, or the reply is not complete.
+    """
     size = download.size
     if size > MAX_BODY_BYTES:
         raise ContractViolation(f"blob read: {size} bytes, the limit is {MAX_BODY_BYTES}")
@@ -366,7 +371,7 @@ def _written(etag: object) -> str:
     return etag
 
 
-def _code(error: HttpResponseError) -> str:
+def error_code(error: HttpResponseError) -> str:
     """Return the storage error code; the SDK finds it in the body or in a header."""
     code = cast("object", getattr(error, "error_code", None))
     return excerpt(str(getattr(code, "value", code) or ""))

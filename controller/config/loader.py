@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
+from controller.config.azure import Azure
 from controller.config.explain import explain
 from controller.config.hints import nearest, shown
 from controller.config.keys import (
@@ -80,6 +81,28 @@ def parse(text: str, environ: Mapping[str, str], path: Path) -> LoadedSettings:
         raise InvalidConfigError(tuple(problems))
     every = {dotted(at): origins.get(at, "default") for at, _ in values_in(settings.model_dump())}
     return LoadedSettings(settings, MappingProxyType(every))
+
+
+def azure_from_environment(environ: Mapping[str, str]) -> Azure:
+    """Return the settings of `[azure]` as the environment sets them, for a command without a file.
+
+    Raises:
+        ConfigError: a variable has a value that cannot be used.
+    """
+    document: dict[str, Any] = {}
+    names = {at: name for name, at in VARIABLES.items() if at[0] == "azure" and name in environ}
+    for at, name in names.items():
+        _put(document, at, environ[name])
+    try:
+        return Azure.model_validate(document.get("azure", {}))
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+        lines = (
+            f"environment: {names[('azure', str(each['loc'][0]))]} "
+            f"{each['msg'].removeprefix('Value error, ')}"
+            for each in found
+        )
+        raise InvalidConfigError(tuple(lines)) from None
 
 
 def describe(loaded: LoadedSettings) -> list[tuple[str, str, str]]:

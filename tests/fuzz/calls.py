@@ -280,7 +280,7 @@ async def _present_token(adapters: InMemoryAdapters) -> list[Request]:
         arm = Arm(
             endpoint=ARM,
             scope="https://management.azure.com/.default",
-            credential=managed_identity(SETTINGS, identity),
+            credential=managed_identity(SETTINGS.azure, identity),
             session=arm_session,
             waits=RequestWaits(adapters.runtime.clock),
         )

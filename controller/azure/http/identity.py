@@ -17,7 +17,7 @@ from azure.core.pipeline.transport import AioHttpTransport, AsyncHttpTransport
 from azure.identity.aio import ManagedIdentityCredential
 
 from controller.azure.http.arm_client import CONNECT_TIMEOUT_S
-from controller.config.schema import Settings
+from controller.config.azure import Azure
 
 AUTHORITY_HOST = "AZURE_POD_IDENTITY_AUTHORITY_HOST"
 IDENTITY_OVERRIDES = (
@@ -100,17 +100,15 @@ class OneRequestAtATime(ManagedIdentityCredential):
             return token
 
 
-def managed_identity(
-    settings: Settings, session: aiohttp.ClientSession
-) -> ManagedIdentityCredential:
+def managed_identity(azure: Azure, session: aiohttp.ClientSession) -> ManagedIdentityCredential:
     """Return the credential of this VM's managed identity."""
     options: dict[str, Any] = {
-        "transport": _ImdsTransport(session, settings.azure.imds_endpoint),
+        "transport": _ImdsTransport(session, azure.imds_endpoint),
         # By default up to 75 s of silent retries. The reconcile loop retries, with a deadline.
         "retry_total": 0,
     }
-    if settings.azure.client_id:
-        options["client_id"] = settings.azure.client_id
+    if azure.client_id:
+        options["client_id"] = azure.client_id
     return OneRequestAtATime(**options)
 
 

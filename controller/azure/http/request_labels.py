@@ -39,6 +39,7 @@ _NAMES: Mapping[tuple[str, str], str] = {
     ("blob", "acquire"): "lease acquisition",
     ("blob", "create"): "blob creation",
     ("blob", "get_properties"): "blob properties read",
+    ("blob", "list"): "container listing",
     ("blob", "probe_write"): "blob write",
     ("blob", "read"): "blob read",
     ("blob", "release"): "lease release",

@@ -124,12 +124,12 @@ async def open_azure(
     connection_string = environ.get(STORAGE_CONNECTION_STRING, "")
     _check_https(settings, has_connection_string=bool(connection_string))
     remove_identity_overrides(environ, settings.azure.imds_endpoint)
-    _limit_sdk_logs()
+    limit_sdk_logs()
     async with AsyncExitStack() as stack:
-        sessions = _Sessions(stack, session_factory, settings, environ)
+        sessions = Sessions(stack, session_factory, settings.azure.ca_file, environ)
         credential: ManagedIdentityCredential | AzureCliCredential
         if identity is Identity.VM:
-            credential = managed_identity(settings, await sessions.open(TrafficKind.IDENTITY))
+            credential = managed_identity(settings.azure, await sessions.open(TrafficKind.IDENTITY))
         else:
             credential = AzureCliCredential()
         stack.push_async_callback(credential.close)
@@ -171,7 +171,7 @@ def _state_blob(settings: Settings, blob_name: str, **options: Any) -> StateBlob
     return StateBlob(
         container_url,
         blob_name,
-        api_version=EMULATOR_API_VERSION if _is_on_this_host(container_url) else "",
+        api_version=EMULATOR_API_VERSION if is_on_this_host(container_url) else "",
         request_timeout_s=settings.election.request_timeout_s,
         **options,
     )
@@ -198,21 +198,22 @@ def _adapters(
     )
 
 
-class _Sessions:
+class Sessions:
     """Opens the sessions, each of which closes with `stack`."""
 
     def __init__(
         self,
         stack: AsyncExitStack,
         factory: SessionFactory,
-        settings: Settings,
+        ca_file: str,
         environ: Mapping[str, str],
     ) -> None:
         self._stack, self._factory = stack, factory
-        self._tls = _tls(settings.azure.ca_file)
+        self._tls = _tls(ca_file)
         self._has_proxy = bool(proxy_variables(environ))
 
     async def open(self, traffic: TrafficKind) -> aiohttp.ClientSession:
+        """Return a new session for this kind of traffic."""
         options = SessionOptions(
             traffic=traffic,
             tls=self._tls,
@@ -223,7 +224,8 @@ class _Sessions:
         return await self._stack.enter_async_context(self._factory(options))
 
 
-def _limit_sdk_logs() -> None:
+def limit_sdk_logs() -> None:
+    """Keep out of the log what the caller of a request reports better."""
     # The SDK logs every token and request at INFO; this service logs only changes.
     logging.getLogger("azure").setLevel(logging.WARNING)
     # The call that needs a token reports a failed token request.
@@ -241,14 +243,15 @@ def _check_https(settings: Settings, *, has_connection_string: bool) -> None:
     container_url = settings.election.container_url
     if urlsplit(container_url).scheme == "https":
         return
-    if not (has_connection_string and _is_on_this_host(container_url)):
+    if not (has_connection_string and is_on_this_host(container_url)):
         raise ConfigError(
             f"election.container_url is {container_url}: tokens are sent over https only. Plain "
             f"http is for an emulator on this host, together with {STORAGE_CONNECTION_STRING}"
         )
 
 
-def _is_on_this_host(url: str) -> bool:
+def is_on_this_host(url: str) -> bool:
+    """Return whether a URL can only lead to this host."""
     return is_loopback(urlsplit(url).hostname)
 
 

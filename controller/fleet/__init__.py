@@ -1,0 +1,1 @@
+"""The availability sets of one or several containers, for those who operate many."""

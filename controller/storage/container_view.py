@@ -1,0 +1,55 @@
+"""Which blobs of a container belong to which availability set, by their names alone.
+
+Beside a ledger `NAME.json` are `NAME.requests.json`, the reports of its VMs in `NAME.vms/`, and
+copies of unreadable content in `NAME.json.unreadable-DIGEST`. Pools that several sets share have
+blobs of their own. Every other blob is taken for a ledger: `election.blob_name` may be any name.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from controller.azure.container import ListedBlob
+
+SHARED_POOLS = "pools/"
+_REQUESTS = re.compile(r"(.+)\.requests\.json")
+_OF_A_VM = re.compile(r"(.+)\.(?:vms|agents)/[^/]+\.json")
+_SET_ASIDE = re.compile(r"(.+)\.unreadable-[0-9a-f]{12}")
+
+
+@dataclass(slots=True, kw_only=True)
+class SetBlobs:
+    """The blobs of one set."""
+
+    ledger: str
+    """The name of the ledger's blob."""
+    listed: ListedBlob | None = None
+    """The ledger's blob; None if only other blobs of the set exist."""
+    others: list[ListedBlob] = field(default_factory=list[ListedBlob])
+    """All other blobs of the set."""
+
+    @property
+    def written_at(self) -> datetime | None:
+        """When any blob of the set was written last."""
+        blobs = (*self.others, self.listed) if self.listed else self.others
+        return max((each.written_at for each in blobs), default=None)
+
+
+def sets_in(blobs: Iterable[ListedBlob]) -> tuple[SetBlobs, ...]:
+    """Return the sets of a container, in order of the names of their ledgers."""
+    found: dict[str, SetBlobs] = {}
+    others: list[tuple[str, ListedBlob]] = []
+    for blob in blobs:
+        if blob.name.startswith(SHARED_POOLS):
+            continue
+        if aside := _SET_ASIDE.fullmatch(blob.name):
+            others.append((aside[1], blob))
+        elif beside := _REQUESTS.fullmatch(blob.name) or _OF_A_VM.fullmatch(blob.name):
+            others.append((beside[1], blob))
+        else:
+            found[blob.name] = SetBlobs(ledger=blob.name, listed=blob)
+    for base, blob in others:
+        name = base if base in found else f"{base.removesuffix('.json')}.json"
+        found.setdefault(name, SetBlobs(ledger=name)).others.append(blob)
+    return tuple(found[name] for name in sorted(found))
