@@ -26,6 +26,7 @@ from controller.agent.startup import AgentIdentity, Startup
 from controller.agent.tuning import DEFAULT_TUNING, Tuning
 from controller.azure.http.session import Azure, SessionFactory, open_azure, tcp_session
 from controller.clock import Clock, CorrectedClock, SystemClock
+from controller.config.in_force import ConfigurationInForce
 from controller.config.schema import Settings
 from controller.core.azure_names import short
 from controller.errors import ControllerError
@@ -67,18 +68,18 @@ class Agent:
         self._clock = CorrectedClock(clock or SystemClock())
         self._entropy = entropy or random.SystemRandom()
         self._session_factory, self._tuning = session_factory, tuning
-        self._policy = settings.core_policy()
+        self._configuration = ConfigurationInForce(settings)
         self._stopping, self._woken = asyncio.Event(), asyncio.Event()
+        self._configuration.on_change(self._woken.set)
         self._reporting = Reporting(
-            settings,
+            self._configuration,
             environ,
             self._clock,
-            policy=self._policy,
             headline=self._headline,
             wake=self._woken.set,
         )
         self.live_status = LiveStatus(
-            settings, policy=self._policy, clock=self._clock, reporting=self._reporting
+            self._configuration, clock=self._clock, reporting=self._reporting
         )
         """The answers of the status server."""
 
@@ -145,8 +146,7 @@ class Agent:
         context = AgentContext(
             azure=azure,
             identity=identity,
-            settings=self._settings,
-            policy=self._policy,
+            configuration=self._configuration,
             clock=self._clock,
             entropy=self._entropy,
             annotations=self._reporting.annotations,

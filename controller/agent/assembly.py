@@ -128,7 +128,7 @@ def assemble(context: AgentContext) -> Components:
         context, store, election=election, watcher=watcher, requests=requests, ability=ability
     )
     presence = None if election is None else assemble_presence(context, blob.name, owner)
-    if election is not None and context.policy.close:
+    if election is not None and settings.policy.close:
         closing = assemble_closing(
             context,
             blob,
@@ -236,7 +236,7 @@ def _reasons(
         vm=context.identity.vm,
         document=watcher.document,
         document_age_s=watcher.age_s(),
-        policy=context.policy,
+        policy=context.configuration.policy,
         now=watcher.now(),
         requests=requests.requests or (),
         unable=str(ability.inability(tenure) or ""),
@@ -262,12 +262,12 @@ def assemble_reconciler(
         requests: drain requests.
         ability: what this agent has shown that it can do.
     """
-    policy, wake = context.policy, context.woken.set
+    settings, wake = context.settings, context.woken.set
     state = WorkingState(
         clock=watcher.clock,
         entropy=context.entropy,
-        pool_ids=policy.pools,
-        max_parallel_writes=context.settings.policy.max_parallel_writes,
+        pool_ids=context.configuration.policy.pools,
+        max_parallel_writes=settings.policy.max_parallel_writes,
         ability=ability,
         wake=wake,
     )
@@ -284,14 +284,14 @@ def assemble_reconciler(
         state=state,
         watcher=watcher,
         requests=requests,
-        policy=policy,
+        configuration=context.configuration,
         mechanisms=context.mechanisms,
     )
     inventory = _assemble_inventory(context, state, tenure, watcher, requests)
     reconciler = Reconciler(
         watcher=watcher,
         requests=requests,
-        policy=policy,
+        configuration=context.configuration,
         tenure=tenure,
         runner=_assemble_runner(context, state, tenure, guards, inventory),
         state=state,
@@ -334,7 +334,7 @@ def _assemble_inventory(
         ),
         nics=NicReader(network=azure.network, urgent=urgent, state=state, now=watcher.now),
         network=azure.network,
-        pool_ids=lambda: (*context.policy.pools, *tenure.ledger.pool_ids),
+        pool_ids=lambda: (*context.configuration.policy.pools, *tenure.ledger.pool_ids),
         state=state,
         now=watcher.now,
     )

@@ -13,12 +13,12 @@ from controller.agent.tenure import Tenure
 from controller.agent.working_state import WorkingState
 from controller.azure.http.write_guard import WriteGuard
 from controller.azure.network import MembershipGuard
+from controller.config.in_force import ConfigurationInForce
 from controller.core.action_keys import ActionKey
 from controller.core.planning import acknowledgement
 from controller.core.planning.actions import Acknowledge, ChangeMembership
 from controller.core.planning.evidence import Evidence
 from controller.core.planning.mechanism import Mechanisms
-from controller.core.policy import Policy
 from controller.core.resources import Membership
 from controller.errors import Outdated
 from controller.storage.drain_request_store import DrainRequestWatch
@@ -33,7 +33,7 @@ class ChangeGuards:
     Args:
         tenure: whether a write may leave.
         state: where writes are recorded.
-        watcher, requests, policy: whether a VM still has to stay out.
+        watcher, requests, configuration: whether a VM still has to stay out.
         mechanisms: the ways to take a VM out of rotation.
     """
 
@@ -44,11 +44,11 @@ class ChangeGuards:
         state: WorkingState,
         watcher: EventWatcher,
         requests: DrainRequestWatch,
-        policy: Policy,
+        configuration: ConfigurationInForce,
         mechanisms: Mechanisms,
     ) -> None:
         self._tenure, self._state = tenure, state
-        self._watcher, self._requests, self._policy = watcher, requests, policy
+        self._watcher, self._requests, self._configuration = watcher, requests, configuration
         self._mechanisms = mechanisms
 
     def for_acknowledgement(self, action: Acknowledge, number: int, busy: InFlight) -> WriteGuard:
@@ -96,7 +96,8 @@ class ChangeGuards:
             in_flight=busy(),
             pool_ids=ledger.pool_ids,
         )
-        evidence = Evidence(observed, ledger, self._policy, self._watcher.now(), self._mechanisms)
+        policy, now = self._configuration.policy, self._watcher.now()
+        evidence = Evidence(observed, ledger, policy, now, self._mechanisms)
         if not acknowledgement.may_leave(action.event_id, evidence):
             raise Outdated("the event or its VMs changed meanwhile, they are read again first")
 
@@ -115,7 +116,7 @@ class ChangeGuards:
                     if request.covers(entry.vm, now):
                         raise Outdated(f"a drain of {entry.vm} was requested meanwhile")
                 for event in document.events if document else ():
-                    if event.affects(entry.vm) and self._policy.impacting(event):
+                    if event.affects(entry.vm) and self._configuration.policy.impacting(event):
                         raise Outdated(f"an event for {entry.vm} was announced meanwhile")
 
     def _sent(self, action: ChangeMembership, skipped: tuple[Membership, ...]) -> None:

@@ -35,15 +35,14 @@ def assemble_closing(
     settings, vm = context.settings, context.identity.vm
     ports = ServicePorts(
         context.azure.network,
-        pool_ids=tuple(context.policy.pools),
+        pool_ids=tuple(context.configuration.policy.pools),
         configured=settings.drain.service_ports,
     )
     report_blob = context.azure.state_blob(vm_report_blob_name(blob.name, vm))
     return ClosingSide(
         vm=vm,
         peers=context.identity.vms,
-        settings=settings,
-        policy=context.policy,
+        configuration=context.configuration,
         machine=context.machine or LocalMachine(settings),
         follower=LedgerFollower(blob, owner=owner, led=led, clock=watcher.clock),
         sender=ReportSender(VmReportWriter(report_blob)),

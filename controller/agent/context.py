@@ -10,10 +10,10 @@ from controller.agent.startup import AgentIdentity
 from controller.agent.tuning import DEFAULT_TUNING, Tuning
 from controller.azure.http.session import Azure
 from controller.clock import CorrectedClock
+from controller.config.in_force import ConfigurationInForce
 from controller.config.schema import Settings
 from controller.core.planning.mechanism import Mechanisms
 from controller.core.planning.mechanisms import MECHANISMS
-from controller.core.policy import Policy
 from controller.storage.annotations import LedgerAnnotations
 from controller.vm_side.machine import Machine
 
@@ -24,8 +24,8 @@ class AgentContext:
 
     azure: Azure
     identity: AgentIdentity
-    settings: Settings
-    policy: Policy
+    configuration: ConfigurationInForce
+    """Settings and policy, which can change while the agent runs."""
     clock: CorrectedClock
     entropy: random.Random
     """Source of lease ids and jitter."""
@@ -42,3 +42,8 @@ class AgentContext:
     """Makes what carries out their writes."""
     problem: Callable[[], str] = lambda: ""
     """Returns why the agent is not ready; empty when it is."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that the parts are built from. Those that change are asked for later."""
+        return self.configuration.settings

@@ -11,6 +11,7 @@ from controller.agent.start_reads import StartReads
 from controller.agent.startup import blob_owner, check_pools, discover_identity, warn_missing_pools
 from controller.azure.http.session import Azure, open_azure
 from controller.clock import CorrectedClock, SystemClock
+from controller.config.in_force import ConfigurationInForce
 from controller.config.schema import Settings
 from controller.core.blob_owner import ANY_OWNER
 from controller.core.ledger import Ledger
@@ -42,8 +43,7 @@ async def preview_plan(settings: Settings, environ: MutableMapping[str, str]) ->
         context = AgentContext(
             azure=azure,
             identity=identity,
-            settings=dry,
-            policy=dry.core_policy(),
+            configuration=ConfigurationInForce(dry),
             clock=clock,
             entropy=random.SystemRandom(),
             annotations=LedgerAnnotations(),
@@ -67,7 +67,7 @@ async def preview_plan(settings: Settings, environ: MutableMapping[str, str]) ->
             plan=plan,
             unread=parts.reconciler.unread,
             pool_names=dry.pool_names(),
-            policy=context.policy,
+            policy=context.configuration.policy,
         )
 
 

@@ -10,11 +10,10 @@ from controller.agent.leader_election import LeaderElection
 from controller.agent.reporting import Reporting
 from controller.agent.standby_ledger import StandbyLedgerCache
 from controller.clock import CorrectedClock
-from controller.config.schema import Settings
+from controller.config.in_force import ConfigurationInForce
 from controller.core.azure_names import fold
 from controller.core.lease import LEASED, LeaseState
 from controller.core.planning.actions import HoldReason
-from controller.core.policy import Policy
 from controller.core.vm_phase import rotation_of
 from controller.core.vm_report import VmReport
 from controller.status.agent_status import agent_status
@@ -33,16 +32,15 @@ class LiveStatus:
     """Answers for one agent, from its start on.
 
     Args:
-        settings: the configuration.
-        policy: the operator's choices.
+        configuration: settings and policy in force.
         clock: the corrected clock.
         reporting: the metrics.
     """
 
     def __init__(
-        self, settings: Settings, *, policy: Policy, clock: CorrectedClock, reporting: Reporting
+        self, configuration: ConfigurationInForce, *, clock: CorrectedClock, reporting: Reporting
     ) -> None:
-        self._settings, self._policy, self._clock = settings, policy, clock
+        self._configuration, self._clock = configuration, clock
         self._reporting = reporting
         self._components: Components | None = None
         self._waiting_for = "starting"
@@ -132,9 +130,9 @@ class LiveStatus:
         snapshot = AgentSnapshot(
             now=self._clock.now(),
             health=self._health(),
-            lease_duration_s=self._settings.election.lease_duration_s,
-            policy=self._policy,
-            pool_names=self._settings.pool_names(),
+            lease_duration_s=self._configuration.settings.election.lease_duration_s,
+            policy=self._configuration.policy,
+            pool_names=self._configuration.settings.pool_names(),
             azure_requests=metrics.requests(),
             consecutive_failures=metrics.consecutive_failures(),
         )

@@ -17,13 +17,13 @@ from controller.agent.event_watcher import EventWatcher
 from controller.agent.resource_cache import ResourceCache
 from controller.agent.tenure import Tenure
 from controller.agent.working_state import WorkingState
+from controller.config.in_force import ConfigurationInForce
 from controller.core.action_keys import ActionKey
 from controller.core.ledger import Ledger
 from controller.core.observation import Observation
 from controller.core.planning.actions import Action, HoldReason, Plan, ReadInventory, is_read
 from controller.core.planning.mechanism import Mechanisms
 from controller.core.planning.planner import plan
-from controller.core.policy import Policy
 from controller.core.verdicts import ends_soon, with_events
 from controller.storage.drain_request_store import DrainRequestWatch
 
@@ -60,7 +60,7 @@ class Reconciler:
     Args:
         watcher: the event document and the clock.
         requests: drain requests.
-        policy: the operator's choices.
+        configuration: the policy in force.
         tenure: the ledger.
         runner: carries out actions.
         state: what the present tenure has observed; shared with `tenure` and `runner`.
@@ -74,7 +74,7 @@ class Reconciler:
         *,
         watcher: EventWatcher,
         requests: DrainRequestWatch,
-        policy: Policy,
+        configuration: ConfigurationInForce,
         tenure: Tenure,
         runner: ActionRunner,
         state: WorkingState,
@@ -82,7 +82,7 @@ class Reconciler:
         dry_run: bool,
         woken: asyncio.Event,
     ) -> None:
-        self._watcher, self._requests, self._policy = watcher, requests, policy
+        self._watcher, self._requests, self._configuration = watcher, requests, configuration
         self._tenure, self._runner, self._state = tenure, runner, state
         self._mechanisms, self._dry_run, self._woken = mechanisms, dry_run, woken
         self._listeners: list[PassListener] = []
@@ -214,7 +214,8 @@ class Reconciler:
         return not self._tenure.leaving
 
     def _plan(self) -> Plan:
-        known = (self.observe(), self.ledger, self._policy, self._watcher.now())
+        policy = self._configuration.policy
+        known = (self.observe(), self.ledger, policy, self._watcher.now())
         planned = plan(*known, mechanisms=self._mechanisms)
         planned = self._state.ability.passed(planned, *known, found=self._tenure.no_able_agent)
         if not self._dry_run:

@@ -15,12 +15,11 @@ from controller.agent.leader_election import LeaderElection
 from controller.agent.reconciler import PassReport, Reconciler
 from controller.azure.http.request_labels import service_answered
 from controller.clock import Clock
-from controller.config.schema import Settings
+from controller.config.in_force import ConfigurationInForce
 from controller.core.azure_names import short
 from controller.core.dry_run import imagined
 from controller.core.leader_absence import LeaderAbsence
 from controller.core.ledger import Ledger
-from controller.core.policy import Policy
 from controller.notifications.dispatcher import NotificationDispatcher
 from controller.observability.drain_traces import Traces
 from controller.observability.metrics import Metrics
@@ -34,25 +33,24 @@ class Reporting:
     """Every report of one agent; use as a context manager, which opens channels and exporters.
 
     Args:
-        settings: the configuration.
+        configuration: settings and policy in force.
         environ: where secrets and the addresses of systemd and of the trace collector are.
         clock: the corrected clock.
-        policy: the operator's choices.
         headline: returns the state of the agent in one line.
         wake: asks for a pass; called after a notification was delivered.
     """
 
     def __init__(
         self,
-        settings: Settings,
+        configuration: ConfigurationInForce,
         environ: MutableMapping[str, str],
         clock: Clock,
         *,
-        policy: Policy,
         headline: Callable[[], str],
         wake: Callable[[], None],
     ) -> None:
-        self._clock, self._policy, self._headline = clock, policy, headline
+        self._clock, self._configuration, self._headline = clock, configuration, headline
+        settings = configuration.settings
         self._stack = AsyncExitStack()
         self.systemd = SystemdNotifier(environ)
         self.annotations = LedgerAnnotations()
@@ -62,10 +60,9 @@ class Reporting:
         """What the ledger would be, were this no dry run."""
         self._leader_absence = LeaderAbsence(lease_duration_s=settings.election.lease_duration_s)
         self._notifications = NotificationDispatcher(
-            settings,
+            configuration,
             environ,
             clock,
-            policy=policy,
             count=self.metrics.notification_ended,
             answers=service_answered,
             annotate=self.annotations.queue,
@@ -169,7 +166,7 @@ class Reporting:
             report.plan,
             real=report.after,
             observed=reconciler.observe(),
-            policy=self._policy,
+            policy=self._configuration.policy,
             now=watcher.now(),
             seen=watcher.seen_events.known(),
         )
@@ -187,7 +184,9 @@ class Reporting:
         if plan is None:
             return
         self._transitions.planned(plan, report.before, after)
-        self._transitions.deadlines(plan, after, watcher.document, self._policy, watcher.now())
+        self._transitions.deadlines(
+            plan, after, watcher.document, self._configuration.policy, watcher.now()
+        )
         self._transitions.closed(reconciler.observe(), after)
         self._transitions.members(reconciler.cache.membership(after), after)
         self._transitions.without_peers(reconciler.cache.pools_without_peers(after))

@@ -25,8 +25,8 @@ from typing import Any, Self
 import aiohttp
 
 from controller.clock import Clock
+from controller.config.in_force import ConfigurationInForce
 from controller.config.notifications import Notification
-from controller.config.schema import Settings
 from controller.core.events import EventDocument
 from controller.core.ledger import Ledger
 from controller.core.notices.agent_notices import ServiceOutage, leadership_notice, service_notice
@@ -35,7 +35,6 @@ from controller.core.notices.event_notices import follow_events
 from controller.core.notices.notice import DeliveredNotices, Notice
 from controller.core.notices.set_notices import current_notices, ledger_notices
 from controller.core.planning.actions import Plan
-from controller.core.policy import Policy
 from controller.errors import ConfigError
 from controller.notifications.channel import Channel, QueuedNotice
 from controller.notifications.senders import sender_of
@@ -67,11 +66,10 @@ class NotificationDispatcher:
 
     def __init__(
         self,
-        settings: Settings,
+        configuration: ConfigurationInForce,
         environ: Mapping[str, str],
         clock: Clock,
         *,
-        policy: Policy,
         count: Callable[[str, NotifyOutcome], None],
         answers: Callable[[str, str], bool],
         annotate: Callable[[int, Mapping[str, Any]], None],
@@ -80,18 +78,17 @@ class NotificationDispatcher:
         """Use the result as a context manager; without it, there are no channels.
 
         Args:
-            settings: the configuration, with the channels.
+            configuration: settings, with the channels, and policy in force.
             environ: where the secrets of channels may be.
             clock: the corrected clock.
-            policy: the operator's choices.
             count: called with the kind of a channel and the outcome of a notification.
             answers: returns whether a service with this outcome works.
             annotate: queues fields for the ledger of an epoch.
             wake: called after a delivery, so that the ledger gets written.
         """
         self._annotate = annotate
-        self._clock, self._policy, self._answers, self._wake = clock, policy, answers, wake
-        self._settings, self._environ, self._count = settings, environ, count
+        self._clock, self._answers, self._wake = clock, answers, wake
+        self._configuration, self._environ, self._count = configuration, environ, count
         self._vm = socket.gethostname()
         self._channels: list[Channel] = []
         self._open = AsyncExitStack()
@@ -101,7 +98,9 @@ class NotificationDispatcher:
         self._current: tuple[Notice, ...] = ()
         self._outages: dict[str, ServiceOutage] = {}
         self._broken = self._leads = False
-        self._schedules = [each.schedule for each in settings.notifications if each.schedule]
+        self._schedules = [
+            each.schedule for each in configuration.settings.notifications if each.schedule
+        ]
         self._polls, self._polls_kept_at = PollCounts(), 0.0
 
     def identify(self, vm: str, availability_set: str) -> None:
@@ -116,14 +115,14 @@ class NotificationDispatcher:
         Raises:
             ConfigError: the secret of a channel cannot be read.
         """
-        if not self._settings.notifications:
+        if not self._configuration.settings.notifications:
             return self
         tls = ssl.create_default_context()
-        if ca_file := self._settings.azure.ca_file:
+        if ca_file := self._configuration.settings.azure.ca_file:
             tls.load_verify_locations(ca_file)
         channels = [
             self._channel(f"notifications[{index}]", each, tls)
-            for index, each in enumerate(self._settings.notifications)
+            for index, each in enumerate(self._configuration.settings.notifications)
         ]
         session = await self._open.enter_async_context(
             aiohttp.ClientSession(
@@ -181,7 +180,7 @@ class NotificationDispatcher:
                 self._delivered.events,
                 ledger=ledger,
                 clean_documents=clean_documents,
-                policy=self._policy,
+                policy=self._configuration.policy,
                 delivered=frozenset(self._delivered.ids),
                 now=now,
             )
@@ -192,7 +191,7 @@ class NotificationDispatcher:
                 ledger=ledger,
                 document=document,
                 clean_documents=clean_documents,
-                policy=self._policy,
+                policy=self._configuration.policy,
                 now=now,
             )
             self._current = (*current, *self._digests(ledger, now))

@@ -17,10 +17,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from controller.clock import Clock
-from controller.config.schema import Settings
+from controller.config.in_force import ConfigurationInForce
 from controller.core.closing import Known, Wish, wish
 from controller.core.events import EventDocument
-from controller.core.policy import Policy
 from controller.core.vm_report import HookOutcome, VmReport, VmState
 from controller.observability.logs import log
 from controller.vm_side.flag import Flag
@@ -51,8 +50,7 @@ class ClosingSide:
     Args:
         vm: the name of this VM.
         peers: the names of the VMs of the set.
-        settings: the configuration.
-        policy: the operator's choices.
+        configuration: settings and policy in force.
         machine: flag file, connections, hooks and responder.
         follower: the ledger.
         sender: writes the report.
@@ -66,8 +64,7 @@ class ClosingSide:
         *,
         vm: str,
         peers: tuple[str, ...],
-        settings: Settings,
-        policy: Policy,
+        configuration: ConfigurationInForce,
         machine: Machine,
         follower: LedgerFollower,
         sender: ReportSender,
@@ -77,10 +74,10 @@ class ClosingSide:
         service_ports: ServicePorts,
     ) -> None:
         self._vm, self._peers = vm, peers
-        self._settings, self._policy, self._machine = settings, policy, machine
+        self._configuration, self._machine = configuration, machine
         self._follower, self._sender = follower, sender
         self._document, self._document_age_s, self._clock = document, document_age_s, clock
-        self._service_ports, self._hooks = service_ports, HookRuns(vm, settings.hooks, machine)
+        self._service_ports, self._hooks = service_ports, HookRuns(vm, configuration, machine)
         self._woken, self._read_next = asyncio.Event(), False
         self._wish, self._found = Wish(state=VmState.OPEN), found_flag(machine, vm)
         self._report = self._first_report()
@@ -128,7 +125,7 @@ class ClosingSide:
         """Return whether an event for this VM is due, so that its record will come."""
         document, soon = self._document(), self._clock.now() + DUE_SOON
         return any(
-            event.affects(self._vm) and self._policy.is_due(event, soon)
+            event.affects(self._vm) and self._configuration.policy.is_due(event, soon)
             for event in (document.events if document else ())
         )
 
@@ -141,9 +138,8 @@ class ClosingSide:
             self._read_next = False
             await self._follower.refresh()
         now = self._clock.now()
-        self._wish = wish(
-            self._known(now), self._policy, open_after_s=self._settings.drain.open_after_s
-        )
+        open_after_s = self._configuration.settings.drain.open_after_s
+        self._wish = wish(self._known(now), self._configuration.policy, open_after_s=open_after_s)
         if self._wish.state is VmState.CLOSED:
             self._close(now)
         elif self._report.state is VmState.CLOSED:
@@ -227,7 +223,7 @@ class ClosingSide:
             self._no_connection_since = None
         elif self._no_connection_since is None:
             self._no_connection_since = now
-        since, quiet_s = self._no_connection_since, self._settings.drain.quiet_s
+        since, quiet_s = self._no_connection_since, self._configuration.settings.drain.quiet_s
         quiet = since is not None and (now - since).total_seconds() >= quiet_s
         quiet_since = (self._report.quiet_since or now) if quiet else None
         refused = await self._machine.refused_probes()
@@ -240,7 +236,7 @@ class ClosingSide:
             problem=self._report.problem or count.problem or self._hooks.problem,
         )
         waited_s = (now - self._report.since).total_seconds()
-        waited = waited_s >= self._settings.policy.connection_drain_s
+        waited = waited_s >= self._configuration.settings.policy.connection_drain_s
         if self._report.state is VmState.CLOSED and (quiet or waited):
             self._hooks.start("closed", self._wish.event)
 
@@ -258,7 +254,7 @@ class ClosingSide:
         report = self._report
         if self._wish.drain != report.drain:
             report = self._update(drain=self._wish.drain)
-        policy = self._settings.policy
+        policy = self._configuration.settings.policy
         waited = (now - report.since).total_seconds() >= policy.restore_ready_timeout_s
         # Without an entry no leader waits for this VM, and none could report that it holds.
         may_open_anyway = self._wish.drain is None or policy.restore_when_not_ready == "open"

@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Self
 
+from controller.config.in_force import ConfigurationInForce
 from controller.config.vm_side import Hook
 from controller.core.events import ScheduledEvent
 from controller.core.vm_report import HookOutcome
@@ -17,10 +17,16 @@ logger = logging.getLogger("lbdrain.closing")
 
 
 class HookRuns:
-    """Starts hooks and keeps how they ended; use as a context manager, which owns its tasks."""
+    """Starts hooks and keeps how they ended; use as a context manager, which owns its tasks.
 
-    def __init__(self, vm: str, hooks: Sequence[Hook], machine: Machine) -> None:
-        self._vm, self._hooks, self._machine = vm, tuple(hooks), machine
+    Args:
+        vm: the name of this VM.
+        configuration: has the hooks in force.
+        machine: runs their commands.
+    """
+
+    def __init__(self, vm: str, configuration: ConfigurationInForce, machine: Machine) -> None:
+        self._vm, self._configuration, self._machine = vm, configuration, machine
         self._stage = ""
         self._started_at: datetime | None = None
         self._outcomes: dict[str, HookOutcome] = {}
@@ -71,7 +77,7 @@ class HookRuns:
     def _run(self, stage: str, event: ScheduledEvent | None) -> None:
         if self._task is not None:
             self._task.cancel()
-        hooks = [hook for hook in self._hooks if hook.on == stage]
+        hooks = [hook for hook in self._configuration.settings.hooks if hook.on == stage]
         self._outcomes[stage] = HookOutcome.RUNNING if hooks else HookOutcome.NONE
         self._task = (
             asyncio.create_task(self._all(stage, hooks, event), name=stage) if hooks else None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.config.in_force import ConfigurationInForce
 from controller.config.schema import Settings
 from controller.core.drain_history import Step
 from controller.core.events import EventDocument, EventStatus, ScheduledEvent
@@ -25,7 +26,6 @@ from controller.storage.annotations import LedgerAnnotations
 from controller.storage.notices_json import load_delivered, load_polls, with_delivered
 from tests.support.clocks import StoppedClock
 from tests.support.patience import PATIENCE_S, wait_for
-from tests.support.policies import make_policy
 from tests.support.receivers import CANARY, Hook, open_mailbox
 
 POOL = (
@@ -64,10 +64,9 @@ class Harness:
         self._tasks: set[asyncio.Task[None]] = set()
         self.annotations = LedgerAnnotations()
         self.dispatcher = NotificationDispatcher(
-            settings(*channels, ca_file=ca_file),
+            ConfigurationInForce(settings(*channels, ca_file=ca_file)),
             {},
             StoppedClock(NOW.timestamp()),
-            policy=make_policy(pools={}),
             count=self.count,
             answers=lambda _service, outcome: outcome == "ok",
             annotate=self.annotations.queue,

@@ -26,6 +26,7 @@ from controller.agent.startup import AgentIdentity
 from controller.azure.http.session import Azure, open_azure
 from controller.azure.imds_document import Instance
 from controller.clock import CorrectedClock
+from controller.config.in_force import ConfigurationInForce
 from controller.config.schema import Settings
 from controller.core.ability import UNABLE_AFTER_S
 from controller.core.drain_requests import DrainRequest as ByHand
@@ -114,8 +115,7 @@ class Leader:
                 availability_set_id=self.world.availability_set_id,
                 vms=("web-1", "web-2", "web-3"),
             ),
-            settings=settings,
-            policy=settings.core_policy(),
+            configuration=ConfigurationInForce(settings),
             clock=CorrectedClock(clock),
             entropy=random.Random(0),
             annotations=LedgerAnnotations(),
@@ -245,7 +245,7 @@ async def leading(directory: Path, *pools: str, **parts: Any) -> AsyncIterator[L
         settings = Settings.model_validate(
             {
                 "backend_pools": [{"id": world.pool_id(pool)} for pool in pools],
-                "policy": {"max_parallel_writes": 4},
+                "policy": {"max_parallel_writes": 4, "close": False},
                 "election": {"container_url": server.container_url("lb-drain")},
                 "azure": {
                     "resource_manager_endpoint": server.arm_url,

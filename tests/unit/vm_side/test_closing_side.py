@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from controller.config.in_force import ConfigurationInForce
 from controller.config.loader import parse
 from controller.core.events import EventDocument
 from controller.core.ledger import Ledger
@@ -176,8 +177,7 @@ class Bench:
         return ClosingSide(
             vm="web-1",
             peers=("web-1", "web-2"),
-            settings=self.settings,
-            policy=self.settings.core_policy(),
+            configuration=ConfigurationInForce(self.settings),
             machine=self.machine,
             follower=cast("LedgerFollower", self.follower),
             sender=cast("ReportSender", self.sender),
