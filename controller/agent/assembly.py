@@ -11,6 +11,7 @@ from typing import Any
 
 from controller.agent.ability_watch import AbilityWatch
 from controller.agent.action_runner import ActionRunner
+from controller.agent.agents_reader import AgentsReader
 from controller.agent.change_guards import ChangeGuards
 from controller.agent.closing_assembly import assemble_closing
 from controller.agent.context import AgentContext
@@ -38,6 +39,7 @@ from controller.storage.drain_request_store import (
     drain_requests_blob_name,
 )
 from controller.storage.ledger_store import LedgerStore
+from controller.storage.presence_store import read_agents
 from controller.storage.shared_pool_store import SharedPoolStore
 from controller.storage.vm_report_store import read_vm_report, vm_report_blob_name
 from controller.vm_side.closing_side import ClosingSide
@@ -67,6 +69,7 @@ class Components:
     """The VM's own side; None if `close` is off, and for a dry run."""
     presence: PresenceSender | None
     """None for a dry run, which writes nothing."""
+    agents: AgentsReader
 
     def tasks(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """Return what runs until the agent ends, by name; without the election."""
@@ -74,6 +77,7 @@ class Components:
             "watch": self.watcher.run,
             "reconcile": self.reconciler.run,
             "requests": self.requests.run,
+            "agents": self.agents.run,
         }
         if self.standby_ledger is not None:
             tasks["standby ledger"] = self.standby_ledger.run
@@ -146,6 +150,9 @@ def assemble(context: AgentContext) -> Components:
         standby_ledger=standby_ledger,
         closing=closing,
         presence=presence,
+        agents=AgentsReader(
+            lambda: read_agents(context.azure.state_blob, blob.name, context.identity.vms)
+        ),
     )
 
 

@@ -1,6 +1,7 @@
 """The answers of the status server: a snapshot of the agent's parts, taken when one is requested.
 
-Changes nothing, but for one thing: a request makes a standby read the ledger.
+Changes nothing. A request makes the agent read what the agents publish and, as a standby, the
+ledger.
 """
 
 from dataclasses import replace
@@ -77,7 +78,9 @@ class LiveStatus:
         return agent_status(self._snapshot())
 
     async def refresh(self) -> None:
-        """Let a standby read the ledger before it answers; a leader knows it."""
+        """Read the agents and, as a standby, the ledger before the answer; a leader knows it."""
+        if self._components is not None:
+            await self._components.agents.refresh()
         if standby_ledger := self._standby_ledger():
             await standby_ledger.refresh()
 
@@ -169,6 +172,7 @@ def _with_parts(snapshot: AgentSnapshot, parts: Components) -> AgentSnapshot:
         pools=cache.pools,
         pools_without_peers=cache.pools_without_peers(reconciler.ledger),
         reports=_reports(parts),
+        agents=parts.agents.agents,
         drain_requests=parts.requests.requests or (),
         write_limit=reconciler.write_limit,
         inventory_period_s=reconciler.inventory_period_s,

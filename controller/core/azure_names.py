@@ -46,6 +46,12 @@ def resource_group_of(resource_id: str) -> str:
     return fold(resource_id).partition("/providers/")[0]
 
 
+def group_name(resource_id: str) -> str:
+    """Return the name of the resource group that a resource is in, as it is spelled there."""
+    cut = resource_id.casefold().find("/resourcegroups/")
+    return resource_id[cut:].split("/")[2] if cut >= 0 else ""
+
+
 def short(resource_id: str) -> str:
     """Return the last part of an id, for people to read."""
     return resource_id.rstrip("/").rsplit("/", 1)[-1]

@@ -9,7 +9,7 @@ Pure: no I/O, no clock.
 from collections.abc import Iterator, Mapping
 
 from controller.azure.http.request_labels import request_name
-from controller.core.azure_names import fold, short
+from controller.core.azure_names import fold, group_name, short
 from controller.core.drain_requests import DRAIN_REQUEST
 from controller.core.event_progress import (
     SeenEvent,
@@ -29,6 +29,8 @@ from controller.core.planning.pool_membership import PoolMembership
 from controller.core.resources import Vm
 from controller.core.vm_phase import phase_by
 from controller.observability.metrics import AzureRequestCounts
+from controller.observability.release import release
+from controller.status.agents_view import agents_view
 from controller.status.closing_view import closing_view
 from controller.status.overview_schema import (
     VERSION,
@@ -70,10 +72,18 @@ def overview(snapshot: AgentSnapshot) -> Overview:
         agent=AgentView(
             vm=snapshot.vm or None,
             availability_set=snapshot.availability_set_id or None,
+            resource_group=group_name(snapshot.availability_set_id) or None,
+            release=release(),
             role=snapshot.health.role,
             headline=snapshot.health.headline,
             healthy=healthy,
             why=why,
+        ),
+        agents=agents_view(
+            snapshot.agents,
+            leader=leader,
+            now=snapshot.now,
+            dry_run=snapshot.vm if snapshot.health.role == "dry run" else "",
         ),
         lease=LeaseView(
             state=snapshot.lease_state or None,

@@ -11,6 +11,9 @@ from controller.core.event_progress import StepName, StepState
 
 VERSION = 1
 Role = Literal["starting", "standby", "leader", "suspect", "dry run"]
+AgentRole = Literal["leader", "standby", "dry run", "not running", "unknown"]
+"""An agent in a dry run publishes nothing: only its own overview shows that it runs. Unknown: what
+the agent publishes cannot be read."""
 
 
 class AgentView(TypedDict):
@@ -18,11 +21,32 @@ class AgentView(TypedDict):
 
     vm: str | None
     availability_set: str | None
+    resource_group: str | None
+    """The name of the resource group of the availability set."""
+    release: str
+    """The version of the agent."""
     role: Role
     headline: str
     healthy: bool
     why: str
     """One line to `healthy`."""
+
+
+class SetAgentView(TypedDict):
+    """The agent of one VM of the set, by what it publishes every two minutes."""
+
+    vm: str
+    role: AgentRole
+    release: str | None
+    """The version of the agent; null, as the following, without a publication that can be used."""
+    configuration: str | None
+    """A digest of its pools and policy: agents of one set should have the same."""
+    started_at: str | None
+    seen_at: str | None
+    problem: str
+    """Why the agent is not ready, or why what it publishes cannot be used."""
+    text: str
+    """When it was seen, in words for people; they may change in any version."""
 
 
 class LeaseView(TypedDict):
@@ -204,6 +228,8 @@ class Overview(TypedDict):
     version: int
     at: str
     agent: AgentView
+    agents: list[SetAgentView]
+    """Every agent of the set, this one included; empty until they are read."""
     lease: LeaseView
     ledger: LedgerView
     document: DocumentView

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 
+from controller.core.agent_presence import SeenAgent
 from controller.core.drain_requests import DrainRequest
 from controller.core.event_progress import SeenEvent
 from controller.core.events import EventDocument
@@ -116,6 +117,8 @@ class AgentSnapshot:
     """Ids of managed pools that no VM of the set is in."""
     reports: Mapping[str, VmReport] = field(default_factory=lambda: MappingProxyType({}))
     """What agents report about their own side of a drain, by folded name of the VM."""
+    agents: tuple[SeenAgent, ...] = ()
+    """What the agents of the set publish; empty until it was read."""
     drain_requests: tuple[DrainRequest, ...] = ()
     """As far as this agent has read them."""
     azure_requests: tuple[AzureRequestCounts, ...] = ()

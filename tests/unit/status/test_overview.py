@@ -26,6 +26,7 @@ from controller.core.resources import (
 )
 from controller.core.vm_report import VmReport, VmState
 from controller.observability.metrics import AzureRequestCounts
+from controller.observability.release import release
 from controller.status.overview import overview
 from controller.status.snapshot import AgentHealth, AgentSnapshot
 from tests.support.policies import make_policy
@@ -90,11 +91,14 @@ def test_an_agent_that_has_just_been_started() -> None:
         "agent": {
             "vm": None,
             "availability_set": None,
+            "resource_group": None,
+            "release": release(),
             "role": "starting",
             "headline": "starting",
             "healthy": True,
             "why": "starting",
         },
+        "agents": [],
         "lease": {
             "state": None,
             "leader": None,

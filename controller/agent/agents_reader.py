@@ -1,0 +1,42 @@
+"""What this agent knows of the agents of its set: read on request, for people who look at it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from controller.core.agent_presence import SeenAgent
+
+READ_PERIOD_S = 15.0
+"""How often the presences are read at most, however many pages are open."""
+WAIT_S = 2.0
+"""How long an answer waits for a read at most; after that it shows what is known."""
+
+
+class AgentsReader:
+    """Reads the presence of every agent on request; `run` is a task of the agent.
+
+    Args:
+        read: reads them once, and raises nothing.
+    """
+
+    def __init__(self, read: Callable[[], Awaitable[tuple[SeenAgent, ...]]]) -> None:
+        self._read = read
+        self._requested, self._known = asyncio.Event(), asyncio.Event()
+        self.agents: tuple[SeenAgent, ...] = ()
+        """As last read; empty before the first request."""
+
+    async def refresh(self) -> None:
+        """Request a read, and wait a moment for the first one."""
+        self._requested.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(WAIT_S):
+                await self._known.wait()
+
+    async def run(self) -> None:
+        """Read on request, until cancelled."""
+        while True:
+            await self._requested.wait()
+            self.agents = await self._read()
+            self._known.set()
+            await asyncio.sleep(READ_PERIOD_S)
+            self._requested.clear()
