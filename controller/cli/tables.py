@@ -215,10 +215,11 @@ def _pools(entry: Entry, names: Mapping[str, str]) -> str:
 
 def _print_requests(console: Console, status: LeaseStatus) -> None:
     for request in status.requests.active(status.at):
+        kind = "TEST" if request.is_test else "manual"
         reason = f" ({request.reason})" if request.reason else ""
         _print(
             console,
-            f"manual drain requested: {request.vm} until {request.until:%Y-%m-%d %H:%M} UTC, "
+            f"{kind} drain requested: {request.vm} until {request.until:%Y-%m-%d %H:%M} UTC, "
             f"by {request.by}{reason}",
             highlight=False,
         )

@@ -22,6 +22,7 @@ from datetime import datetime
 from controller.core.azure_names import fold
 from controller.core.blob_limits import MAX_COUNT, shorten
 from controller.core.ledger import Entry
+from controller.core.rehearsals import is_test
 from controller.core.resources import NOTHING_EXTRA, Extra
 
 DRAIN_REQUEST = "Request"
@@ -52,6 +53,11 @@ class DrainRequest:
     def is_active(self, now: datetime) -> bool:
         """Return whether the request has not ended."""
         return self.ended_at is None and now < self.until
+
+    @property
+    def is_test(self) -> bool:
+        """Whether it is a rehearsal."""
+        return is_test(self.request_id)
 
     def covers(self, vm: str, now: datetime) -> bool:
         """Return whether this request keeps this VM out of rotation now."""

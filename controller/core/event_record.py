@@ -22,6 +22,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from controller.core.blob_limits import MAX_MESSAGE_CHARACTERS, shorten
+from controller.core.rehearsals import is_test
 from controller.core.resources import NOTHING_EXTRA, Extra
 
 MAX_VERDICTS = 200
@@ -165,6 +166,7 @@ def verdict_text(found: EventVerdict) -> str:
             text = "unmanaged, in no managed pool"
         case _:
             text = found.verdict.replace("_", " ")
+    text = f"TEST, {text}" if is_test(found.event_id) else text
     return f"{text}: {found.why}" if found.why else text
 
 

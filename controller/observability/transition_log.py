@@ -119,7 +119,7 @@ class TransitionReporter:
         log(
             logger,
             logging.INFO if test else VERDICT_LEVELS.get(found.verdict, logging.INFO),
-            f"{found.vm}: {'TEST ' if test else ''}{found.event_type}: {verdict_text(found)}",
+            f"{found.vm}: {found.event_type}: {verdict_text(found)}",
             event="verdict",
             vm=found.vm,
             epoch=epoch,

@@ -21,9 +21,11 @@ from controller.core.drain_requests import DrainRequest
 from controller.core.lease import current_leader
 from controller.core.ledger import Entry, Ledger
 from controller.core.planning.actions import HoldReason
+from controller.core.vm_report import VmReport
 from controller.errors import ControllerError, NotDone
 from controller.operator.request_client import Report, RequestClient
 from controller.storage.ledger_store import ledger_blob_name
+from controller.storage.vm_report_store import read_vm_report, vm_report_blob_name
 
 LEDGER_INTERVAL_S = 1.0
 """How often the ledger is read while a command waits."""
@@ -128,6 +130,15 @@ class DrainClient(RequestClient):
             if fold(hold.subject) == fold(vm):
                 self.report_once(f"{hold.since:%H:%M:%S} UTC  on hold: {hold.message}")
         return ledger
+
+    async def read_report(self, entry: Entry) -> VmReport | None:
+        """Return what the agent of a VM reports about this drain; None if that is not known."""
+        name = vm_report_blob_name(self._ledger_name, entry.vm)
+        try:
+            report = await read_vm_report(self.azure.state_blob(name), entry.vm)
+        except ControllerError:
+            return None
+        return report if report is not None and report.drain == entry.recorded_at else None
 
     def _check_managed(self, ledger: Ledger, vm: str) -> None:
         for hold in ledger.holds:

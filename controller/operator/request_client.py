@@ -12,6 +12,7 @@ from controller.clock import Clock
 from controller.core.azure_names import fold
 from controller.core.blob_owner import BlobOwner
 from controller.core.drain_requests import DrainRequest, DrainRequests, Edit
+from controller.core.rehearsals import TEST_PREFIX
 from controller.errors import (
     TRANSIENT,
     ControllerError,
@@ -63,6 +64,7 @@ class RequestClient:
         options: tuple[str, ...] = (),
     ) -> None:
         self.azure, self.availability_set_id = azure, availability_set_id
+        self._ledger_name = ledger_name
         self.requester, self.vms, self.this_machine = requester, vms, this_machine
         self.connection_drain_s, self.report = connection_drain_s, report
         owner = BlobOwner(set_id=availability_set_id, vms=vms)
@@ -98,15 +100,17 @@ class RequestClient:
         await self.requests.change(lambda requests: requests.adding(request))
         return request
 
-    def new_request(self, vm: str, *, for_s: float, reason: str) -> DrainRequest:
-        """Return a request that is not written yet.
+    def new_request(
+        self, vm: str, *, for_s: float, reason: str, test: bool = False
+    ) -> DrainRequest:
+        """Return a request that is not written yet; the id of a rehearsal shows what it is.
 
         Raises:
             NotDone: the VM is not in the set.
         """
         now = self.now()
         return DrainRequest(
-            request_id=str(uuid.uuid4()),
+            request_id=f"{TEST_PREFIX if test else ''}{uuid.uuid4()}",
             vm=self.canonical_name(vm),
             reason=reason[:LONGEST_TEXT],
             by=self.requester,

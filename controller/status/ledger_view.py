@@ -12,6 +12,7 @@ from controller.core.lease import current_leader
 from controller.core.ledger import Entry, Ledger
 from controller.core.planning.actions import Acknowledge, ChangeMembership, Plan
 from controller.core.policy import Policy
+from controller.core.rehearsals import is_test
 from controller.core.resources import Pool, Vm
 from controller.core.vm_report import VmReport
 from controller.status.closing_view import is_about, report_view
@@ -137,7 +138,9 @@ def out_at(ledger: Ledger, entry: Entry) -> datetime | None:
 def reasons(entry: Entry, *, manual: str = "manual") -> str:
     """Return the reasons of a drain for people to read; `manual` is how a drain request reads."""
     types = [
-        manual if each.event_type == DRAIN_REQUEST else each.event_type for each in entry.events
+        ("TEST " if is_test(each.event_id) else "")
+        + (manual if each.event_type == DRAIN_REQUEST else each.event_type)
+        for each in entry.events
     ]
     return ", ".join(dict.fromkeys(types))
 

@@ -19,6 +19,7 @@ from types import MappingProxyType
 from controller.core.event_record import EventVerdict, Verdict, verdict_text
 from controller.core.ledger import Ledger
 from controller.core.notices.notice import Notice, NoticeKind, notice_id, utc_text
+from controller.core.rehearsals import is_test
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 DAYS_KEPT = 9
@@ -102,7 +103,8 @@ def digests(
 def _digest(schedule: Schedule, ledger: Ledger, polls: PollCounts, now: datetime) -> Notice:
     due = schedule.last_due(now)
     since = due - timedelta(days=schedule.days)
-    handled = [each for each in ledger.verdicts if since <= each.at < due]
+    real = (each for each in ledger.verdicts if not is_test(each.event_id))
+    handled = [each for each in real if since <= each.at < due]
     first, last = since.date(), due.date() - timedelta(days=1)
     counted = polls.total(first, last)
     days = f"on {last}" if first == last else f"from {first} to {last}"

@@ -23,6 +23,7 @@ from controller.core.notices.notice import (
     vm_names,
 )
 from controller.core.policy import Policy
+from controller.core.rehearsals import is_test
 
 MAX_EVENTS = 100
 """How many events are kept in the ledger."""
@@ -98,6 +99,7 @@ def announcements(events: Iterable[ScheduledEvent], now: datetime) -> Iterator[N
             event_id=event.event_id,
             event_type=event.event_type,
             not_before=event.not_before,
+            test=is_test(event.event_id),
         )
         if started:
             yield Notice(
@@ -108,6 +110,7 @@ def announcements(events: Iterable[ScheduledEvent], now: datetime) -> Iterator[N
                 vm=names,
                 event_id=event.event_id,
                 event_type=event.event_type,
+                test=is_test(event.event_id),
             )
 
 
@@ -131,6 +134,7 @@ def _cancelled(event: KnownEvent, now: datetime) -> Notice:
         event_id=event.event_id,
         event_type=event.event_type,
         not_before=event.not_before,
+        test=is_test(event.event_id),
     )
 
 

@@ -23,6 +23,7 @@ from controller.core.notices.event_notices import announcements, cancellations
 from controller.core.notices.notice import KnownEvent, Notice, NoticeKind, notice_id, utc_text
 from controller.core.planning.actions import HoldReason, Plan
 from controller.core.policy import Policy
+from controller.core.rehearsals import is_test, only_tests
 
 MIN_HOLD_S = 10.0
 """How long a hold or a failing write lasts before its notice, in seconds: most end earlier."""
@@ -106,6 +107,7 @@ def _verdict_notice(found: EventVerdict) -> Notice | None:
         event_id=found.event_id,
         event_type=found.event_type,
         not_before=found.not_before,
+        test=is_test(found.event_id),
     )
 
 
@@ -161,6 +163,7 @@ def _transition_notice(line: Transition, entry: Entry | None) -> Notice | None:
         vm=line.vm,
         event_id=event_id,
         not_before=not_before,
+        test=entry is not None and only_tests(entry.events),
     )
 
 

@@ -168,7 +168,8 @@ class PlanBuilder:
             for request in requests if asked else ():
                 if request.request_id in asked:
                     reason = f": {request.reason}" if request.reason else ""
-                    yield entry.vm, Step.REQUESTED, f"by {request.by}{reason}"
+                    test = "TEST, " if request.is_test else ""
+                    yield entry.vm, Step.REQUESTED, f"{test}by {request.by}{reason}"
 
     # --- actions ---
 

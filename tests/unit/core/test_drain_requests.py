@@ -93,6 +93,15 @@ def test_a_request_without_a_reason() -> None:
     assert ("requested", "by ann") in history(out_by_hand(replace(request(), reason="")))
 
 
+def test_a_test_is_drained_like_any_request_and_says_what_it_is() -> None:
+    """The id of a rehearsal is all that differs, so an older agent drains the same."""
+    scene = out_by_hand(replace(request(), request_id="test-R-1"))
+    assert [(each.event_id, each.event_type) for each in scene.entry().events] == [
+        ("test-R-1", DRAIN_REQUEST)
+    ]
+    assert history(scene)[0] == ("requested", "TEST, by ann: patching")
+
+
 def test_the_floor_holds_for_requests() -> None:
     """Law S2: a VM that the pool needs is held, and the hold is reported."""
     scene = PlannerScenario(policy=make_policy(pools={APP: Floor(number=3)}))

@@ -514,3 +514,4 @@ def test_the_words_of_a_verdict(
         why="" if verdict == Verdict.DRAINED else "w",
     )
     assert verdict_text(found) == text
+    assert verdict_text(replace(found, event_id="test-1")) == f"TEST, {text}"

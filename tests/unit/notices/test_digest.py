@@ -1,6 +1,7 @@
 """The digest: when it is due, and what it says."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -68,6 +69,7 @@ def test_what_a_digest_says() -> None:
             verdict(Verdict.DRAINED, before=timedelta(days=7)),
             verdict(Verdict.DRAINED, before=timedelta(days=2)),
             verdict(Verdict.HIT_IN_ROTATION, before=timedelta(hours=1)),
+            replace(verdict(Verdict.LATE, before=timedelta(hours=1)), event_id="test-1"),
             verdict("from_the_future", before=timedelta(hours=1)),
             verdict(Verdict.LATE, before=timedelta()),
         )

@@ -418,6 +418,46 @@ def test_verdicts_with_a_notice(verdict: Verdict, kind: str | None, text: str) -
     assert [(each.kind.value, each.text) for each in notices] == ([(kind, text)] if kind else [])
 
 
+@pytest.mark.parametrize(
+    ("ids", "test"), [(("test-1",), True), (("test-1", "E-1"), False), (("E-1",), False)]
+)
+def test_the_notices_of_a_rehearsal_say_so(ids: tuple[str, ...], test: bool) -> None:
+    """A VM that is out for a test alone, and what became of a test event, are marked."""
+    events = tuple(EventReference(event_id=each, event_type="Reboot") for each in ids)
+    drained = replace(entry(out_at=at(5)), events=events)
+    found = EventVerdict(
+        at=at(9), vm="web-2", event_id=ids[-1], event_type="Reboot", verdict=Verdict.DRAINED
+    )
+    notices = ledger_notices(Ledger(verdicts=(found,)).with_entry(drained))
+    real = ids[-1] == "E-1"
+    assert [(each.kind.value, each.test) for each in notices] == [
+        ("drained", test),
+        ("handled", not real),
+    ]
+
+
+def test_the_notices_of_a_test_event_say_so() -> None:
+    """Announced, started and cancelled: each is marked, those of a real event are not."""
+    leader, scene = Leader(), PlannerScenario(events=[event(event_id="test-1"), event("web-2")])
+    found = leader.deliver(scene)
+    scene.events = [started(event_id="test-1"), started("web-2")]
+    found += leader.deliver(scene)
+    gone = Leader()
+    scene = PlannerScenario(events=[event(event_id="test-1"), event("web-2")])
+    gone.deliver(scene)
+    scene.events = []
+    found += gone.deliver(scene)
+    of_events = {
+        NoticeKind.EVENT_ANNOUNCED,
+        NoticeKind.EVENT_STARTED,
+        NoticeKind.EVENT_CANCELLED,
+    }
+    marked = [(each.kind, each.test) for each in found if each.kind in of_events]
+    assert len(marked) == 6
+    assert {kind for kind, test in marked if test} == of_events
+    assert {kind for kind, test in marked if not test} == of_events
+
+
 def test_a_drain_that_cut_connections_has_one_notice() -> None:
     """The entry repeats the line of the history without its detail: that is no second notice."""
     out = entry(out_at=at(5))

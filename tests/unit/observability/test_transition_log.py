@@ -425,7 +425,7 @@ def test_a_test_event_raises_no_alarm(outputs: Outputs) -> None:
     )
     outputs.reporter.passed("leader", Ledger(), Ledger(verdicts=(found,)))
     assert outputs.lines(logging.WARNING) == []
-    assert outputs.lines(logging.INFO) == ["web-1: TEST Reboot: hit in rotation"]
+    assert outputs.lines(logging.INFO) == ["web-1: Reboot: TEST, hit in rotation"]
     assert outputs.metric("lbdrain_events_total", type="Test", verdict="hit_in_rotation") == 1
 
 

@@ -24,6 +24,7 @@ from controller.status.ledger_view import (
     PlanPreview,
     out_at,
     planned_steps,
+    reasons,
     why_phase,
 )
 from tests.support.policies import make_event_policy, make_policy
@@ -51,6 +52,21 @@ def entry(vm: str = "web-1", *pools: str) -> Entry:
 
 def plan(ledger: Ledger | None = None, *actions: Action) -> Plan:
     return Plan(ledger=ledger, actions=actions, phases=(), holds=(), wake_at=None)
+
+
+@pytest.mark.parametrize(
+    ("event_id", "event_type", "text"),
+    [
+        ("E-1", "Reboot", "Reboot"),
+        ("R-1", "Request", "manual"),
+        ("test-1", "Request", "TEST manual"),
+        ("test-1", "Reboot", "TEST Reboot"),
+    ],
+)
+def test_the_reason_of_a_drain(event_id: str, event_type: str, text: str) -> None:
+    """An event by its type, a request as manual, and a rehearsal of either as one."""
+    reference = EventReference(event_id=event_id, event_type=event_type)
+    assert reasons(replace(entry(), events=(reference,))) == text
 
 
 def test_nothing_to_do() -> None:
