@@ -36,8 +36,9 @@ class ClosedVms:
     def __init__(self, ledger: str, lease_s: float) -> None:
         self._ledger, self._lease_s = ledger, lease_s
         self.closed: dict[str, ClosedVm] = {}
-        self.rebooted: dict[str, tuple[float, ClosedVm]] = {}
-        """The VMs that a reboot opened: when, and as what they were closed."""
+        self.opened_alone: dict[str, tuple[float, ClosedVm]] = {}
+        """The VMs that a reboot or the end of their agent's service opened: when, and as what they
+        were closed."""
         self.views: dict[str, list[Json]] = {}
         """The newest ledgers that the agent of a VM has read or written."""
         self.read_at: dict[str, float] = {}
@@ -65,9 +66,11 @@ class ClosedVms:
                 self.closed[vm].quiet_at = float(str(detail["quiet_at"]))
                 self.closed[vm].noticed_at = float(str(detail["noticed_at"]))
             case "application_opened":
-                self.closed.pop(vm, None)
+                state = self.closed.pop(vm, None)
+                if state is not None and vm not in self.awake_since:
+                    self.opened_alone[vm] = change.at, state
             case "vm_down" if vm in self.closed and detail.get("state") != "frozen":
-                self.rebooted[vm] = change.at, self.closed.pop(vm)
+                self.opened_alone[vm] = change.at, self.closed.pop(vm)
             case "agent_started" | "agent_thawed":
                 self.awake_since[vm] = change.at
                 if change.kind == "agent_started":

@@ -85,13 +85,14 @@ def s1_ack(replay: Replay, change: Change) -> Iterator[str]:
 def _is_proven_closed(replay: Replay, vm: str, at: float) -> bool:
     """Return whether a VM was closed and quiet, and the load balancer had noticed it by then.
 
-    A reboot opens a VM at once; the leader learns it from the next report.
+    A reboot, or the end of its agent's service, opens a VM at once; the leader learns it from the
+    next report, or from its absence. The responder refuses probes meanwhile.
     """
     if not replay.conditions.policy.get("close"):
         return False
     if replay.conditions.policy.get("acknowledge_when", "closed") != "closed":
         return False
-    opened_at, state = replay.closed.rebooted.get(vm, (-math.inf, None))
+    opened_at, state = replay.closed.opened_alone.get(vm, (-math.inf, None))
     if opened_at < at - REPORTED_S or replay.closed.closed.get(vm):
         state = replay.closed.closed.get(vm)
     if state is None or state.quiet_at > at:

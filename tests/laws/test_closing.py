@@ -209,3 +209,30 @@ def test_an_acknowledgement_in_a_pool_needs_closed_quiet_and_proof(
     replay.sent["1"] = Write(vm="web-2", sent_at=10, ledger={}, down={})
     change = Change(10, "event_acknowledged", "E", {"by": "web-2", **EVENT})
     assert len(list(s1_ack(replay, change))) == breaches
+
+
+@pytest.mark.parametrize(
+    ("ends", "at", "breaches"),
+    [
+        (("agent_killed",), 38, 0),  # the end of its service opened it, and no report said so yet
+        (("agent_killed",), 39, 1),
+        ((), 10, 1),  # its own agent opened it
+    ],
+)
+def test_the_leader_learns_late_of_a_vm_that_opens_without_its_agent(
+    ends: tuple[str, ...], at: float, breaches: int
+) -> None:
+    """S1: an acknowledgement may rely on the last report, for as long as it counts."""
+    story = Story()
+    replay = Replay(story.conditions, story.world)
+    story.close(3)
+    story.tell(3, "machine_closed", "web-1", quiet_at=4, noticed_at=5)
+    for kind in ends:
+        story.tell(8, kind, "web-1")
+    story.tell(8, "application_opened", "web-1")
+    for change in story.history:
+        replay.follow(change)
+    replay.arrived = Change(at, "arrived", "", {"serial": "1", "sent_at": at})
+    replay.sent["1"] = Write(vm="web-2", sent_at=at, ledger={}, down={})
+    change = Change(at, "event_acknowledged", "E", {"by": "web-2", **EVENT})
+    assert len(list(s1_ack(replay, change))) == breaches

@@ -11,6 +11,9 @@ still on the way. Runs are deterministic: up to there each is the undisturbed on
 The dead agent stays dead until no work is left, while its VM stays up and in its pools. (A VM whose
 reboot is the maintenance starts its agent when it is up, as any other.) All laws have to be kept,
 and the end has to be the one of the undisturbed run. No request is left out.
+
+In `the closing VM` it is the agent of the affected VM that dies, at every request of its own: it
+reads the ledger, closes its VM and reports that.
 """
 
 import gc
@@ -31,7 +34,7 @@ from tests.simulation import campaign
 from tests.simulation.host import Host
 from tests.simulation.memory_transport import SERIAL, Departure
 from tests.simulation.runner import Simulation
-from tests.simulation.scenario import Act, Scenario, Storm
+from tests.simulation.scenario import Act, Habits, Scenario, Storm
 
 PUBLISHED_AT_S = 31.0
 """Laws S7 and L2 hold agents to nothing in the first 30 s of the calm, with which it all begins."""
@@ -46,6 +49,8 @@ class Maintenance:
     scenario: Scenario
     over: bool = False
     """Whether the leader dies only once the event is over; otherwise from its publication on."""
+    dies: str = ""
+    """The VM whose agent dies; empty: that of the leader of the moment."""
 
 
 class Moment(Enum):
@@ -119,6 +124,16 @@ def _asked(at_s: float, for_s: float, request_id: str) -> Act:
     return Act(at_s, "ask", {"vm": "web-2", "for_s": for_s, "request_id": request_id})
 
 
+def _closing(name: str) -> Scenario:
+    each = Habits(ends_within_s=1.0)
+    return replace(
+        _scenario(name, "web-2"),
+        policy={"close": True, "connection_drain_s": 12, "restore_settle_s": 3},
+        drain={"quiet_s": 1, "open_after_s": 60},
+        habits=dict.fromkeys(("web-1", "web-2", "web-3"), each),
+    )
+
+
 LEADER = "web-1"
 """Who leads when the event is published: its agent starts first."""
 SCENARIOS: Mapping[str, Maintenance] = MappingProxyType(
@@ -130,6 +145,8 @@ SCENARIOS: Mapping[str, Maintenance] = MappingProxyType(
             Maintenance(scenario=_scenario("address pool", "web-2", ip_pools=("internal",))),
             Maintenance(scenario=_scenario("leader is the victim", LEADER)),
             Maintenance(scenario=_scenario("restore", "web-2"), over=True),
+            Maintenance(scenario=_closing("closing")),
+            Maintenance(scenario=_closing("the closing VM"), dies="web-2"),
             Maintenance(
                 scenario=_scenario(
                     "put back while out", "web-2", acts=(Act(PUBLISHED_AT_S + 2.6, "put_back"),)
@@ -169,7 +186,7 @@ def explore(name: str, jobs: int = 1) -> Tried:
     tried = Tried(name)
     maintenance = SCENARIOS[name]
     simulation = Simulation(maintenance.scenario)
-    leadership = _Leadership(simulation, over=maintenance.over)
+    leadership = _Leadership(simulation, maintenance)
     tried.broken += [f"undisturbed: {each}" for each in campaign.judge(simulation.run())]
     if leadership.first != LEADER:
         tried.broken.append(f"undisturbed: led by {leadership.first or 'nobody'}")
@@ -216,20 +233,20 @@ def _words(departure: Departure) -> str:
 
 
 class _Leadership:
-    """Notes the requests of whoever leads, while there is work."""
+    """Notes the requests of the agent that dies, while there is work."""
 
-    def __init__(self, simulation: Simulation, *, over: bool) -> None:
+    def __init__(self, simulation: Simulation, maintenance: Maintenance) -> None:
         self.first = ""
         """Who led when the first of them left."""
         self.sent: list[Departure] = []
-        self._simulation, self._over = simulation, over
+        self._simulation, self._maintenance = simulation, maintenance
         self._recorded = False
         simulation.departing.append(self._departing)
 
     def _departing(self, departure: Departure, _host: Host) -> bool:
         entries = self._simulation.stage.ledger().get("entries", [])
         began = self._simulation.loop.now >= PUBLISHED_AT_S
-        if self._over:
+        if self._maintenance.over:
             events = self._simulation.world.events.events
             began = began and all(event.state is EventState.GONE for event in events)
         done = self._recorded and not entries
@@ -237,7 +254,8 @@ class _Leadership:
         leader = _leader(self._simulation)
         if began and not done:
             self.first = self.first or leader
-            if departure.vm == leader or (not leader and _asks_to_lead(departure)):
+            dies = self._maintenance.dies or leader
+            if departure.vm == dies or (not dies and _asks_to_lead(departure)):
                 self.sent.append(departure)
         return True
 
