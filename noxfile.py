@@ -56,9 +56,17 @@ def quality(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Check the documentation: plain English, links, commands, symptoms of the runbook."""
+    """Check the documentation: plain English, links, commands, generated parts; build the site."""
     python(session, "-m", "tests.quality", "prose", "--only", ".md")
-    python(session, "-m", "pytest", "tests/deploy/test_runbook.py")
+    python(session, "-m", "pytest", "tests/deploy/test_runbook.py", "tests/docs")
+    session.notify("site")
+
+
+@nox.session
+def site(session: nox.Session) -> None:
+    """Build the documentation site into build/site; every warning is an error."""
+    strict = ("--fail-on-warning", "--keep-going", "--quiet")
+    python(session, "-m", "sphinx", *strict, "-c", "docs", ".", "build/site")
 
 
 @nox.session

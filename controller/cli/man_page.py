@@ -43,7 +43,7 @@ def _lines(parser: argparse.ArgumentParser, version: str, config: Path) -> Itera
         yield f".SS {_text(name)}"
         yield from _wrapped(command.description or "")
         for action in arguments(command):
-            yield from _entry(_form(action, whole=True), _help(action))
+            yield from _entry(form(action, whole=True), help_text(action))
     yield ".SH FILES"
     yield from _entry(str(config), "configuration, identical on every VM of the set")
     yield from _entry(
@@ -66,7 +66,7 @@ def _lines(parser: argparse.ArgumentParser, version: str, config: Path) -> Itera
     for code, meaning in _exit_codes(parser.epilog or ""):
         yield from _entry(code, meaning)
     yield ".SH EXAMPLES"
-    examples = (line for _, command in commands for line in _examples(command.epilog or ""))
+    examples = (line for _, command in commands for line in examples_in(command.epilog or ""))
     yield ".nf"
     yield from (_text(example) for example in dict.fromkeys(examples))
     yield ".fi"
@@ -76,7 +76,7 @@ def _lines(parser: argparse.ArgumentParser, version: str, config: Path) -> Itera
 
 
 def _usage(parser: argparse.ArgumentParser, name: str, command: argparse.ArgumentParser) -> str:
-    shown = [_form(action, whole=False) for action in arguments(command)]
+    shown = [form(action, whole=False) for action in arguments(command)]
     lines = textwrap.wrap(
         " ".join([f"{parser.prog} {name}", *(each.replace(" ", "\0") for each in shown)]),
         WIDTH,
@@ -87,7 +87,7 @@ def _usage(parser: argparse.ArgumentParser, name: str, command: argparse.Argumen
     return "\n".join(_text(line.replace("\0", " ")) for line in lines)
 
 
-def _form(action: argparse.Action, *, whole: bool) -> str:
+def form(action: argparse.Action, *, whole: bool) -> str:
     """Return an argument as `[--notice S]`; with `whole`, every spelling and no brackets."""
     metavar = action.metavar if isinstance(action.metavar, str) else ""
     value = metavar or ("{" + ",".join(map(str, action.choices)) + "}" if action.choices else "")
@@ -101,7 +101,8 @@ def _form(action: argparse.Action, *, whole: bool) -> str:
     return f"{spellings}{value}" if whole or action.required else f"[{spellings}{value}]"
 
 
-def _help(action: argparse.Action) -> str:
+def help_text(action: argparse.Action) -> str:
+    """Return the help of an argument."""
     return (action.help or "") % {"default": action.default}
 
 
@@ -109,7 +110,8 @@ def _exit_codes(epilog: str) -> Iterable[tuple[str, str]]:
     return re.findall(r"(\d+(?: and \d+)*) ([^;]+)", epilog)
 
 
-def _examples(epilog: str) -> list[str]:
+def examples_in(epilog: str) -> list[str]:
+    """Return the examples in the epilog of a command."""
     examples = epilog.partition("\n\n")[0].removeprefix("example: ")
     return [line.strip() for line in examples.splitlines()]
 

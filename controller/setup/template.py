@@ -4,18 +4,17 @@ The comments are the descriptions beside the keys in `controller.config.schema`.
 given values are set; every other key is a comment with its default, ready to uncomment.
 """
 
-import ast
 import inspect
 import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
 from pydantic import BaseModel
 
 from controller.config.backend_pool import BackendPool
+from controller.config.descriptions import descriptions
 from controller.config.schema import Settings
 from controller.setup.discovery import DiscoveredPool, Discovery
 
@@ -69,7 +68,7 @@ def compose(content: TemplateContent) -> str:
         lines += ["", "[[backend_pools]]", f"id = {_toml(pool_id)}"]
         lines += _comment(_why(pool, content.discovery))
         lines += [f"min_in_service = {_floor(pool, content.discovery)}"]
-        lines += [*_comment(_docs(BackendPool)["shared"]), '# shared = "coordinate"']
+        lines += [*_comment(descriptions(BackendPool)["shared"]), '# shared = "coordinate"']
     for name, field in Settings.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             about = _TAG.sub("", inspect.cleandoc(field.annotation.__doc__ or ""))
@@ -119,7 +118,7 @@ def _table(
     model: type[BaseModel], path: str, about: str, values: Values, described: set[tuple[str, str]]
 ) -> Iterator[str]:
     """Yield a table, and after its keys the tables in it."""
-    docs = _docs(model)
+    docs = descriptions(model)
     yield ""
     yield from _comment(about)
     yield f"[{path}]"
@@ -138,24 +137,6 @@ def _table(
             yield f"# {key} = {_toml(field.default)}"
     for table, key in tables:
         yield from _table(table, f"{path}.{key}", docs[key], values, described)
-
-
-def _docs(model: type[BaseModel]) -> dict[str, str]:
-    """Return the description of each key of a table: the text below it in the source."""
-    found: dict[str, str] = {}
-    for each in reversed(model.__mro__[: model.__mro__.index(BaseModel)]):
-        (tree,) = ast.parse(inspect.getsource(each)).body
-        body = tree.body if isinstance(tree, ast.ClassDef) else []
-        for statement, below in pairwise(body):
-            match statement, below:
-                case (
-                    ast.AnnAssign(target=ast.Name(id=name)),
-                    ast.Expr(value=ast.Constant(value=str() as text)),
-                ):
-                    found[name] = inspect.cleandoc(text)
-                case _:
-                    pass
-    return found
 
 
 def _comment(text: str) -> list[str]:

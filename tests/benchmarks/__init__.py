@@ -1,1 +1,1 @@
-"""The figures that README quotes."""
+"""The figures that `docs/figures.md` quotes."""

@@ -1,0 +1,1 @@
+"""The documentation: pages that are generated, and output that is shown."""
