@@ -11,7 +11,7 @@ import nox
 
 nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "types", "quality", "test"]
-PYTEST = ("-m", "pytest", "-n", "2", "--dist", "loadfile")
+PYTEST = ("-m", "pytest", "-n", "4", "--dist", "loadfile")
 QUICK, SLOW = ("-m", "not slow"), ("-m", "slow")
 
 

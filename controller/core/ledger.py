@@ -181,11 +181,12 @@ class Ledger:
         return replace(self, entries=kept)
 
     def clamped(self, now: datetime) -> "Ledger":
-        """Return the ledger without entries and holds of the future; the same one if it has none.
+        """Return the ledger with its future instants set to now; the same one if it has none.
 
         A leader whose clock was wrong, or a writer of the container, can have put such instants
-        there. An instant that is yet to come would be waited for. The history and the tenure of
-        the leader stay as they were written: they show which of two ledgers is newer.
+        there. An instant that is yet to come would be waited for, and an event that began in the
+        future would find its VM out in time. The history and the tenure of the leader stay as they
+        were written: they show which of two ledgers is newer.
         """
         latest = now + CLOCK_SKEW
 
@@ -205,7 +206,18 @@ class Ledger:
             for entry in self.entries
         )
         holds = tuple(replace(hold, since=past(hold.since) or now) for hold in self.holds)
-        clamped = replace(self, entries=entries, holds=holds)
+        events = tuple(
+            replace(
+                event,
+                first_seen_at=past(event.first_seen_at) or now,
+                watched_at=past(event.watched_at),
+                started_at=past(event.started_at),
+                gone_at=past(event.gone_at),
+                vms=tuple(replace(vm, out_at=past(vm.out_at)) for vm in event.vms),
+            )
+            for event in self.events
+        )
+        clamped = replace(self, entries=entries, holds=holds, events=events)
         return self if clamped == self else clamped
 
     @property

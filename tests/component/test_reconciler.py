@@ -31,7 +31,7 @@ from controller.config.schema import Settings
 from controller.core.ability import UNABLE_AFTER_S
 from controller.core.drain_requests import DrainRequest as ByHand
 from controller.core.lease import ReasonsNotToLead
-from controller.core.planning.acknowledgement import SEEN_WITHIN_S
+from controller.core.planning.closing import SEEN_WITHIN_S
 from controller.core.planning.views import FRESH_S
 from controller.errors import LeaseLost
 from controller.simulator.app.server import SimulatorServer

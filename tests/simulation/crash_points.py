@@ -180,8 +180,8 @@ SCENARIOS: Mapping[str, Maintenance] = MappingProxyType(
 )
 
 
-def explore(name: str, jobs: int = 1) -> Tried:
-    """Try every point of the scenario of this name."""
+def explore(name: str, jobs: int = 1, every: int = 1) -> Tried:
+    """Try the points of the scenario of this name: all of them, or one of so many."""
     began = time.monotonic()
     tried = Tried(name)
     maintenance = SCENARIOS[name]
@@ -195,7 +195,7 @@ def explore(name: str, jobs: int = 1) -> Tried:
         Point(each.vm, _words(each), each.serial, moment)
         for each in leadership.sent
         for moment in Moment
-    ]
+    ][::every]
     attempt = partial(_attempt, name, end_state(simulation))
     with multiprocessing.get_context("fork").Pool(jobs, _keep_what_is_there) as pool:
         for point, broken in zip(points, pool.imap(attempt, points), strict=True):

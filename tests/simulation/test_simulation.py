@@ -14,7 +14,7 @@ from tests.simulation.faults import test_ablations, test_closing
 from tests.simulation.scenario_generator import draw
 
 ROOT = Path(__file__).parents[2]
-SEEDS = range(150)
+SEEDS = range(50)
 FEW_SEEDS = range(10)
 MOST_SEEDS = 150
 """So many seeds at the most a switched-off safeguard may go unnoticed."""

@@ -24,8 +24,6 @@ UNKNOWN_VM_S = 60.0
 """How old an inventory may be that does not know a VM which an event names."""
 ACKNOWLEDGE_BEFORE_S = 2.0
 """The connection drain ends at the latest this long before NotBefore."""
-SEEN_WITHIN_S = 10.0
-"""How old the views may be by which a VM is out, when the acknowledgement leaves (law S1)."""
 PLANNED_WITHIN_S = 3.0
 """How old they may be when the acknowledgement is planned: each one follows a read of its own."""
 READ_AHEAD_S = 2.0
@@ -39,7 +37,7 @@ def may_leave(event_id: str, evidence: Evidence) -> bool:
         step == Start(Acknowledge(event.event_id))
         for event in (document.events if document else ())
         if fold(event.event_id) == fold(event_id)
-        for step in steps(event, evidence, seen_within_s=SEEN_WITHIN_S)
+        for step in steps(event, evidence, seen_within_s=closing.SEEN_WITHIN_S)
     )
 
 

@@ -42,7 +42,8 @@ CURRENT_S = 20.0
 """How old a report may be. An agent whose VM is not open sends it every ten seconds; the clocks of
 two agents can differ by some seconds."""
 SEEN_WITHIN_S = 10.0
-"""How long ago the report was read when an acknowledgement leaves (law S1)."""
+"""How old the views and reports may be by which a VM is out or closed, when the acknowledgement
+leaves (law S1)."""
 WRITE_MARGIN = 1.5
 """A write can take that many times as long as the slowest one of late."""
 LATEST_MARGIN_S = 5.0

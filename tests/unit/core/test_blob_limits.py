@@ -8,7 +8,7 @@ import pytest
 from controller.core.blob_limits import MAX_MESSAGE_CHARACTERS, MAX_TEXT_CHARACTERS, cut
 from controller.core.drain_history import Step, Transition
 from controller.core.drain_requests import DrainRequest, ForgetRequest, RollingRun
-from controller.core.event_record import EventVerdict, WatchedVm
+from controller.core.event_record import EventVerdict, WatchedEvent, WatchedVm
 from controller.core.ledger import CLOCK_SKEW, Entry, Hold, Ledger
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -103,13 +103,26 @@ def ledger(at: datetime) -> Ledger:
         recorded_at=at,
         out_at=at,
         restoring_at=at,
+        closed_at=at,
+        unread_at=at,
         restored_at=at,
+    )
+    event = WatchedEvent(
+        event_id="E",
+        event_type="Reboot",
+        first_seen_at=at,
+        watched_at=at,
+        not_before=LATER,
+        started_at=at,
+        gone_at=at,
+        vms=(WatchedVm(vm="web-1", out_at=at),),
     )
     return Ledger(
         leader_since=LATER,
         entries=(entry,),
         holds=(Hold(subject="s", reason="r", message="m", since=at),),
         transitions=(Transition(at=LATER, vm="web-1", step=Step.OUT),),
+        events=(event,),
     )
 
 

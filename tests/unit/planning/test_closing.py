@@ -10,7 +10,11 @@ from controller.core.ability import due_operations
 from controller.core.azure_names import fold
 from controller.core.drain_requests import DrainRequest
 from controller.core.planning.actions import HoldReason, Phase, ReadLoadBalancer, ReadVmReport
-from controller.core.planning.closing import REPORT_WITHIN_S, REQUESTED_REPORT_WITHIN_S
+from controller.core.planning.closing import (
+    REPORT_WITHIN_S,
+    REQUESTED_REPORT_WITHIN_S,
+    SEEN_WITHIN_S,
+)
 from controller.core.policy import Floor
 from controller.core.resources import HealthProbe, LoadBalancingRule, PoolHealth
 from controller.core.vm_report import SeenReport, VmReport, VmState
@@ -256,6 +260,17 @@ def test_a_closed_vm_in_its_pool_is_acknowledged_by_proof(closing: PlannerScenar
     assert acknowledged(closing.plan(**quiet(closing, refused_probes=2))) == []
     assert acknowledged(closing.through(**quiet(closing, refused_probes=2))) == ["E-1"]
     assert closing.entry().closed_at == at(8)
+
+
+def test_a_report_that_was_read_long_ago_is_no_proof(closing: PlannerScenario) -> None:
+    """S1: it may be 20 s old, and the read of it 10 s."""
+    closing.now = 8
+    read = quiet(closing, refused_probes=2)
+    closing.through(**read)
+    closing.now = 8 + SEEN_WITHIN_S
+    assert acknowledged(closing.plan(**read)) == ["E-1"]
+    closing.now += 1
+    assert acknowledged(closing.plan(**read)) == []
 
 
 def test_a_pool_that_the_entry_does_not_name_is_no_proof(closing: PlannerScenario) -> None:
