@@ -111,6 +111,12 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def release(session: nox.Session) -> None:
+    """Build a release from the last commit: all packages, checksums, bill of materials."""
+    python(session, "-m", "deploy.release", *session.posargs)
+
+
+@nox.session
 def azure_cli(session: nox.Session) -> None:
     """Run the commands of operators with the real Azure CLI (downloads it) on the simulator."""
     python(session, "-m", "tests.azure_cli", *session.posargs)

@@ -154,11 +154,6 @@ switch_to() {
     compile_catalog
 }
 
-# The journal catalog is optional: a failure to compile it is not an error.
-compile_catalog() {
-    journalctl --update-catalog --root="${root:-/}" 2>/dev/null || true
-}
-
 prune() {
     local directory name
     for directory in "$versions"/*/; do

@@ -121,6 +121,11 @@ stop_responder() {
 }
 
 
+# The journal catalog is optional: a failure to compile it is not an error.
+compile_catalog() {
+    journalctl --update-catalog --root="${root:-/}" 2>/dev/null || true
+}
+
 # --- before the agent is removed ------------------------------------------------------------------
 
 # Only an agent puts a VM back that is out: the last one must not go while a VM is.

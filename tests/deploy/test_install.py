@@ -6,7 +6,6 @@ Hashes, environments and links are real. `test_the_real_agent` takes the real wh
 and runs where TEST_FROM_INDEX is set, as in `.ci/run`.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -14,13 +13,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.deploy.stand_ins import AGENT, SYSTEMCTL, digest, make_wheel
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.slow
@@ -28,91 +27,6 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 SCRIPTS = sorted(DEPLOY.glob("*.sh"))
-AGENT = """
-import http.server, json, sys, tomllib
-
-class Answer(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response({ready} if self.path == "/readyz" else 503)
-        self.end_headers()
-    def log_message(self, *_):
-        pass
-
-def main():
-    import greeting
-    if sys.argv[1] == "--version":
-        print("{version}")
-        return
-    if sys.argv[1] in ("completion", "manual"):
-        print("{version}", sys.argv[-1])
-        return
-    config = tomllib.load(open(sys.argv[-1], "rb"))
-    if sys.argv[1] == "status":
-        if "out" not in config:
-            sys.exit("error: storage does not answer")
-        print(json.dumps(dict(entries=[dict(vm=vm) for vm in config["out"]])))
-        return
-    probe = config.get("probe", dict()).get("listen", "")
-    addresses = dict(run=config["server"]["listen"], probe=probe)
-    print("server.listen", "file", addresses["run"])
-    print("probe.listen", "file", probe)
-    if sys.argv[1] in addresses:
-        host, port = addresses[sys.argv[1]].split(":")
-        http.server.HTTPServer((host, int(port)), Answer).serve_forever()
-"""
-SYSTEMCTL = """#!{python}
-import os, pathlib, signal, subprocess, sys
-
-root = pathlib.Path({root!r})
-words = [word for word in sys.argv[1:] if not word.startswith("--")]
-unit = words[-1]
-running, enabled, said = root / f"{{unit}}.pid", root / f"{{unit}}.enabled", root / "systemctl.log"
-with said.open("a") as log:
-    log.write(" ".join(sys.argv[1:]) + "\\n")
-if words[0] in ("stop", "disable", "restart") and running.exists():
-    os.kill(int(running.read_text()), signal.SIGKILL)
-    running.unlink()
-if words[0] in ("start", "restart"):
-    program, config = root / "opt/lb-drain/bin/lb-drain", root / "etc/lb-drain/config.toml"
-    command = [program, "probe" if unit.endswith("probe") else "run", "--config", config]
-    null = subprocess.DEVNULL
-    agent = subprocess.Popen(command, stdin=null, stdout=null, stderr=null, start_new_session=True)
-    running.write_text(str(agent.pid))
-elif words[0] == "disable":
-    enabled.unlink(missing_ok=True)
-elif words[0] == "enable":
-    enabled.touch()
-elif words[0] == "is-enabled":
-    sys.exit(not enabled.exists())
-elif words[0] == "is-active":
-    sys.exit(0 if running.exists() else 3)
-elif words[0] == "is-failed":
-    sys.exit(1)
-"""
-
-
-def make_wheel(directory: Path, name: str, version: str, code: str, script: str = "") -> Path:
-    """Make a wheel of one module."""
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"{name}-{version}-py3-none-any.whl"
-    module = "agent" if script else name
-    info = f"{name}-{version}.dist-info"
-    files = {
-        f"{module}.py": code,
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{info}/entry_points.txt": f"[console_scripts]\n{script}\n" if script else "",
-    }
-    files[f"{info}/RECORD"] = "".join(f"{each},,\n" for each in (*files, f"{info}/RECORD"))
-    with zipfile.ZipFile(path, "w") as archive:
-        for each, text in files.items():
-            archive.writestr(each, text)
-    return path
-
-
-def digest(path: Path) -> str:
-    """Return the sha256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -141,7 +55,7 @@ class Machine:
         """Make what `bundle.sh` makes, with a stand-in agent; return its directory."""
         directory = self.directory / f"bundle-{version}"
         code = AGENT.format(version=version, ready=200 if ready else 503)
-        name, script = "lb_drain_controller", "lb-drain=agent:main"
+        name, script = "lb_drain_controller", "lb-drain=controller:main"
         wheel = make_wheel(directory, name, version, code, script)
         greeting = make_wheel(self.wheels, "greeting", "1.0", "")
         lock = f"greeting==1.0 --hash=sha256:{digest(greeting)}\n"
