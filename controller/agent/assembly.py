@@ -102,15 +102,10 @@ def assemble(context: AgentContext) -> Components:
     store = LedgerStore(blob, owner=owner, memory=memory)
     election: LeaderElection | None = None
     closing: ClosingSide | None = None
-    watcher = EventWatcher(
-        imds=context.azure.imds,
-        clock=context.clock,
-        leader_poll_s=settings.watch.leader_poll_s,
-        standby_poll_s=_standby_poll_s(settings),
-    )
     requests = _assemble_requests(
         context, blob, owner, leading=lambda: election is None or election.leading
     )
+    watcher = _assemble_watcher(context, requests)
     ability = AbilityWatch(watcher.clock)
     standby_ledger: StandbyLedgerCache | None = None
     if not settings.policy.dry_run:
@@ -153,6 +148,16 @@ def assemble(context: AgentContext) -> Components:
         agents=AgentsReader(
             lambda: read_agents(context.azure.state_blob, blob.name, context.identity.vms)
         ),
+    )
+
+
+def _assemble_watcher(context: AgentContext, requests: DrainRequestWatch) -> EventWatcher:
+    return EventWatcher(
+        imds=context.azure.imds,
+        clock=context.clock,
+        leader_poll_s=context.settings.watch.leader_poll_s,
+        standby_poll_s=_standby_poll_s(context.settings),
+        rehearsed=requests.rehearsed_events,
     )
 
 

@@ -16,7 +16,7 @@ from controller.azure.imds import Imds
 from controller.clock import Clock, CorrectedClock
 from controller.core.azure_names import fold
 from controller.core.event_progress import SeenEvents
-from controller.core.events import EventDocument
+from controller.core.events import EventDocument, ScheduledEvent
 from controller.errors import ControllerError, Throttled
 from controller.observability.logs import log
 
@@ -34,13 +34,31 @@ MOST_PROBLEMS = 100
 """How many reported problems are remembered, so that each is logged once."""
 
 
+def _none_rehearsed(now: datetime) -> tuple[ScheduledEvent, ...]:  # noqa: ARG001
+    return ()
+
+
 class EventWatcher:
-    """Polls IMDS while it runs. One poll at a time, from any caller."""
+    """Polls IMDS while it runs. One poll at a time, from any caller.
+
+    Args:
+        imds: the metadata service.
+        clock: the wall clock to correct.
+        leader_poll_s, standby_poll_s: seconds between two polls.
+        rehearsed: returns the events of rehearsals, which are added to each document.
+    """
 
     def __init__(
-        self, *, imds: Imds, clock: CorrectedClock, leader_poll_s: float, standby_poll_s: float
+        self,
+        *,
+        imds: Imds,
+        clock: CorrectedClock,
+        leader_poll_s: float,
+        standby_poll_s: float,
+        rehearsed: Callable[[datetime], tuple[ScheduledEvent, ...]] = _none_rehearsed,
     ) -> None:
         self._imds, self._clock = imds, clock
+        self._rehearsed = rehearsed
         self.clock: Clock = clock
         """The wall clock, corrected by IMDS, and the monotonic clock."""
         self._leader_poll_s, self._standby_poll_s = leader_poll_s, standby_poll_s
@@ -127,6 +145,7 @@ class EventWatcher:
         self.failures = 0
         self._report(document)
         document = _with_known(document, self.document)
+        document = _with_rehearsed(document, self._rehearsed(self.now()))
         self.document = document
         self.document_at = self.now()
         self._polled_at = self._clock.monotonic()
@@ -186,6 +205,15 @@ def _with_known(document: EventDocument, last: EventDocument | None) -> EventDoc
         and ("" in unreadable or fold(event.event_id) in unreadable)
     )
     return replace(document, events=(*document.events, *kept))
+
+
+def _with_rehearsed(
+    document: EventDocument, rehearsed: tuple[ScheduledEvent, ...]
+) -> EventDocument:
+    """Add the events of rehearsals; an event of Azure with the same id is the one that counts."""
+    present = {fold(event.event_id) for event in document.events}
+    added = tuple(event for event in rehearsed if fold(event.event_id) not in present)
+    return replace(document, events=(*document.events, *added)) if added else document
 
 
 def _seconds_between(one: timedelta, other: timedelta) -> float:

@@ -5,8 +5,14 @@ import asyncio
 import os
 
 from controller.cli.command import EXIT_FAILED, EXIT_OK, CommandGroup
-from controller.cli.options import add_config_option, add_drain_time_option, add_set_options
+from controller.cli.options import (
+    add_config_option,
+    add_drain_time_option,
+    add_set_options,
+    duration,
+)
 from controller.config.loader import load
+from controller.core.events import EVENT_TYPES
 from controller.core.printable import printable
 
 
@@ -31,6 +37,7 @@ def add_parser(commands: CommandGroup) -> None:
     )
     add_config_option(notifications)
     _add_drain(below)
+    _add_event(below)
 
 
 def _add_drain(below: CommandGroup) -> None:
@@ -48,6 +55,40 @@ def _add_drain(below: CommandGroup) -> None:
         drain, default="15m", meaning="if this command is killed, the test ends after this time"
     )
     add_set_options(drain)
+
+
+def _add_event(below: CommandGroup) -> None:
+    event = below.add(
+        "event",
+        _event,
+        summary="announce an event that only the agents see, and follow it to its verdict",
+        details="The agents do what they do for a real event, from announcement to verdict. "
+        "Nothing is acknowledged, and no VM is restarted. ^C cancels the event.",
+        examples=("web-2 --type Freeze --notice 3m",),
+    )
+    event.add_argument("vms", nargs="+", metavar="VM", help="names of the VMs")
+    event.add_argument(
+        "--type",
+        dest="event_type",
+        choices=EVENT_TYPES,
+        default="Reboot",
+        help="type of the event (default: Reboot)",
+    )
+    event.add_argument(
+        "--notice",
+        type=duration(30),
+        default=duration(30)("2m"),
+        metavar="TIME",
+        help="time from the announcement to its NotBefore (default: 2m)",
+    )
+    event.add_argument(
+        "--lasts",
+        type=duration(10),
+        default=duration(10)("40s"),
+        metavar="TIME",
+        help="time from its NotBefore to its end (default: 40s)",
+    )
+    add_set_options(event)
 
 
 def _without_command(options: argparse.Namespace) -> int:
@@ -85,3 +126,24 @@ def _drain(options: argparse.Namespace) -> int:
             print(line, flush=True)
 
     return run_with_client(options, drain, requests_drains=True)
+
+
+def _event(options: argparse.Namespace) -> int:
+    from controller.cli.drain_session import run_with_client
+    from controller.errors import NotDone
+    from controller.operator.drain_client import DrainClient
+    from controller.operator.event_rehearsal import PASSED, EventRehearsal, report_lines
+
+    async def announce(client: DrainClient) -> None:
+        rehearsal = EventRehearsal(
+            client,
+            event_type=options.event_type,
+            notice_s=options.notice,
+            lasts_s=options.lasts,
+        )
+        verdicts = await rehearsal.run(tuple(options.vms))
+        print("\n".join(map(printable, report_lines(verdicts))), flush=True)
+        if failed := [each.vm for each in verdicts if each.verdict not in PASSED]:
+            raise NotDone(f"not drained in time: {', '.join(failed)}")
+
+    return run_with_client(options, announce, requests_drains=True)

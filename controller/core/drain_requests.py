@@ -21,12 +21,24 @@ from datetime import datetime
 
 from controller.core.azure_names import fold
 from controller.core.blob_limits import MAX_COUNT, shorten
+from controller.core.events import EventSource, EventStatus, ScheduledEvent
 from controller.core.ledger import Entry
 from controller.core.rehearsals import is_test
 from controller.core.resources import NOTHING_EXTRA, Extra
 
 DRAIN_REQUEST = "Request"
 """The event type of a drain request in the ledger and in metrics; Azure has no such type."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RehearsedEvent:
+    """An event that only agents see: the requests that name it stand for its VMs."""
+
+    event_id: str
+    event_type: str
+    not_before: datetime
+    """When it starts. It ends with its requests."""
+    extra: Extra = field(default_factory=lambda: NOTHING_EXTRA, hash=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +56,9 @@ class DrainRequest:
     ended_at: datetime | None = None
     """When it was withdrawn."""
     ended_by: str = ""
+    event: RehearsedEvent | None = None
+    """If set, the VM is drained because of this event, not because of the request itself. Since
+    minor 2; an older agent reads an ordinary request."""
     extra: Extra = field(default_factory=lambda: NOTHING_EXTRA, hash=False)
 
     def __post_init__(self) -> None:
@@ -87,7 +102,7 @@ class ForgetRequest:
 
 ROLL_REASON = "roll: "
 """How the reason of a request of a rolling run begins."""
-MINOR = 1
+MINOR = 2
 """The minor version of the format that this agent writes."""
 MAX_ENDED = 50
 """How many requests whose time is over are kept."""
@@ -266,6 +281,33 @@ def merged(
             found[key] = request
     unseen = [each for key, each in before.items() if key not in found and now < each.until]
     return (*found.values(), *unseen[-MAX_UNSEEN:])
+
+
+def rehearsed_events(requests: Iterable[DrainRequest], now: datetime) -> tuple[ScheduledEvent, ...]:
+    """Return the events that the requests in force show to agents, as in a document.
+
+    No such event can be acknowledged. Its id is that of a test, so that it is never taken for an
+    event of Azure, whatever another writer has put into the blob.
+    """
+    vms: dict[str, list[str]] = {}
+    events: dict[str, RehearsedEvent] = {}
+    for request in requests:
+        event = request.event
+        if event is not None and is_test(event.event_id) and request.is_active(now):
+            events.setdefault(fold(event.event_id), event)
+            vms.setdefault(fold(event.event_id), []).append(request.vm)
+    return tuple(
+        ScheduledEvent(
+            event_id=event.event_id,
+            event_type=event.event_type,
+            status=EventStatus.STARTED if event.not_before <= now else EventStatus.SCHEDULED,
+            resources=tuple(vms[key]),
+            not_before=None if event.not_before <= now else event.not_before,
+            source=EventSource.PLATFORM,
+            acknowledgeable=False,
+        )
+        for key, event in events.items()
+    )
 
 
 Edit = Callable[[DrainRequests], DrainRequests]

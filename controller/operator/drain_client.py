@@ -107,8 +107,8 @@ class DrainClient(RequestClient):
                 self.report_once(f"{vm} waits until {', '.join(others)} is back in rotation.")
             await asyncio.sleep(LEDGER_INTERVAL_S)
 
-    async def read_ledger(self, vm: str, *, since: datetime) -> Ledger | None:
-        """Read the ledger and report its news about a VM; None if it cannot be read now."""
+    async def read_ledger(self, *vms: str, since: datetime, event_id: str = "") -> Ledger | None:
+        """Read the ledger and report its news about VMs and an event; None if it cannot be read."""
         try:
             await self.ledger_store.read()
         except ControllerError as error:
@@ -120,16 +120,21 @@ class DrainClient(RequestClient):
             self._leader_seen_at = monotonic
         elif monotonic - self._leader_seen_at > NO_LEADER_AFTER_S:
             self.report_once("The set has no leader: nothing happens until an agent leads.")
+        self._report_news(ledger, {fold(vm) for vm in vms}, since, event_id)
+        return ledger
+
+    def _report_news(self, ledger: Ledger, vms: set[str], since: datetime, event_id: str) -> None:
         # Clocks differ: the first transition can be a moment older than the request.
+        since -= timedelta(seconds=CLOCK_SKEW_S)
         for line in ledger.transitions:
-            if fold(line.vm) == fold(vm) and line.at >= since - timedelta(seconds=CLOCK_SKEW_S):
+            of_event = bool(event_id) and event_id in line.detail
+            if of_event or (fold(line.vm) in vms and line.at >= since):
                 detail = f" ({line.detail})" if line.detail else ""
                 at = f"{line.at:%H:%M:%S} UTC"
                 self.report_once(f"{at}  {line.vm}: {step_text(line.step)}{detail}")
         for hold in ledger.holds:
-            if fold(hold.subject) == fold(vm):
+            if fold(hold.subject) in vms:
                 self.report_once(f"{hold.since:%H:%M:%S} UTC  on hold: {hold.message}")
-        return ledger
 
     async def read_report(self, entry: Entry) -> VmReport | None:
         """Return what the agent of a VM reports about this drain; None if that is not known."""

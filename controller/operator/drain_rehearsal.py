@@ -95,10 +95,10 @@ class DrainRehearsal:
             )
             pools = await self._client.wait_until_drained(request)
         except asyncio.CancelledError:
-            await asyncio.shield(self._give_up(request))
+            await asyncio.shield(give_up(self._client, (request,)))
             raise
         except ControllerError:
-            await self._give_up(request)
+            await give_up(self._client, (request,))
             raise
         return await self._restore(request, pools)
 
@@ -106,11 +106,11 @@ class DrainRehearsal:
         vm = request.vm
         try:
             report = await self._report(vm)
-            withdrawn_at = await self._withdraw(request)
+            withdrawn_at = await withdraw(self._client, (request,))
             self._client.report(f"{vm} is out of {pools}, and its connections had time to end.")
             self._client.report(f"The test drain is withdrawn; the leader restores {vm}.")
         except asyncio.CancelledError:
-            await asyncio.shield(self._give_up(request))
+            await asyncio.shield(give_up(self._client, (request,)))
             raise
         await self._client.wait_until_in_service(vm)
         found = episodes(self._client.ledger_store.ledger.transitions, vm)
@@ -131,28 +131,27 @@ class DrainRehearsal:
         report = await self._client.read_report(entry) if entry is not None else None
         return report if report is not None and report.state is VmState.CLOSED else None
 
-    async def _withdraw(self, request: DrainRequest) -> datetime:
-        now, by = self._client.now(), self._client.requester
-        await self._client.change_with_retry(
-            lambda requests: requests.ending((request.request_id,), at=now, by=by)
-        )
-        return now
 
-    async def _give_up(self, request: DrainRequest) -> None:
-        """End the request of a test that was interrupted or has failed."""
-        with suppress(ControllerError, TimeoutError):
-            async with asyncio.timeout(WITHDRAW_WITHIN_S):
-                await self._withdraw(request)
-                self._client.report(
-                    f"The test drain of {request.vm} is withdrawn; "
-                    "if the VM is out, the leader restores it."
-                )
-                return
-        self._client.report(
-            f"The test drain of {request.vm} could not be withdrawn: it ends automatically at "
-            f"{request.until:%Y-%m-%d %H:%M:%S} UTC. "
-            f"To end it now: {self._client.command('restore', request.vm)}"
-        )
+async def withdraw(client: DrainClient, requests: tuple[DrainRequest, ...]) -> datetime:
+    """End the requests of a rehearsal, however often storage has to be asked; return when."""
+    now, ids = client.now(), [each.request_id for each in requests]
+    await client.change_with_retry(lambda known: known.ending(ids, at=now, by=client.requester))
+    return now
+
+
+async def give_up(client: DrainClient, requests: tuple[DrainRequest, ...]) -> None:
+    """End the requests of a rehearsal that was interrupted or has failed."""
+    names = ", ".join(each.vm for each in requests)
+    with suppress(ControllerError, TimeoutError):
+        async with asyncio.timeout(WITHDRAW_WITHIN_S):
+            await withdraw(client, requests)
+            client.report(f"The test is withdrawn; what is out is restored: {names}.")
+            return
+    client.report(
+        f"The test could not be withdrawn: it ends automatically at "
+        f"{requests[0].until:%Y-%m-%d %H:%M:%S} UTC. To end it now: "
+        + "; ".join(client.command("restore", each.vm) for each in requests)
+    )
 
 
 def refuse_busy(ledger: Ledger, vm: str) -> None:

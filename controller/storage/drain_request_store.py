@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 
 from controller.azure.blob import StateBlob
 from controller.clock import Clock
@@ -25,7 +26,9 @@ from controller.core.drain_requests import (
     Edit,
     ForgetRequest,
     merged,
+    rehearsed_events,
 )
+from controller.core.events import ScheduledEvent
 from controller.core.presence import LASTING, UNKNOWN, Existence, Source
 from controller.errors import Conflict, ContractViolation, ControllerError, NotFound, OutcomeUnknown
 from controller.observability.logs import log
@@ -176,6 +179,13 @@ class DrainRequestWatch:
         if self._read_at is None or self._clock.monotonic() - self._read_at > STALE_S:
             return None
         return self._known
+
+    def rehearsed_events(self, now: datetime) -> tuple[ScheduledEvent, ...]:
+        """Return the events that only agents see; a standby, which reads no requests, sees none.
+
+        They stay while the blob cannot be read: each ends by itself.
+        """
+        return rehearsed_events(self._known, now) if self._leading() else ()
 
     @property
     def forgets(self) -> tuple[ForgetRequest, ...]:

@@ -1,6 +1,6 @@
 """Drain requests as their blob stores them; see `stored_json` for the rules.
 
-Version 1.1 added `request_id` to the rolling run, and `forgets`.
+Version 1.1 added `request_id` to the rolling run, and `forgets`; version 1.2 `event`.
 """
 
 from dataclasses import replace
@@ -12,11 +12,31 @@ from controller.core.drain_requests import (
     DrainRequest,
     DrainRequests,
     ForgetRequest,
+    RehearsedEvent,
     RollingRun,
 )
-from controller.storage.stored_json import Count, Instant, LongText, Stored, Text, dump, read
+from controller.storage.stored_json import (
+    OPTIONAL,
+    Count,
+    Instant,
+    LongText,
+    Stored,
+    Text,
+    dump,
+    read,
+)
 
 MAJOR = 1
+
+
+class StoredRehearsedEvent(Stored):
+    """An event that only agents see."""
+
+    value_type = RehearsedEvent
+
+    event_id: Text
+    event_type: Text
+    not_before: Instant
 
 
 class StoredRequest(Stored):
@@ -32,6 +52,7 @@ class StoredRequest(Stored):
     until: Instant
     ended_at: Instant | None = None
     ended_by: LongText
+    event: StoredRehearsedEvent | None = OPTIONAL
 
 
 class StoredRollingRun(Stored):

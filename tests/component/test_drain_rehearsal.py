@@ -93,9 +93,7 @@ async def test_an_interrupted_test_restores(
         async with asyncio.timeout(PATIENCE_S):
             await client.wait_until_in_service("web-2")
     assert bench.inside("web-2") != []
-    assert any(
-        "is withdrawn; if the VM is out, the leader restores it" in each for each in reported
-    )
+    assert "The test is withdrawn; what is out is restored: web-2." in reported
 
 
 async def test_a_vm_that_is_drained_already_is_refused(

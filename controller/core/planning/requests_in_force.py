@@ -1,5 +1,7 @@
 """Which drain requests keep a VM out in this pass: those that were read, and those that were lost.
 
+A request that shows agents an event does not count: that event is in the document.
+
 A blob that was deleted, emptied or restored from a backup withdraws nothing: what the ledger
 records stays in force until its own end.
 
@@ -42,7 +44,7 @@ class RequestsInForce:
         self._by_vm: dict[str, list[DrainRequest]] = {}
         for request in requests or ():
             self._shown.add(fold(request.request_id))
-            if request.is_active(now):
+            if request.is_active(now) and request.event is None:
                 self._by_vm.setdefault(fold(request.vm), []).append(request)
 
     def of(self, vm: str) -> tuple[DrainRequest, ...]:

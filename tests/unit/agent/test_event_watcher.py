@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from controller.agent.event_watcher import EventWatcher
 from controller.azure.imds import Imds
 from controller.clock import CorrectedClock
+from controller.core.events import EventStatus, ScheduledEvent
 from controller.simulator.app.server import SimulatorServer
 from controller.simulator.services.faults import Effect, Fault
 from controller.simulator.services.http_values import Service
@@ -25,9 +27,15 @@ from tests.support.held_replies import held_replies
 class Post:
     """A watcher and the metadata service it watches."""
 
-    def __init__(self, server: SimulatorServer, clock: StoppedClock, watcher: EventWatcher) -> None:
+    def __init__(
+        self,
+        server: SimulatorServer,
+        clock: StoppedClock,
+        watcher: EventWatcher,
+        rehearsed: list[ScheduledEvent],
+    ) -> None:
         self.server, self.world = server, server.world
-        self.clock, self.watcher = clock, watcher
+        self.clock, self.watcher, self.rehearsed = clock, watcher, rehearsed
         self.heard = 0
         watcher.on_poll(self._hear)
 
@@ -53,14 +61,39 @@ async def post(tmp_path: Path) -> AsyncIterator[Post]:
         aiohttp.ClientSession() as session,
     ):
         imds = Imds(session, endpoint=server.imds_url("web-1"), clock=clock, timeout_s=2)
+        rehearsed: list[ScheduledEvent] = []
         watcher = EventWatcher(
-            imds=imds, clock=CorrectedClock(clock), leader_poll_s=1, standby_poll_s=15
+            imds=imds,
+            clock=CorrectedClock(clock),
+            leader_poll_s=1,
+            standby_poll_s=15,
+            rehearsed=lambda _: tuple(rehearsed),
         )
-        yield Post(server, clock, watcher)
+        yield Post(server, clock, watcher, rehearsed)
 
 
 def told(caplog: pytest.LogCaptureFixture, text: str) -> int:
     return sum(text in record.getMessage() for record in caplog.records)
+
+
+async def test_the_event_of_a_rehearsal_is_in_the_document(post: Post) -> None:
+    """It is announced and gone as any event, and never takes the place of one of Azure."""
+    await post.watcher.poll()
+    real = post.world.events.schedule("Reboot", "web-2")
+    test = ScheduledEvent(
+        event_id="test-1", event_type="Freeze", status=EventStatus.SCHEDULED, resources=("web-1",)
+    )
+    post.rehearsed += [test, replace(test, event_id=real.event_id)]
+    await post.watcher.poll()
+    assert post.watcher.document is not None
+    found = {each.event_id: each.event_type for each in post.watcher.document.events}
+    assert found == {real.event_id: "Reboot", "test-1": "Freeze"}
+    assert len(post.watcher.document.events) == 2
+    assert post.watcher.clean_documents[-1] == post.watcher.document
+    post.rehearsed.clear()
+    await post.watcher.poll()
+    [seen] = [each for each in post.watcher.seen_events.known() if each.gone]
+    assert seen.event == test
 
 
 async def test_a_good_poll_is_kept_and_told(post: Post) -> None:

@@ -13,10 +13,12 @@ from controller.core.drain_requests import (
     MINOR,
     DrainRequest,
     DrainRequests,
+    RehearsedEvent,
     RollingRun,
     merged,
+    rehearsed_events,
 )
-from controller.core.events import EventDocument
+from controller.core.events import EventDocument, EventSource, EventStatus, ScheduledEvent
 from controller.core.lease import reasons_not_to_lead
 from controller.core.planning.actions import Phase, ReadInventory
 from controller.core.policy import Floor
@@ -100,6 +102,52 @@ def test_a_test_is_drained_like_any_request_and_says_what_it_is() -> None:
         ("test-R-1", DRAIN_REQUEST)
     ]
     assert history(scene)[0] == ("requested", "TEST, by ann: patching")
+
+
+NOTICE = RehearsedEvent(event_id="test-E", event_type="Freeze", not_before=at(600))
+
+
+def shown(vm: str = "web-1", *, request_id: str = "test-R", **fields: Any) -> DrainRequest:
+    return replace(request(vm, until=700, request_id=request_id), **{"event": NOTICE, **fields})
+
+
+def test_the_event_of_a_rehearsal() -> None:
+    """One event for all its VMs, which starts and ends by the clock and is never acknowledged."""
+    requests = (shown(), shown("web-2", request_id="test-S"), request("web-3"))
+    (found,) = rehearsed_events(requests, at(599))
+    assert found == ScheduledEvent(
+        event_id="test-E",
+        event_type="Freeze",
+        status=EventStatus.SCHEDULED,
+        resources=("web-1", "web-2"),
+        not_before=at(600),
+        source=EventSource.PLATFORM,
+        acknowledgeable=False,
+    )
+    started = replace(found, status=EventStatus.STARTED, not_before=None)
+    assert rehearsed_events(requests, at(600)) == (started,)
+    assert rehearsed_events(requests, at(699)) == (started,)
+    assert rehearsed_events(requests, at(700)) == ()
+    over = (replace(requests[0], ended_at=at(1)), requests[1])
+    assert [each.resources for each in rehearsed_events(over, at(5))] == [("web-2",)]
+
+
+def test_no_request_can_show_an_event_of_azure() -> None:
+    """An event without the id of a test is not shown, whatever the blob holds."""
+    forged = replace(NOTICE, event_id="602d9444-d2cd-49c7-8624-8643e7171297")
+    assert rehearsed_events((shown(event=forged),), at(0)) == ()
+
+
+def test_a_request_that_shows_an_event_does_not_drain_by_itself() -> None:
+    """Its VM is drained for the event, when that is due; no request is in force or lost."""
+    scene = PlannerScenario()
+    assert scene.adopt(requests=(shown(),)).ledger is None
+    scene.events = list(rehearsed_events((shown(),), at(0)))
+    planned = scene.adopt(requests=(shown(),))
+    assert [(each.event_id, each.event_type) for each in scene.entry().events] == [
+        ("test-E", "Freeze")
+    ]
+    assert acknowledged(planned) == []
 
 
 def test_the_floor_holds_for_requests() -> None:
@@ -473,7 +521,7 @@ def test_withdrawing_touches_only_what_stands(
 
 def test_the_version_of_the_format() -> None:
     """Agents of another version read by the minor version which fields they do not know."""
-    assert (MINOR, DrainRequests().minor) == (1, 1)
+    assert (MINOR, DrainRequests().minor) == (2, 2)
 
 
 @pytest.mark.parametrize("name", ["vm", "reason", "by", "ended_by"])

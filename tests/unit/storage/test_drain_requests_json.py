@@ -5,7 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from controller.core.drain_requests import DrainRequest, DrainRequests, RollingRun
+from controller.core.drain_requests import (
+    DrainRequest,
+    DrainRequests,
+    RehearsedEvent,
+    RollingRun,
+)
 from controller.errors import ContractViolation
 from controller.storage.drain_requests_json import decode_requests, encode_requests
 
@@ -43,7 +48,11 @@ def test_round_trip() -> None:
         extra={"newer": 1},
     )
     newer = replace(withdrawn("web-2"), reason="half a pair: \ud800", extra={"new": 0})
-    requests = DrainRequests(requests=(request(), newer), roll=roll, minor=7, extra={"newest": [1]})
+    event = RehearsedEvent(event_id="test-1", event_type="Freeze", not_before=T0)
+    shown = replace(request(), event=event)
+    requests = DrainRequests(
+        requests=(request(), newer, shown), roll=roll, minor=7, extra={"newest": [1]}
+    )
     assert decode_requests(encode_requests(requests)) == requests
     assert (
         decode_requests(b"") == decode_requests(encode_requests(DrainRequests())) == DrainRequests()
@@ -56,7 +65,7 @@ def test_an_operator_can_read_the_blob() -> None:
     """The blob has one line for each field, the version first."""
     assert (
         encode_requests(DrainRequests())
-        == b'{\n "version": "1.1",\n "requests": [],\n "roll": null\n}'
+        == b'{\n "version": "1.2",\n "requests": [],\n "roll": null\n}'
     )
 
 
