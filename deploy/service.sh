@@ -152,6 +152,6 @@ vms_out() {
         return 1
     "$interpreter" -I -c '
 import json, sys
-print(", ".join(sorted(entry["vm"] for entry in json.load(sys.stdin)["entries"])))
+print(", ".join(vm["vm"] for vm in json.load(sys.stdin)["vms"] if vm["recorded"]))
 ' <<<"$status"
 }

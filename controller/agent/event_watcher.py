@@ -114,6 +114,11 @@ class EventWatcher:
             except TimeoutError:
                 pass
 
+    def adopt(self, document: EventDocument) -> None:
+        """Use a document that another agent has read, on a machine without a metadata service."""
+        self.document, self.document_at = document, self.now()
+        self.clean_documents = (document, document)
+
     async def refresh(self, *, no_older_than_s: float) -> None:
         """Poll, unless the last good poll is at most `no_older_than_s` seconds old."""
         if self.age_s() > no_older_than_s:

@@ -1,45 +1,95 @@
-"""The reads of `lb-drain plan` and `lb-drain status`, from any VM of the set. Writes nothing."""
+"""The reads of `lb-drain status` and `lb-drain plan`, on a VM of the set or elsewhere.
+
+Both read what a leader reads, plan one pass, and write nothing. On a machine outside the set there
+is no metadata service: the events are then those that the leader has recorded in the ledger.
+"""
 
 import asyncio
 import random
 from collections.abc import MutableMapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from controller.agent.assembly import assemble
+from controller.agent.assembly import Components, assemble
 from controller.agent.context import AgentContext
 from controller.agent.start_reads import StartReads
-from controller.agent.startup import blob_owner, check_pools, discover_identity, warn_missing_pools
-from controller.azure.http.session import Azure, open_azure
+from controller.agent.startup import (
+    AgentIdentity,
+    check_pools,
+    discover_identity,
+    state_blob,
+    warn_missing_pools,
+)
+from controller.azure.http.identity import Identity
+from controller.azure.http.session import Azure, SessionFactory, open_azure, tcp_session
+from controller.azure.imds_document import Instance
 from controller.clock import CorrectedClock, SystemClock
 from controller.config.in_force import ConfigurationInForce
 from controller.config.schema import Settings
-from controller.core.blob_owner import ANY_OWNER
-from controller.core.ledger import Ledger
-from controller.core.vm_report import VmReport
-from controller.errors import ControllerError, OutcomeUnknown
-from controller.status.ledger_view import LeaseStatus, PlanPreview, read_lease_status
+from controller.core.agent_presence import SeenAgent
+from controller.core.azure_names import fold, group_name, short
+from controller.core.ledger import Hold
+from controller.core.planning.actions import Plan
+from controller.core.vm_phase import rotation_of
+from controller.status.history import History, history_of
+from controller.status.ledger_view import LeaseStatus, read_lease_status
+from controller.status.recorded_events import recorded_document, recorded_events
+from controller.status.snapshot import AgentHealth, AgentSnapshot
 from controller.storage.annotations import LedgerAnnotations
-from controller.storage.drain_request_store import DrainRequestStore, drain_requests_blob_name
 from controller.storage.ledger_store import LedgerStore, ledger_blob_name
-from controller.storage.vm_report_store import read_vm_report, vm_report_blob_name
+from controller.storage.presence_store import read_agents
 
 DRY_RUN = {"dry_run": True}
-MAX_REPORTS = 100
-"""How many reports `status` reads."""
+POLLS = 2
+"""A restore needs two clean polls (law S6)."""
 
 
-async def preview_plan(settings: Settings, environ: MutableMapping[str, str]) -> PlanPreview:
-    """Read what a leader reads, and return what it would do now.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What was read, and what a leader would do."""
+
+    snapshot: AgentSnapshot
+    plan: Plan
+    """As planned from these reads alone; the plan of the snapshot has the holds of the leader too.
+    """
+    unread: str
+    """Why the VMs of the set are not known, and nothing can be planned; empty when they are."""
+
+
+async def inspect_set(
+    settings: Settings,
+    environ: MutableMapping[str, str],
+    *,
+    availability_set_id: str = "",
+    require_pools: bool = False,
+    session_factory: SessionFactory = tcp_session,
+) -> Inspection:
+    """Read what a leader reads, and plan one pass.
+
+    Args:
+        settings: the configuration.
+        environ: the environment.
+        availability_set_id: a set that this machine is outside of, read with the account of `az
+            login`; empty for the set of this VM.
+        require_pools: refuse a configuration whose pools do not exist, and log which are missing.
+        session_factory: opens HTTP sessions.
 
     Raises:
-        ControllerError: something could not be read.
+        SetupError: no configured pool exists, or this VM is in no availability set.
+        ControllerError: the set, or its ledger, could not be read.
     """
     dry = settings.model_copy(update={"policy": settings.policy.model_copy(update=DRY_RUN)})
     clock = CorrectedClock(SystemClock())
-    async with open_azure(dry, clock, environ) as azure:
+    account = Identity.AZURE_CLI if availability_set_id else Identity.VM
+    async with open_azure(
+        dry, clock, environ, identity=account, session_factory=session_factory
+    ) as azure:
         reads = StartReads(azure, clock=clock)
-        identity = await discover_identity(azure, reads)
-        warn_missing_pools(await check_pools(azure, dry, reads=reads))
+        if availability_set_id:
+            identity = await _named(azure, availability_set_id)
+        else:
+            identity = await discover_identity(azure, reads)
+        if require_pools:
+            warn_missing_pools(await check_pools(azure, dry, reads=reads))
         context = AgentContext(
             azure=azure,
             identity=identity,
@@ -49,58 +99,120 @@ async def preview_plan(settings: Settings, environ: MutableMapping[str, str]) ->
             annotations=LedgerAnnotations(),
             woken=asyncio.Event(),
         )
-        parts = assemble(context)
-        await parts.watcher.poll()
-        await parts.watcher.poll()
-        await parts.requests.refresh(no_older_than_s=0)
-        if parts.watcher.document is None:
-            raise OutcomeUnknown("the event document could not be read; see the log above")
-        lease = await read_lease_status(parts.store, parts.watcher.now())
-        plan, cache = await parts.reconciler.preview(), parts.reconciler.cache
-        return PlanPreview(
-            vm=identity.vm,
-            lease=lease,
-            document=parts.watcher.document,
-            vms=cache.vms,
-            pools=cache.pools,
-            pools_without_peers=cache.pools_without_peers(lease.ledger),
-            plan=plan,
-            unread=parts.reconciler.unread,
-            pool_names=dry.pool_names(),
-            policy=context.configuration.policy,
-        )
+        return await _inspect(context)
 
 
-async def read_set_status(settings: Settings, environ: MutableMapping[str, str]) -> LeaseStatus:
-    """Read the lease, the ledger and the drain requests.
+async def read_history(
+    settings: Settings,
+    environ: MutableMapping[str, str],
+    *,
+    availability_set_id: str = "",
+    session_factory: SessionFactory = tcp_session,
+) -> History:
+    """Read the ledger alone; the arguments are those of `inspect_set`.
 
     Raises:
-        ControllerError: they could not be read.
+        ControllerError: it could not be read.
     """
-    clock = SystemClock()
-    async with open_azure(settings, clock, environ) as azure:
-        name, owner = settings.election.blob_name, ANY_OWNER
-        if not name:
-            identity = await discover_identity(azure)
-            owner = blob_owner(identity, settings)
-            name = ledger_blob_name(identity.availability_set_id)
-        store = LedgerStore(azure.state_blob(name), owner=owner)
-        status = await read_lease_status(store, clock.now())
-        requests = DrainRequestStore(azure.state_blob(drain_requests_blob_name(name)), owner=owner)
-        await requests.refresh_if_exists()
-        reports = await _reports(azure, name, status.ledger)
-        return replace(status, requests=requests.requests, reports=reports)
+    clock, name, set_id = SystemClock(), settings.election.blob_name, availability_set_id
+    account = Identity.AZURE_CLI if availability_set_id else Identity.VM
+    async with open_azure(
+        settings, clock, environ, identity=account, session_factory=session_factory
+    ) as azure:
+        if not set_id and not name:
+            set_id = (await discover_identity(azure)).availability_set_id
+        store = LedgerStore(azure.state_blob(name or ledger_blob_name(set_id)))
+        lease = await read_lease_status(store, clock.now())
+        set_id = set_id or lease.ledger.set_id
+        return history_of(lease.ledger, at=lease.at, availability_set=set_id)
 
 
-async def _reports(azure: Azure, ledger_name: str, ledger: Ledger) -> tuple[VmReport, ...]:
-    """Return what the agents of drained VMs report; a report that cannot be read is left out."""
+async def _named(azure: Azure, availability_set_id: str) -> AgentIdentity:
+    """Return the identity of no VM, in a set that is named."""
+    names = tuple(map(short, (await azure.compute.set_vms(availability_set_id)).vm_ids))
+    nowhere = Instance(
+        name="",
+        vm_id="",
+        subscription_id="",
+        resource_group=group_name(availability_set_id),
+        location="",
+        environment="",
+    )
+    return AgentIdentity(instance=nowhere, availability_set_id=availability_set_id, vms=names)
 
-    async def read(vm: str) -> VmReport | None:
-        try:
-            return await read_vm_report(azure.state_blob(vm_report_blob_name(ledger_name, vm)), vm)
-        except ControllerError:
-            return None
 
-    vms = [entry.vm for entry in ledger.entries if not entry.parked][:MAX_REPORTS]
-    found = await asyncio.gather(*map(read, vms))
-    return tuple(each for each in found if each is not None)
+async def _inspect(context: AgentContext) -> Inspection:
+    parts, on_vm = assemble(context), bool(context.identity.vm)
+    blob_name = state_blob(context.azure, context.settings, context.identity).name
+
+    async def poll() -> None:
+        for _ in range(POLLS if on_vm else 0):
+            await parts.watcher.poll()
+
+    lease, agents, *_ = await asyncio.gather(
+        read_lease_status(parts.store, parts.watcher.now()),
+        read_agents(context.azure.state_blob, blob_name, context.identity.vms),
+        parts.requests.refresh(no_older_than_s=0),
+        poll(),
+    )
+    read_here = parts.watcher.document is not None
+    if not read_here:
+        parts.watcher.adopt(recorded_document(lease.ledger))
+    plan = await parts.reconciler.preview()
+    snapshot = _snapshot(context, parts, lease, plan, agents)
+    if not read_here:
+        snapshot = replace(snapshot, document_age_s=None, seen_events=recorded_events(lease.ledger))
+    return Inspection(snapshot=snapshot, plan=plan, unread=parts.reconciler.unread)
+
+
+def _snapshot(
+    context: AgentContext,
+    parts: Components,
+    lease: LeaseStatus,
+    plan: Plan,
+    agents: tuple[SeenAgent, ...],
+) -> AgentSnapshot:
+    ledger, cache, watcher = lease.ledger, parts.reconciler.cache, parts.watcher
+    shown = replace(plan, holds=_merged(lease, plan))
+    return AgentSnapshot(
+        now=watcher.now(),
+        health=AgentHealth(
+            role="command",
+            document_read=watcher.document is not None,
+            unread=parts.reconciler.unread,
+            rotation=rotation_of(ledger, shown),
+        ),
+        lease_duration_s=context.settings.election.lease_duration_s,
+        policy=context.configuration.policy,
+        pool_names=context.settings.pool_names(),
+        vm=context.identity.vm,
+        availability_set_id=context.identity.availability_set_id,
+        peers=context.identity.vms,
+        lease_state=lease.lease_state,
+        ledger=ledger,
+        ledger_at=lease.at,
+        document=watcher.document,
+        document_age_s=watcher.age_s(),
+        failed_polls=watcher.failures,
+        seen_events=watcher.seen_events.known(),
+        plan=shown,
+        vms=cache.vms,
+        nics=cache.nics,
+        pools=cache.pools,
+        pools_without_peers=cache.pools_without_peers(ledger),
+        reports={key: each.report for key, each in cache.reports.items() if each.report},
+        agents=agents,
+        drain_requests=parts.requests.requests or (),
+        rolling_run=parts.requests.roll,
+        consecutive_failures={},
+    )
+
+
+def _merged(lease: LeaseStatus, plan: Plan) -> tuple[Hold, ...]:
+    """Return the holds that the leader has recorded, and those of this plan.
+
+    Only the leader knows which of its writes fail; one pass cannot find that out.
+    """
+    recorded = lease.ledger.holds if lease.leader else ()
+    known = {(fold(hold.subject), hold.reason) for hold in recorded}
+    return (*recorded, *(h for h in plan.holds if (fold(h.subject), h.reason) not in known))

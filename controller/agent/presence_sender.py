@@ -52,9 +52,12 @@ class PresenceSender:
 
     async def run(self) -> None:
         """Publish until cancelled."""
+        before = ""
         while True:
-            now = self._clock.now()
-            presence = replace(self._first, at=now, problem=self._problem())
+            now, problem = self._clock.now(), self._problem()
+            # What the next check does not find any more is no news: every start has a moment.
+            presence = replace(self._first, at=now, problem=problem if before else "")
+            before = problem
             if self._is_due(presence):
                 await self._send(presence)
             await asyncio.sleep(CHECK_S)

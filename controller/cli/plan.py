@@ -6,8 +6,8 @@ import logging
 import os
 
 from controller.cli.command import EXIT_FAILED, EXIT_OK, CommandGroup
-from controller.cli.endpoint_errors import explain_unreachable
-from controller.cli.options import add_config_option
+from controller.cli.options import add_set_options
+from controller.cli.set_reads import SetReads
 from controller.cli.terminal import stdout_console
 from controller.config.loader import load
 from controller.observability import logs
@@ -19,19 +19,18 @@ def add_parser(commands: CommandGroup) -> None:
         "plan",
         _plan,
         summary="show what the leader would do now, and why; writes nothing",
+        details="It also shows why an event changes nothing, and what happens when it begins.",
         examples=("--config config.toml",),
     )
-    add_config_option(parser)
+    add_set_options(parser)
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from controller.agent.inspection import preview_plan
-    from controller.cli.tables import print_plan
+    from controller.cli.plan_table import print_plan
 
-    loaded = load(options.config, os.environ)
-    settings = loaded.settings
+    reads = SetReads(load(options.config, os.environ), options, require_pools=True)
     logs.setup(logging.WARNING)
-    with explain_unreachable(loaded, str(options.config)):
-        found = asyncio.run(preview_plan(settings, os.environ))
-    print_plan(stdout_console(), found, dry_run=settings.policy.dry_run)
-    return EXIT_FAILED if found.unread else EXIT_OK
+    reading = asyncio.run(reads.read())
+    print_plan(stdout_console(), reading)
+    found = reading.inspection
+    return EXIT_FAILED if found is None or found.unread else EXIT_OK

@@ -1,4 +1,4 @@
-"""`lb-drain status`: show the leader, the drained VMs and the recent transitions of the set."""
+"""`lb-drain status`: show the VMs of the set, their agents, what is announced and what is held."""
 
 import argparse
 import asyncio
@@ -7,23 +7,23 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NoReturn
 
-from controller.cli.command import EXIT_OK, CommandGroup
-from controller.cli.endpoint_errors import explain_unreachable
-from controller.cli.options import add_config_option
+from controller.cli.command import EXIT_FAILED, EXIT_OK, CommandGroup
+from controller.cli.options import add_set_options
+from controller.cli.set_reads import SetReads
 from controller.cli.terminal import stdout_console
 from controller.config.loader import load
-from controller.config.schema import Settings
 from controller.errors import ControllerError
 from controller.observability import logs
 
 if TYPE_CHECKING:
-    from controller.status.ledger_view import LeaseStatus
+    from rich.console import Console
 
-WATCH_INTERVAL_S = 2.0
+    from controller.cli.set_reads import Reading
+
+WATCH_INTERVAL_S = 5.0
+"""Each repetition reads what a leader reads, Resource Manager included."""
 
 
 def add_parser(commands: CommandGroup) -> None:
@@ -31,61 +31,76 @@ def add_parser(commands: CommandGroup) -> None:
     parser = commands.add(
         "status",
         _status,
-        summary="show the leader, drained VMs, holds and recent history of the set",
+        summary="show VMs, agents, pools, events, holds and recent history of the set",
+        details="If Azure or storage does not answer, the view of the agent on this VM is shown.",
         examples=("--config config.toml --watch",),
     )
-    add_config_option(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object, not tables")
-    parser.add_argument("--watch", action="store_true", help="repeat every 2 seconds until ^C")
+    add_set_options(parser)
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print one JSON object, as /api/v1/overview (docs/api.md), not tables",
+    )
+    parser.add_argument("--watch", action="store_true", help="repeat every 5 seconds until ^C")
 
 
 def _status(options: argparse.Namespace) -> int:
-    from controller.agent.inspection import read_set_status
-    from controller.cli.tables import print_status
-
-    loaded = load(options.config, os.environ)
-    logs.setup(logging.WARNING)
-
-    def read() -> "LeaseStatus":
-        with explain_unreachable(loaded, str(options.config)):
-            return asyncio.run(read_set_status(loaded.settings, os.environ))
-
+    reads = SetReads(load(options.config, os.environ), options)
+    logs.setup(logging.ERROR)
     if options.watch:
-        _watch(read, loaded.settings, as_json=options.json)
-    status = read()
+        _watch(reads, as_json=options.json)
+    reading = asyncio.run(reads.read())
     if options.json:
-        print(json.dumps(status.as_json()))
+        print(json.dumps(reading.overview))
+        if reading.problem:
+            print(f"lb-drain: {reading.problem}", file=sys.stderr)
     else:
-        names, dry_run = loaded.settings.pool_names(), loaded.settings.policy.dry_run
-        print_status(stdout_console(), status, pool_names=names, dry_run=dry_run)
-    return EXIT_OK
+        print_reading(stdout_console(), reading)
+    return EXIT_FAILED if reading.problem else EXIT_OK
 
 
-def _watch(read: Callable[[], "LeaseStatus"], settings: Settings, *, as_json: bool) -> NoReturn:
+def print_reading(console: "Console", reading: "Reading") -> None:
+    """Print a reading: where it comes from, then tables."""
+    from controller.cli import overview_tables as tables
+
+    shown = reading.overview
+    tables.print_origin(console, reading)
+    tables.print_head(console, shown)
+    if shown["ledger"]["problem"]:
+        tables.show_line(console, f"ledger: {shown['ledger']['problem']}", style=tables.ALARM)
+    tables.show_line(console, shown["agent"]["headline"])
+    tables.print_vms(console, shown)
+    tables.print_events(console, shown)
+    tables.print_requests(console, shown)
+    tables.print_holds(console, shown["holds"])
+    limit = tables.SHOWN_LINES
+    tables.print_history(console, shown["verdicts"], shown["history"], limit=limit)
+
+
+def _watch(reads: SetReads, *, as_json: bool) -> NoReturn:
     """Read and print the status until the command is ended."""
-    from controller.cli.tables import print_watch
+    from controller.cli.overview_tables import show_line
 
-    console, names = stdout_console(), settings.pool_names()
-    latest: LeaseStatus | None = None
+    console = stdout_console()
+    latest: Reading | None = None
     while True:
         problem = ""
         try:
-            latest = read()
+            latest = asyncio.run(reads.read())
         except ControllerError as error:
             # During maintenance a VM or a service can be unreachable for a while: keep watching.
             problem = str(error)
-        if not as_json:
+        if as_json:
+            if problem or (latest and latest.problem):
+                at = time.strftime("%H:%M:%S")
+                print(f"{at}  {problem or (latest and latest.problem)}", file=sys.stderr)
+            if latest and not problem:
+                print(json.dumps(latest.overview), flush=True)
+        else:
             console.clear()
-            print_watch(
-                console,
-                latest,
-                pool_names=names,
-                now=datetime.now(UTC),
-                problem=problem,
-                dry_run=settings.policy.dry_run,
-            )
-        elif problem:
-            print(f"{time.strftime('%H:%M:%S')}  {problem}", file=sys.stderr)
-        elif latest:
-            print(json.dumps(latest.as_json()), flush=True)
+            if problem:
+                after = "; the following is the last one that succeeded" if latest else ""
+                show_line(console, f"read failed: {problem}{after}", style="bold red")
+            if latest:
+                print_reading(console, latest)
         time.sleep(WATCH_INTERVAL_S)

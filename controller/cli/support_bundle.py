@@ -141,16 +141,18 @@ async def _doctor(settings: "Settings") -> str:
 
 async def _status(settings: "Settings") -> tuple["Part", "Part"]:
     """Return the status, and the history that was read with it."""
-    from controller.agent.inspection import read_set_status
+    from controller.agent.inspection import inspect_set
+    from controller.core.ledger import Ledger
     from controller.doctor.support_bundle import Part
     from controller.doctor.support_parts import history_text
+    from controller.status.overview import overview
 
     history = Part(name="history.txt", problem="the status could not be read, see its file")
 
     async def read() -> str:
         nonlocal history
-        status = await read_set_status(settings, os.environ)
-        history = Part(name="history.txt", text=history_text(status.ledger))
-        return json.dumps(status.as_json(), indent=2)
+        snapshot = (await inspect_set(settings, os.environ)).snapshot
+        history = Part(name="history.txt", text=history_text(snapshot.ledger or Ledger()))
+        return json.dumps(overview(snapshot), indent=2)
 
     return await _read("status.json", read), history

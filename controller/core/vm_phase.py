@@ -6,7 +6,7 @@ Pure: no I/O, no clock.
 from dataclasses import dataclass
 
 from controller.core.azure_names import fold
-from controller.core.ledger import Ledger
+from controller.core.ledger import Entry, Ledger
 from controller.core.planning.actions import HoldReason, Phase, Plan, VmPhase
 
 _LEAVING = frozenset({Phase.DRAIN_DUE, Phase.DRAINING})
@@ -74,6 +74,8 @@ def _kind(ledger: Ledger, phase: VmPhase, *, failing: bool) -> str:
         return kind if phase.phase in {*_LEAVING, Phase.HELD} else ""
     if entry.parked:
         kind = "lost"
+    elif phase.phase in _LEAVING and entry.restored_at is None:
+        pass  # observed in a pool, whatever the ledger recorded earlier
     elif entry.gone or (entry.out_at is not None and entry.restored_at is None):
         kind = "out"
     elif entry.restored_at or entry.restoring_at or phase.phase is Phase.RESTORING:
@@ -97,8 +99,19 @@ def phase_by(ledger: Ledger, vm: str) -> VmPhase | None:
         phase = Phase.RESTORING
     elif entry.out_at is None:
         phase = Phase.DRAINING
+    elif _has_started(ledger, entry):
+        phase = Phase.IN_MAINTENANCE
     elif any(event.acknowledged_at is not None for event in entry.events):
         phase = Phase.ACKNOWLEDGED
     else:
         phase = Phase.OUT
     return VmPhase(vm=vm, phase=phase)
+
+
+def _has_started(ledger: Ledger, entry: Entry) -> bool:
+    """Return whether an event that keeps a VM out has started and is not gone."""
+    reasons = {fold(each.event_id) for each in entry.events}
+    return any(
+        fold(each.event_id) in reasons and each.started_at is not None and each.gone_at is None
+        for each in ledger.events
+    )

@@ -7,8 +7,8 @@ another meaning.
 from controller.core.event_record import WatchedEvent
 from controller.core.fleet import SetSummary
 from controller.fleet.reader import ContainerResult, Fleet
+from controller.status.hold_views import recorded_holds_json
 from controller.status.state_json import (
-    hold_json,
     instant,
     instant_or_none,
     seconds_or_none,
@@ -63,7 +63,7 @@ def _set(fleet: Fleet, row: SetSummary) -> dict[str, object]:
             for each in row.drained
         ],
         "vms_at_risk": list(row.at_risk),
-        "holds": [hold_json(each) for each in ledger.holds],
+        "holds": recorded_holds_json(ledger),
         "next_event": _event(row.next_event),
         "last_verdict": verdict_json(verdict) if verdict else None,
         "last_missed": verdict_json(missed) if missed else None,

@@ -3,10 +3,10 @@
 Pure: no I/O, no clock.
 """
 
+from controller.status.hold_views import holds_json
 from controller.status.snapshot import AgentSnapshot
 from controller.status.state_json import (
     event_json,
-    hold_json,
     phase_json,
     seconds_or_none,
     verdict_json,
@@ -29,7 +29,7 @@ def agent_status(snapshot: AgentSnapshot) -> dict[str, object]:
         "events": [event_json(event) for event in (document.events if document else ())],
         "vms": [phase_json(phase) for phase in (plan.phases if plan else ())],
         "verdicts": [verdict_json(found) for found in (ledger.verdicts if ledger else ())],
-        "holds": [hold_json(hold) for hold in (plan.holds if plan else ())],
+        "holds": holds_json(snapshot, plan.holds if plan else ()),
         "pools_without_peers": list(snapshot.pools_without_peers),
         "writes_parallel_limit": snapshot.write_limit,
         "inventory_period_s": snapshot.inventory_period_s,

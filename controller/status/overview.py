@@ -24,6 +24,7 @@ from controller.core.events import ScheduledEvent
 from controller.core.lease import current_leader
 from controller.core.ledger import Entry, Ledger
 from controller.core.observation import Observation
+from controller.core.planning.actions import HoldReason, VmPhase
 from controller.core.planning.mechanisms import pool_membership
 from controller.core.planning.pool_membership import PoolMembership
 from controller.core.resources import Vm
@@ -32,6 +33,8 @@ from controller.observability.metrics import AzureRequestCounts
 from controller.observability.release import release
 from controller.status.agents_view import agents_view
 from controller.status.closing_view import closing_view
+from controller.status.hold_views import holds_json
+from controller.status.outlook import outlook
 from controller.status.overview_schema import (
     VERSION,
     AgentView,
@@ -49,9 +52,11 @@ from controller.status.overview_schema import (
 )
 from controller.status.snapshot import AgentSnapshot
 from controller.status.state_json import (
-    hold_json,
+    drain_request_json,
     instant,
     instant_or_none,
+    reasons,
+    rolling_run_json,
     seconds_or_none,
     transition_json,
     verdict_json,
@@ -72,7 +77,7 @@ def overview(snapshot: AgentSnapshot) -> Overview:
         agent=AgentView(
             vm=snapshot.vm or None,
             availability_set=snapshot.availability_set_id or None,
-            resource_group=group_name(snapshot.availability_set_id) or None,
+            resource_group=fold(group_name(snapshot.availability_set_id)) or None,
             release=release(),
             role=snapshot.health.role,
             headline=snapshot.health.headline,
@@ -102,9 +107,13 @@ def overview(snapshot: AgentSnapshot) -> Overview:
         ),
         vms=list(_vms(snapshot, ledger)),
         events=list(_events(snapshot, ledger)),
-        holds=[
-            hold_json(hold) for hold in (snapshot.plan.holds if snapshot.plan else ledger.holds)
+        drain_requests=[
+            drain_request_json(each)
+            for each in snapshot.drain_requests
+            if each.is_active(snapshot.now)
         ],
+        rolling_run=rolling_run_json(snapshot.rolling_run),
+        holds=holds_json(snapshot, snapshot.plan.holds if snapshot.plan else ledger.holds),
         verdicts=[verdict_json(found) for found in reversed(ledger.verdicts)],
         history=[transition_json(line) for line in reversed(ledger.transitions)],
         services=list(_services(snapshot.consecutive_failures)),
@@ -116,7 +125,7 @@ def overview(snapshot: AgentSnapshot) -> Overview:
 
 
 def _vms(snapshot: AgentSnapshot, ledger: Ledger) -> Iterator[VmView]:
-    phases = {fold(phase.vm): phase for phase in (snapshot.plan.phases if snapshot.plan else ())}
+    phases = _phases(snapshot)
     known = {fold(vm.name): vm for vm in snapshot.vms}
     membership = _membership(snapshot, ledger)
     # Azure writes names in capitals here and there; the spelling that comes last is kept.
@@ -136,12 +145,38 @@ def _vms(snapshot: AgentSnapshot, ledger: Ledger) -> Iterator[VmView]:
         yield VmView(
             vm=names[key],
             phase=phase.phase.value if phase else None,
-            why=phase.why if phase else "",
+            why=_why(snapshot, names[key], phase, entry),
             power=vm.power.value if vm else None,
             pools=_pools(snapshot, membership, vm, entry),
             gone=entry is not None and entry.gone,
+            recorded=entry is not None,
             closing=closing_view(ledger, key, snapshot.reports.get(key)),
         )
+
+
+def _why(snapshot: AgentSnapshot, vm: str, phase: VmPhase | None, entry: Entry | None) -> str:
+    """Return why a VM is in its phase, or why an event that names it changes nothing yet."""
+    if phase is not None and phase.why:
+        return phase.why
+    if entry is not None:
+        return f"because of {reasons(entry)}"
+    events = [each.event for each in snapshot.seen_events if not each.gone]
+    found = (_why_not_yet(snapshot, each) for each in events if each.affects(vm))
+    return "; ".join(filter(None, found))
+
+
+def _why_not_yet(snapshot: AgentSnapshot, event: ScheduledEvent) -> str:
+    if ignored := _why_ignored(snapshot, snapshot.ledger or Ledger(), event):
+        return f"{event.event_type} is ignored: {ignored}"
+    drain_at = snapshot.policy.drain_at(event)
+    if drain_at is None or drain_at <= snapshot.now:
+        return ""
+    return f"{event.event_type}: the drain starts at {drain_at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _phases(snapshot: AgentSnapshot) -> dict[str, VmPhase]:
+    """Return the phases that this agent has planned, by folded name."""
+    return {fold(phase.vm): phase for phase in (snapshot.plan.phases if snapshot.plan else ())}
 
 
 def _pools(
@@ -182,7 +217,8 @@ def _events(snapshot: AgentSnapshot, ledger: Ledger) -> Iterator[EventView]:
 def _event(snapshot: AgentSnapshot, ledger: Ledger, seen: SeenEvent) -> EventView:
     event = seen.event
     unseen = seen.first_seen_at is None  # recorded, so policy required a drain
-    impacting = unseen or snapshot.policy.impacting(event)
+    ignored = "" if unseen else _why_ignored(snapshot, ledger, event)
+    impacting = not ignored
     requested = unseen and event.event_type == DRAIN_REQUEST
     return EventView(
         event_id=event.event_id,
@@ -193,10 +229,45 @@ def _event(snapshot: AgentSnapshot, ledger: Ledger, seen: SeenEvent) -> EventVie
         not_before=instant_or_none(event.not_before),
         duration_s=event.duration_s if event.duration_s >= 0 else None,
         impacting=impacting,
+        ignored=ignored,
         drain_at=instant_or_none(snapshot.policy.drain_at(event)) if impacting else None,
         detail=_request_detail(snapshot, ledger, event) if requested else "",
         timelines=[_timeline(seen, vm, ledger) for vm in (event.resources if impacting else ())],
+        outlook=[] if requested or seen.gone else list(_outlook(snapshot, ledger, event, ignored)),
     )
+
+
+def _why_ignored(snapshot: AgentSnapshot, ledger: Ledger, event: ScheduledEvent) -> str:
+    """Return why policy requires no drain; of an event that was not read, what the leader noted."""
+    if why := snapshot.policy.why_ignored(event):
+        return why
+    recorded = {fold(each.event_id): each.ignored for each in ledger.events}
+    return recorded.get(fold(event.event_id), "") if event.duration_s < 0 else ""
+
+
+def _outlook(
+    snapshot: AgentSnapshot, ledger: Ledger, event: ScheduledEvent, ignored: str
+) -> Iterator[str]:
+    """Yield what happens to each VM of an event whose phase this agent knows."""
+    phases = _phases(snapshot)
+    holds = snapshot.plan.holds if snapshot.plan else ledger.holds
+    stuck = {
+        fold(vm): hold.message
+        for hold in holds
+        if hold.reason == HoldReason.WRITE_FAILED.value
+        for vm in hold.vms
+    }
+    for vm in event.resources:
+        phase = phases.get(fold(vm)) or phase_by(ledger, vm)
+        if phase is not None:
+            yield outlook(
+                event,
+                phase,
+                policy=snapshot.policy,
+                now=snapshot.now,
+                ignored=ignored,
+                stuck=stuck.get(fold(vm), ""),
+            )
 
 
 def _timeline(seen: SeenEvent, vm: str, ledger: Ledger) -> TimelineView:

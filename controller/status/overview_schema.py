@@ -1,4 +1,4 @@
-"""The shape of `/api/v1/overview`. These types are its documentation.
+"""The shape of `/api/v1/overview` and `lb-drain status --json`, which docs/api.md describes.
 
 Within v1 fields may be added, never removed or given another meaning. Instants are ISO 8601 in UTC,
 durations are seconds, null means that this agent does not know. Texts that come from Azure stay as
@@ -10,19 +10,21 @@ from typing import Literal, TypedDict
 from controller.core.event_progress import StepName, StepState
 
 VERSION = 1
-Role = Literal["starting", "standby", "leader", "suspect", "dry run"]
+Role = Literal["starting", "standby", "leader", "suspect", "dry run", "command"]
+"""Command: not an agent answers but `lb-drain status`, with what it has read itself."""
 AgentRole = Literal["leader", "standby", "dry run", "not running", "unknown"]
 """An agent in a dry run publishes nothing: only its own overview shows that it runs. Unknown: what
 the agent publishes cannot be read."""
 
 
 class AgentView(TypedDict):
-    """The agent that answers."""
+    """The agent, or the command, that answers."""
 
     vm: str | None
     availability_set: str | None
     resource_group: str | None
-    """The name of the resource group of the availability set."""
+    """The name of the resource group of the availability set, in lower case: Azure spells it in
+    several ways."""
     release: str
     """The version of the agent."""
     role: Role
@@ -115,6 +117,9 @@ class VmView(TypedDict):
     power: str | None
     pools: list[PoolView]
     gone: bool
+    recorded: bool
+    """The ledger records it as drained: it is out of rotation, on its way out or on its way back.
+    """
     closing: ClosingView | None
     """Null for a VM that takes part in no drain, or whose agent does not report."""
 
@@ -169,11 +174,17 @@ class EventView(TypedDict):
     duration_s: int | None
     impacting: bool
     """Policy requires a drain."""
+    ignored: str
+    """Why policy requires no drain, with the setting; empty for an impacting event."""
     drain_at: str | None
     """When draining begins; null for at once."""
     detail: str
     """For a drain request: who asked, why, and until when; otherwise empty."""
     timelines: list[TimelineView]
+    outlook: list[str]
+    """What happens to each VM when the event begins, if nothing changes until then, in words for
+    people; they may change in any version. Empty for a drain request and for an event that is
+    gone."""
 
 
 class HoldView(TypedDict):
@@ -184,7 +195,33 @@ class HoldView(TypedDict):
     vms: list[str]
     """The VMs that it concerns, if the subject is none."""
     message: str
+    consequence: str
+    """What follows from it, and the next field what to do about it, in words for people; they may
+    change in any version."""
+    remedy: str
     since: str
+
+
+class DrainRequestView(TypedDict):
+    """A manual drain that was requested and has not ended."""
+
+    vm: str
+    by: str
+    reason: str
+    test: bool
+    """It is a rehearsal."""
+    at: str
+    until: str
+
+
+class RollingRunView(TypedDict):
+    """The rolling run that is in progress, or that failed."""
+
+    what: str
+    by: str
+    failed: str
+    """Empty while it is in progress."""
+    remaining: list[str]
 
 
 class TransitionView(TypedDict):
@@ -235,6 +272,8 @@ class Overview(TypedDict):
     document: DocumentView
     vms: list[VmView]
     events: list[EventView]
+    drain_requests: list[DrainRequestView]
+    rolling_run: RollingRunView | None
     holds: list[HoldView]
     verdicts: list[VerdictView]
     """Newest first."""

@@ -9,7 +9,7 @@ from datetime import datetime
 from types import MappingProxyType
 
 from controller.core.agent_presence import SeenAgent
-from controller.core.drain_requests import DrainRequest
+from controller.core.drain_requests import DrainRequest, RollingRun
 from controller.core.event_progress import SeenEvent
 from controller.core.events import EventDocument
 from controller.core.ledger import Ledger
@@ -50,6 +50,8 @@ class AgentHealth:
         """The state of the agent in one line."""
         if self.role == "starting":
             return self.waiting_for
+        if self.role == "command":
+            return self.unread or str(self.rotation)
         if self.role == "dry run":
             return "dry run: nothing is written" + (f"; {self.unread}" if self.unread else "")
         if not self.leading:
@@ -121,6 +123,7 @@ class AgentSnapshot:
     """What the agents of the set publish; empty until it was read."""
     drain_requests: tuple[DrainRequest, ...] = ()
     """As far as this agent has read them."""
+    rolling_run: RollingRun | None = None
     azure_requests: tuple[AzureRequestCounts, ...] = ()
     consecutive_failures: Mapping[tuple[str, str], int]
     """By Azure service and operation."""

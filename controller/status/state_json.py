@@ -1,6 +1,6 @@
 """State as JSON: how events, holds, entries, phases and the history are spelled, everywhere.
 
-`/status`, `/api/v1/overview` and `lb-drain status --json` are built from these. Instants are ISO
+`/status` and the overview are built from these. Instants are ISO
 8601 in UTC, to the millisecond.
 
 Pure: no I/O, no clock.
@@ -9,13 +9,20 @@ Pure: no I/O, no clock.
 from datetime import UTC, datetime
 
 from controller.core.drain_history import Transition, step_text
-from controller.core.drain_requests import DrainRequest
+from controller.core.drain_requests import DRAIN_REQUEST, DrainRequest, RollingRun
 from controller.core.event_record import EventVerdict, WatchedEvent, verdict_text
 from controller.core.events import ScheduledEvent
-from controller.core.ledger import Entry, Hold, Ledger
+from controller.core.ledger import Entry, Hold
 from controller.core.planning.actions import VmPhase
-from controller.core.vm_phase import phase_by
-from controller.status.overview_schema import HoldView, TransitionView, VerdictView
+from controller.core.rehearsals import is_test
+from controller.status.hold_advice import Advice
+from controller.status.overview_schema import (
+    DrainRequestView,
+    HoldView,
+    RollingRunView,
+    TransitionView,
+    VerdictView,
+)
 
 
 def instant(at: datetime) -> str:
@@ -46,13 +53,15 @@ def event_json(event: ScheduledEvent) -> dict[str, object]:
     }
 
 
-def hold_json(hold: Hold) -> HoldView:
-    """Return a hold."""
+def hold_json(hold: Hold, advice: Advice) -> HoldView:
+    """Return a hold, with what follows from it."""
     return HoldView(
         subject=hold.subject,
         reason=hold.reason,
         vms=list(hold.vms),
         message=hold.message,
+        consequence=advice.consequence,
+        remedy=advice.remedy,
         since=instant(hold.since),
     )
 
@@ -101,28 +110,32 @@ def phase_json(phase: VmPhase) -> dict[str, object]:
     return {"vm": phase.vm, "phase": phase.phase.value, "why": phase.why}
 
 
-def entry_json(ledger: Ledger, entry: Entry) -> dict[str, object]:
-    """Return an entry of the ledger, with the phase that the ledger implies."""
-    phase = phase_by(ledger, entry.vm)
-    return {
-        "vm": entry.vm,
-        "phase": phase.phase.value if phase else None,
-        "events": [event.event_id for event in entry.events],
-        "memberships": [membership.pool_id for membership in entry.memberships],
-        "lost": [membership.pool_id for membership in entry.lost],
-        "recorded_at": instant(entry.recorded_at),
-        "out_at": instant_or_none(entry.out_at),
-        "restored_at": instant_or_none(entry.restored_at),
-        "gone": entry.gone,
-    }
+def reasons(entry: Entry) -> str:
+    """Return because of what a VM is drained, for people to read."""
+    types = (
+        ("TEST: " if is_test(each.event_id) else "")
+        + ("a manual drain" if each.event_type == DRAIN_REQUEST else each.event_type)
+        for each in entry.events
+    )
+    return ", ".join(dict.fromkeys(types))
 
 
-def drain_request_json(request: DrainRequest) -> dict[str, object]:
+def drain_request_json(request: DrainRequest) -> DrainRequestView:
     """Return a drain request."""
-    return {
-        "vm": request.vm,
-        "by": request.by,
-        "reason": request.reason,
-        "at": instant(request.at),
-        "until": instant(request.until),
-    }
+    return DrainRequestView(
+        vm=request.vm,
+        by=request.by,
+        reason=request.reason,
+        test=request.is_test,
+        at=instant(request.at),
+        until=instant(request.until),
+    )
+
+
+def rolling_run_json(run: RollingRun | None) -> RollingRunView | None:
+    """Return a rolling run that has not ended."""
+    if run is None or run.ended_at is not None:
+        return None
+    return RollingRunView(
+        what=run.what, by=run.by, failed=run.failed, remaining=list(run.remaining)
+    )

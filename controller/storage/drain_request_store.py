@@ -25,6 +25,7 @@ from controller.core.drain_requests import (
     DrainRequests,
     Edit,
     ForgetRequest,
+    RollingRun,
     merged,
     rehearsed_events,
 )
@@ -186,6 +187,11 @@ class DrainRequestWatch:
         They stay while the blob cannot be read: each ends by itself.
         """
         return rehearsed_events(self._known, now) if self._leading() else ()
+
+    @property
+    def roll(self) -> RollingRun | None:
+        """The newest rolling run, as last read."""
+        return self._store.requests.roll
 
     @property
     def forgets(self) -> tuple[ForgetRequest, ...]:

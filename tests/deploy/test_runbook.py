@@ -10,8 +10,9 @@ import pytest
 
 from controller.cli.main import build_parser, main
 from controller.core.ledger import Ledger
-from controller.status.ledger_view import LeaseStatus
-from tests.support.doctor_facts import NOW, entry
+from controller.status.overview import overview
+from tests.support.doctor_facts import entry
+from tests.unit.status.test_overview import facts
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RUNBOOK = DEPLOY / "README.md"
@@ -127,7 +128,7 @@ def test_the_installer_reads_what_status_prints() -> None:
     (program,) = re.findall(r"-c '\n([^']+)' <<<", (DEPLOY / "service.sh").read_text())
 
     def names(ledger: Ledger) -> str:
-        status = json.dumps(LeaseStatus(lease_state="leased", ledger=ledger, at=NOW).as_json())
+        status = json.dumps(overview(facts(ledger=ledger)))
         command = [sys.executable, "-I", "-c", program]
         done = subprocess.run(command, input=status, capture_output=True, text=True, check=True)
         return done.stdout.strip()

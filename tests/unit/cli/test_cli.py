@@ -26,6 +26,7 @@ from controller.simulator.services.faults import Effect, Fault
 from controller.simulator.services.http_values import Service
 from controller.simulator.world.builder import build_world
 from controller.simulator.world.settings import WorldSettings
+from controller.status.overview_check import checked_overview
 from tests.support.in_process_set import QUICK
 from tests.support.patience import PATIENCE_S
 
@@ -346,27 +347,22 @@ async def test_a_directory_serves_one_simulation(simulated: Set, tmp_path: Path)
 
 
 async def test_status_of_a_set_that_never_had_a_leader(simulated: Set) -> None:
-    """Before the first agent runs there is no leader, in words and as one JSON object."""
+    """Before the first agent runs, every agent is missing: in words, and as an overview."""
     path = str(simulated.config("web-2"))
     code, out, err = await simulated.run("status", "--config", path)
     assert (code, err) == (0, "")
+    assert "availability set web in web-rg, read at " in out
     assert "leader: none   lease: available   epoch: 0" in out
-    assert "No VM is drained." in out
+    assert "web-1: the agent does not run, never seen" in out
+    assert "history: none" in out
     code, out, _ = await simulated.run("status", "--config", path, "--json")
     assert code == 0
-    assert json.loads(out) == {
-        "leader": None,
-        "epoch": 0,
-        "lease_state": "available",
-        "lease_age_s": None,
-        "entries": [],
-        "holds": [],
-        "requests": [],
-        "transitions": [],
-        "events": [],
-        "verdicts": [],
-        "closing": {},
-    }
+    shown = checked_overview(json.loads(out))
+    assert (shown["agent"]["role"], shown["lease"]["leader"]) == ("command", None)
+    assert [each["role"] for each in shown["agents"]] == ["not running"] * 3
+    assert {(vm["phase"], vm["recorded"]) for vm in shown["vms"]} == {("in_service", False)}
+    code, out, err = await simulated.run("history", "--config", path)
+    assert (code, out, err) == (0, "history: none\n", "")
     assert simulated.world.history == []
 
 
@@ -375,7 +371,7 @@ async def test_plan_shows_what_a_leader_would_do_and_does_nothing(simulated: Set
     path = str(simulated.config("web-3"))
     code, out, err = await simulated.run("plan", "--config", path)
     assert (code, err) == (0, "")
-    assert "this VM: web-3   leader: none   epoch: 0" in out
+    assert "leader: none   lease: available   epoch: 0" in out
     assert "scheduled events: none" in out
     assert "holds: none" in out
     assert "planned actions: none; next check by " in out
@@ -444,23 +440,30 @@ async def test_status_during_a_drain(simulated: Set) -> None:
                 code, out, err = await simulated.run("status", "--config", other, "--json")
                 assert (code, err) == (0, "")
                 (line,) = out.splitlines()
-                found = json.loads(line)
-                if found["entries"] and found["entries"][0]["out_at"]:
+                found = checked_overview(json.loads(line))
+                (drained,) = [vm for vm in found["vms"] if vm["vm"] == "web-2"]
+                if drained["phase"] in ("out", "acknowledged"):
                     break
-        assert found["leader"] == "web-1"
-        assert found["epoch"] == 1
-        assert found["lease_state"] == "leased"
-        assert found["entries"][0]["vm"] == "web-2"
-        assert sorted(found["entries"][0]["memberships"]) == sorted(simulated.world.pool_ids())
-        assert [line["what"] for line in found["transitions"]][:3] == [
-            "leads",
-            "announced",
+        assert (found["lease"]["leader"], found["lease"]["epoch"]) == ("web-1", 1)
+        assert found["lease"]["state"] == "leased"
+        assert drained["recorded"]
+        assert [pool["inside"] for pool in drained["pools"]] == [False, False]
+        roles = {each["vm"]: each["role"] for each in found["agents"]}
+        assert roles == {"web-1": "leader", "web-2": "not running", "web-3": "not running"}
+        assert [line["what"] for line in found["history"]][-3:] == [
             "recorded",
+            "announced",
+            "leads",
         ]
         code, out, _ = await simulated.run("status", "--config", other)
         assert code == 0
         assert "leader: web-1, for " in out
-        assert "web-2: out" in out
+        assert "out of rotation: web-2" in out
+        assert "web-2 is out of rotation: the Reboot finds no client on it" in out
+        code, out, _ = await simulated.run(
+            "history", "--config", other, "--vm", "web-2", "--since", "1h", "--json"
+        )
+        assert "out" in [line["what"] for line in json.loads(out)["history"]]
     finally:
         agent.terminate()
         _, log = await agent.communicate()
@@ -480,7 +483,7 @@ async def test_watch_continues_after_a_failure(simulated: Set) -> None:
                 if b"blob read: 503" in line:
                     break
             simulated.server.faults.clear()
-            assert json.loads(await watching.stdout.readline())["leader"] is None
+            assert json.loads(await watching.stdout.readline())["lease"]["leader"] is None
     finally:
         watching.terminate()
         await watching.communicate()
@@ -493,7 +496,6 @@ async def test_watch_shows_that_a_read_failed(simulated: Set) -> None:
     assert watching.stdout is not None
     try:
         async with asyncio.timeout(PATIENCE_S):
-            assert re.fullmatch(rb"\d\d:\d\d:\d\d UTC\n", await watching.stdout.readline())
             assert b"read failed: blob read: 503" in await watching.stdout.readline()
             simulated.server.faults.clear()
             async for line in watching.stdout:
@@ -610,7 +612,7 @@ async def test_a_support_bundle(simulated: Set, tmp_path: Path) -> None:
     assert json.loads(files["versions.json"])["lb-drain"]
     assert "election.renew_period_s = " in files["configuration.txt"]
     assert "(file)" in files["configuration.txt"]
-    assert json.loads(files["status.json"])["lease_state"] == "available"
+    assert json.loads(files["status.json"])["lease"]["state"] == "available"
     assert "AuthorizationFailed" in files["doctor.json"]
     assert canary not in "".join(files.values()) + out
     assert simulated.world.changes("write") == []

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from controller.core.event_record import WatchedEvent
 from controller.core.ledger import Entry, EventReference, Hold, Ledger
 from controller.core.planning.actions import HoldReason, Phase, Plan, VmPhase
 from controller.core.resources import NicMembership
@@ -42,6 +43,25 @@ def test_the_phase_follows_from_the_entry(changes: Mapping[str, Any], phase: Pha
     assert phase_by(ledger, "WEB-2") == VmPhase(vm="WEB-2", phase=phase)
 
 
+@pytest.mark.parametrize(
+    ("changes", "phase"),
+    [
+        ({"started_at": T0}, Phase.IN_MAINTENANCE),
+        ({}, Phase.ACKNOWLEDGED),
+        ({"started_at": T0, "gone_at": T0}, Phase.ACKNOWLEDGED),
+        ({"started_at": T0, "event_id": "E-9"}, Phase.ACKNOWLEDGED),
+    ],
+)
+def test_a_started_event_is_maintenance(changes: Mapping[str, Any], phase: Phase) -> None:
+    """A standby shows the same word as the leader."""
+    watched = WatchedEvent(event_id="e-2", event_type="Reboot", first_seen_at=T0)
+    ledger = Ledger(events=(replace(watched, **changes),))
+    out = entry(out_at=T0, events=(ACKNOWLEDGED,))
+    found = phase_by(ledger.with_entry(out), "web-2")
+    assert found is not None
+    assert found.phase is phase
+
+
 def test_a_vm_that_the_ledger_does_not_mention() -> None:
     """A VM without entry and hold may be in service or unmanaged; only the leader knows."""
     assert phase_by(Ledger().with_entry(entry()), "web-3") is None
@@ -67,6 +87,15 @@ def held(vm: str, reason: HoldReason, *vms: str) -> Hold:
         ({"out_at": T0}, Phase.OUT, (), "out of rotation: web-2"),
         ({"out_at": T0}, Phase.HELD, (), "out of rotation: web-2"),
         ({}, Phase.DRAINING, (), "draining: web-2"),
+        ({"out_at": T0}, Phase.DRAINING, (), "draining: web-2"),
+        ({"out_at": T0}, Phase.DRAIN_DUE, (), "draining: web-2"),
+        (
+            {"out_at": T0},
+            Phase.DRAINING,
+            (held("web-2-nic", HoldReason.WRITE_FAILED, "WEB-2"),),
+            "in rotation, cannot be removed: web-2",
+        ),
+        ({"out_at": T0, "restored_at": T0}, Phase.DRAIN_DUE, (), "restoring: web-2"),
         (
             {},
             Phase.DRAINING,

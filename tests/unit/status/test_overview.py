@@ -8,7 +8,7 @@ from typing import Any
 from controller.core.drain_history import Step
 from controller.core.drain_requests import DRAIN_REQUEST
 from controller.core.event_progress import READ_GAP, SeenEvent
-from controller.core.event_record import EventVerdict, Verdict
+from controller.core.event_record import EventVerdict, Verdict, WatchedEvent
 from controller.core.events import EventDocument, EventSource, EventStatus, ScheduledEvent
 from controller.core.ledger import Entry, EventReference, Hold, Ledger
 from controller.core.planning.actions import Phase, Plan, VmPhase
@@ -111,6 +111,8 @@ def test_an_agent_that_has_just_been_started() -> None:
         "document": {"age_s": None, "failed_polls": 0},
         "vms": [],
         "events": [],
+        "drain_requests": [],
+        "rolling_run": None,
         "holds": [],
         "verdicts": [],
         "history": [],
@@ -254,6 +256,8 @@ def test_events() -> None:
         "not_before": "2030-01-01T12:20:00.000+00:00",
         "duration_s": None,
         "impacting": True,
+        "ignored": "",
+        "outlook": ["web-2 is out of rotation: the Reboot finds no client on it"],
         "drain_at": "2030-01-01T12:05:00.000+00:00",
         "detail": "",
     }
@@ -326,6 +330,8 @@ def test_a_request_made_by_hand() -> None:
         "not_before": None,
         "duration_s": None,
         "impacting": True,
+        "ignored": "",
+        "outlook": [],
         "drain_at": None,
         "detail": "by ann until 13:00: a new disk",
     }
@@ -426,3 +432,52 @@ def test_a_vm_that_closes_is_shown_with_its_report() -> None:
     assert views["web-1"] is None
     assert views["web-2"] is not None
     assert views["web-2"]["text"] == "closed since 12:00:00, 2 connections left"
+
+
+def test_an_event_that_policy_ignores_names_the_setting() -> None:
+    """An administrator who asks why nothing happens finds it here."""
+    short = replace(EVENT, event_type="Freeze", duration_s=2)
+    (shown,) = overview(leader(seen_events=(SeenEvent(event=short, first_seen_at=NOW),)))["events"]
+    why = "it lasts 2 s, min_duration_s = 5 in [policy.events.Freeze]"
+    assert (shown["impacting"], shown["ignored"], shown["timelines"]) == (False, why, [])
+
+
+def test_what_the_leader_ignored_is_ignored_by_a_reader_without_the_document() -> None:
+    """The ledger does not record how long an event lasts."""
+    watched = WatchedEvent(
+        event_id="e-1", event_type="Freeze", first_seen_at=NOW, ignored="it lasts 2 s"
+    )
+    freeze = replace(EVENT, event_type="Freeze")
+    shown = overview(
+        leader(
+            ledger=replace(LEDGER, events=(watched,)),
+            seen_events=(SeenEvent(event=freeze, first_seen_at=NOW),),
+        )
+    )
+    assert [each["ignored"] for each in shown["events"]] == ["it lasts 2 s"]
+    assert [vm["why"] for vm in shown["vms"]][1] == "connections end"
+
+
+def test_every_vm_has_its_reason() -> None:
+    """A VM that is out names the event; one whose event changes nothing yet the setting."""
+    plan = Plan(
+        ledger=None,
+        actions=(),
+        phases=tuple(VmPhase(vm=f"web-{n}", phase=Phase.IN_SERVICE) for n in (1, 2, 3)),
+        holds=(),
+        wake_at=None,
+    )
+    events = (
+        replace(EVENT, event_id="E-2", resources=("WEB-1",), event_type="Freeze", duration_s=2),
+        replace(EVENT, event_id="E-3", resources=("web-1",)),
+        replace(EVENT, event_id="E-4", resources=("web-3",), not_before=NOW),
+    )
+    seen = tuple(SeenEvent(event=each, first_seen_at=NOW) for each in events)
+    shown = overview(leader(plan=plan, seen_events=seen))
+    assert [vm["why"] for vm in shown["vms"]] == [
+        "Freeze is ignored: it lasts 2 s, min_duration_s = 5 in [policy.events.Freeze]; "
+        "Reboot: the drain starts at 2030-01-01 12:05:00 UTC",
+        "because of Reboot",
+        "",
+    ]
+    assert [vm["recorded"] for vm in shown["vms"]] == [False, True, False]

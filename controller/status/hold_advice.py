@@ -1,0 +1,117 @@
+"""What follows from a hold, and what an operator can do about it.
+
+Pure: no I/O, no clock.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from controller.core.azure_names import fold
+from controller.core.events import EventStatus, ScheduledEvent
+from controller.core.ledger import Hold
+from controller.core.planning.actions import HoldReason
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """Both are one sentence without a full stop."""
+
+    consequence: str
+    remedy: str
+
+
+_STAYS_IN = frozenset(
+    {
+        HoldReason.FLOOR,
+        HoldReason.INVENTORY_UNREAD,
+        HoldReason.NO_ABLE_AGENT,
+        HoldReason.SHARED_POOL,
+        HoldReason.UNKNOWN_EVENT_STATUS,
+        HoldReason.UNREADABLE_VM,
+        HoldReason.VM_NOT_CLOSED,
+    }
+)
+"""The VM stays in rotation as long as it is held."""
+
+_DOCTOR = "run lb-drain doctor on the leader, which finds the cause"
+_REMEDIES = {
+    HoldReason.FLOOR: "add members to the pool, bring its other members back, or lower its "
+    "min_in_service",
+    HoldReason.UNMANAGED_RESOURCE: "the message contains it",
+    HoldReason.UNKNOWN_EVENT_STATUS: "take the VM out yourself, or wait until the event is gone",
+    HoldReason.UNREADABLE_EVENT: "look at the event document on the VM; update the agents if Azure "
+    "has changed its format",
+    HoldReason.UNREADABLE_VM: _DOCTOR,
+    HoldReason.EVENT_PENDING: "none is needed: it is restored after the last event",
+    HoldReason.VM_NOT_RUNNING: "start the VM",
+    HoldReason.VM_NOT_READY: "look at the application on the VM",
+    HoldReason.VM_NOT_CLOSED: "start the agent on the VM, or look at its health endpoint there",
+    HoldReason.VM_GONE: "lb-drain forget VM, unless the VM will be created again",
+    HoldReason.LOST: "create the pool or NIC again, or lb-drain forget VM",
+    HoldReason.NOT_IN_SET: "add the VM to the availability set again, or lb-drain forget VM",
+    HoldReason.REQUESTS_UNREAD: "repair or delete the blob with the drain requests",
+    HoldReason.REQUEST_LOST: "lb-drain restore VM ends the drain",
+    HoldReason.LEDGER_RECOVERED: "check that the VM returns to all its pools",
+    HoldReason.INVENTORY_UNREAD: _DOCTOR,
+    HoldReason.SET_MISSING: "plan how the VMs are drained without an availability set",
+    HoldReason.WRITE_FAILED: "grant the missing permission or lift the lock that the message names",
+    HoldReason.NOT_ACKNOWLEDGED: "none is needed: Azure begins the event at NotBefore",
+    HoldReason.NO_ABLE_AGENT: _DOCTOR,
+    HoldReason.SHARED_POOL: "start an agent of the other availability set, or look at its blob",
+}
+
+_CONSEQUENCES = {
+    HoldReason.UNMANAGED_RESOURCE: "the event is not acknowledged: Azure begins it at NotBefore",
+    HoldReason.UNREADABLE_EVENT: "no VM is restored, and VMs of that event are not drained",
+    HoldReason.VM_GONE: "the ledger keeps its place",
+    HoldReason.LOST: "it is missing in that pool",
+    HoldReason.NOT_IN_SET: "it is not restored",
+    HoldReason.LEDGER_RECOVERED: "a VM may be missing in a pool",
+    HoldReason.SET_MISSING: "VMs are managed as they are known, while this agent runs",
+    HoldReason.NOT_ACKNOWLEDGED: "the event begins at NotBefore, and not earlier",
+    HoldReason.VM_NOT_READY: "it is in its pools and gets no new clients",
+}
+
+
+def advice(hold: Hold, events: Iterable[ScheduledEvent], recorded: Iterable[str] = ()) -> Advice:
+    """Return what follows from a hold, and the remedy.
+
+    Args:
+        hold: the hold.
+        events: the events in the document.
+        recorded: names of the VMs that are out of rotation, as observed.
+    """
+    try:
+        reason = HoldReason(hold.reason)
+    except ValueError:
+        return Advice("unknown to this version", "update this command to the version of the agents")
+    vms = [fold(each) for each in (hold.vms or (hold.subject,))]
+    out = {fold(each) for each in recorded}
+    remedy = _REMEDIES[reason].replace("forget VM", f"forget {hold.subject}")
+    remedy = remedy.replace("restore VM", f"restore {hold.subject}")
+    stays_in = reason in _STAYS_IN or reason is HoldReason.WRITE_FAILED
+    if stays_in and not out.issuperset(vms):
+        inside = [each for each in vms if each not in out]
+        return Advice(_in_rotation(inside, list(events), reason), remedy)
+    if reason in _CONSEQUENCES:
+        return Advice(_CONSEQUENCES[reason], remedy)
+    return Advice("it stays out of rotation: its pools have fewer members", remedy)
+
+
+def _in_rotation(vms: list[str], events: list[ScheduledEvent], reason: HoldReason) -> str:
+    """Return what happens to VMs that stay in rotation."""
+    coming = [
+        each
+        for each in events
+        if reason is HoldReason.INVENTORY_UNREAD or any(each.affects(vm) for vm in vms)
+    ]
+    if not coming:
+        return "the drain waits"
+    event = min(coming, key=lambda each: (each.not_before is None, each.not_before))
+    if event.status is EventStatus.STARTED:
+        return f"the {event.event_type} has started while the VM is in rotation"
+    when = f"at {event.not_before:%H:%M:%S} UTC" if event.not_before else "at any moment"
+    return (
+        f"the {event.event_type} can begin {when} while the VM is in rotation; "
+        "it is not acknowledged"
+    )
