@@ -111,6 +111,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def ansible(session: nox.Session) -> None:
+    """Check the Ansible role."""
+    session.chdir("deploy/ansible")
+    tool(session, "ansible-lint", "--offline", "--strict", "-q", "-c", ".ansible-lint.yml", ".")
+
+
+@nox.session
 def release(session: nox.Session) -> None:
     """Build a release from the last commit: all packages, checksums, bill of materials."""
     python(session, "-m", "deploy.release", *session.posargs)

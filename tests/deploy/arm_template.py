@@ -154,7 +154,9 @@ def resource_id(scope: str, kind: str, *names: str) -> str:
 
 
 FUNCTIONS: dict[str, Callable[..., Json]] = {
+    "and": lambda *values: all(values),
     "base64": lambda text: base64.b64encode(text.encode()).decode(),
+    "contains": lambda values, value: value in values,
     "createObject": lambda *each: dict(zip(each[::2], each[1::2], strict=True)),
     "deployment": lambda: {"location": "westeurope"},
     "empty": lambda value: not value,
@@ -168,6 +170,7 @@ FUNCTIONS: dict[str, Callable[..., Json]] = {
     "not": lambda value: not value,
     "reference": lambda at, version: Reference(f"<{at}@{version}>"),
     "replace": lambda text, old, new: text.replace(old, new),
+    "toLower": lambda text: text.lower(),
 }
 
 
@@ -184,7 +187,7 @@ def _enter(template: Json, given: dict[str, Json], at: str, whole: Unfolded) -> 
     for name, parameter in declared.items():
         assert name in given or "defaultValue" in parameter, f"{name} is not given"
         allowed = parameter.get("allowedValues")
-        assert not allowed or name not in given or given[name] in allowed, name
+        assert not allowed or name not in given or given[name] in allowed, f"{name}: {given[name]}"
     scope = Scope(template, given, at, whole)
     for resource in template["resources"]:
         copy = resource.get("copy")

@@ -35,6 +35,7 @@ CHOICES: list[dict[str, Any]] = [
     {"poolKind": "ip"},
     {"poolKind": "both", "subnetIds": ["/subscriptions/x/subnets/a", "/subscriptions/x/subnets/b"]},
     {"installAgent": False},
+    {"identity": "existing", "storage": "existing"},
 ]
 
 
@@ -57,7 +58,8 @@ def test_everything_it_speaks_of_is_there(choice: dict[str, Any]) -> None:
     assert [(this, target) for this, target in whole.depends if target not in known] == []
     assert whole.referred
     for target, path in whole.referred:
-        assert target in whole.resources
+        existing = "existing" in choice.values() and target in whole.skipped
+        assert target in whole.resources or existing
         if target in whole.outputs:
             outputs, name, value = path.split(".")
             assert (outputs, value) == ("outputs", "value")
@@ -184,6 +186,118 @@ def test_nothing_can_change_tags_or_identities() -> None:
         )
         assert each.get("properties", {}).get("mode", "Incremental") == "Incremental"
         assert "templateLink" not in each.get("properties", {})
+
+
+def machines() -> dict[str, Any]:
+    """Return VMs as they can exist before: with tags, two identities and extensions."""
+    found: dict[str, Any] = {}
+    for name in GIVEN["vmNames"]:
+        vm = f"{GROUP}/providers/Microsoft.Compute/virtualMachines/{name}"
+        found[vm] = {
+            "type": "Microsoft.Compute/virtualMachines",
+            "tags": {"costCenter": "1", "backup": "daily"},
+            "identity": {
+                "type": "SystemAssigned, UserAssigned",
+                "userAssignedIdentities": {f"{GROUP}/a": {}, f"{GROUP}/b": {}},
+            },
+            "properties": {"availabilitySet": {"id": f"{GROUP}/set"}},
+        }
+        for extension in ("AzureMonitorLinuxAgent", "AADSSHLoginForLinux", "customScript"):
+            kind = "Microsoft.Compute/virtualMachines/extensions"
+            found[f"{vm}/extensions/{extension}"] = {"type": kind, "tags": {"by": "policy"}}
+    return found
+
+
+def after(existing: dict[str, Any], whole: Unfolded) -> dict[str, Any]:
+    """Return what exists after a deployment: a resource that it names is replaced as a whole."""
+    ids = {at.casefold(): at for at in existing}
+    return existing | {ids.get(at.casefold(), at): each for at, each in whole.resources.items()}
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: "-".join(choice) or "as given")
+def test_what_vms_have_stays(choice: dict[str, Any]) -> None:
+    """Tags, both identities and each extension stay; each VM gains at most one extension."""
+    existing = machines()
+    left = after(existing, deployed(**choice))
+    assert {at: left[at] for at in existing} == existing
+    of_vms = {at for at in left if "/virtualMachines/" in at} - existing.keys()
+    agents = {at for at in of_vms if at.endswith("/extensions/lb-drain")}
+    assert of_vms == agents
+    assert len(agents) == (0 if choice.get("installAgent") is False else len(GIVEN["vmNames"]))
+
+
+def test_a_template_that_writes_a_vm_is_noticed() -> None:
+    """The check above fails for a template that writes a VM with an identity and no tags."""
+    broken = copy.deepcopy(TEMPLATE)
+    nested = broken["resources"][-1]["properties"]["template"]["resources"]
+    nested.append(
+        {
+            "type": "Microsoft.Compute/virtualMachines",
+            "apiVersion": "2024-03-01",
+            "name": "[toLower(parameters('vmName'))]",
+            "identity": {"type": "UserAssigned"},
+            "properties": {},
+        }
+    )
+    existing = machines()
+    left = after(existing, unfold(broken, copy.deepcopy(GIVEN)))
+    assert {at: left[at] for at in existing} != existing
+
+
+def test_what_exists_is_used_and_not_written() -> None:
+    """An existing account and identity keep their settings: only roles are assigned."""
+    whole = deployed(identity="existing", storage="existing")
+    written = [at for at in whole.resources if "/roleAssignments/" not in at]
+    assert not [at for at in written if "Microsoft.Storage" in at or "ManagedIdentity" in at]
+    assert any(at.startswith(f"{CONTAINER}/") for at in whole.resources)
+    for name in ("identity", "storage"):
+        assert "defaultValue" not in TEMPLATE["parameters"][name]
+
+
+@pytest.mark.parametrize(
+    ("choice", "problem"),
+    [
+        ({"bundleUri": ""}, "installAgent needs bundleUri"),
+        ({"bundleSha256": "0" * 63}, "bundleSha256 needs 64 digits"),
+        ({"config": ""}, "installAgent needs config"),
+        ({"storage": "existing", "subnetIds": ["/a"]}, "subnetIds is for new storage only"),
+        ({"poolResourceGroups": ["network-rg"]}, "poolResourceGroups lacks resourceGroup"),
+        ({"storage": "other"}, "storage: other"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(choice: dict[str, Any], problem: str) -> None:
+    """Azure refuses the deployment before it creates anything, and shows the reason."""
+    with pytest.raises(AssertionError, match=problem):
+        deployed(**choice)
+
+
+def test_everything_waits_for_the_check_of_the_parameters() -> None:
+    """No resource is created before the parameters are checked."""
+    whole = deployed(poolKind="both")
+    before: dict[str, set[str]] = {}
+    for this, target in whole.depends:
+        before.setdefault(this, set()).add(target)
+    check = f"{SUBSCRIPTION}/providers/Microsoft.Resources/deployments/lb-drain-check"
+
+    def waits(at: str) -> bool:
+        return any(target == check or waits(target) for target in before.get(at, ()))
+
+    of_subscription = [
+        at
+        for at, each in whole.resources.items()
+        if at != check
+        and (
+            each["type"] == "Microsoft.Resources/deployments"
+            or at.startswith(f"{SUBSCRIPTION}/providers/")
+        )
+    ]
+    assert [at for at in of_subscription if not waits(at)] == []
+    assert len(of_subscription) > 8
+
+
+def test_the_resource_group_is_found_in_any_case() -> None:
+    """Names of resource groups are compared as Azure compares them."""
+    assert deployed(poolResourceGroups=["WEB-RG", "network-rg"]).resources
 
 
 def test_the_identity_is_assigned_by_a_command_that_adds_it() -> None:

@@ -26,6 +26,7 @@ TEXTS = (
     "deploy/*.catalog",
     "deploy/*.sh",
     "deploy/*.yaml",
+    "deploy/ansible/**/*.yml",
     "deploy/prometheus/*.yml",
     "deploy/grafana/*.json",
     "deploy/azure-monitor/*.json",
