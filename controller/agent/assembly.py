@@ -19,6 +19,7 @@ from controller.agent.event_watcher import EventWatcher
 from controller.agent.inventory_reader import InventoryReader
 from controller.agent.leader_election import LeaderElection
 from controller.agent.nic_reader import NicReader
+from controller.agent.operator_blobs import OperatorBlobs, watch_operator_blobs
 from controller.agent.presence_sender import PresenceSender, assemble_presence
 from controller.agent.reconciler import Reconciler
 from controller.agent.standby_ledger import StandbyLedgerCache
@@ -33,11 +34,7 @@ from controller.core.blob_owner import BlobOwner
 from controller.core.lease import LeaseState, ReasonsNotToLead, reasons_not_to_lead
 from controller.core.ledger_recovery import LedgerMemory
 from controller.core.vm_report import VmReport
-from controller.storage.drain_request_store import (
-    DrainRequestStore,
-    DrainRequestWatch,
-    drain_requests_blob_name,
-)
+from controller.storage.drain_request_store import DrainRequestWatch
 from controller.storage.ledger_store import LedgerStore
 from controller.storage.presence_store import read_agents
 from controller.storage.shared_pool_store import SharedPoolStore
@@ -58,7 +55,7 @@ class Components:
 
     identity: AgentIdentity
     watcher: EventWatcher
-    requests: DrainRequestWatch
+    operator: OperatorBlobs
     reconciler: Reconciler
     store: LedgerStore
     election: LeaderElection | None
@@ -76,8 +73,9 @@ class Components:
         tasks: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "watch": self.watcher.run,
             "reconcile": self.reconciler.run,
-            "requests": self.requests.run,
             "agents": self.agents.run,
+            "requests": self.operator.requests.run,
+            "controls": self.operator.controls.run,
         }
         if self.standby_ledger is not None:
             tasks["standby ledger"] = self.standby_ledger.run
@@ -102,10 +100,10 @@ def assemble(context: AgentContext) -> Components:
     store = LedgerStore(blob, owner=owner, memory=memory)
     election: LeaderElection | None = None
     closing: ClosingSide | None = None
-    requests = _assemble_requests(
+    operator = _watch_operator(
         context, blob, owner, leading=lambda: election is None or election.leading
     )
-    watcher = _assemble_watcher(context, requests)
+    watcher = _assemble_watcher(context, operator.requests)
     ability = AbilityWatch(watcher.clock)
     standby_ledger: StandbyLedgerCache | None = None
     if not settings.policy.dry_run:
@@ -113,18 +111,18 @@ def assemble(context: AgentContext) -> Components:
         standby_ledger = StandbyLedgerCache(
             seen,
             watcher.now,
-            should_lead=lambda: not _reasons(context, watcher, requests, ability, tenure=None),
+            should_lead=lambda: not _reasons(context, watcher, operator, ability, tenure=None),
         )
         election = assemble_election(
             context,
             blob,
             watcher=watcher,
-            requests=requests,
+            operator=operator,
             ability=ability,
             blob_read=standby_ledger.blob_read,
         )
     reconciler = assemble_reconciler(
-        context, store, election=election, watcher=watcher, requests=requests, ability=ability
+        context, store, election=election, watcher=watcher, operator=operator, ability=ability
     )
     presence = None if election is None else assemble_presence(context, blob.name, owner)
     if election is not None and settings.policy.close:
@@ -138,7 +136,7 @@ def assemble(context: AgentContext) -> Components:
     return Components(
         identity=context.identity,
         watcher=watcher,
-        requests=requests,
+        operator=operator,
         reconciler=reconciler,
         store=store,
         election=election,
@@ -161,13 +159,15 @@ def _assemble_watcher(context: AgentContext, requests: DrainRequestWatch) -> Eve
     )
 
 
-def _assemble_requests(
+def _watch_operator(
     context: AgentContext, blob: StateBlob, owner: BlobOwner, *, leading: Callable[[], bool]
-) -> DrainRequestWatch:
-    """Return the watch of the drain requests; a dry run reads them as a leader does."""
-    requests = context.azure.state_blob(drain_requests_blob_name(blob.name))
-    return DrainRequestWatch(
-        DrainRequestStore(requests, owner=owner),
+) -> OperatorBlobs:
+    """Return the watches of what operators write; a dry run reads it as a leader does."""
+    return watch_operator_blobs(
+        context.azure.state_blob,
+        blob.name,
+        owner=owner,
+        configuration=context.configuration,
         clock=context.clock,
         poll_s=context.tuning.drain_requests_poll_s,
         leading=leading,
@@ -200,7 +200,7 @@ def assemble_election(
     blob: StateBlob,
     *,
     watcher: EventWatcher,
-    requests: DrainRequestWatch,
+    operator: OperatorBlobs,
     ability: AbilityWatch,
     blob_read: Callable[[str], bool],
 ) -> LeaderElection:
@@ -209,14 +209,14 @@ def assemble_election(
 
     def reasons() -> ReasonsNotToLead:
         tenure = None if election.state is LeaseState.STANDBY else election.tenures
-        return _reasons(context, watcher, requests, ability, tenure=tenure)
+        return _reasons(context, watcher, operator, ability, tenure=tenure)
 
     async def refresh() -> None:
-        """A standby's document may be 15 s old, and it has read no drain requests at all."""
+        """A standby's document may be 15 s old, and it has not read what operators want."""
         with suppress(TimeoutError):
             async with asyncio.timeout(REFRESH_TIMEOUT_S):
                 await watcher.refresh(no_older_than_s=FRESH_BEFORE_ACQUIRING_S)
-                await requests.refresh(no_older_than_s=FRESH_BEFORE_ACQUIRING_S)
+                await operator.refresh(no_older_than_s=FRESH_BEFORE_ACQUIRING_S)
 
     election = LeaderElection(
         blob=blob,
@@ -238,7 +238,7 @@ def assemble_election(
 def _reasons(
     context: AgentContext,
     watcher: EventWatcher,
-    requests: DrainRequestWatch,
+    operator: OperatorBlobs,
     ability: AbilityWatch,
     *,
     tenure: int | None,
@@ -250,8 +250,9 @@ def _reasons(
         document_age_s=watcher.age_s(),
         policy=context.configuration.policy,
         now=watcher.now(),
-        requests=requests.requests or (),
+        requests=operator.requests.requests or (),
         unable=str(ability.inability(tenure) or ""),
+        hand_over=operator.controls.controls.hand_over,
     )
 
 
@@ -261,7 +262,7 @@ def assemble_reconciler(
     *,
     election: LeaderElection | None,
     watcher: EventWatcher,
-    requests: DrainRequestWatch,
+    operator: OperatorBlobs,
     ability: AbilityWatch,
 ) -> Reconciler:
     """Return the reconcile loop, with the parts it drives.
@@ -271,7 +272,7 @@ def assemble_reconciler(
         store: the ledger in its blob.
         election: the election that lets writes pass; None for a dry run, which writes nothing.
         watcher: the event document and the clock.
-        requests: drain requests.
+        operator: drain requests and controls.
         ability: what this agent has shown that it can do.
     """
     settings, wake = context.settings, context.woken.set
@@ -295,14 +296,14 @@ def assemble_reconciler(
         tenure=tenure,
         state=state,
         watcher=watcher,
-        requests=requests,
+        operator=operator,
         configuration=context.configuration,
         mechanisms=context.mechanisms,
     )
-    inventory = _assemble_inventory(context, state, tenure, watcher, requests)
+    inventory = _assemble_inventory(context, state, tenure, watcher, operator)
     reconciler = Reconciler(
         watcher=watcher,
-        requests=requests,
+        operator=operator,
         configuration=context.configuration,
         tenure=tenure,
         runner=_assemble_runner(context, state, tenure, guards, inventory),
@@ -321,7 +322,7 @@ def _assemble_inventory(
     state: WorkingState,
     tenure: Tenure,
     watcher: EventWatcher,
-    requests: DrainRequestWatch,
+    operator: OperatorBlobs,
 ) -> InventoryReader:
     azure = context.azure
 
@@ -332,7 +333,7 @@ def _assemble_inventory(
         return (
             tenure.ledger.entry(vm) is not None
             or any(wanted == fold(name) for event in events for name in event.resources)
-            or any(wanted == fold(request.vm) for request in requests.requests or ())
+            or any(wanted == fold(request.vm) for request in operator.requests.requests or ())
         )
 
     return InventoryReader(

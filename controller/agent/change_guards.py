@@ -9,19 +9,19 @@ from collections.abc import Callable
 from functools import partial
 
 from controller.agent.event_watcher import EventWatcher
+from controller.agent.operator_blobs import OperatorBlobs
 from controller.agent.tenure import Tenure
 from controller.agent.working_state import WorkingState
 from controller.azure.http.write_guard import WriteGuard
 from controller.azure.network import MembershipGuard
 from controller.config.in_force import ConfigurationInForce
 from controller.core.action_keys import ActionKey
-from controller.core.planning import acknowledgement
+from controller.core.planning import operator_controls
 from controller.core.planning.actions import Acknowledge, ChangeMembership
 from controller.core.planning.evidence import Evidence
 from controller.core.planning.mechanism import Mechanisms
 from controller.core.resources import Membership
 from controller.errors import Outdated
-from controller.storage.drain_request_store import DrainRequestWatch
 
 InFlight = Callable[[], frozenset[ActionKey]]
 """Returns the targets of the actions under way."""
@@ -33,7 +33,7 @@ class ChangeGuards:
     Args:
         tenure: whether a write may leave.
         state: where writes are recorded.
-        watcher, requests, configuration: whether a VM still has to stay out.
+        watcher, operator, configuration: whether a VM still has to stay out, or in.
         mechanisms: the ways to take a VM out of rotation.
     """
 
@@ -43,12 +43,12 @@ class ChangeGuards:
         tenure: Tenure,
         state: WorkingState,
         watcher: EventWatcher,
-        requests: DrainRequestWatch,
+        operator: OperatorBlobs,
         configuration: ConfigurationInForce,
         mechanisms: Mechanisms,
     ) -> None:
         self._tenure, self._state = tenure, state
-        self._watcher, self._requests, self._configuration = watcher, requests, configuration
+        self._watcher, self._operator, self._configuration = watcher, operator, configuration
         self._mechanisms = mechanisms
 
     def for_acknowledgement(self, action: Acknowledge, number: int, busy: InFlight) -> WriteGuard:
@@ -92,19 +92,21 @@ class ChangeGuards:
         ledger = self._tenure.ledger
         observed = self._state.observation(
             watcher=self._watcher,
-            requests=self._requests.requests,
+            operator=self._operator,
             in_flight=busy(),
             pool_ids=ledger.pool_ids,
         )
         policy, now = self._configuration.policy, self._watcher.now()
         evidence = Evidence(observed, ledger, policy, now, self._mechanisms)
-        if not acknowledgement.may_leave(action.event_id, evidence):
+        if not operator_controls.may_acknowledge(action.event_id, evidence):
             raise Outdated("the event or its VMs changed meanwhile, they are read again first")
 
     def _check(self, action: ChangeMembership, number: int) -> None:
         self._tenure.check(number)
         if action.restore:
             self._check_wanted(action)
+        elif self._operator.controls.controls.pause is not None:
+            raise Outdated("removals were paused meanwhile")
 
     def _check_wanted(self, action: ChangeMembership) -> None:
         """Law S6: since the restore was planned, its VM may have to stay out again."""
@@ -112,7 +114,7 @@ class ChangeGuards:
         keys = {membership.key for membership in action.memberships}
         for entry in self._tenure.ledger.entries:
             if any(entry.holds(key) for key in keys):
-                for request in self._requests.requests or ():
+                for request in self._operator.requests.requests or ():
                     if request.covers(entry.vm, now):
                         raise Outdated(f"a drain of {entry.vm} was requested meanwhile")
                 for event in document.events if document else ():

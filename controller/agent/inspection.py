@@ -27,6 +27,7 @@ from controller.config.in_force import ConfigurationInForce
 from controller.config.schema import Settings
 from controller.core.agent_presence import SeenAgent
 from controller.core.azure_names import fold, group_name, short
+from controller.core.controls import Controls
 from controller.core.ledger import Hold
 from controller.core.planning.actions import Plan
 from controller.core.vm_phase import rotation_of
@@ -35,6 +36,7 @@ from controller.status.ledger_view import LeaseStatus, read_lease_status
 from controller.status.recorded_events import recorded_document, recorded_events
 from controller.status.snapshot import AgentHealth, AgentSnapshot
 from controller.storage.annotations import LedgerAnnotations
+from controller.storage.controls_store import ControlsStore, controls_blob_name
 from controller.storage.ledger_store import LedgerStore, ledger_blob_name
 from controller.storage.presence_store import read_agents
 
@@ -127,6 +129,21 @@ async def read_history(
         return history_of(lease.ledger, at=lease.at, availability_set=set_id)
 
 
+async def read_controls(settings: Settings, environ: MutableMapping[str, str]) -> Controls:
+    """Read the controls of the set of this VM that are in force.
+
+    Raises:
+        ControllerError: they could not be read.
+    """
+    clock, name = SystemClock(), settings.election.blob_name
+    async with open_azure(settings, clock, environ) as azure:
+        if not name:
+            name = ledger_blob_name((await discover_identity(azure)).availability_set_id)
+        store = ControlsStore(azure.state_blob(controls_blob_name(name)))
+        await store.refresh_if_exists()
+        return store.content.in_force(clock.now())
+
+
 async def _named(azure: Azure, availability_set_id: str) -> AgentIdentity:
     """Return the identity of no VM, in a set that is named."""
     names = tuple(map(short, (await azure.compute.set_vms(availability_set_id)).vm_ids))
@@ -152,7 +169,7 @@ async def _inspect(context: AgentContext) -> Inspection:
     lease, agents, *_ = await asyncio.gather(
         read_lease_status(parts.store, parts.watcher.now()),
         read_agents(context.azure.state_blob, blob_name, context.identity.vms),
-        parts.requests.refresh(no_older_than_s=0),
+        parts.operator.refresh(no_older_than_s=0),
         poll(),
     )
     read_here = parts.watcher.document is not None
@@ -181,6 +198,7 @@ def _snapshot(
             document_read=watcher.document is not None,
             unread=parts.reconciler.unread,
             rotation=rotation_of(ledger, shown),
+            controls=parts.operator.controls.controls,
         ),
         lease_duration_s=context.settings.election.lease_duration_s,
         policy=context.configuration.policy,
@@ -202,8 +220,9 @@ def _snapshot(
         pools_without_peers=cache.pools_without_peers(ledger),
         reports={key: each.report for key, each in cache.reports.items() if each.report},
         agents=agents,
-        drain_requests=parts.requests.requests or (),
-        rolling_run=parts.requests.roll,
+        drain_requests=parts.operator.requests.requests or (),
+        rolling_run=parts.operator.requests.roll,
+        controls_problem=parts.operator.problem,
         consecutive_failures={},
     )
 

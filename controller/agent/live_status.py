@@ -85,9 +85,11 @@ class LiveStatus:
             await standby_ledger.refresh()
 
     def overview(self) -> Overview:
-        """Return what the status page shows; makes a standby read the ledger for the next time."""
+        """Return what the status page shows; makes a standby read again for the next time."""
         if standby_ledger := self._standby_ledger():
             standby_ledger.request()
+            if self._components is not None:
+                self._components.operator.controls.request()
         return overview(self._snapshot())
 
     def metrics(self) -> bytes:
@@ -116,6 +118,7 @@ class LiveStatus:
             document_read=parts.watcher.document is not None,
             unread=self._unread(parts, plans=leading or election is None),
             rotation=rotation_of(parts.reconciler.ledger, parts.reconciler.plan),
+            controls=parts.operator.controls.controls,
             pass_age_s=self._clock.monotonic() - self._passed_at,
         )
 
@@ -173,7 +176,8 @@ def _with_parts(snapshot: AgentSnapshot, parts: Components) -> AgentSnapshot:
         pools_without_peers=cache.pools_without_peers(reconciler.ledger),
         reports=_reports(parts),
         agents=parts.agents.agents,
-        drain_requests=parts.requests.requests or (),
+        drain_requests=parts.operator.requests.requests or (),
+        controls_problem=parts.operator.problem,
         write_limit=reconciler.write_limit,
         inventory_period_s=reconciler.inventory_period_s,
     )

@@ -14,6 +14,7 @@ from typing import Self
 
 from controller.agent.action_runner import ActionRunner
 from controller.agent.event_watcher import EventWatcher
+from controller.agent.operator_blobs import OperatorBlobs
 from controller.agent.resource_cache import ResourceCache
 from controller.agent.tenure import Tenure
 from controller.agent.working_state import WorkingState
@@ -25,7 +26,6 @@ from controller.core.planning.actions import Action, HoldReason, Plan, ReadInven
 from controller.core.planning.mechanism import Mechanisms
 from controller.core.planning.planner import plan
 from controller.core.verdicts import ends_soon, with_events
-from controller.storage.drain_request_store import DrainRequestWatch
 
 PLANS_PER_PASS = 20
 """Each ledger write is followed by a new plan; more in a row than this can wait a moment."""
@@ -59,7 +59,7 @@ class Reconciler:
 
     Args:
         watcher: the event document and the clock.
-        requests: drain requests.
+        operator: drain requests and controls.
         configuration: the policy in force.
         tenure: the ledger.
         runner: carries out actions.
@@ -73,7 +73,7 @@ class Reconciler:
         self,
         *,
         watcher: EventWatcher,
-        requests: DrainRequestWatch,
+        operator: OperatorBlobs,
         configuration: ConfigurationInForce,
         tenure: Tenure,
         runner: ActionRunner,
@@ -82,7 +82,7 @@ class Reconciler:
         dry_run: bool,
         woken: asyncio.Event,
     ) -> None:
-        self._watcher, self._requests, self._configuration = watcher, requests, configuration
+        self._watcher, self._operator, self._configuration = watcher, operator, configuration
         self._tenure, self._runner, self._state = tenure, runner, state
         self._mechanisms, self._dry_run, self._woken = mechanisms, dry_run, woken
         self._listeners: list[PassListener] = []
@@ -255,8 +255,7 @@ class Reconciler:
         """Return what a pass plans from."""
         return self._state.observation(
             watcher=self._watcher,
-            requests=self._requests.requests,
-            forgets=self._requests.forgets,
+            operator=self._operator,
             in_flight=self._runner.in_flight,
             pool_ids=self.ledger.pool_ids,
         )

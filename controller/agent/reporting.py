@@ -187,7 +187,9 @@ class Reporting:
         self._transitions.deadlines(
             plan, after, watcher.document, self._configuration.policy, watcher.now()
         )
-        self._transitions.closed(reconciler.observe(), after)
+        observed = reconciler.observe()
+        self._transitions.controls(observed.controls)
+        self._transitions.closed(observed, after)
         self._transitions.members(reconciler.cache.membership(after), after)
         self._transitions.without_peers(reconciler.cache.pools_without_peers(after))
 

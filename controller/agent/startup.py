@@ -27,6 +27,7 @@ from controller.errors import (
     retry_after_of,
 )
 from controller.observability.logs import log
+from controller.storage.controls_store import controls_blob_name
 from controller.storage.drain_request_store import drain_requests_blob_name
 from controller.storage.ledger_store import LedgerStore, ledger_blob_name
 
@@ -167,7 +168,8 @@ class Startup:
         if not self._settings.policy.dry_run:
             ledger = state_blob(self._azure, self._settings, self._identity)
             requests = self._azure.state_blob(drain_requests_blob_name(ledger.name))
-            for blob in (ledger, requests):
+            controls = self._azure.state_blob(controls_blob_name(ledger.name))
+            for blob in (ledger, requests, controls):
                 what = f"read the blob {blob.name}"
                 await self.reads.once(blob.url, what, partial(ensure_exists, blob))
         return self._identity

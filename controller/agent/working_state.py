@@ -12,13 +12,13 @@ from datetime import datetime, timedelta
 from controller.agent.ability_watch import AbilityWatch
 from controller.agent.event_watcher import EventWatcher
 from controller.agent.inventory_schedule import InventorySchedule
+from controller.agent.operator_blobs import OperatorBlobs
 from controller.agent.resource_cache import ResourceCache
 from controller.agent.retry_schedule import BackoffTable
 from controller.agent.set_read import SetRead
 from controller.clock import Clock
 from controller.core.action_keys import ActionKey
 from controller.core.backoff import ConcurrencyLimit
-from controller.core.drain_requests import DrainRequest, ForgetRequest
 from controller.core.ledger import CLOCK_SKEW
 from controller.core.observation import Observation
 from controller.core.planning.write_log import WriteLog
@@ -85,19 +85,17 @@ class WorkingState:
         self,
         *,
         watcher: EventWatcher,
-        requests: tuple[DrainRequest, ...] | None,
+        operator: OperatorBlobs,
         in_flight: frozenset[ActionKey],
         pool_ids: Iterable[str],
-        forgets: tuple[ForgetRequest, ...] = (),
     ) -> Observation:
         """Return everything that a pass plans from.
 
         Args:
             watcher: the event document.
-            requests: drain requests; None while they are not known.
+            operator: drain requests and controls.
             in_flight: targets of the actions under way.
             pool_ids: pools to know in addition to the managed ones.
-            forgets: what operators have given up.
         """
         self.cache.watch(pool_ids)
         self._forget_future(watcher.now())
@@ -127,8 +125,10 @@ class WorkingState:
             sent_at=dict(writes.sent_at),
             ended_at=dict(writes.ended_at),
             tenure_at=watcher.now() - timedelta(seconds=self._clock.monotonic() - self._began_at),
-            requests=requests,
-            forgets=forgets,
+            requests=operator.requests.requests,
+            forgets=operator.requests.forgets,
+            controls=operator.controls.controls,
+            controls_problem=operator.problem,
             write_slots=self._write_slots(in_flight),
             write_limit=self.limit.limit,
             write_s=self.writes.slowest_s,

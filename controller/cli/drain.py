@@ -3,7 +3,7 @@
 import argparse
 
 from controller.cli.command import CommandGroup
-from controller.cli.options import add_drain_time_option, add_set_options
+from controller.cli.options import add_set_options, add_time_option
 
 
 def add_parser(commands: CommandGroup) -> None:
@@ -16,7 +16,7 @@ def add_parser(commands: CommandGroup) -> None:
         examples=("web-2 --for 30m --reason 'kernel update' --wait",),
     )
     parser.add_argument("vm", metavar="VM", help="name of the VM")
-    add_drain_time_option(
+    add_time_option(
         parser, default="30m", meaning="the VM is restored automatically after this time"
     )
     parser.add_argument(

@@ -1,10 +1,10 @@
 """`lb-drain forget`: give up what the leader cannot restore of one VM."""
 
 import argparse
-import sys
 
 from controller.cli.command import CommandGroup
 from controller.cli.options import add_set_options
+from controller.cli.terminal import confirmed
 
 LONGEST_LIST = 20
 """How many pools the question names."""
@@ -42,7 +42,7 @@ def _forget(options: argparse.Namespace) -> int:
         named = ", ".join(pools[:LONGEST_LIST]) + (", ..." if len(pools) > LONGEST_LIST else "")
         vm = printable(entry.vm)
         question = f"{vm} is not restored to {named} even if that exists again. Give it up?"
-        if not options.yes and not _confirmed(question):
+        if not options.yes and not confirmed(question):
             raise NotDone("nothing was changed")
         await forget(client, entry)
         print(f"The leader is asked to forget {vm} in {named}.", flush=True)
@@ -51,11 +51,3 @@ def _forget(options: argparse.Namespace) -> int:
             print(f"{vm} is forgotten in {named}.", flush=True)
 
     return run_with_client(options, give_up)
-
-
-def _confirmed(question: str) -> bool:
-    """Return whether the user confirms; False without a terminal."""
-    if not sys.stdin.isatty():
-        print(f"{question} Confirm with --yes.", file=sys.stderr)
-        return False
-    return input(f"{question} [y/N] ").strip().casefold() in {"y", "yes"}

@@ -33,8 +33,18 @@ def add_set_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_drain_time_option(parser: argparse.ArgumentParser, *, default: str, meaning: str) -> None:
-    """Add `--for TIME`, after which a drained VM is restored automatically."""
+def add_reason_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--reason TEXT`."""
+    parser.add_argument(
+        "--reason",
+        default="",
+        metavar="TEXT",
+        help="shown in status, on the status page and in notifications (at most 200 characters)",
+    )
+
+
+def add_time_option(parser: argparse.ArgumentParser, *, default: str, meaning: str) -> None:
+    """Add `--for TIME`, after which what the command requests ends automatically."""
     parser.add_argument(
         "--for",
         dest="for_s",
@@ -67,7 +77,7 @@ def add_health_options(parser: argparse.ArgumentParser, *, settle_after: str) ->
         metavar="TIME",
         help="fail if the VM is not healthy within this time (default: 10m)",
     )
-    add_drain_time_option(
+    add_time_option(
         parser,
         default="10m",
         meaning="if this command is killed, the VM is restored automatically after this time",

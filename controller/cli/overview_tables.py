@@ -56,6 +56,16 @@ def print_head(console: Console, shown: Overview) -> None:
         f"leader: {lease['leader'] or 'none'}{age}   lease: {lease['state'] or 'unknown'}   "
         f"epoch: {epoch}",
     )
+    _print_controls(console, shown)
+
+
+def _print_controls(console: Console, shown: Overview) -> None:
+    """Print the controls of the set that are in force."""
+    for each in shown["controls"]:
+        show_line(console, f"control: {each['text']}", style="bold")
+    if shown["controls_problem"]:
+        problem = f"the controls of the set cannot be read: {shown['controls_problem']}"
+        show_line(console, problem, style=ALARM)
 
 
 def print_vms(console: Console, shown: Overview) -> None:

@@ -7,8 +7,8 @@ import os
 from controller.cli.command import EXIT_FAILED, EXIT_OK, CommandGroup
 from controller.cli.options import (
     add_config_option,
-    add_drain_time_option,
     add_set_options,
+    add_time_option,
     duration,
 )
 from controller.config.loader import load
@@ -51,7 +51,7 @@ def _add_drain(below: CommandGroup) -> None:
         examples=("web-2",),
     )
     drain.add_argument("vm", metavar="VM", help="name of the VM")
-    add_drain_time_option(
+    add_time_option(
         drain, default="15m", meaning="if this command is killed, the test ends after this time"
     )
     add_set_options(drain)

@@ -1,4 +1,4 @@
-"""Output on a terminal."""
+"""Output on a terminal, and questions."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -7,6 +7,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 UNWRAPPED_COLUMNS = 2000
+
+
+def confirmed(question: str) -> bool:
+    """Return whether the user confirms; False without a terminal."""
+    if not sys.stdin.isatty():
+        print(f"{question} Confirm with --yes.", file=sys.stderr)
+        return False
+    return input(f"{question} [y/N] ").strip().casefold() in {"y", "yes"}
 
 
 def stdout_console() -> "Console":

@@ -51,6 +51,18 @@ VARIABLES: Mapping[str, tuple[str, ...]] = {
 """The environment variables and the keys that they set."""
 
 
+def value_of(kind: type, text: str) -> object:
+    """Return a value of this type from text; the text itself if it is none, which is refused."""
+    if kind is bool:
+        return {"true": True, "false": False}.get(text.strip().casefold(), text)
+    if kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            return text  # validation reports the problem
+    return text
+
+
 def values_in(node: object, at: Location = ()) -> Iterator[tuple[Location, object]]:
     """Yield every value in nested tables and arrays, with its location."""
     if isinstance(node, dict):

@@ -22,6 +22,7 @@ from controller.config.keys import (
     VARIABLES,
     Location,
     dotted,
+    value_of,
     values_in,
 )
 from controller.config.schema import STORAGE_CONNECTION_STRING, Settings
@@ -181,16 +182,7 @@ def _refusal(path: Path, problem: str) -> InvalidConfigError:
 
 def _put(document: dict[str, Any], at: tuple[str, ...], text: str) -> bool:
     """Set one key from the text of a variable; return False if the file has no table for it."""
-    value: object = text
-    if TYPES[at] is bool:
-        value = {"true": True, "false": False}.get(text.strip().casefold(), text)
-    elif TYPES[at] is tuple:
-        value = _items(text)
-    elif TYPES[at] in (int, float):
-        try:
-            value = TYPES[at](text)
-        except ValueError:
-            value = text  # validation reports the problem
+    value = _items(text) if TYPES[at] is tuple else value_of(TYPES[at], text)
     node: object = document
     for key in at[:-1]:
         node = cast("dict[str, object]", node).setdefault(key, {})

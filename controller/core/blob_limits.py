@@ -32,6 +32,8 @@ MAX_LEDGER_BYTES = 3 * 1024 * 1024
 """Of a ledger that is written."""
 MAX_REQUESTS_BYTES = 1024 * 1024
 """Of drain requests that are written."""
+MAX_CONTROLS_BYTES = 256 * 1024
+"""Of controls that are written."""
 
 
 def shorten(value: object, *names: str, limit: int = MAX_TEXT_CHARACTERS) -> None:

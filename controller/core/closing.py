@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from controller.core.azure_names import fold
 from controller.core.events import EventDocument, EventStatus, ScheduledEvent
 from controller.core.ledger import Entry, Ledger
+from controller.core.planning.actions import HoldReason
 from controller.core.policy import Policy
 from controller.core.vm_report import VmState
 
@@ -112,17 +113,27 @@ def _starts_at(event: ScheduledEvent, now: datetime) -> datetime:
     return now if event.status is EventStatus.STARTED else event.not_before or now
 
 
+def _is_paused(ledger: Ledger, vm: str) -> bool:
+    """Return whether operators had paused the drain of this VM, by the ledger."""
+    return any(
+        hold.reason == HoldReason.PAUSED.value and fold(hold.subject) == fold(vm)
+        for hold in ledger.holds
+    )
+
+
 def _closes_alone(known: Known, policy: Policy, own: ScheduledEvent) -> bool:
     """Return whether this VM closes without a record: law S8.
 
     No leader can record it while storage does not answer. The VM will be down in a moment, so
     closing costs nothing but the time until then. Of several VMs with near events only as many
     close as every floor allows, the earliest event first: each agent counts the same document.
+    A VM whose drain is paused stays open.
     An agent that has read no ledger cannot know which VMs are out, and closes nothing.
     """
     near = known.now + timedelta(seconds=CLOSE_ALONE_S)
     if (
         known.ledger is None
+        or _is_paused(known.ledger, known.vm)
         or known.ledger_age_s <= STORAGE_SILENT_S
         or _starts_at(own, known.now) > near
     ):

@@ -23,6 +23,7 @@ from enum import Enum
 from types import MappingProxyType
 
 from controller.core.azure_names import fold
+from controller.core.controls import HandOver
 from controller.core.drain_requests import DrainRequest
 from controller.core.events import EventDocument
 from controller.core.ledger import Ledger
@@ -166,15 +167,19 @@ class ReasonsNotToLead:
     """The event document was not read for EVENTS_STALE_S."""
     unable: str = ""
     """What this agent cannot do although it is due, as a clause after "it"; empty if it can."""
+    handed_over: str = ""
+    """The id of the request by which operators want another agent to lead; empty without one."""
 
     def __bool__(self) -> bool:
-        return self.events_unreadable or bool(self.events) or bool(self.unable)
+        return bool(self.events_unreadable or self.events or self.unable or self.handed_over)
 
     @property
     def why(self) -> str:
         """The reason that explains most, as a clause."""
         if self.unable:
             return f"it {self.unable}"
+        if self.handed_over:
+            return "an operator has requested a hand-over"
         return "its own VM is affected" if self.events else "it cannot read events"
 
 
@@ -187,6 +192,7 @@ def reasons_not_to_lead(
     now: datetime,
     requests: tuple[DrainRequest, ...] = (),
     unable: str = "",
+    hand_over: HandOver | None = None,
 ) -> ReasonsNotToLead:
     """Return the reasons why the agent on `vm` should not lead."""
     events: set[str] = set()
@@ -197,7 +203,8 @@ def reasons_not_to_lead(
         if request.covers(vm, now):
             events.add(fold(request.request_id))
     unreadable = document is None or document_age_s > EVENTS_STALE_S
-    return ReasonsNotToLead(frozenset(events), unreadable, unable)
+    handed_over = hand_over.request_id if hand_over and hand_over.concerns(vm) else ""
+    return ReasonsNotToLead(frozenset(events), unreadable, unable, handed_over)
 
 
 def must_yield(
@@ -209,9 +216,9 @@ def must_yield(
 ) -> bool:
     """Return whether a leader has to release the lease so that another agent can take it.
 
-    Once per event: if no agent took the lease then, no agent is in a better position now. A leader
-    that cannot read the events, or is unable, yields repeatedly, because its peers may be able to
-    do it again.
+    Once per event, and once per hand-over: if no agent took the lease then, no agent is in a better
+    position now. A leader that cannot read the events, or is unable, yields repeatedly, because its
+    peers may be able to do it again.
 
     Args:
         current: the reasons now.
@@ -220,6 +227,8 @@ def must_yield(
         unable_again_s: see `unable_again_s`.
     """
     if current.events - yielded.events:
+        return True
+    if current.handed_over and current.handed_over != yielded.handed_over:
         return True
     if current.events_unreadable and (
         not yielded.events_unreadable or yielded_ago_s >= YIELD_AGAIN_S
@@ -253,6 +262,8 @@ def wait_s(current: ReasonsNotToLead, *, yield_s: float, released: bool = False)
     """
     if current.unable:
         return yield_s + (RELEASED_WAIT_S if released else UNABLE_WAIT_S)
+    if current.handed_over:
+        return yield_s + UNABLE_WAIT_S  # the VM that should lead finds it within that time
     return yield_s if current else 0.0
 
 

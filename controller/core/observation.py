@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from controller.core.action_keys import ActionKey
 from controller.core.azure_names import fold
+from controller.core.controls import NO_CONTROLS, Controls
 from controller.core.drain_requests import DrainRequest, ForgetRequest
 from controller.core.events import EventDocument
 from controller.core.ledger import Entry
@@ -103,6 +104,10 @@ class Observation:
     """The drain requests; None while they are not known."""
     forgets: tuple[ForgetRequest, ...] = ()
     """What operators have given up."""
+    controls: Controls = NO_CONTROLS
+    """The controls that are in force."""
+    controls_problem: str = ""
+    """Why the controls cannot be read; empty if they can."""
     write_slots: int = 1
     """How many more writes may start now."""
     write_limit: int = 1

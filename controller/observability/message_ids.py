@@ -25,6 +25,9 @@ LogEvent = Literal[
     "agent_waiting",
     "azure_request_failed",
     "clock_corrected",
+    "control_ended",
+    "control_set",
+    "controls_unreadable",
     "drain_requests_unreadable",
     "dry_run",
     "event_set_aside",
@@ -142,6 +145,7 @@ KINDS = (
     _step(Step.RECOVERED, "af9e0bd5da9e4a3b84f223d50350e719"),
     # What an operator has to look into.
     _kind("held", "9d8d4ae69474446db0d75f72a9688aa5", "held"),
+    _kind("control_changed", "599aed9c7f024b22b9545d743947c623", "control_set", "control_ended"),
     _kind("vm_side_failed", "7ee3ebe476e0417caa5eec21a59555d8", "vm_side_failed"),
     _kind("azure_request_failed", "63bce808f7fb495ea88857c247b4f67c", "azure_request_failed"),
     _kind(
@@ -149,6 +153,7 @@ KINDS = (
         "419db38548d0493ab5628b3fef1934ac",
         "ledger_failed",
         "drain_requests_unreadable",
+        "controls_unreadable",
     ),
     _kind("notification_failed", "4f3fd9146ac146bd9385b349e4d8af97", "notification_failed"),
 )

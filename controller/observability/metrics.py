@@ -90,6 +90,7 @@ class Gauges(TypedDict, total=False):
     next_not_before_timestamp_seconds: Annotated[
         Timestamp, "Earliest NotBefore of the VMs that have yet to be drained; 0 if there are none."
     ]
+    paused: Annotated[bool, "1 while this agent is the leader and removals are paused, else 0."]
     vms_closed: Annotated[int, "Recorded VMs that report that they take no new work."]
     connections_left: Annotated[int, "Connections that are left on the closed VMs."]
     write_concurrency_limit: Annotated[
@@ -242,7 +243,7 @@ class Metrics:
         self.set_holds({})
         self.set(vms_at_risk=0, next_not_before_timestamp_seconds=None)
         self.set(ledger_entries=0, oldest_drain_start_timestamp_seconds=None)
-        self.set(vms_closed=0, connections_left=0)
+        self.set(vms_closed=0, connections_left=0, paused=False)
         self._in_rotation.clear()
         self._expected.clear()
         for service, operation in self._calls:

@@ -10,6 +10,7 @@ from controller.azure.http.request_labels import OPERATIONS, OUTCOMES, service_a
 from controller.clock import Clock
 from controller.config.schema import Settings
 from controller.core.azure_names import fold, short
+from controller.core.controls import NO_CONTROLS, Controls
 from controller.core.deadlines import deadline_risk, oldest_drain_start
 from controller.core.drain_history import (
     EVENT_STEPS,
@@ -61,6 +62,7 @@ class TransitionReporter:
         self._notifier, self._clock = notifier, clock
         self._dry_run: tuple[str, ...] = ()
         self._without_peers: frozenset[str] = frozenset()
+        self._controls = NO_CONTROLS
         self.metrics = Metrics(
             pools=self._names.values(),
             hold_reasons=[reason.value for reason in HoldReason],
@@ -164,6 +166,17 @@ class TransitionReporter:
         self.metrics.set(
             vms_at_risk=len(found.vms), next_not_before_timestamp_seconds=found.next_not_before
         )
+
+    def controls(self, controls: Controls) -> None:
+        """Report each control when it begins and when it ends, as this leader sees it."""
+        before, self._controls = set(self._controls.listed), controls
+        self.metrics.set(paused=controls.pause is not None)
+        now = set(controls.listed)
+        for each in sorted(before - now, key=str):
+            message = f"control ended: {each}"
+            log(logger, logging.INFO, message, event="control_ended", outcome=each.kind)
+        for each in sorted(now - before, key=str):
+            log(logger, logging.WARNING, str(each), event="control_set", outcome=each.kind)
 
     def closed(self, observed: Observation, ledger: Ledger) -> None:
         """Report how many VMs are closed by their reports, and what they have left."""

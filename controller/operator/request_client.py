@@ -22,6 +22,7 @@ from controller.errors import (
     retry_wait_s,
 )
 from controller.operator.withdrawal import Withdrawal, choose, describe, recorded_requests
+from controller.storage.controls_store import ControlsStore, controls_blob_name
 from controller.storage.drain_request_store import DrainRequestStore, drain_requests_blob_name
 from controller.storage.ledger_store import LedgerStore
 
@@ -70,6 +71,9 @@ class RequestClient:
         owner = BlobOwner(set_id=availability_set_id, vms=vms)
         requests_blob = azure.state_blob(drain_requests_blob_name(ledger_name))
         self.requests = DrainRequestStore(requests_blob, owner=owner)
+        self.controls = ControlsStore(
+            azure.state_blob(controls_blob_name(ledger_name)), owner=owner
+        )
         self._options = options
         self.ledger_store = LedgerStore(azure.state_blob(ledger_name), owner=owner)
         self._clock = clock

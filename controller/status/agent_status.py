@@ -6,6 +6,7 @@ Pure: no I/O, no clock.
 from controller.status.hold_views import holds_json
 from controller.status.snapshot import AgentSnapshot
 from controller.status.state_json import (
+    control_json,
     event_json,
     phase_json,
     seconds_or_none,
@@ -30,6 +31,7 @@ def agent_status(snapshot: AgentSnapshot) -> dict[str, object]:
         "vms": [phase_json(phase) for phase in (plan.phases if plan else ())],
         "verdicts": [verdict_json(found) for found in (ledger.verdicts if ledger else ())],
         "holds": holds_json(snapshot, plan.holds if plan else ()),
+        "controls": [control_json(each) for each in health.controls.listed],
         "pools_without_peers": list(snapshot.pools_without_peers),
         "writes_parallel_limit": snapshot.write_limit,
         "inventory_period_s": snapshot.inventory_period_s,

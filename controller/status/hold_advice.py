@@ -25,6 +25,7 @@ _STAYS_IN = frozenset(
         HoldReason.FLOOR,
         HoldReason.INVENTORY_UNREAD,
         HoldReason.NO_ABLE_AGENT,
+        HoldReason.PAUSED,
         HoldReason.SHARED_POOL,
         HoldReason.UNKNOWN_EVENT_STATUS,
         HoldReason.UNREADABLE_VM,
@@ -35,8 +36,8 @@ _STAYS_IN = frozenset(
 
 _DOCTOR = "run lb-drain doctor on the leader, which finds the cause"
 _REMEDIES = {
-    HoldReason.FLOOR: "add members to the pool, bring its other members back, or lower its "
-    "min_in_service",
+    HoldReason.FLOOR: "add members to the pool, bring its other members back, or lower the floor "
+    "for a while: lb-drain config set min_in_service=N --pool NAME --for 1h",
     HoldReason.UNMANAGED_RESOURCE: "the message contains it",
     HoldReason.UNKNOWN_EVENT_STATUS: "take the VM out yourself, or wait until the event is gone",
     HoldReason.UNREADABLE_EVENT: "look at the event document on the VM; update the agents if Azure "
@@ -57,6 +58,11 @@ _REMEDIES = {
     HoldReason.WRITE_FAILED: "grant the missing permission or lift the lock that the message names",
     HoldReason.NOT_ACKNOWLEDGED: "none is needed: Azure begins the event at NotBefore",
     HoldReason.NO_ABLE_AGENT: _DOCTOR,
+    HoldReason.PAUSED: "lb-drain resume ends the pause",
+    HoldReason.ACKNOWLEDGEMENT_HELD: "lb-drain hold EVENT --withdraw",
+    HoldReason.NOT_OUT: "lb-drain drain VM, for each VM that the message names",
+    HoldReason.CONTROLS_UNREAD: "repair or delete the blob with the controls, or correct the "
+    "setting that the message names",
     HoldReason.SHARED_POOL: "start an agent of the other availability set, or look at its blob",
 }
 
@@ -69,6 +75,10 @@ _CONSEQUENCES = {
     HoldReason.LEDGER_RECOVERED: "a VM may be missing in a pool",
     HoldReason.SET_MISSING: "VMs are managed as they are known, while this agent runs",
     HoldReason.NOT_ACKNOWLEDGED: "the event begins at NotBefore, and not earlier",
+    HoldReason.ACKNOWLEDGEMENT_HELD: "the event begins at NotBefore, and not earlier",
+    HoldReason.NOT_OUT: "the event is not acknowledged yet",
+    HoldReason.CONTROLS_UNREAD: "agents work by what they read last for an hour, then by their "
+    "files",
     HoldReason.VM_NOT_READY: "it is in its pools and gets no new clients",
 }
 

@@ -52,6 +52,7 @@ from controller.status.overview_schema import (
 )
 from controller.status.snapshot import AgentSnapshot
 from controller.status.state_json import (
+    control_json,
     drain_request_json,
     instant,
     instant_or_none,
@@ -114,6 +115,8 @@ def overview(snapshot: AgentSnapshot) -> Overview:
         ],
         rolling_run=rolling_run_json(snapshot.rolling_run),
         holds=holds_json(snapshot, snapshot.plan.holds if snapshot.plan else ledger.holds),
+        controls=[control_json(each) for each in snapshot.health.controls.listed],
+        controls_problem=snapshot.controls_problem,
         verdicts=[verdict_json(found) for found in reversed(ledger.verdicts)],
         history=[transition_json(line) for line in reversed(ledger.transitions)],
         services=list(_services(snapshot.consecutive_failures)),

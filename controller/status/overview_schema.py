@@ -224,6 +224,21 @@ class RollingRunView(TypedDict):
     remaining: list[str]
 
 
+class ControlView(TypedDict):
+    """One control of the set that is in force."""
+
+    kind: str
+    """pause; other kinds may follow."""
+    subject: str
+    """What it is about; empty for the whole set."""
+    by: str
+    reason: str
+    at: str
+    until: str
+    text: str
+    """The control in words for people; they may change in any version."""
+
+
 class TransitionView(TypedDict):
     """One line of history."""
 
@@ -275,6 +290,10 @@ class Overview(TypedDict):
     drain_requests: list[DrainRequestView]
     rolling_run: RollingRunView | None
     holds: list[HoldView]
+    controls: list[ControlView]
+    """Controls of the set that are in force; of a standby, as of its last read."""
+    controls_problem: str
+    """Why the controls cannot be read; empty if they can."""
     verdicts: list[VerdictView]
     """Newest first."""
     history: list[TransitionView]

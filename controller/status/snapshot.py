@@ -9,6 +9,7 @@ from datetime import datetime
 from types import MappingProxyType
 
 from controller.core.agent_presence import SeenAgent
+from controller.core.controls import NO_CONTROLS, Controls
 from controller.core.drain_requests import DrainRequest, RollingRun
 from controller.core.event_progress import SeenEvent
 from controller.core.events import EventDocument
@@ -42,6 +43,8 @@ class AgentHealth:
     """Why the VMs of the set are not known, or the set does not exist; empty otherwise."""
     rotation: Rotation = field(default_factory=Rotation)
     """Which VMs are out of rotation, or on their way, as observed."""
+    controls: Controls = NO_CONTROLS
+    """The controls that are in force."""
     pass_age_s: float = 0.0
     """Seconds since the last completed pass."""
 
@@ -60,7 +63,9 @@ class AgentHealth:
             out = ", ".join((*self.rotation.out, *self.rotation.restoring))
             recorded = f"; recorded as out of rotation: {out}" if out else ""
             return f"leader; {self.unread}{recorded}"
-        return f"leader; {self.rotation}"
+        pause = self.controls.pause
+        paused = f"removals are paused until {pause.ends_at:%Y-%m-%d %H:%M} UTC; " if pause else ""
+        return f"leader; {paused}{self.rotation}"
 
     @property
     def healthy(self) -> Answer:
@@ -124,6 +129,8 @@ class AgentSnapshot:
     drain_requests: tuple[DrainRequest, ...] = ()
     """As far as this agent has read them."""
     rolling_run: RollingRun | None = None
+    controls_problem: str = ""
+    """Why the controls cannot be read; empty if they can."""
     azure_requests: tuple[AzureRequestCounts, ...] = ()
     consecutive_failures: Mapping[tuple[str, str], int]
     """By Azure service and operation."""

@@ -8,6 +8,7 @@ Pure: no I/O, no clock.
 
 from datetime import UTC, datetime
 
+from controller.core.controls import Control
 from controller.core.drain_history import Transition, step_text
 from controller.core.drain_requests import DRAIN_REQUEST, DrainRequest, RollingRun
 from controller.core.event_record import EventVerdict, WatchedEvent, verdict_text
@@ -17,6 +18,7 @@ from controller.core.planning.actions import VmPhase
 from controller.core.rehearsals import is_test
 from controller.status.hold_advice import Advice
 from controller.status.overview_schema import (
+    ControlView,
     DrainRequestView,
     HoldView,
     RollingRunView,
@@ -63,6 +65,19 @@ def hold_json(hold: Hold, advice: Advice) -> HoldView:
         consequence=advice.consequence,
         remedy=advice.remedy,
         since=instant(hold.since),
+    )
+
+
+def control_json(control: Control) -> ControlView:
+    """Return a control of the set."""
+    return ControlView(
+        kind=control.kind,
+        subject=control.subject,
+        by=control.by,
+        reason=control.reason,
+        at=instant(control.at),
+        until=instant(control.ends_at),
+        text=str(control),
     )
 
 

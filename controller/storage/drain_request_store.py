@@ -1,17 +1,11 @@
 """The blob with the drain requests, beside the ledger: operators write it, the leader reads it.
 
-An identity with rights on the container writes it without the lease. A write replaces only the
-content that its writer has read (`If-Match`). Of two simultaneous writers, the second one reads the
-blob again.
-
-A reply without the blob is no proof that nothing is requested. A reader keeps what it has read; a
-writer that has read the blob before creates it again with what it knows.
+It is edited as every blob of operators is (`edited_blob`).
 """
 
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
@@ -23,7 +17,6 @@ from controller.core.blob_owner import ANY_OWNER, BlobOwner
 from controller.core.drain_requests import (
     DrainRequest,
     DrainRequests,
-    Edit,
     ForgetRequest,
     RollingRun,
     merged,
@@ -31,16 +24,15 @@ from controller.core.drain_requests import (
 )
 from controller.core.events import ScheduledEvent
 from controller.core.presence import LASTING, UNKNOWN, Existence, Source
-from controller.errors import Conflict, ContractViolation, ControllerError, NotFound, OutcomeUnknown
+from controller.errors import ContractViolation, ControllerError, NotFound
 from controller.observability.logs import log
 from controller.storage.drain_requests_json import decode_requests, encode_requests
+from controller.storage.edited_blob import EditedBlob
 
 logger = logging.getLogger("lbdrain.storage")
 
 STALE_S = 60.0
 """Older knowledge of the requests does not count, in seconds: it can lack newer requests."""
-TRIES = 5
-"""How often a change is applied to the content that another writer has written since."""
 
 
 def drain_requests_blob_name(ledger_name: str) -> str:
@@ -48,87 +40,34 @@ def drain_requests_blob_name(ledger_name: str) -> str:
     return f"{ledger_name.removesuffix('.json')}.requests.json"
 
 
-class DrainRequestStore:
+class DrainRequestStore(EditedBlob[DrainRequests]):
     """The drain requests as their blob holds them."""
 
     def __init__(self, blob: StateBlob, *, owner: BlobOwner = ANY_OWNER) -> None:
-        self._blob, self._owner = blob, owner
-        self._etag = ""
-        self._refused: tuple[str, ContractViolation] | None = None
-        """The ETag of content that cannot be used, and why: megabytes are not read every time."""
-        self.requests: DrainRequests = DrainRequests()
+        super().__init__(blob, owner=owner, nothing=DrainRequests())
 
-    async def refresh(self) -> bool:
-        """Read the blob if it has changed; return whether it has changed.
+    @property
+    def requests(self) -> DrainRequests:
+        """The drain requests as last read or written."""
+        return self.content
 
-        Raises:
-            NotFound: there is no blob; what was read before is kept.
-            ContractViolation: the content is not drain requests; the message contains the fix.
-            ControllerError: it could not be read.
-        """
-        etag = (await self._blob.read_properties()).etag
-        if etag == self._etag:
-            return False
-        if self._refused is not None and self._refused[0] == etag:
-            raise self._refused[1]
-        content = await self._blob.read()
-        try:
-            self.requests = self._decoded(content.body)
-        except ContractViolation as error:
-            self._refused = content.etag, error
-            raise
-        self._etag, self._refused = content.etag, None
-        return True
+    def owned(self, content: DrainRequests) -> DrainRequests:
+        """Return the requests with the name of the set."""
+        return replace(content, set_id=content.set_id or fold(self._owner.set_id))
 
-    async def refresh_if_exists(self) -> None:
-        """Read the blob if it has changed; if there is none, keep what was read before.
+    def encoded(self, content: DrainRequests) -> bytes:
+        """Return what is written; raise ContractViolation if it is too much."""
+        body = encode_requests(content)
+        if len(body) > MAX_REQUESTS_BYTES:
+            raise ContractViolation(
+                f"the blob {self._blob.url} would have {len(body)} bytes, the limit is "
+                f"{MAX_REQUESTS_BYTES}: nothing was changed. Withdraw requests with lb-drain "
+                "restore VM --all, or delete the blob"
+            )
+        return body
 
-        Raises:
-            ContractViolation, ControllerError: as `refresh`.
-        """
-        with suppress(NotFound):
-            await self.refresh()
-
-    async def change(self, edit: Edit) -> DrainRequests:
-        """Apply `edit` to the content of the blob, and return the new content.
-
-        If another writer was faster, `edit` is applied again, to the new content. If there is no
-        blob, it is created with what was read before.
-
-        Raises:
-            ContractViolation, ControllerError: as `refresh`.
-            Conflict: other writers were faster in every attempt.
-        """
-        wanted: DrainRequests | None = None
-        for _ in range(TRIES):
-            try:
-                await self.refresh()
-            except NotFound:
-                self._etag = ""  # the write is refused if a blob exists
-            if wanted is not None and self.requests == wanted:
-                return wanted  # the write whose reply was lost
-            wanted = edit(self.requests)
-            if wanted == self.requests and self._etag:
-                return wanted
-            wanted = replace(wanted, set_id=wanted.set_id or fold(self._owner.set_id))
-            body = encode_requests(wanted)
-            if len(body) > MAX_REQUESTS_BYTES:
-                raise ContractViolation(
-                    f"the blob {self._blob.url} would have {len(body)} bytes, the limit is "
-                    f"{MAX_REQUESTS_BYTES}: nothing was changed. Withdraw requests with lb-drain "
-                    "restore VM --all, or delete the blob"
-                )
-            try:
-                self._etag = await self._blob.replace(body, self._etag)
-            except (Conflict, OutcomeUnknown):
-                continue
-            self.requests = wanted
-            return wanted
-        raise Conflict(
-            f"other writers changed the blob {self._blob.url} {TRIES} times in a row: try again"
-        )
-
-    def _decoded(self, body: bytes) -> DrainRequests:
+    def decoded(self, body: bytes) -> DrainRequests:
+        """Return the requests; raise ContractViolation, with the remedy, if there are none."""
         try:
             requests = decode_requests(body)
         except ContractViolation as error:

@@ -21,6 +21,8 @@ from controller.agent.context import AgentContext
 from controller.agent.event_watcher import EventWatcher
 from controller.agent.inventory_schedule import HOLE_S
 from controller.agent.leader_election import LeaderElection
+from controller.agent.operator_blobs import OperatorBlobs
+from controller.agent.overrides import OverridesInForce
 from controller.agent.read_ways import request_key
 from controller.agent.startup import AgentIdentity
 from controller.azure.http.session import Azure, open_azure
@@ -40,6 +42,7 @@ from controller.simulator.services.http_values import Request, Service
 from controller.simulator.world.builder import build_world
 from controller.simulator.world.settings import WorldSettings
 from controller.storage.annotations import LedgerAnnotations
+from controller.storage.controls_store import ControlsStore, ControlsWatch
 from controller.storage.drain_request_store import DrainRequestStore, DrainRequestWatch
 from controller.storage.ledger_store import LedgerStore
 from tests.support.clocks import StoppedClock
@@ -88,6 +91,13 @@ class Leader:
             leading=lambda: True,
             changed=lambda: None,
         )
+        self.controls = ControlsWatch(
+            ControlsStore(azure.state_blob("web.controls.json")),
+            clock=clock,
+            poll_s=5,
+            leading=lambda: True,
+            changed=lambda: None,
+        )
         self.reasons_not_to_lead = ReasonsNotToLead()
         self.election = RecordingElection(
             blob=blob,
@@ -127,7 +137,11 @@ class Leader:
             store=self.store,
             election=self.election,
             watcher=self.watcher,
-            requests=self.requests,
+            operator=OperatorBlobs(
+                self.requests,
+                self.controls,
+                OverridesInForce(context.configuration, self.controls),
+            ),
             ability=self.ability,
         )
         self.asked: Counter[str] = Counter()

@@ -8,10 +8,13 @@ from typing import Any
 from controller.simulator.world.bodies import Json, key
 from controller.simulator.world.history import Change
 
+OPERATOR_BLOBS = (".requests.json", ".controls.json")
+"""How the names of the blobs end that operators write."""
+
 
 def is_ledger_write(change: Change) -> bool:
     """Return whether a change wrote the ledger, and no other blob of the container."""
-    other = change.subject.endswith(".requests.json") or "/pools/" in change.subject
+    other = change.subject.endswith(OPERATOR_BLOBS) or "/pools/" in change.subject
     return change.kind == "blob_written" and not other and not is_report(change.subject)
 
 

@@ -17,6 +17,7 @@ from controller.simulator.world.world import World
 from tests.laws.closed_vms import ClosedVms
 from tests.laws.conditions import Conditions
 from tests.laws.ledger_document import (
+    OPERATOR_BLOBS,
     epoch_of,
     held_by_floor,
     identity,
@@ -364,7 +365,7 @@ class Replay:
                 self._requested(change)
             case "roll":
                 self._forget_waits(change.subject)  # a new process cannot know them
-            case "blob_replaced" if not change.subject.endswith(".requests.json"):
+            case "blob_replaced" if not change.subject.endswith(OPERATOR_BLOBS):
                 # What other clients write is what the ledger says from then on.
                 self.replaced_at, self.replaced = change.at, self.ledger
                 self.ledger = self.last_ledger = parsed(str(detail["body"]))

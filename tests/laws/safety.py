@@ -13,6 +13,7 @@ from controller.simulator.world.access import OPERATOR
 from controller.simulator.world.bodies import key
 from controller.simulator.world.history import Change
 from tests.laws.ledger_document import (
+    OPERATOR_BLOBS,
     epoch_of,
     identity,
     is_ledger_write,
@@ -207,9 +208,9 @@ def _written(replay: Replay, change: Change) -> tuple[str, float] | None:
 
 
 def _of_command(replay: Replay, change: Change) -> bool:
-    """Return whether a command wrote the drain requests: the one write without a lease."""
-    requests = change.subject.endswith(".requests.json")
-    return requests and change.detail["vm"] not in replay.conditions.peers
+    """Return whether a command wrote requests or controls: the one write without a lease."""
+    edited = change.subject.endswith(OPERATOR_BLOBS)
+    return edited and change.detail["vm"] not in replay.conditions.peers
 
 
 def _is_write(detail: Mapping[str, object]) -> bool:

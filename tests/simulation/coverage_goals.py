@@ -68,9 +68,13 @@ UNDRAWN = {
     HoldReason.REQUESTS_UNREAD,
     HoldReason.NOT_IN_SET,
     HoldReason.SET_MISSING,
+    HoldReason.PAUSED,
+    HoldReason.ACKNOWLEDGEMENT_HELD,
+    HoldReason.NOT_OUT,
+    HoldReason.CONTROLS_UNREAD,
 }
 """A status that Azure does not have; storage that only other agents reach; a set that is converted
-or deleted."""
+or deleted; controls, which no scenario sets."""
 EXPECTED = frozenset(
     {
         *ALL_KINDS,

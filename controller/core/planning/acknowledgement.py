@@ -10,7 +10,6 @@ Pure: standard library only, no I/O, no clock.
 
 from datetime import datetime, timedelta
 
-from controller.core.azure_names import fold
 from controller.core.events import EventStatus, ScheduledEvent
 from controller.core.ledger import Entry
 from controller.core.planning import closing
@@ -18,6 +17,7 @@ from controller.core.planning.actions import Acknowledge, HoldReason
 from controller.core.planning.evidence import Evidence
 from controller.core.planning.steps import HoldBack, Inquiry, Start, Steps, WakeAt
 from controller.core.planning.views import DOCUMENT_FRESH_S
+from controller.core.policy import Policy
 from controller.core.resources import Vm
 
 UNKNOWN_VM_S = 60.0
@@ -30,22 +30,12 @@ READ_AHEAD_S = 2.0
 """The views are read this long before the connection drain ends, so that no read delays the end."""
 
 
-def may_leave(event_id: str, evidence: Evidence) -> bool:
-    """Return whether an acknowledgement may leave now: the check right before it is sent."""
-    document = evidence.observed.document
-    return any(
-        step == Start(Acknowledge(event.event_id))
-        for event in (document.events if document else ())
-        if fold(event.event_id) == fold(event_id)
-        for step in steps(event, evidence, seen_within_s=closing.SEEN_WITHIN_S)
-    )
-
-
 def steps(
     event: ScheduledEvent,
     evidence: Evidence,
     *,
     seen_within_s: float = PLANNED_WITHIN_S,
+    policy: Policy | None = None,
 ) -> Steps:
     """Acknowledge an event whose resources are all ready, or report what they wait for.
 
@@ -53,16 +43,13 @@ def steps(
         event: an event of the document.
         evidence: what this pass can prove.
         seen_within_s: how old the views may be that show its VMs out.
+        policy: what decides whether and when to acknowledge; None for the policy of the pass.
     """
-    policy, now = evidence.policy, evidence.now
+    policy, now = policy or evidence.policy, evidence.now
     if (
-        event.status is not EventStatus.SCHEDULED
-        or not event.acknowledgeable
+        not can_be_sent(event, evidence)
         or not policy.acknowledge
         or not policy.for_type(event.event_type).acknowledge
-        or not event.resources
-        or (event.not_before is not None and event.not_before <= now)
-        or evidence.views.age_s(evidence.observed.document_at) > DOCUMENT_FRESH_S
     ):
         return
     if not policy.impacting(event):
@@ -75,12 +62,25 @@ def steps(
     # No short circuit: each resource may have a reason to report and an instant to wake at.
     ready = True
     for name in event.resources:
-        ready = (yield from _ready(event, name, evidence, seen_within_s)) and ready
+        ready = (yield from _ready(event, name, evidence, policy, seen_within_s)) and ready
     if ready:
         yield Start(Acknowledge(event.event_id))
 
 
-def _ready(event: ScheduledEvent, name: str, evidence: Evidence, seen_within_s: float) -> Inquiry:
+def can_be_sent(event: ScheduledEvent, evidence: Evidence) -> bool:
+    """Return whether Azure can still be allowed to start an event, whatever policy requires."""
+    return (
+        event.status is EventStatus.SCHEDULED
+        and event.acknowledgeable
+        and bool(event.resources)
+        and (event.not_before is None or event.not_before > evidence.now)
+        and evidence.views.age_s(evidence.observed.document_at) <= DOCUMENT_FRESH_S
+    )
+
+
+def _ready(
+    event: ScheduledEvent, name: str, evidence: Evidence, policy: Policy, seen_within_s: float
+) -> Inquiry:
     """Return whether one resource is durably out, has had its time to empty, and is seen out."""
     vm = evidence.views.vm(name)
     if vm is not None and vm.problem:
@@ -91,7 +91,7 @@ def _ready(event: ScheduledEvent, name: str, evidence: Evidence, seen_within_s: 
         hidden = vm is not None and (yield from evidence.read_unseen(vm))
         if inside or hidden:
             return False
-        return (yield from _may_ignore(event, name, evidence))
+        return (yield from _may_ignore(event, name, evidence, policy))
     yield from closing.read_report(evidence, entry.vm) if evidence.policy.close else ()
     known = all(entry.holds(membership.key) for membership in inside)
     if vm is not None and known and entry.closed_at and closing.is_proven_closed(evidence, entry):
@@ -99,16 +99,22 @@ def _ready(event: ScheduledEvent, name: str, evidence: Evidence, seen_within_s: 
     # A restore that is still on its way would put the VM back.
     if inside or vm is None or entry.restoring_at or evidence.under_way(entry.memberships):
         return False
-    return (yield from _emptied(event, vm, entry, evidence, seen_within_s))
+    return (yield from _emptied(event, vm, entry, evidence, policy, seen_within_s=seen_within_s))
 
 
 def _emptied(
-    event: ScheduledEvent, vm: Vm, entry: Entry, evidence: Evidence, seen_within_s: float
+    event: ScheduledEvent,
+    vm: Vm,
+    entry: Entry,
+    evidence: Evidence,
+    policy: Policy,
+    *,
+    seen_within_s: float,
 ) -> Inquiry:
     """Return whether a recorded VM is out, has had its time to empty, and is seen out."""
     if entry.out_at is None:
         return False
-    left_s = _left_s(event, entry, entry.out_at, evidence)
+    left_s = _left_s(event, entry, entry.out_at, evidence, policy)
     if left_s > READ_AHEAD_S:
         yield WakeAt(evidence.views.in_s(left_s - READ_AHEAD_S))
         return False
@@ -117,12 +123,14 @@ def _emptied(
     return seen_out and left_s <= 0
 
 
-def _left_s(event: ScheduledEvent, entry: Entry, out_at: datetime, evidence: Evidence) -> float:
+def _left_s(
+    event: ScheduledEvent, entry: Entry, out_at: datetime, evidence: Evidence, policy: Policy
+) -> float:
     """Return in how many seconds the event can be acknowledged, or acknowledged again.
 
     Until then the connections of the VM end, or the last acknowledgement is not repeated.
     """
-    wait_s = 0.0 if closing.is_quiet(evidence, entry) else evidence.policy.connection_drain_s
+    wait_s = 0.0 if closing.is_quiet(evidence, entry) else policy.connection_drain_s
     drained_at = out_at + timedelta(seconds=wait_s)
     if event.not_before is not None:
         latest = event.not_before - timedelta(seconds=ACKNOWLEDGE_BEFORE_S)
@@ -142,14 +150,14 @@ def _seen_out(vm: Vm, entry: Entry, evidence: Evidence, *, within_s: float) -> I
     return recent
 
 
-def _may_ignore(event: ScheduledEvent, name: str, evidence: Evidence) -> Inquiry:
+def _may_ignore(event: ScheduledEvent, name: str, evidence: Evidence, policy: Policy) -> Inquiry:
     """Return whether a resource in no managed pool is left aside: the operator decides that."""
     views, reason = evidence.views, HoldReason.UNMANAGED_RESOURCE
     age_s = views.age_s(evidence.observed.inventory_at)
     again_s = views.again_s(event.event_id, reason, first_s=UNKNOWN_VM_S)
     # Then the planner reads the inventory again; the pass after knows.
     unsure = views.membership.peer(name) is None and age_s >= again_s
-    if evidence.policy.acknowledge_unmanaged:
+    if policy.acknowledge_unmanaged:
         return not unsure and (yield from evidence.refresh_pools())
     if not unsure or views.held_since(event.event_id, reason) is not None:
         message = (

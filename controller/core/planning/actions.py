@@ -60,6 +60,13 @@ class HoldReason(Enum):
     WRITE_FAILED = "write_failed"
     NOT_ACKNOWLEDGED = "not_acknowledged"
     NO_ABLE_AGENT = "no_able_agent"
+    PAUSED = "paused"
+    """Operators have paused removals."""
+    ACKNOWLEDGEMENT_HELD = "acknowledgement_held"
+    """An operator has decided that an event is not acknowledged."""
+    NOT_OUT = "not_out"
+    """An operator wants an event acknowledged whose VMs are in rotation."""
+    CONTROLS_UNREAD = "controls_unread"
     SHARED_POOL = "shared_pool"
     """What other availability sets state about a pool cannot be read, or answered."""
 

@@ -35,7 +35,7 @@ class Evidence:
     ) -> None:
         self.views = Views(observed, durable, policy, now, mechanisms.in_rotation)
         self.observed, self.durable, self.policy, self.now = observed, durable, policy, now
-        self.mechanisms = mechanisms
+        self.mechanisms, self.controls = mechanisms, observed.controls.in_force(now)
         document = observed.document
         self._threatened = {
             fold(name) for each in (document.set_aside if document else ()) for name in each.vms

@@ -28,7 +28,7 @@ from observation plus ledger after a crash at any line. A VM's phase is derived 
 follows. `removal` takes those steps for a VM that is wanted out (an impacting event is due, or a
 drain request is in force), `restoration` for every other VM, and `acknowledgement` for an event
 whose VMs are all out. `rotation_watch` reads the pools again while VMs are out. A hold interrupts
-the steps, and states why.
+the steps, and states why: `operator_controls` has those that operators have decided.
 
 The ordering rule that keeps the laws while everything changes:
 
@@ -55,10 +55,10 @@ from controller.core.events import EventDocument
 from controller.core.ledger import Ledger
 from controller.core.observation import Observation
 from controller.core.planning import (
-    acknowledgement,
     closing_notes,
     health_watch,
     losses,
+    operator_controls,
     removal,
     restoration,
     rotation_watch,
@@ -131,9 +131,10 @@ def _plan(
     builder.add(set_reports.unread_set(evidence))
     builder.add(set_reports.lost_requests(cases))
     builder.add(set_reports.recovered(evidence))
+    builder.add(operator_controls.report(evidence))
     builder.add(closing_notes.steps(evidence))
     for case in removal.by_urgency(evidence, [case for case in cases if case.must_leave]):
-        builder.add(removal.steps(case, evidence, floors))
+        builder.add(operator_controls.removal_steps(case, evidence, floors))
     builder.add(floors.shared_steps())
     others = [case for case in cases if not case.must_leave]
     for case in restoration.by_failures(evidence, others):
@@ -142,7 +143,7 @@ def _plan(
     builder.add(health_watch.steps(cases, evidence))
     builder.add_shared_writes()
     for event in document.events:
-        builder.add(acknowledgement.steps(event, evidence))
+        builder.add(operator_controls.acknowledgement_steps(event, evidence))
     return builder.result()
 
 

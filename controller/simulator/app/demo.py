@@ -279,7 +279,8 @@ class Demo:
         written = [
             change
             for change in self._world.changes("blob_written")
-            if not change.subject.endswith(".requests.json") and "/pools/" not in change.subject
+            if not change.subject.endswith((".requests.json", ".controls.json"))
+            and "/pools/" not in change.subject
         ]
         body = str(written[-1].detail.get("body", "")) if written else ""
         return '"entries": []' in body

@@ -289,6 +289,8 @@ function alerts() {
       add(missed.verdict === "late" ? "Drained late." : "Hit in rotation.",
         `${missed.event_type} of ${missed.vm}, ${missed.at.slice(0, 10)} ${missed.at.slice(11, 19)} UTC: ${verdictRest(missed)}.`);
     }
+    for (const each of shown.controls) add(each.kind === "pause" ? "Paused." : "Control.", `${each.text}.`);
+    if (shown.controls_problem) add("The controls could not be read.", shown.controls_problem);
     if (ledger.problem) add("The ledger could not be read.", ledger.problem);
   }
   return found;

@@ -8,7 +8,7 @@ import pytest
 
 from controller.core.closing import ANNOUNCED_S, CLOSE_ALONE_S, STORAGE_SILENT_S, Known, Wish, wish
 from controller.core.events import EventDocument, ScheduledEvent
-from controller.core.ledger import Entry, EventReference, Ledger
+from controller.core.ledger import Entry, EventReference, Hold, Ledger
 from controller.core.policy import Floor, Policy
 from controller.core.vm_report import VmState
 from tests.support.planner_scenario import APP, at, event, membership, started, vm_id
@@ -93,6 +93,18 @@ def test_a_vm_closes_alone_only_for_its_own_near_event(
 ) -> None:
     """S8: without storage a VM closes shortly before its own impacting event, and never else."""
     assert state(known(announced, ledger=Ledger(), age_s=age_s)) is expected
+
+
+def test_a_vm_whose_drain_is_paused_does_not_close_alone() -> None:
+    """A pause that the last ledger shows is obeyed while storage does not answer."""
+
+    def paused(vm: str, reason: str = "paused") -> Ledger:
+        return Ledger(holds=(Hold(subject=vm, reason=reason, message="", since=at(0)),))
+
+    soon = event("web-1", not_before=5)
+    assert state(known(soon, ledger=paused("WEB-1"), age_s=SILENT)) is VmState.OPEN
+    assert state(known(soon, ledger=paused("web-2"), age_s=SILENT)) is VmState.CLOSED
+    assert state(known(soon, ledger=paused("web-1", "floor"), age_s=SILENT)) is VmState.CLOSED
 
 
 def test_of_two_vms_only_as_many_close_alone_as_the_floor_allows() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from controller.core.controls import HandOver
 from controller.core.events import EventDocument, EventStatus, ScheduledEvent
 from controller.core.lease import (
     CLOCK_JUMP_S,
@@ -172,6 +173,40 @@ def test_a_blind_leader_offers_the_lease_again_and_again() -> None:
     assert must_yield(blind, yielded=blind, yielded_ago_s=YIELD_AGAIN_S)
 
 
+HANDED_OVER = ReasonsNotToLead(handed_over="H-1")
+
+
+def test_yield_once_per_hand_over() -> None:
+    """A leader that got the lease back keeps it, until another hand-over is requested."""
+    assert must_yield(HANDED_OVER, yielded=ReasonsNotToLead(), yielded_ago_s=0)
+    assert not must_yield(HANDED_OVER, yielded=HANDED_OVER, yielded_ago_s=1e9)
+    again = ReasonsNotToLead(handed_over="H-2")
+    assert must_yield(again, yielded=HANDED_OVER, yielded_ago_s=0)
+    assert not must_yield(ReasonsNotToLead(), yielded=HANDED_OVER, yielded_ago_s=1e9)
+
+
+def test_a_hand_over_is_a_reason_not_to_lead() -> None:
+    """For every agent that it concerns, and for no other one."""
+    hand_over = HandOver(
+        request_id="H-1", leader="web-1", vm="web-2", by="ann", reason="", at=T0, until=T0
+    )
+    found = {
+        vm: reasons_not_to_lead(
+            vm=vm,
+            document=EventDocument(incarnation=1, events=()),
+            document_age_s=0,
+            policy=POLICY,
+            now=T0,
+            hand_over=hand_over,
+        )
+        for vm in ("web-1", "web-2", "web-3")
+    }
+    none = ReasonsNotToLead()
+    assert found == {"web-1": HANDED_OVER, "web-2": none, "web-3": HANDED_OVER}
+    assert HANDED_OVER
+    assert not none
+
+
 def test_the_handicapped_wait() -> None:
     """Unaffected peers have `yield_s` to take a free lease; then every agent may."""
     affected = ReasonsNotToLead(frozenset({"a"}))
@@ -192,6 +227,7 @@ UNABLE = ReasonsNotToLead(unable="cannot write")
         (ReasonsNotToLead(events_unreadable=True), 5),
         (UNABLE, 15),
         (ReasonsNotToLead(frozenset({"a"}), events_unreadable=True, unable="cannot write"), 15),
+        (ReasonsNotToLead(frozenset({"a"}), handed_over="H-1"), 15),
     ],
 )
 def test_an_able_victim_comes_before_an_unable_peer(
@@ -238,6 +274,10 @@ def test_an_unable_leader_offers_the_lease_ever_more_rarely() -> None:
         (ReasonsNotToLead(events_unreadable=True), "it cannot read events"),
         (ReasonsNotToLead(frozenset({"a"}), events_unreadable=True), "its own VM is affected"),
         (ReasonsNotToLead(frozenset({"a"}), unable="cannot write"), "it cannot write"),
+        (
+            ReasonsNotToLead(frozenset({"a"}), handed_over="H-1"),
+            "an operator has requested a hand-over",
+        ),
     ],
 )
 def test_a_reason_is_a_clause_of_the_log_line(reasons: ReasonsNotToLead, why: str) -> None:

@@ -74,6 +74,7 @@ def test_every_documented_metric_is_exposed(metrics: Metrics) -> None:
         "lbdrain_next_not_before_timestamp_seconds",
         "lbdrain_oldest_drain_start_timestamp_seconds",
         "lbdrain_vms_at_risk",
+        "lbdrain_paused",
         "lbdrain_vms_closed",
         "lbdrain_connections_left",
         "lbdrain_connections_cut",

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from controller.clock import SystemClock
 from controller.config.schema import Settings
+from controller.core.controls import NO_CONTROLS, Controls, Pause
 from controller.core.drain_history import Step, cut_text
 from controller.core.event_record import EventVerdict, Verdict, WatchedEvent
 from controller.core.events import EventDocument, EventStatus, ScheduledEvent
@@ -467,3 +468,18 @@ def test_failing_writes_that_are_not_wanted_any_more_do_not_count(outputs: Outpu
     assert outputs.metric(name, operation="nic_put") == 1
     outputs.reporter.planned(idle, ledger, Ledger())
     assert outputs.metric(name, operation="nic_put") == 0
+
+
+def test_a_control_is_reported_when_it_begins_and_when_it_ends(
+    outputs: Outputs, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One warning and one line of information, however many passes see it."""
+    pause = Pause(by="ann", reason="", at=NOW, until=NOW + timedelta(hours=1))
+    caplog.set_level(logging.INFO)
+    for controls in (NO_CONTROLS, Controls(pause=pause), Controls(pause=pause)):
+        outputs.reporter.controls(controls)
+    assert outputs.metric("lbdrain_paused") == 1
+    outputs.reporter.controls(NO_CONTROLS)
+    assert outputs.metric("lbdrain_paused") == 0
+    found = [(each.levelname, each.getMessage()) for each in caplog.records]
+    assert found == [("WARNING", str(pause)), ("INFO", f"control ended: {pause}")]

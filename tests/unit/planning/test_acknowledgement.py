@@ -7,7 +7,7 @@ import pytest
 from controller.core.azure_names import fold
 from controller.core.events import EventStatus
 from controller.core.ledger import Entry
-from controller.core.planning import acknowledgement
+from controller.core.planning import operator_controls
 from controller.core.planning.actions import (
     Phase,
     Plan,
@@ -277,9 +277,9 @@ def test_what_is_checked_when_it_leaves(scene: PlannerScenario, age_s: float, le
     """S1: an acknowledgement leaves on reads of ten seconds ago, and not on older ones."""
     drained(scene, "web-1")
     scene.pools = {APP: {"observed_at": at(scene.now - age_s)}}
-    assert acknowledgement.may_leave("e-1", scene.evidence()) is leaves
-    assert not acknowledgement.may_leave("E-2", scene.evidence())
-    assert not acknowledgement.may_leave("E-1", scene.evidence(document=None))
+    assert operator_controls.may_acknowledge("e-1", scene.evidence()) is leaves
+    assert not operator_controls.may_acknowledge("E-2", scene.evidence())
+    assert not operator_controls.may_acknowledge("E-1", scene.evidence(document=None))
 
 
 @pytest.mark.parametrize("pool", [APP, FAR])

@@ -139,6 +139,10 @@ def test_reasons_are_a_closed_list() -> None:
         "write_failed",
         "not_acknowledged",
         "no_able_agent",
+        "paused",
+        "acknowledgement_held",
+        "not_out",
+        "controls_unread",
         "shared_pool",
     ]
 

@@ -114,6 +114,8 @@ def test_an_agent_that_has_just_been_started() -> None:
         "drain_requests": [],
         "rolling_run": None,
         "holds": [],
+        "controls": [],
+        "controls_problem": "",
         "verdicts": [],
         "history": [],
         "services": [
