@@ -145,13 +145,16 @@ refuse_if_out() {
             "shows no drained VM; to remove the agent anyway: $forced_by. Nothing was changed"
 }
 
-# Print the names of the VMs in the ledger; fail if it cannot be read.
+# Print the names of the VMs that the ledger records as drained; fail if it cannot be read.
 vms_out() {
     local status
     status=$(as_unit lb-drain timeout 120 "$home/bin/lb-drain" status --json --config "$etc/config.toml") ||
         return 1
     "$interpreter" -I -c '
 import json, sys
-print(", ".join(vm["vm"] for vm in json.load(sys.stdin)["vms"] if vm["recorded"]))
+overview = json.load(sys.stdin)
+if overview["ledger"]["problem"]:
+    sys.exit(overview["ledger"]["problem"])
+print(", ".join(sorted(vm["vm"] for vm in overview["vms"] if vm["recorded"])))
 ' <<<"$status"
 }

@@ -26,7 +26,8 @@ def main():
     if sys.argv[1] == "status":
         if "out" not in config:
             sys.exit("error: storage does not answer")
-        print(json.dumps(dict(entries=[dict(vm=vm) for vm in config["out"]])))
+        vms = [dict(vm=vm, recorded=vm in config["out"]) for vm in ["other", *config["out"]]]
+        print(json.dumps(dict(ledger=dict(problem=""), vms=vms)))
         return
     probe = config.get("probe", dict()).get("listen", "")
     addresses = dict(run=config["server"]["listen"], probe=probe)

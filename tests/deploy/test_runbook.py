@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from controller.cli.main import build_parser, main
-from controller.core.ledger import Ledger
 from controller.status.overview import overview
-from tests.support.doctor_facts import entry
-from tests.unit.status.test_overview import facts
+from controller.status.snapshot import AgentSnapshot
+from tests.unit.status.test_overview import facts, leader
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RUNBOOK = DEPLOY / "README.md"
@@ -127,11 +126,13 @@ def test_the_installer_reads_what_status_prints() -> None:
     """Before it removes the agent, it finds the VMs that are out in `status --json`."""
     (program,) = re.findall(r"-c '\n([^']+)' <<<", (DEPLOY / "service.sh").read_text())
 
-    def names(ledger: Ledger) -> str:
-        status = json.dumps(overview(facts(ledger=ledger)))
+    def read(snapshot: AgentSnapshot) -> subprocess.CompletedProcess[str]:
+        printed = json.dumps(overview(snapshot))
         command = [sys.executable, "-I", "-c", program]
-        done = subprocess.run(command, input=status, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
+        return subprocess.run(command, input=printed, capture_output=True, text=True, check=False)
 
-    assert names(Ledger()) == ""
-    assert names(Ledger(entries=(entry("web-2"), entry("web-1")))) == "web-1, web-2"
+    assert (read(facts()).returncode, read(facts()).stdout) == (0, "\n")
+    assert len(overview(leader())["vms"]) > 1
+    assert read(leader()).stdout == "web-2\n"
+    unread = read(leader(ledger_problem="storage does not answer"))
+    assert (unread.returncode, unread.stderr) == (1, "storage does not answer\n")
