@@ -110,7 +110,16 @@ def _seen(agent: SetAgentView | None, at: str) -> str:
     """Return the version of an agent, and how long ago it was seen."""
     if agent is None or agent["seen_at"] is None:
         return NONE
-    return f"{agent['release'] or ''}, {length_text(instant(at) - instant(agent['seen_at']))} ago"
+    age = _age((instant(at) - instant(agent["seen_at"])).total_seconds())
+    return f"{agent['release'] or ''}, {age} ago"
+
+
+def _age(seconds: float) -> str:
+    """Return an age in its largest unit, which is enough to tell a live agent from a dead one."""
+    for unit, unit_s in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= unit_s:
+            return f"{seconds // unit_s:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
 
 
 def _pools(vm: VmView) -> Text:

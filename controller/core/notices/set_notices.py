@@ -216,6 +216,13 @@ def _risk_notices(
         )
 
 
+def _long_drain(entry: Entry) -> str:
+    """Return since when a VM is out of rotation; one that was not observed out is not."""
+    if entry.out_at is not None:
+        return f"{entry.vm} has been out of rotation since {utc_text(entry.out_at)}"
+    return f"{entry.vm} is still in a pool, and its drain began at {utc_text(entry.recorded_at)}"
+
+
 def _long_drain_notices(ledger: Ledger, now: datetime) -> Iterator[Notice]:
     for entry in ledger.entries:
         out_s = (now - entry.recorded_at).total_seconds()
@@ -226,7 +233,7 @@ def _long_drain_notices(ledger: Ledger, now: datetime) -> Iterator[Notice]:
             kind=NoticeKind.OUT_TOO_LONG,
             id=notice_id(NoticeKind.OUT_TOO_LONG, entry.vm, since),
             at=now,
-            text=f"{entry.vm} has been out of rotation since {utc_text(entry.recorded_at)}",
+            text=_long_drain(entry),
             vm=entry.vm,
         )
 

@@ -6,6 +6,7 @@ from controller.azure.availability_set import AvailabilitySet
 from controller.azure.topology import references_of
 from controller.core.azure_names import fold, short
 from controller.core.resources import PoolKind
+from controller.core.vm_phase import rotation_of
 from controller.doctor.facts import DoctorFacts, Failed, Known, Skipped
 from controller.doctor.failed_reads import not_known
 from controller.doctor.obstacles import remove_obstacle
@@ -41,7 +42,7 @@ def _nic_writes(facts: DoctorFacts) -> list[Finding]:
     if not (facts.complete and facts.pools):
         return [skipped(check, "pool" if facts.complete else "nics")]
     drained = ", ".join(entry.vm for entry in facts.ledger.entries)
-    not_tried = f"not tried on {drained}, which the agents have taken out of rotation"
+    not_tried = f"not tried on {drained}, which the ledger records as drained"
     if facts.nic_writes:
         good = "the identity can write the NICs in the pools and join what they refer to"
         return _probed(facts, check, facts.nic_writes, f"{good}; {not_tried}" if drained else good)
@@ -205,16 +206,16 @@ def _agents(facts: DoctorFacts) -> Finding:
     if not _has_blob_name(facts):
         return skipped(check, "availability-set")
     status, ledger = facts.lease, facts.lease.ledger
-    drained = ", ".join(entry.vm for entry in ledger.entries)
+    rotation = rotation_of(ledger, None)
     if status.leader:
-        suffix = f"; out of rotation: {drained}" if drained else ""
+        suffix = f"; {rotation}" if ledger.entries else ""
         since = f" for {status.lease_age_s:.0f} s" if status.lease_age_s is not None else ""
         return passed(check, f"{status.leader} leads{since}, in epoch {ledger.epoch}{suffix}")
     state = f"lease {status.lease_state}, epoch {ledger.epoch}"
-    if drained:
+    if ledger.entries:
         return warned(
             check,
-            f"no agent leads ({state}), and {drained} is out of rotation until one does",
+            f"no agent leads ({state}), and nothing changes until one does: {rotation}",
             ("systemctl start lb-drain  # on a VM of the set",),
         )
     return passed(check, f"no agent leads yet ({state})")

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from controller.cli import main
 from controller.cli.parser_tree import walk
@@ -26,9 +27,12 @@ from controller.simulator.services.faults import Effect, Fault
 from controller.simulator.services.http_values import Service
 from controller.simulator.world.builder import build_world
 from controller.simulator.world.settings import WorldSettings
+from controller.status.overview import overview
 from controller.status.overview_check import checked_overview
 from tests.support.in_process_set import QUICK
 from tests.support.patience import PATIENCE_S
+from tests.unit.cli.test_local_agent import answering
+from tests.unit.status.test_overview import leader
 
 COMMANDS = tuple(path for path, _ in walk(main.build_parser()) if path)
 POOL = (
@@ -468,6 +472,35 @@ async def test_status_during_a_drain(simulated: Set) -> None:
         agent.terminate()
         _, log = await agent.communicate()
     assert agent.returncode == 0, log.decode()
+
+
+@pytest.mark.parametrize("command", ["status", "plan", "history"])
+async def test_without_storage_the_agent_on_the_vm_answers(simulated: Set, command: str) -> None:
+    """What it knows is shown, stated as such, and the exit code is 1."""
+    simulated.server.faults.add(Fault(service=Service.BLOB, effect=Effect.REPLY, status=503))
+    shown = overview(leader())
+    async with answering(web.json_response(shown)) as listen:
+        path = str(simulated.config("web-1", listen=listen))
+        code, out, _ = await simulated.run(command, "--config", path)
+        assert code == 1
+        assert out.startswith("the set cannot be read: blob read: 503")
+        assert "This is what the agent on web-1 (leader) knows" in out
+        assert "web-2: drain started" in out or command == "plan"
+        if command == "status":
+            code, out, err = await simulated.run(command, "--config", path, "--json")
+            assert (code, json.loads(out)) == (1, shown)
+            assert "the set cannot be read: blob read: 503" in err
+
+
+async def test_without_storage_and_agent_the_error_is_shown(simulated: Set) -> None:
+    """An address at which something else answers adds why that does not help."""
+    simulated.server.faults.add(Fault(service=Service.BLOB, effect=Effect.REPLY, status=503))
+    async with answering(web.Response(text="<html>")) as listen:
+        path = str(simulated.config("web-1", listen=listen))
+        code, out, err = await simulated.run("status", "--config", path)
+    assert (code, out) == (1, "")
+    assert "blob read: 503" in err
+    assert f"what answers at {listen}/api/v1/overview is no agent" in err
 
 
 async def test_watch_continues_after_a_failure(simulated: Set) -> None:

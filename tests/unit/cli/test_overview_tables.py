@@ -61,7 +61,7 @@ def test_every_vm_has_its_agent_pools_phase_and_event() -> None:
     assert row(shown, "web-2")[1:] == [
         "standby", "1.2.3, 5 s ago", "lb/app out", "out", "Reboot in 20:00", "-"
     ]  # fmt: skip
-    assert row(shown, "web-3")[1:3] == ["not running", "1.2.3, 12 min 0 s ago"]
+    assert row(shown, "web-3")[1:3] == ["not running", "1.2.3, 12 min ago"]
     assert "web-3: the agent does not run, seen 12 min 0 s ago" in shown
 
 
@@ -177,6 +177,16 @@ def test_the_event_that_counts_comes_first() -> None:
 def test_a_countdown_reads_like_a_clock(seconds: float, text: str) -> None:
     """For days, hours are enough."""
     assert countdown(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("age_s", "text"),
+    [(-3, "0 s"), (59, "59 s"), (60, "1 min"), (3600, "1 h"), (90_000, "1 d")],
+)
+def test_the_age_of_an_agent_is_short(age_s: float, text: str) -> None:
+    """It fits into its column on a narrow terminal."""
+    shown = lines(leader(agents=(agent("web-2", age_s=age_s),)))
+    assert row(shown, "web-2")[2] == f"1.2.3, {text} ago"
 
 
 def test_manual_drains_and_rolling_runs_are_listed() -> None:

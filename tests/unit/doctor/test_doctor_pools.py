@@ -77,10 +77,7 @@ def test_a_vm_that_is_out_counts_as_a_member() -> None:
     }
     assert "2 of 3 must stay" in judged("min-in-service", **facts).message
     assert judged("unmanaged-vms", **facts).result is Result.PASS
-    assert (
-        judged("agents", **facts).message
-        == "web-2 leads for 5 s, in epoch 4; out of rotation: web-3"
-    )
+    assert judged("agents", **facts).message == "web-2 leads for 5 s, in epoch 4; draining: web-3"
 
 
 def test_a_pool_with_an_unknown_name() -> None:
@@ -166,7 +163,12 @@ def test_what_is_missing_for_several_nics_is_one_finding() -> None:
     ("state", "ledger", "result", "expected"),
     [
         ("available", Ledger(), Result.PASS, "no agent leads yet"),
-        ("expired", Ledger(epoch=3, entries=(entry("web-2"),)), Result.WARN, "web-2 is out"),
+        (
+            "expired",
+            Ledger(epoch=3, entries=(entry("web-2"),)),
+            Result.WARN,
+            "until one does: draining: web-2",
+        ),
         ("leased", Ledger(epoch=3, leader="web-3"), Result.PASS, "web-3 leads, in epoch 3"),
     ],
 )

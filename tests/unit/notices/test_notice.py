@@ -184,7 +184,11 @@ def test_only_a_vm_that_is_still_out_is_out_too_long() -> None:
     )
     found = [each for each in seen(ledger, now=3600) if each.kind is NoticeKind.OUT_TOO_LONG]
     assert [each.vm for each in found] == ["web-1"]
-    assert found[0].text == "web-1 has been out of rotation since 2026-01-05 12:00:00 UTC"
+    since = "2026-01-05 12:00:00 UTC"
+    assert found[0].text == f"web-1 is still in a pool, and its drain began at {since}"
+    out = Ledger().with_entry(replace(entry("web-1"), out_at=START))
+    (found_out,) = (each for each in seen(out, now=3600) if each.kind is NoticeKind.OUT_TOO_LONG)
+    assert found_out.text == f"web-1 has been out of rotation since {since}"
 
 
 # --- what stays from version to version ---
