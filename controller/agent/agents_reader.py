@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 
 from controller.core.agent_presence import SeenAgent
+from controller.core.azure_names import fold
 
 READ_PERIOD_S = 15.0
 """How often the presences are read at most, however many pages are open."""
@@ -36,7 +38,15 @@ class AgentsReader:
         """Read on request, until cancelled."""
         while True:
             await self._requested.wait()
-            self.agents = await self._read()
+            self.agents = _kept(self.agents, await self._read())
             self._known.set()
             await asyncio.sleep(READ_PERIOD_S)
             self._requested.clear()
+
+
+def _kept(known: tuple[SeenAgent, ...], read: tuple[SeenAgent, ...]) -> tuple[SeenAgent, ...]:
+    """Return what was read; where that failed, with the presence as last read."""
+    before = {fold(each.vm): each.presence for each in known}
+    return tuple(
+        replace(each, presence=before.get(fold(each.vm))) if each.problem else each for each in read
+    )

@@ -115,7 +115,7 @@ def _seen(agent: SetAgentView | None, at: str) -> str:
 
 
 def _age(seconds: float) -> str:
-    """Return an age in its largest unit, which is enough to tell a live agent from a dead one."""
+    """Return an age in its largest unit, which shows whether an agent is alive."""
     for unit, unit_s in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= unit_s:
             return f"{seconds // unit_s:.0f} {unit}"
@@ -130,8 +130,11 @@ def _pools(vm: VmView) -> Text:
 
 def _print_agents(console: Console, shown: Overview) -> None:
     """Print what is wrong with agents: those that do not run, are not ready, or differ."""
+    unknown: dict[str, list[str]] = {}
     for agent in shown["agents"]:
-        if agent["role"] == "not running":
+        if agent["role"] == "unknown":
+            unknown.setdefault(agent["problem"], []).append(agent["vm"])
+        elif agent["role"] == "not running":
             show_line(
                 console, f"{agent['vm']}: the agent does not run, {agent['text']}", style=ALARM
             )
@@ -139,6 +142,9 @@ def _print_agents(console: Console, shown: Overview) -> None:
             show_line(
                 console, f"{agent['vm']}: the agent is not ready: {agent['problem']}", style=ALARM
             )
+    for problem, vms in unknown.items():
+        names = ", ".join(vms)
+        show_line(console, f"{names}: unknown whether the agent runs: {problem}", style=ALARM)
     running = [each for each in shown["agents"] if each["role"] != "not running"]
     for what, of_agents in (
         ("configurations", [(each["configuration"], each["vm"]) for each in running]),

@@ -73,14 +73,14 @@ class SeenAgent:
 
     vm: str
     presence: AgentPresence | None = None
-    """None without one, and when it cannot be used."""
+    """None without one, and when it cannot be used. With a problem, it is an older one."""
     problem: str = ""
-    """Why there is none that can be used; empty when there simply is none."""
+    """Why it could not be read, or not be used; empty when there simply is none."""
 
     def state(self, now: datetime) -> AgentState:
         """Return whether the agent runs."""
         known = self.presence
-        if known is None:
+        if known is None or self.problem:
             return AgentState.UNKNOWN
         if known.stopped_at is not None:
             return AgentState.STOPPED

@@ -30,7 +30,7 @@ def agents_view(
     for each in sorted(seen, key=lambda each: fold(each.vm)):
         view = _agent(each, leads=fold(each.vm) == fold(leader), now=now)
         if fold(each.vm) == fold(dry_run):
-            view = {**view, "role": "dry run", "text": "dry run"}
+            view["role"], view["text"] = "dry run", "dry run"
         views.append(view)
     return views
 
@@ -53,15 +53,17 @@ def _role(seen: SeenAgent, *, leads: bool, now: datetime) -> AgentRole:
     """Return the role; the lease proves more than a presence: it ends within a minute."""
     if leads:
         return "leader"
-    if seen.presence is None:
-        return "unknown" if seen.problem else "not running"
+    if seen.problem:
+        return "unknown"
     return "standby" if seen.state(now) is AgentState.RUNNING else "not running"
 
 
 def _text(seen: SeenAgent, now: datetime) -> str:
     known = seen.presence
+    if seen.problem:
+        return seen.problem
     if known is None:
-        return seen.problem or NEVER
+        return NEVER
     if known.stopped_at is not None:
         return f"stopped {_ago(known.stopped_at, now)}"
     return f"seen {_ago(known.at, now)}"

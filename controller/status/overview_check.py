@@ -40,7 +40,8 @@ def _wrong(value: Any, kind: Any) -> str:
         places = [_wrong(value, each) for each in arguments]
         return "" if "" in places else max(places, key=len)
     if origin is list:
-        return _wrong_item(value, arguments[0])
+        items = cast("list[object]", value) if isinstance(value, list) else None
+        return " " if items is None else _wrong_item(items, arguments[0])
     if origin is dict:
         return "" if isinstance(value, dict) else " "
     plain = str if origin is Literal else type(None) if kind is None else kind
@@ -60,9 +61,7 @@ def _wrong_member(value: Any, members: dict[str, Any]) -> str:
     return ""
 
 
-def _wrong_item(value: Any, kind: Any) -> str:
-    if not isinstance(value, list):
-        return " "
+def _wrong_item(value: list[object], kind: Any) -> str:
     for index, item in enumerate(value):
         if place := _wrong(item, kind):
             return f"[{index}]{place.strip()}"

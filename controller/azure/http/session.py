@@ -230,8 +230,9 @@ def limit_sdk_logs() -> None:
     logging.getLogger("azure").setLevel(logging.WARNING)
     # The call that needs a token reports a failed token request.
     logging.getLogger("azure.identity").setLevel(logging.ERROR)
-    # It also reports an error reply that is not JSON, which the SDK would log with a traceback.
-    logging.getLogger("azure.mgmt").setLevel(logging.ERROR)
+    # It also reports an error reply that is not JSON or XML, which the SDKs would log.
+    for name in ("azure.mgmt", "azure.storage"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _check_https(settings: Settings, *, has_connection_string: bool) -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from controller.agent import agents_reader
 from controller.agent.agents_reader import AgentsReader
-from controller.core.agent_presence import SeenAgent
+from controller.core.agent_presence import AgentPresence, SeenAgent
+from tests.support.planner_scenario import at
 
 SEEN = (SeenAgent(vm="web-1"),)
 
@@ -42,3 +43,35 @@ async def test_an_answer_does_not_wait_for_storage(monkeypatch: pytest.MonkeyPat
     reader = AgentsReader(Reads())
     await reader.refresh()
     assert reader.agents == ()
+
+
+async def test_what_was_known_stays_while_storage_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the reason why it may be old."""
+    monkeypatch.setattr(agents_reader, "READ_PERIOD_S", 0.0)
+    presence = AgentPresence(vm="web-1", release="1", configuration="c", started_at=at(0), at=at(0))
+    answers = [
+        (SeenAgent(vm="web-1", presence=presence), SeenAgent(vm="web-2")),
+        (SeenAgent(vm="WEB-1", problem="503"), SeenAgent(vm="web-2", problem="503")),
+    ]
+    read_all = asyncio.Event()
+
+    async def read() -> tuple[SeenAgent, ...]:
+        if len(answers) == 1:
+            read_all.set()
+            return answers[0]
+        return answers.pop(0)
+
+    reader = AgentsReader(read)
+    task = asyncio.create_task(reader.run())
+    await reader.refresh()
+    assert [each.problem for each in reader.agents] == ["", ""]
+    while not read_all.is_set():
+        await reader.refresh()
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert [(each.presence, each.problem) for each in reader.agents] == [
+        (presence, "503"),
+        (None, "503"),
+    ]

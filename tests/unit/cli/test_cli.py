@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 
 from controller.cli import main
 from controller.cli.parser_tree import walk
@@ -454,6 +453,7 @@ async def test_status_during_a_drain(simulated: Set) -> None:
         assert [pool["inside"] for pool in drained["pools"]] == [False, False]
         roles = {each["vm"]: each["role"] for each in found["agents"]}
         assert roles == {"web-1": "leader", "web-2": "not running", "web-3": "not running"}
+        assert [each["release"] is None for each in found["agents"]] == [False, True, True]
         assert [line["what"] for line in found["history"]][-3:] == [
             "recorded",
             "announced",
@@ -479,7 +479,7 @@ async def test_without_storage_the_agent_on_the_vm_answers(simulated: Set, comma
     """What it knows is shown, stated as such, and the exit code is 1."""
     simulated.server.faults.add(Fault(service=Service.BLOB, effect=Effect.REPLY, status=503))
     shown = overview(leader())
-    async with answering(web.json_response(shown)) as listen:
+    async with answering(json.dumps(shown)) as listen:
         path = str(simulated.config("web-1", listen=listen))
         code, out, _ = await simulated.run(command, "--config", path)
         assert code == 1
@@ -495,7 +495,7 @@ async def test_without_storage_the_agent_on_the_vm_answers(simulated: Set, comma
 async def test_without_storage_and_agent_the_error_is_shown(simulated: Set) -> None:
     """An address at which something else answers adds why that does not help."""
     simulated.server.faults.add(Fault(service=Service.BLOB, effect=Effect.REPLY, status=503))
-    async with answering(web.Response(text="<html>")) as listen:
+    async with answering("<html>") as listen:
         path = str(simulated.config("web-1", listen=listen))
         code, out, err = await simulated.run("status", "--config", path)
     assert (code, out) == (1, "")

@@ -1,5 +1,6 @@
 """The view of the agent on this VM, over loopback."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,11 +14,11 @@ from tests.unit.status.test_overview import leader
 
 
 @asynccontextmanager
-async def answering(reply: web.Response) -> AsyncIterator[str]:
+async def answering(text: str, status: int = 200) -> AsyncIterator[str]:
     """Serve one answer on loopback; yield the address."""
 
     async def handle(_: web.Request) -> web.Response:
-        return reply
+        return web.Response(text=text, status=status)
 
     application = web.Application()
     application.router.add_get(PATH, handle)
@@ -33,7 +34,7 @@ async def answering(reply: web.Response) -> AsyncIterator[str]:
 async def test_the_agent_answers_with_its_overview() -> None:
     """As the page gets it."""
     shown = overview(leader())
-    async with answering(web.json_response(shown)) as listen:
+    async with answering(json.dumps(shown)) as listen:
         assert await agent_overview(listen) == shown
 
 
@@ -50,14 +51,14 @@ async def test_the_agent_answers_with_its_overview() -> None:
 )
 async def test_another_server_is_no_agent(text: str, status: int) -> None:
     """The port may belong to anything."""
-    async with answering(web.Response(text=text, status=status)) as listen:
+    async with answering(text, status) as listen:
         with pytest.raises(ContractViolation):
             await agent_overview(listen)
 
 
 async def test_no_agent_runs() -> None:
     """The first error is then the one to show."""
-    async with answering(web.Response()) as listen:
+    async with answering("") as listen:
         pass
     with pytest.raises(NotDone):
         await agent_overview(listen)

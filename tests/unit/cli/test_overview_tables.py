@@ -80,6 +80,14 @@ def test_an_agent_that_is_not_ready_is_named() -> None:
     assert "web-2: the agent is not ready: the event document is unread" in shown
 
 
+def test_agents_that_cannot_be_read_are_named_once() -> None:
+    """Storage that does not answer is one reason, not one line for each VM."""
+    away = tuple(SeenAgent(vm=f"web-{n}", problem="blob read: 503") for n in (2, 3))
+    shown = lines(leader(agents=away))
+    assert "web-2, web-3: unknown whether the agent runs: blob read: 503" in shown
+    assert row(shown, "web-2")[1] == "unknown"
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_nothing_is_cut_on_a_terminal(width: int) -> None:
     """Cells wrap; no line is longer than the terminal, and no name is shortened."""

@@ -1,5 +1,6 @@
 """Which agents run, as people see it."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -32,6 +33,7 @@ def seen(vm: str, *, age_s: float = 5, **changes: Any) -> SeenAgent:
         (seen("web-1", stopped_at=NOW), "not running", "stopped 0 s ago"),
         (SeenAgent(vm="web-1"), "not running", NEVER),
         (SeenAgent(vm="web-1", problem="no permission"), "unknown", "no permission"),
+        (replace(seen("web-1"), problem="storage is away"), "unknown", "storage is away"),
     ],
 )
 def test_a_role_follows_from_what_was_published(agent: SeenAgent, role: str, text: str) -> None:
