@@ -16,7 +16,7 @@ from controller.agent.reconciler import PassReport, Reconciler
 from controller.azure.http.request_labels import service_answered
 from controller.clock import Clock
 from controller.config.in_force import ConfigurationInForce
-from controller.core.azure_names import short
+from controller.core.azure_names import SetName
 from controller.core.dry_run import imagined
 from controller.core.leader_absence import LeaderAbsence
 from controller.core.ledger import Ledger
@@ -113,7 +113,9 @@ class Reporting:
         election: LeaderElection | None,
     ) -> None:
         """Report from now on what these parts do."""
-        self._notifications.identify(vm, short(availability_set_id))
+        availability_set = SetName.of(availability_set_id)
+        self._notifications.identify(vm, availability_set)
+        self.metrics.identify(availability_set.name, availability_set.resource_group)
         watcher.on_poll(lambda: self._polled(watcher))
         if election is None:
             reconciler.on_pass(lambda report: self._dry_run(report, watcher, reconciler))

@@ -5,6 +5,7 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from controller.cli.command import EXIT_FAILED, EXIT_OK, CommandGroup
 from controller.cli.options import duration
 from controller.cli.terminal import stdout_console
+from controller.config.base import listen_address
 from controller.config.loader import azure_from_environment
 from controller.config.schema import STORAGE_CONNECTION_STRING, Election
 from controller.observability import logs
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from controller.fleet.reader import Fleet, FleetReader
 
 SHORTEST_S = 2
-WATCH = "5s"
+WATCH, LISTEN = "5s", "30s"
 
 
 def add_parser(commands: CommandGroup) -> None:
@@ -55,15 +57,29 @@ def add_parser(commands: CommandGroup) -> None:
         "LB_DRAIN_AZURE_CLIENT_ID selects a user-assigned one",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object, not a table")
-    parser.add_argument("--watch", action="store_true", help="repeat until ^C")
+    repeated = parser.add_mutually_exclusive_group()
+    repeated.add_argument("--watch", action="store_true", help="repeat until ^C")
+    repeated.add_argument(
+        "--listen",
+        type=_listen_address,
+        metavar="HOST:PORT",
+        help="serve /metrics for Prometheus, /api/v1/fleet and /healthz on this loopback address",
+    )
     parser.add_argument(
         "--every",
         dest="every_s",
         type=duration(SHORTEST_S),
-        default=duration(SHORTEST_S)(WATCH),
         metavar="TIME",
-        help=f"time between two reads of --watch (default: {WATCH})",
+        help=f"time between two reads (default: {WATCH} for --watch, {LISTEN} for --listen)",
     )
+
+
+def _listen_address(value: str) -> str:
+    try:
+        listen_address(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{value!r} {error}") from None
+    return value
 
 
 def _container_url(value: str) -> str:
@@ -77,6 +93,9 @@ def _container_url(value: str) -> str:
 
 
 def _fleet(options: argparse.Namespace) -> int:
+    if options.listen:
+        logs.setup(logging.INFO)
+        return asyncio.run(_serve(options))
     logs.setup(logging.ERROR)  # A failed read is a row of the table.
     return asyncio.run(_watch(options) if options.watch else _once(options))
 
@@ -107,10 +126,34 @@ async def _once(options: argparse.Namespace) -> int:
 
 
 async def _watch(options: argparse.Namespace) -> int:
+    every_s = options.every_s or duration(SHORTEST_S)(WATCH)
     async with _reader(options) as reader:
         while True:
             _show(await reader.read(), options)
-            await asyncio.sleep(options.every_s)
+            await asyncio.sleep(every_s)
+
+
+async def _serve(options: argparse.Namespace) -> int:
+    """Serve until SIGTERM or ^C: the end of a service, not a failure."""
+    from controller.clock import SystemClock
+    from controller.fleet.exporter import FleetExporter
+
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    every_s = options.every_s or duration(SHORTEST_S)(LISTEN)
+    async with _reader(options) as reader:
+        exporter = FleetExporter(reader, clock=SystemClock(), every_s=every_s)
+        async with exporter.server(options.listen) as server:
+            print(f"Metrics: {server.url}/metrics", flush=True)
+            reading = asyncio.create_task(exporter.run())
+            stop = asyncio.create_task(stopping.wait())
+            await asyncio.wait((reading, stop), return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                stop.cancel()
+                await reading  # raises what has ended it
+            reading.cancel()
+    return EXIT_OK
 
 
 def _show(fleet: "Fleet", options: argparse.Namespace) -> None:

@@ -59,7 +59,7 @@ def screen_rows(console: Console) -> int | None:
 
 def _table(fleet: Fleet, rows: tuple[SetSummary, ...], *, wide: bool) -> Table:
     """Return the rows; on a narrow screen, the problems are above the table."""
-    names = ["set", "leader", "out", "holds", "next event", "written"]
+    names = ["set", "leader", "agents", "out", "holds", "next event", "written"]
     if wide:
         names += ["last verdict", "needs attention"]
     columns = [Column(each, overflow="fold") for each in names]
@@ -70,6 +70,7 @@ def _table(fleet: Fleet, rows: tuple[SetSummary, ...], *, wide: bool) -> Table:
         cells = [
             str(row.name),
             _leader(row),
+            _agents(row),
             ", ".join(out) if len(out) <= NAMES_SHOWN else f"{len(out)} VMs",
             str(len(row.ledger.holds) or ""),
             _event(row.next_event, fleet.at),
@@ -85,6 +86,12 @@ def _leader(row: SetSummary) -> str:
     if not row.readable:
         return "unreadable"
     return row.leader or "none"
+
+
+def _agents(row: SetSummary) -> str:
+    """Return how many agents run, of those that are known; empty without any presence."""
+    known = len(row.agents_seen) + len(row.agents_silent)
+    return f"{len(row.agents_seen)} of {known}" if known else ""
 
 
 def _event(event: WatchedEvent | None, now: datetime) -> str:

@@ -32,6 +32,8 @@ TEMPLATE_FIELDS = (
     "at",
     "agent",
     "availability_set",
+    "resource_group",
+    "runbook_url",
 )
 """The fields that a template can use."""
 SECRETS = frozenset({"url", "password"})

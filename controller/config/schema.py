@@ -287,6 +287,21 @@ class Server(Section):
         return value
 
 
+class Links(Section):
+    """Documents of the operator, for the people who are notified; `[links]`."""
+
+    runbook_url: str = Field(default="", max_length=1000)
+    """Address of your copy of the runbook. Notifications contain it, with the chapter of the alert
+    as #anchor. Empty (default): no link."""
+
+    @field_validator("runbook_url")
+    @classmethod
+    def _check_runbook_url(cls, value: str) -> str:
+        if value and split_url(value).scheme not in {"http", "https"}:
+            raise ValueError("must start with https:// or http://")
+        return value
+
+
 class Settings(Section):
     """Everything that an operator can set."""
 
@@ -302,6 +317,8 @@ class Settings(Section):
     """Endpoints and identity."""
     server: Server = Server()
     """Health, status and metrics."""
+    links: Links = Links()
+    """Documents of the operator."""
     drain: Drain = Drain()
     """How the VM takes part in its own drain."""
     probe: Probe = Probe()

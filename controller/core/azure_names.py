@@ -4,6 +4,7 @@ Standard library only.
 """
 
 import ipaddress
+from dataclasses import dataclass
 from functools import lru_cache
 
 
@@ -55,3 +56,26 @@ def group_name(resource_id: str) -> str:
 def short(resource_id: str) -> str:
     """Return the last part of an id, for people to read."""
     return resource_id.rstrip("/").rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetName:
+    """How an availability set is named."""
+
+    name: str
+    resource_group: str = ""
+    subscription: str = ""
+
+    @classmethod
+    def of(cls, set_id: str) -> "SetName":
+        """Return the name in the id of a set; a part that the id lacks is empty."""
+        parts = set_id.strip("/").split("/")
+        named = {key.casefold(): value for key, value in zip(parts[::2], parts[1::2], strict=False)}
+        return cls(
+            name=short(set_id),
+            resource_group=named.get("resourcegroups", ""),
+            subscription=named.get("subscriptions", ""),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.resource_group})" if self.resource_group else self.name

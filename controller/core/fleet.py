@@ -7,12 +7,13 @@ agents have stopped.
 Pure: standard library only, no I/O, no clock.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, IntEnum
 
-from controller.core.azure_names import fold, short
+from controller.core.agent_presence import PERIOD_S, PERIODS_MISSED
+from controller.core.azure_names import SetName, fold
 from controller.core.deadlines import AT_RISK_S, oldest_drain_start
 from controller.core.event_record import (
     MISSED,
@@ -32,6 +33,10 @@ from controller.core.vm_phase import phase_by
 
 MISSED_COUNTS = timedelta(hours=24)
 """How long a missed event needs attention."""
+SILENT_AFTER = timedelta(seconds=PERIOD_S * PERIODS_MISSED)
+"""An agent whose presence was not written for this long does not run."""
+FORGOTTEN_AFTER = timedelta(days=7)
+"""A presence that was not written for this long belongs to a VM that has left the set."""
 NOT_AT_RISK = frozenset({Place.OUT, Place.UNMANAGED, Place.JUDGED})
 """Where a VM is that an event cannot hit in rotation."""
 
@@ -58,6 +63,7 @@ class Reason(Enum):
     LATE = "late"
     HELD = "held"
     OUT_TOO_LONG = "out_too_long"
+    AGENTS_SILENT = "agents_silent"
     SAME_SET = "same_set"
     UNUSED = "unused"
     OUT = "out"
@@ -74,15 +80,12 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SetName:
-    """How an availability set is named."""
+class AgentTrace:
+    """When an agent has published its presence, as the listing shows it."""
 
-    name: str
-    resource_group: str = ""
-    subscription: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.resource_group})" if self.resource_group else self.name
+    vm: str
+    """The folded name of the VM."""
+    written_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +113,10 @@ class SetSummary:
     drained: tuple[DrainedVm, ...] = ()
     at_risk: tuple[str, ...] = ()
     """VMs that are in rotation although their maintenance is near or has begun."""
+    agents_seen: tuple[str, ...] = ()
+    """The folded names of the VMs whose agents run, by their presence."""
+    agents_silent: tuple[str, ...] = ()
+    """The folded names of the VMs whose agents published their presence before, and not lately."""
     problems: tuple[Problem, ...] = ()
     """The most urgent one first."""
 
@@ -152,13 +159,7 @@ def set_name(set_id: str, blob: str) -> SetName:
     itself.
     """
     if set_id:
-        parts = set_id.strip("/").split("/")
-        named = {key.casefold(): value for key, value in zip(parts[::2], parts[1::2], strict=False)}
-        return SetName(
-            name=short(set_id),
-            resource_group=named.get("resourcegroups", ""),
-            subscription=named.get("subscriptions", ""),
-        )
+        return SetName.of(set_id)
     parts = blob.removesuffix(".json").split("/")
     if len(parts) == 3 and all(parts) and blob.endswith(".json"):
         return SetName(name=parts[2], resource_group=parts[1], subscription=parts[0])
@@ -206,6 +207,7 @@ def summarise(
     blob: str,
     written_at: datetime | None,
     now: datetime,
+    agents: Iterable[AgentTrace] = (),
 ) -> SetSummary:
     """Return the row of a set.
 
@@ -216,9 +218,16 @@ def summarise(
         blob: the name of the ledger's blob.
         written_at: when any blob of the set was written last.
         now: the time at which the container was listed.
+        agents: what the listing shows of the agents.
     """
+    known = [each for each in agents if now - each.written_at < FORGOTTEN_AFTER]
+    silent = [each for each in known if now - each.written_at > SILENT_AFTER]
     at_risk = tuple(sorted(_at_risk(ledger, now)))
-    problems = (*_leadership(ledger, lease_state), *_drains(ledger, at_risk, now))
+    problems = (
+        *_leadership(ledger, lease_state),
+        *_drains(ledger, at_risk, now),
+        *_silent_agents(ledger, silent, now),
+    )
     return SetSummary(
         name=set_name(ledger.set_id, blob),
         container_url=container_url,
@@ -228,6 +237,8 @@ def summarise(
         ledger=ledger,
         drained=tuple(_drained(ledger)),
         at_risk=at_risk,
+        agents_seen=tuple(sorted(each.vm for each in known if each not in silent)),
+        agents_silent=tuple(sorted(each.vm for each in silent)),
         problems=tuple(sorted(problems, key=lambda each: -each.level)),
     )
 
@@ -318,6 +329,20 @@ def _drains(ledger: Ledger, at_risk: tuple[str, ...], now: datetime) -> Iterator
         names = ", ".join(each.vm for each in event.vms)
         text = f"{event.event_type} of {names} is announced"
         yield Problem(Attention.NOTICE, Reason.ANNOUNCED, text)
+
+
+def _silent_agents(
+    ledger: Ledger, silent: Sequence[AgentTrace], now: datetime
+) -> Iterator[Problem]:
+    """Yield a problem for the agents that do not run, unless maintenance explains it."""
+    expected = {fold(vm.vm) for event in _impacting(ledger) for vm in event.vms}
+    expected |= {fold(entry.vm) for entry in ledger.entries if not entry.over}
+    missing = sorted((each for each in silent if each.vm not in expected), key=lambda each: each.vm)
+    if missing:
+        oldest = min(each.written_at for each in missing)
+        vms = ", ".join(each.vm for each in missing)
+        text = f"no sign of the agent on {vms} for {length_text(now - oldest)}"
+        yield Problem(Attention.WARNING, Reason.AGENTS_SILENT, text)
 
 
 def _missed(ledger: Ledger, now: datetime) -> Iterator[Problem]:

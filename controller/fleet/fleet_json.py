@@ -58,6 +58,8 @@ def _set(fleet: Fleet, row: SetSummary) -> dict[str, object]:
         "leader_since": instant_or_none(ledger.leader_since) if row.leader else None,
         "lease_state": row.lease_state or None,
         "epoch": ledger.epoch,
+        "agents_seen": list(row.agents_seen),
+        "agents_silent": list(row.agents_silent),
         "vms_out": [
             {"vm": each.vm, "phase": each.phase.value, "since": instant(each.since)}
             for each in row.drained

@@ -124,6 +124,7 @@ class FleetReader:
             blob=blobs.ledger,
             written_at=blobs.written_at,
             now=listing.at,
+            agents=blobs.agents,
         )
 
     async def _ledger(self, container: StateContainer, listed: ListedBlob) -> Ledger:

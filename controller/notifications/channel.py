@@ -15,7 +15,7 @@ import aiohttp
 
 from controller.config.notifications import Notification
 from controller.core.notices.notice import Notice
-from controller.notifications.formats import render
+from controller.notifications.formats import Origin, render
 from controller.notifications.senders import DeliveryFailed, Sender, problem_of
 from controller.observability.logs import log
 from controller.observability.metrics import NotifyOutcome
@@ -56,8 +56,7 @@ class Channel:
     settings: Notification
     sender: Sender
     count: Callable[[str, NotifyOutcome], None]
-    agent: str = ""
-    availability_set: str = ""
+    origin: Origin = field(default_factory=lambda: Origin(agent=""))
     _queue: deque[QueuedNotice] = field(default_factory=deque[QueuedNotice])
     _filled: asyncio.Event = field(default_factory=asyncio.Event)
     _closed: bool = False
@@ -116,11 +115,6 @@ class Channel:
         return "failed"
 
     async def _send(self, session: aiohttp.ClientSession, notice: Notice) -> None:
-        message = render(
-            notice,
-            template=self.settings.template,
-            agent=self.agent,
-            availability_set=self.availability_set,
-        )
+        message = render(notice, template=self.settings.template, origin=self.origin)
         async with asyncio.timeout(self.sender.timeout_s):
             await self.sender.send(session, message)

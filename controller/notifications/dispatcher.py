@@ -27,6 +27,7 @@ import aiohttp
 from controller.clock import Clock
 from controller.config.in_force import ConfigurationInForce
 from controller.config.notifications import Notification
+from controller.core.azure_names import SetName
 from controller.core.events import EventDocument
 from controller.core.ledger import Ledger
 from controller.core.notices.agent_notices import ServiceOutage, leadership_notice, service_notice
@@ -37,6 +38,7 @@ from controller.core.notices.set_notices import current_notices, ledger_notices
 from controller.core.planning.actions import Plan
 from controller.errors import ConfigError
 from controller.notifications.channel import Channel, QueuedNotice
+from controller.notifications.formats import Origin
 from controller.notifications.senders import sender_of
 from controller.observability.logs import log
 from controller.observability.metrics import STANDBY_SERVICES, NotifyOutcome
@@ -90,6 +92,7 @@ class NotificationDispatcher:
         self._clock, self._answers, self._wake = clock, answers, wake
         self._configuration, self._environ, self._count = configuration, environ, count
         self._vm = socket.gethostname()
+        self._set = SetName(name="")
         self._channels: list[Channel] = []
         self._open = AsyncExitStack()
         self._epoch: int | None = None
@@ -103,11 +106,19 @@ class NotificationDispatcher:
         ]
         self._polls, self._polls_kept_at = PollCounts(), 0.0
 
-    def identify(self, vm: str, availability_set: str) -> None:
+    def identify(self, vm: str, availability_set: SetName) -> None:
         """Set the VM of this agent and its availability set."""
-        self._vm = vm
+        self._vm, self._set = vm, availability_set
         for channel in self._channels:
-            channel.agent, channel.availability_set = vm, availability_set
+            channel.origin = self._origin()
+
+    def _origin(self) -> Origin:
+        return Origin(
+            agent=self._vm,
+            availability_set=self._set.name,
+            resource_group=self._set.resource_group,
+            runbook_url=self._configuration.settings.links.runbook_url,
+        )
 
     async def __aenter__(self) -> Self:
         """Open the channels.
@@ -142,7 +153,9 @@ class NotificationDispatcher:
         except ValueError as error:
             raise ConfigError(f"{table}: {error}") from None
         name = f"{table} ({settings.kind})"
-        return Channel(name=name, settings=settings, sender=sender, count=self._count)
+        return Channel(
+            name=name, settings=settings, sender=sender, count=self._count, origin=self._origin()
+        )
 
     async def __aexit__(
         self,

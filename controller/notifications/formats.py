@@ -44,9 +44,44 @@ FACTS = {
     "not_before": "NotBefore",
     "event_id": "event",
     "availability_set": "availability set",
+    "resource_group": "resource group",
     "agent": "reported by",
+    "runbook_url": "runbook",
 }
 """Fields that follow the text, with their names there."""
+CHAPTERS = {
+    NoticeKind.HELD: "lbdrainhold",
+    NoticeKind.AT_RISK: "lbdrainatrisk",
+    NoticeKind.EVENT_LATE: "lbdrainlate",
+    NoticeKind.EVENT_HIT: "lbdrainhitinrotation",
+    NoticeKind.FAILED: "lbdrainarmfailing",
+    NoticeKind.OUT_TOO_LONG: "lbdrainvmouttoolong",
+    NoticeKind.SERVICE_UNREACHABLE: "troubleshooting",
+    NoticeKind.NO_LEADER: "lbdrainnoleader",
+}
+"""The chapters of the runbook about the kinds that may need an action."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a notification comes from."""
+
+    agent: str
+    """The VM of the agent that sends it."""
+    availability_set: str = ""
+    resource_group: str = ""
+    runbook_url: str = ""
+    """The address of the runbook, without a chapter."""
+
+    @property
+    def set_label(self) -> str:
+        """The set as a headline names it: `web in web-rg`."""
+        return " in ".join(filter(None, (self.availability_set, self.resource_group)))
+
+    def link(self, kind: NoticeKind) -> str:
+        """Return the address of the chapter about a kind; empty without a runbook."""
+        chapter = CHAPTERS.get(kind, "")
+        return f"{self.runbook_url}#{chapter}" if self.runbook_url and chapter else self.runbook_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +94,14 @@ class Message:
     fields: Mapping[str, str]
     """Every field that a template may use."""
     id: str
+    set_label: str = ""
+    """The availability set as the headline names it."""
 
     @property
     def headline(self) -> str:
-        """The title with the VM, if there is one."""
-        return ": ".join(filter(None, (self.title, self.fields["vm"])))
+        """The title with the VM, if there is one, and the set as soon as it is known."""
+        what = ": ".join(filter(None, (self.title, self.fields["vm"])))
+        return f"{what} ({self.set_label})" if self.set_label else what
 
     @property
     def body(self) -> str:
@@ -73,7 +111,7 @@ class Message:
         return "\n".join((self.text, "", *known))
 
 
-def render(notice: Notice, *, template: str, agent: str, availability_set: str) -> Message:
+def render(notice: Notice, *, template: str, origin: Origin) -> Message:
     """Return a notice as text; one of a rehearsal begins with TEST, wherever people read it."""
     mark = "TEST: " if notice.test else ""
     written = mark + notice.text
@@ -86,12 +124,14 @@ def render(notice: Notice, *, template: str, agent: str, availability_set: str) 
         "event_type": notice.event_type,
         "not_before": _instant(notice.not_before),
         "at": _instant(notice.at),
-        "agent": agent,
-        "availability_set": availability_set,
+        "agent": origin.agent,
+        "availability_set": origin.availability_set,
+        "resource_group": origin.resource_group,
+        "runbook_url": origin.link(notice.kind),
     }
     text = mark + template.format_map({**fields, "text": notice.text}) if template else written
     title = mark + TITLES[notice.kind]
-    return Message(title=title, text=text, fields=fields, id=notice.id)
+    return Message(title=title, text=text, fields=fields, id=notice.id, set_label=origin.set_label)
 
 
 def webhook_body(message: Message) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import aiohttp
 from controller.config.notifications import Notification
 from controller.config.schema import Settings
 from controller.core.notices.notice import Notice, NoticeKind, notice_id
-from controller.notifications.formats import Message, render
+from controller.notifications.formats import Message, Origin, render
 from controller.notifications.senders import (
     CHECK_REACH,
     DeliveryFailed,
@@ -56,7 +56,11 @@ async def try_channels(
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=tls), trust_env=True, cookie_jar=aiohttp.DummyCookieJar()
     ) as session:
-        trials = (_try(each, environ, tls, session, notice) for each in settings.notifications)
+        origin = Origin(agent=socket.gethostname(), runbook_url=settings.links.runbook_url)
+        trials = (
+            _try(each, environ, tls, session, render(notice, template=each.template, origin=origin))
+            for each in settings.notifications
+        )
         return tuple(await asyncio.gather(*trials))
 
 
@@ -65,9 +69,8 @@ async def _try(
     environ: Mapping[str, str],
     tls: ssl.SSLContext,
     session: aiohttp.ClientSession,
-    notice: Notice,
+    message: Message,
 ) -> TrialResult:
-    message = _message(settings, notice)
     try:
         sender = sender_of(settings, environ, tls)
     except ValueError as error:
@@ -85,9 +88,3 @@ async def _try(
     else:
         return TrialResult(delivered=True, reply=reply)
     return TrialResult(delivered=False, reply=reply, remedy=remedy)
-
-
-def _message(settings: Notification, notice: Notice) -> Message:
-    return render(
-        notice, template=settings.template, agent=socket.gethostname(), availability_set=""
-    )

@@ -1,8 +1,8 @@
 """Prometheus metrics of one agent, in a registry of their own.
 
 Every metric is declared in one place: a gauge without labels in `Gauges`, all others in
-`Metrics.__init__`. Label values are closed enumerations or names of configured pools, never a VM
-name or an event id, so the number of series does not grow with what happens. A value outside its
+`Metrics.__init__`. Label values are closed enumerations or names of the set and its pools, never a
+VM name or an event id, so the number of series does not grow with what happens. A value outside its
 enumeration counts as "other". The help text of a metric lists its label values.
 """
 
@@ -13,13 +13,24 @@ from functools import partial
 from itertools import product
 from typing import Annotated, Literal, TypedDict, TypeVar, Unpack, get_args, get_type_hints
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from controller.core.drain_requests import DRAIN_REQUEST
 from controller.core.event_record import Verdict
 from controller.core.events import EVENT_TYPES
 from controller.core.rehearsals import TEST
+from controller.observability.release import release
+
+# One more series for each counter, which no query needs.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 OTHER = "other"
@@ -51,6 +62,7 @@ longest wait that Azure was seen to ask for is 1200 s."""
 LEAD_BUCKETS = (0, 10, 30, 60, 120, 180, 240, 300, 420, 600, 720, 780, 840, 870, 900)
 DURATION_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 130)
 
+CHANGES = "Times this agent became the leader or ceased to be."
 CUT = "Connections that closed VMs still had when they were removed or their event started."
 POOL = "pool: load balancer/pool, as configured."
 
@@ -116,6 +128,14 @@ class AzureRequestCounts:
     """Total duration of the requests."""
 
 
+def expose_release(registry: CollectorRegistry) -> None:
+    """Expose the version of this package as `lbdrain_build_info`."""
+    info = Gauge(
+        "lbdrain_build_info", "Always 1. version: of lb-drain.", ("version",), registry=registry
+    )
+    info.labels(release()).set(1)
+
+
 class Metrics:
     """Every metric, written through methods that keep the labels closed.
 
@@ -147,13 +167,10 @@ class Metrics:
         self._gauges = {
             name: Gauge(f"lbdrain_{name}", text, registry=registry) for name, text in _HELP.items()
         }
+        self._set_info = _set_info(registry)
         counter, gauge = partial(_labelled, registry, Counter), partial(_labelled, registry, Gauge)
         results, types = {"result": RECONCILE_RESULTS}, {"type": DRAIN_TYPES}
-        self._leader_changes = Counter(
-            "lbdrain_leader_changes",
-            "Times this agent became the leader or ceased to be.",
-            registry=registry,
-        )
+        self._leader_changes = Counter("lbdrain_leader_changes", CHANGES, registry=registry)
         self._cut = Counter("lbdrain_connections_cut", CUT, registry=registry)
         self._reconciles = counter("reconciles", "Completed reconcile passes.", results)
         self._drains = counter("drains", "Drained VMs.", types | {"outcome": DRAIN_OUTCOMES})
@@ -204,6 +221,11 @@ class Metrics:
             registry=self._registry,
         )
         return requests, duration
+
+    def identify(self, name: str, resource_group: str) -> None:
+        """Expose the availability set of this agent."""
+        self._set_info.clear()
+        self._set_info.labels(name, resource_group).set(1)
 
     def set(self, **values: Unpack[Gauges]) -> None:
         """Set gauges without labels."""
@@ -327,6 +349,13 @@ class Metrics:
         """Return the exposition text, in `CONTENT_TYPE`."""
         self.consecutive_failures()
         return generate_latest(self._registry)
+
+
+def _set_info(registry: CollectorRegistry) -> Gauge:
+    """Expose what does not change: the version, and later the set."""
+    expose_release(registry)
+    text = "Always 1. set and resource_group: of the availability set of this agent."
+    return Gauge("lbdrain_set_info", text, ("set", "resource_group"), registry=registry)
 
 
 def _listed(operations: Mapping[str, Iterable[str]]) -> str:

@@ -1,7 +1,8 @@
 """Which blobs of a container belong to which availability set, by their names alone.
 
-Beside a ledger `NAME.json` are `NAME.requests.json`, the reports of its VMs in `NAME.vms/`, and
-copies of unreadable content in `NAME.json.unreadable-DIGEST`. Pools that several sets share have
+Beside a ledger `NAME.json` are `NAME.requests.json`, the reports of its VMs in `NAME.vms/`, the
+presence of its agents in `NAME.agents/`, and copies of unreadable content in
+`NAME.json.unreadable-DIGEST`. Pools that several sets share have
 blobs of their own. Every other blob is taken for a ledger: `election.blob_name` may be any name.
 """
 
@@ -11,10 +12,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from controller.azure.container import ListedBlob
+from controller.core.fleet import AgentTrace
+from controller.storage.presence_json import presence_place
 
 SHARED_POOLS = "pools/"
 _REQUESTS = re.compile(r"(.+)\.requests\.json")
-_OF_A_VM = re.compile(r"(.+)\.(?:vms|agents)/[^/]+\.json")
+_REPORT = re.compile(r"(.+)\.vms/[^/]+\.json")
 _SET_ASIDE = re.compile(r"(.+)\.unreadable-[0-9a-f]{12}")
 
 
@@ -28,6 +31,8 @@ class SetBlobs:
     """The ledger's blob; None if only other blobs of the set exist."""
     others: list[ListedBlob] = field(default_factory=list[ListedBlob])
     """All other blobs of the set."""
+    agents: list[AgentTrace] = field(default_factory=list[AgentTrace])
+    """When the presence of each agent was written."""
 
     @property
     def written_at(self) -> datetime | None:
@@ -39,17 +44,23 @@ class SetBlobs:
 def sets_in(blobs: Iterable[ListedBlob]) -> tuple[SetBlobs, ...]:
     """Return the sets of a container, in order of the names of their ledgers."""
     found: dict[str, SetBlobs] = {}
-    others: list[tuple[str, ListedBlob]] = []
+    others: list[tuple[str, str, ListedBlob]] = []
+    """Name without .json, VM of an agent, blob."""
     for blob in blobs:
         if blob.name.startswith(SHARED_POOLS):
             continue
         if aside := _SET_ASIDE.fullmatch(blob.name):
-            others.append((aside[1], blob))
-        elif beside := _REQUESTS.fullmatch(blob.name) or _OF_A_VM.fullmatch(blob.name):
-            others.append((beside[1], blob))
+            others.append((aside[1], "", blob))
+        elif beside := _REQUESTS.fullmatch(blob.name) or _REPORT.fullmatch(blob.name):
+            others.append((beside[1], "", blob))
+        elif place := presence_place(blob.name):
+            others.append((place[0].removesuffix(".json"), place[1], blob))
         else:
             found[blob.name] = SetBlobs(ledger=blob.name, listed=blob)
-    for base, blob in others:
+    for base, vm, blob in others:
         name = base if base in found else f"{base.removesuffix('.json')}.json"
-        found.setdefault(name, SetBlobs(ledger=name)).others.append(blob)
+        owner = found.setdefault(name, SetBlobs(ledger=name))
+        owner.others.append(blob)
+        if vm:
+            owner.agents.append(AgentTrace(vm=vm, written_at=blob.written_at))
     return tuple(found[name] for name in sorted(found))

@@ -69,6 +69,7 @@ async def test_eighty_sets_are_read_once_each_and_changes_only_afterwards(rig: R
     first = await reader.read()
     assert len(first.sets) == 80
     assert first.sets[0].attention is Attention.CRITICAL
+    assert all(len(each.agents_seen) == 3 for each in first.sets)
     assert [each.problem for each in first.containers] == [""]
     assert len(rig.asked) == 81
     assert len(set(rig.asked)) == 81

@@ -12,6 +12,7 @@ import pytest
 
 from controller.config.in_force import ConfigurationInForce
 from controller.config.schema import Settings
+from controller.core.azure_names import SetName
 from controller.core.drain_history import Step
 from controller.core.events import EventDocument, EventStatus, ScheduledEvent
 from controller.core.leader_absence import LeaderAbsence
@@ -101,7 +102,7 @@ class Harness:
 async def dispatching(*channels: Mapping[str, object], ca_file: str = "") -> AsyncIterator[Harness]:
     harness = Harness(*channels, ca_file=ca_file)
     async with harness.dispatcher:
-        harness.dispatcher.identify("web-1", "web-as")
+        harness.dispatcher.identify("web-1", SetName(name="web-as", resource_group="web-rg"))
         yield harness
 
 
@@ -131,7 +132,7 @@ async def test_a_webhook_receives_a_notice_once(hook: Hook) -> None:
     assert (first["event_id"], second["event_id"]) == ("E-1", "E-2")
     assert set(first) == {
         *("id", "text", "happening", "level", "vm", "event_id", "event_type"),
-        *("not_before", "at", "agent", "availability_set"),
+        *("not_before", "at", "agent", "availability_set", "resource_group", "runbook_url"),
     }
     assert first["text"] == "Reboot of web-2 announced"
     assert (first["agent"], first["availability_set"]) == ("web-1", "web-as")
@@ -317,11 +318,12 @@ async def test_slack_is_sent_text(hook: Hook) -> None:
         harness.announce(event())
         await hook.until(lambda: hook.bodies)
     lines = (
-        "Maintenance announced: web-2",
+        "Maintenance announced: web-2 (web-as in web-rg)",
         "&lt;!channel&gt; Reboot of web-2 announced &amp; more",
         "",
         "event: E-1",
         "availability set: web-as",
+        "resource group: web-rg",
         "reported by: web-1",
     )
     assert hook.bodies == [{"text": "\n".join(lines)}]
@@ -340,12 +342,13 @@ async def test_teams_is_sent_an_adaptive_card(hook: Hook) -> None:
     assert body["type"] == "message"
     assert attachment["contentType"] == "application/vnd.microsoft.card.adaptive"
     lines = (
-        "Maintenance announced: web-2",
+        "Maintenance announced: web-2 (web-as in web-rg)",
         "",
         "Reboot of web-2 announced",
         "",
         "event: E-1",
         "availability set: web-as",
+        "resource group: web-rg",
         "reported by: web-1",
     )
     assert attachment["content"] == {
@@ -376,7 +379,7 @@ async def test_mail_is_sent() -> None:
         await harness.until_ended()
     [letter] = box.mails
     assert harness.counts == {"delivered": 1}
-    assert letter["Subject"] == "[lb-drain] Maintenance announced: web-2"
+    assert letter["Subject"] == "[lb-drain] Maintenance announced: web-2 (web-as in web-rg)"
     assert (letter["From"], letter["To"]) == (
         "lb-drain@example.com",
         "a@example.com, b@example.com",

@@ -14,6 +14,7 @@ from controller.simulator.app.server import ACCOUNT
 from controller.simulator.world.blob_store import Blob, BlobStore
 from controller.simulator.world.leases import INFINITE
 from controller.storage.ledger_json import encode_ledger
+from controller.storage.presence_json import presence_blob_name
 
 SUBSCRIPTION = "11111111-2222-4333-8444-555555555555"
 GROUP = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{{group}}/providers"
@@ -66,6 +67,12 @@ class Fleet:
         body = encode_ledger(found.ledger)
         return self.put(found.blob, body, led=found.led, written_at=written_at)
 
+    def add_agents(self, found: SimulatedSet, *silent_s: float) -> None:
+        """Put the presence of agents there that were silent for these times; all are alike."""
+        for number, age_s in enumerate(silent_s, start=1):
+            name = presence_blob_name(found.blob, f"{found.name}-vm{number}")
+            self.put(name, b"{}", written_at=self.now - timedelta(seconds=age_s))
+
     def fill(self, number: int) -> None:
         """Put `number` sets there: some in each state, most of which need no attention."""
         for index in range(number):
@@ -73,6 +80,7 @@ class Fleet:
             minutes = 3 + 7 * index % 600
             found = make(f"web-{index:02}", f"rg-{index % 9}", self.now)
             self.add(found, written_at=self.now - timedelta(minutes=minutes))
+            self.add_agents(found, *(index % 120 for _ in range(3)))
 
 
 def base(name: str, group: str, now: datetime) -> Ledger:

@@ -21,7 +21,12 @@ pytestmark = pytest.mark.slow
 
 SCRAPES = 5
 """After so many a rate is known and every rule was evaluated."""
-VARIABLES = {"$job": "lb-drain-web", "$__range": "1m", "$__rate_interval": "1m"}
+VARIABLES = {
+    "$job": "lb-drain-web",
+    "$fleet": "lb-drain-web",
+    "$__range": "1m",
+    "$__rate_interval": "1m",
+}
 VARIABLES |= {"$__interval": "1m"}
 
 

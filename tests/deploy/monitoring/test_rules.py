@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,9 @@ from tests.deploy.monitoring.exposed import AGENT, RULE_TESTS, RULES, not_found
 
 ALERT = re.compile(r"^ {6}- alert: (\w+)$", re.MULTILINE)
 RUNBOOK = RULES.parents[1] / "README.md"
+RUNBOOK_URL = "https://runbook.example.com/lb-drain"
+"""The placeholder in the rules."""
+OF_NO_SET = {"LbDrainNoAgents", "LbDrainFleetUnread"}
 EXPECTED = re.compile(r"alertname: (\w+)\n +eval_time: \S+\n +exp_alerts:(.*)")
 
 
@@ -67,9 +71,25 @@ def test_every_alert_has_what_a_person_on_call_needs() -> None:
         for field in ("summary", "description"):
             assert re.search(rf"^ {{10}}{field}: .{{10,}}", block, re.MULTILINE), (name, field)
         assert re.search(r"^ {10}severity: (critical|warning|info)$", block, re.MULTILINE), name
-        assert f"runbook_url: deploy/README.md#{name.lower()}\n" in block, name
+        assert f"runbook_url: {RUNBOOK_URL}#{name.lower()}\n" in block, name
+        named = "availability_set: " in block or "$labels.set" in block
+        assert named is (name not in OF_NO_SET), name
         assert f"\n### {name}\n" in runbook, name
     assert runbook.count("\n### LbDrain") == len(blocks), "a chapter without an alert"
+
+
+def test_the_address_of_the_runbook_can_be_set(tmp_path: Path) -> None:
+    """The command at the top of the rules, which the runbook repeats, replaces every address."""
+    (command,) = re.findall(
+        r"^#   (sed -i .*) lb-drain\.rules\.yml$", RULES.read_text(), re.MULTILINE
+    )
+    assert command in RUNBOOK.read_text()
+    copy = tmp_path / "rules.yml"
+    copy.write_text(RULES.read_text())
+    subprocess.run(["bash", "-c", f"{command} {copy}"], check=True)
+    urls = re.findall(r"runbook_url: (\S+)#", copy.read_text())
+    assert set(urls) == {"https://wiki.example.com/lb-drain"}
+    assert len(urls) == len(ALERT.findall(RULES.read_text()))
 
 
 def test_alerts_and_notifications_agree_on_what_is_too_much() -> None:

@@ -117,6 +117,13 @@ def test_many_vms_are_counted_and_an_odd_time_is_zero() -> None:
     assert " ago" not in printed(fleet(row(replace(found, ledger=base("w", "g", NOW)), None)))
 
 
+def test_agents_are_counted() -> None:
+    """Those that run, of those that are known; without any presence nothing is shown."""
+    seen = replace(row(idle("web", "rg", NOW)), agents_seen=("a", "b"), agents_silent=("c",))
+    assert " 2 of 3 " in printed(fleet(seen))
+    assert " of " not in printed(fleet(row(idle("web", "rg", NOW))))
+
+
 def test_the_rest_is_counted_when_the_screen_is_full() -> None:
     """The most urgent sets stay on the screen."""
     text = printed(every_state(), rows=2)

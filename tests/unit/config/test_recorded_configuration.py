@@ -14,10 +14,12 @@ import pytest
 from controller.config.loader import load
 from controller.config.notifications import TEMPLATE_FIELDS
 from controller.core.notices.notice import Notice, NoticeKind
-from controller.notifications.formats import render, webhook_body
+from controller.notifications.formats import Origin, render, webhook_body
 
 RECORDED = Path(__file__).parents[2] / "fixtures" / "563b12a" / "configuration"
 MESSAGES: list[dict[str, Any]] = json.loads((RECORDED / "messages.json").read_text())
+LATER = {"resource_group": "web-rg", "runbook_url": ""}
+"""The fields that were added since."""
 
 
 def without_new_keys(now: object, then: object) -> object:
@@ -55,6 +57,7 @@ def test_a_recorded_template_gives_the_recorded_text(recorded: dict[str, Any]) -
         not_before=datetime(2026, 1, 5, 12, 10, tzinfo=UTC),
     )
     assert channel.wants(notice) is recorded["wanted"]
-    message = render(notice, template=channel.template, agent="web-2", availability_set="web")
-    assert webhook_body(message) == recorded["webhook"]
+    origin = Origin(agent="web-2", availability_set="web", resource_group="web-rg")
+    message = render(notice, template=channel.template, origin=origin)
+    assert webhook_body(message) == recorded["webhook"] | LATER
     assert tuple(message.fields) == TEMPLATE_FIELDS

@@ -6,13 +6,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from controller.core.azure_names import SetName
 from controller.core.deadlines import AT_RISK_S
 from controller.core.event_record import Place, Verdict
 from controller.core.fleet import (
+    FORGOTTEN_AFTER,
     MISSED_COUNTS,
+    SILENT_AFTER,
+    AgentTrace,
     Attention,
     Reason,
-    SetName,
     SetSummary,
     in_order_of_attention,
     set_name,
@@ -49,7 +52,13 @@ def row(found: SimulatedSet) -> SetSummary:
     return of(found.ledger, lease_state="leased" if found.led else "expired", blob=found.blob)
 
 
-def of(ledger: Ledger, *, lease_state: str = "leased", blob: str = "web.json") -> SetSummary:
+def of(
+    ledger: Ledger,
+    *,
+    lease_state: str = "leased",
+    blob: str = "web.json",
+    agents: tuple[AgentTrace, ...] = (),
+) -> SetSummary:
     return summarise(
         ledger,
         lease_state=lease_state,
@@ -57,6 +66,7 @@ def of(ledger: Ledger, *, lease_state: str = "leased", blob: str = "web.json") -
         blob=blob,
         written_at=NOW - timedelta(minutes=5),
         now=NOW,
+        agents=agents,
     )
 
 
@@ -258,6 +268,45 @@ def test_a_deleted_vm_and_one_that_is_back_are_not_out() -> None:
     assert of(ledger).problems == ()
     both = of(ledger.with_entry(entry("web-vm2", "rg", NOW)))
     assert both.problems[0].text == "out of rotation or on the way: web-vm2"
+
+
+def trace(vm: str, age: timedelta) -> AgentTrace:
+    return AgentTrace(vm=vm, written_at=NOW - age)
+
+
+def test_an_agent_is_silent_when_its_presence_was_not_written_for_long() -> None:
+    """A presence that is very old belongs to a VM that has left the set."""
+    second = timedelta(seconds=1)
+    agents = (
+        trace("b", SILENT_AFTER),
+        trace("a", timedelta()),
+        trace("d", SILENT_AFTER + 2 * second),
+        trace("c", SILENT_AFTER + second),
+        trace("e", FORGOTTEN_AFTER - second),
+        trace("f", FORGOTTEN_AFTER),
+    )
+    found = of(base("web", "rg", NOW), agents=agents)
+    assert found.agents_seen == ("a", "b")
+    assert found.agents_silent == ("c", "d", "e")
+    (problem,) = found.problems
+    assert (problem.level, problem.reason) == (Attention.WARNING, Reason.AGENTS_SILENT)
+    assert problem.text == "no sign of the agent on c, d, e for 6 d 23 h"
+    assert of(base("web", "rg", NOW), agents=agents[:2]).problems == ()
+
+
+def test_maintenance_explains_a_silent_agent() -> None:
+    """A VM that is out, or that an event affects, is silent while it restarts."""
+    ledger = replace(base("web", "rg", NOW), events=(event("WEB-VM1", NOW, minutes=60),))
+    ledger = ledger.with_entry(entry("WEB-VM2", "rg", NOW))
+    names = ("web-vm1", "web-vm2", "web-vm3")
+    agents = tuple(trace(vm, timedelta(minutes=7)) for vm in names)
+    found = of(ledger, agents=agents)
+    assert found.agents_silent == names
+    assert [each.text for each in found.problems if each.reason is Reason.AGENTS_SILENT] == [
+        "no sign of the agent on web-vm3 for 7 min 0 s"
+    ]
+    back = replace(entry("web-vm2", "rg", NOW), restored_at=NOW)
+    assert "web-vm2, web-vm3" in of(ledger.with_entry(back), agents=agents).problems[0].text
 
 
 def test_the_order_is_that_of_urgency_then_of_time_then_of_names() -> None:

@@ -6,6 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from controller.observability.metrics import FAILURE_COUNTS_S, Metrics
+from controller.observability.release import release
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 MONOTONIC = [1000.0]
@@ -48,10 +49,22 @@ def samples(metrics: Metrics) -> dict[str, float]:
     return found
 
 
+def test_the_version_and_the_set_are_exposed(metrics: Metrics) -> None:
+    """Alerts name the set and its resource group; the last name counts."""
+    assert samples(metrics)[f"lbdrain_build_info{{version={release()}}}"] == 1
+    assert not [name for name in samples(metrics) if name.startswith("lbdrain_set_info")]
+    metrics.identify("old", "rg")
+    metrics.identify("web", "web-rg")
+    found = {k: v for k, v in samples(metrics).items() if k.startswith("lbdrain_set_info")}
+    assert found == {"lbdrain_set_info{resource_group=web-rg,set=web}": 1}
+
+
 def test_every_documented_metric_is_exposed(metrics: Metrics) -> None:
     """The exposition has the documented metrics and no others."""
     families = {each.name for each in text_string_to_metric_families(metrics.render().decode())}
-    assert {name for name in families if not name.endswith("_created")} == {
+    assert families == {
+        "lbdrain_build_info",
+        "lbdrain_set_info",
         "lbdrain_drain_lead_seconds",
         "lbdrain_drains",
         "lbdrain_events",

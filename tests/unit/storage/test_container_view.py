@@ -4,9 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 from controller.azure.container import ListedBlob
 from controller.core.azure_names import fold
+from controller.core.fleet import AgentTrace
 from controller.storage.container_view import sets_in
 from controller.storage.drain_request_store import drain_requests_blob_name
 from controller.storage.ledger_store import ledger_blob_name
+from controller.storage.presence_json import presence_blob_name
 from controller.storage.shared_pool_store import shared_pool_blob_name
 from controller.storage.vm_report_store import vm_report_blob_name
 
@@ -32,20 +34,23 @@ def test_every_blob_that_agents_write_is_sorted_to_its_set() -> None:
         listed(drain_requests_blob_name(ledger), minutes=1),
         listed(vm_report_blob_name(ledger, "web-1"), minutes=3),
         listed(f"{ledger}.unreadable-0123456789ab", minutes=2),
+        listed(presence_blob_name(ledger, "WEB-1"), minutes=2),
     )
     blobs = (listed(ledger), *beside, listed(shared_pool_blob_name(POOL)))
     (found,) = sets_in(blobs)
     assert found.ledger == fold(ledger)
     assert found.listed == listed(ledger)
-    assert len(found.others) == 3
+    assert len(found.others) == 4
+    assert found.agents == [AgentTrace(vm="web-1", written_at=AT + timedelta(minutes=2))]
     assert found.written_at == AT + timedelta(minutes=3)
     assert sets_in(reversed(blobs))[0].written_at == found.written_at
 
 
 def test_a_ledger_may_have_any_name() -> None:
     """`election.blob_name` need not end in .json, and its requests belong to it."""
-    (found,) = sets_in((listed("mine.requests.json"), listed("mine")))
-    assert (found.ledger, len(found.others)) == ("mine", 1)
+    beside = (listed("mine.requests.json"), listed("mine.agents/a.json"))
+    (found,) = sets_in((*beside, listed("mine")))
+    assert (found.ledger, len(found.others), len(found.agents)) == ("mine", 2, 1)
     names = [each.ledger for each in sets_in(map(listed, ("b.json", "a", "requests.json")))]
     assert names == ["a", "b.json", "requests.json"]
 
