@@ -130,10 +130,10 @@ def _length(length: timedelta) -> str:
 
 
 def _problems(row: SetSummary) -> str:
-    if not row.problems:
-        return ""
-    more = f" (+{len(row.problems) - 1})" if len(row.problems) > 1 else ""
-    return row.problems[0].text + more
+    """Return the most urgent problem, and the number of the others."""
+    texts = [each.text for each in row.problems]
+    more = f" (+{len(texts) - 1})" if len(texts) > 1 else ""
+    return texts[0] + more if texts else ""
 
 
 def _totals(fleet: Fleet, *, hidden: int) -> str:

@@ -22,7 +22,7 @@ SCHEMA_VERSION = 1
 def fleet_json(fleet: Fleet) -> dict[str, object]:
     """Return the fleet as JSON values."""
     return {
-        "schema_version": SCHEMA_VERSION,
+        "version": SCHEMA_VERSION,
         "at": instant(fleet.at),
         "containers": [_container(each) for each in fleet.containers],
         "sets": [_set(fleet, each) for each in fleet.sets],

@@ -17,7 +17,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.benchmarks import calls, clients, closing, drain, failover, footprint, idle, responder
+from tests.benchmarks import (
+    calls,
+    clients,
+    closing,
+    drain,
+    failover,
+    fleet,
+    footprint,
+    idle,
+    responder,
+)
 from tests.benchmarks.figures import Figure, show
 
 Bench = Callable[[int, Path], Awaitable[list[Figure]]]
@@ -30,6 +40,7 @@ BENCHES: dict[str, Bench] = {
     clients.GROUP: clients.measure,
     closing.GROUP: closing.measure,
     responder.GROUP: responder.measure,
+    fleet.GROUP: fleet.measure,
 }
 
 

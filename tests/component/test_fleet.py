@@ -1,7 +1,8 @@
 """`lb-drain fleet` and its reader against simulated storage, over TLS."""
 
 import json
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from controller.azure.http.container_session import open_containers
-from controller.azure.http.identity import Identity
+from controller.azure.http.identity import AUTHORITY_HOST, Identity
 from controller.cli.main import main
 from controller.clock import SystemClock
 from controller.config.azure import Azure
@@ -164,6 +165,18 @@ def _reasons(row: Any) -> list[Reason]:
 # --- the command ---
 
 
+@pytest.fixture
+def command_line(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Restore what a command changes for its whole process: the log and the environment."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    monkeypatch.setenv(AUTHORITY_HOST, "")
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
+
+
+@pytest.mark.usefixtures("command_line")
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
@@ -183,6 +196,7 @@ def test_a_wrong_url_is_refused_without_repeating_it(
     assert "SECRET" not in text
 
 
+@pytest.mark.usefixtures("command_line")
 def test_a_variable_that_cannot_be_used_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -193,6 +207,7 @@ def test_a_variable_that_cannot_be_used_is_named(
     assert "LB_DRAIN_AZURE_CA_FILE is not a file" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("command_line")
 def test_a_storage_account_that_does_not_answer_ends_the_command_with_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

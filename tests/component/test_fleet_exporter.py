@@ -170,7 +170,7 @@ async def test_the_server_answers_from_the_newest_reading() -> None:
             assert reply.status == 503
         await exporter.read()
         async with session.get(f"{server.url}/api/v1/fleet") as reply:
-            assert (await reply.json())["schema_version"] == 1
+            assert (await reply.json())["version"] == 1
         async with session.get(f"{server.url}/metrics") as reply:
             assert "lbdrain_fleet_container_listed" in await reply.text()
             assert reply.headers["Content-Type"].startswith("text/plain; version=0.0.4")

@@ -165,7 +165,7 @@ def test_json_has_the_documented_keys() -> None:
     """Every state can be written as JSON, with the same keys for every set."""
     found = fleet_json(every_state())
     assert json.loads(json.dumps(found)) == found
-    assert found["schema_version"] == 1
+    assert found["version"] == 1
     sets = found["sets"]
     assert isinstance(sets, list)
     assert len({frozenset(each) for each in sets}) == 1
