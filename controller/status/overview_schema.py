@@ -228,7 +228,7 @@ class ControlView(TypedDict):
     """One control of the set that is in force."""
 
     kind: str
-    """pause; other kinds may follow."""
+    """pause, acknowledge, hold, hand_over or override; other kinds may follow."""
     subject: str
     """What it is about; empty for the whole set."""
     by: str
