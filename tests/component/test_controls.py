@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from controller.agent.overrides import OverridesInForce
 from controller.azure.http.session import open_azure
+from controller.config.in_force import ConfigurationInForce
 from controller.core.blob_owner import BlobOwner
 from controller.core.controls import NO_CONTROLS, Decision
 from controller.errors import ContractViolation, ControllerError, NotDone
@@ -189,6 +191,32 @@ async def overridden(bench: InProcessSet, assignment: str, pool: str = "") -> No
         bench,
         lambda client: override(client, settings, assignment, pool=pool, for_s=3600, reason=""),
     )
+
+
+async def test_an_override_ends_by_itself(bench: InProcessSet) -> None:
+    """Then the setting of the file applies, also while the blob cannot be read."""
+    await overridden(bench, "lead_time_s=60")
+    settings = bench.settings(bench.config("web-1"))
+    in_force = ConfigurationInForce(settings)
+    async with open_azure(settings, bench.clock, {}) as azure:
+        name = controls_blob_name(bench.ledger_path.split("/", 3)[3])
+        watch = ControlsWatch(
+            ControlsStore(azure.state_blob(name)),
+            clock=bench.clock,
+            poll_s=1,
+            leading=lambda: True,
+            changed=lambda: None,
+        )
+        watch.on_turn(OverridesInForce(in_force, watch).apply)
+        await watch.refresh(no_older_than_s=0)
+        assert in_force.policy.lead_time_s == 60
+        bench.fault(Service.BLOB, path_contains="controls", status=503)
+        bench.clock.ahead_s += 1800
+        await watch.refresh(no_older_than_s=0)
+        assert in_force.policy.lead_time_s == 60
+        bench.clock.ahead_s += 1800
+        await watch.refresh(no_older_than_s=0)
+        assert in_force.policy == settings.core_policy()
 
 
 async def test_an_override_that_does_not_fit_one_file_is_reported(bench: InProcessSet) -> None:

@@ -11,6 +11,7 @@ from controller.cli.overview_tables import ALARM, countdown
 from controller.cli.set_reads import Reading
 from controller.cli.status import print_reading
 from controller.core.agent_presence import AgentPresence, SeenAgent
+from controller.core.controls import Controls, Pause
 from controller.core.drain_history import Step
 from controller.core.drain_requests import DrainRequest, RollingRun
 from controller.core.event_progress import SeenEvent
@@ -63,6 +64,17 @@ def test_every_vm_has_its_agent_pools_phase_and_event() -> None:
     ]  # fmt: skip
     assert row(shown, "web-3")[1:3] == ["not running", "1.2.3, 12 min ago"]
     assert "web-3: the agent does not run, seen 12 min 0 s ago" in shown
+
+
+def test_the_controls_of_the_set_come_first() -> None:
+    """Each with author and end, and why they cannot be read."""
+    pause = Pause(by="ann", reason="", at=NOW, until=NOW + timedelta(hours=1))
+    before = leader(agents=AGENTS, controls_problem="it is garbage")
+    paused = replace(before, health=replace(before.health, controls=Controls(pause=pause)))
+    assert lines(paused)[2:4] == [
+        f"control: {pause}",
+        "the controls of the set cannot be read: it is garbage",
+    ]
 
 
 def test_agents_that_differ_are_named() -> None:

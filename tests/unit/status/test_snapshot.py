@@ -1,9 +1,11 @@
 """Whether an agent is healthy and ready, and what it says of itself in one line."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from controller.core.controls import Controls, Pause
 from controller.core.vm_phase import Rotation
 from controller.status.snapshot import HEALTHY_PASS_S, AgentHealth
 
@@ -42,6 +44,21 @@ LEADER: dict[str, Any] = {"role": "leader", "leading": True, "document_read": Tr
 def test_the_headline(given: dict[str, Any], headline: str) -> None:
     """One line names the role, what is drained, and what is not known."""
     assert AgentHealth(**given).headline == headline
+
+
+def test_the_headline_of_a_paused_set() -> None:
+    """Readiness, the title of the page and systemd show the end of the pause."""
+    pause = Pause(
+        by="ann",
+        reason="",
+        at=datetime(2026, 1, 5, 12, tzinfo=UTC),
+        until=datetime(2026, 1, 5, 14, tzinfo=UTC),
+    )
+    paused = AgentHealth(**LEADER, controls=Controls(pause=pause))
+    assert paused.ready == (
+        True,
+        "leader; removals are paused until 2026-01-05 14:00 UTC; all in service",
+    )
 
 
 def test_an_agent_that_starts_is_healthy_and_not_ready() -> None:
