@@ -20,6 +20,7 @@ from controller.core.planning import operator_controls
 from controller.core.planning.actions import Acknowledge, ChangeMembership
 from controller.core.planning.evidence import Evidence
 from controller.core.planning.mechanism import Mechanisms
+from controller.core.planning.views import keeps_out
 from controller.core.resources import Membership
 from controller.errors import Outdated
 
@@ -111,6 +112,7 @@ class ChangeGuards:
     def _check_wanted(self, action: ChangeMembership) -> None:
         """Law S6: since the restore was planned, its VM may have to stay out again."""
         document, now = self._watcher.document, self._watcher.now()
+        policy = self._configuration.policy
         keys = {membership.key for membership in action.memberships}
         for entry in self._tenure.ledger.entries:
             if any(entry.holds(key) for key in keys):
@@ -118,7 +120,7 @@ class ChangeGuards:
                     if request.covers(entry.vm, now):
                         raise Outdated(f"a drain of {entry.vm} was requested meanwhile")
                 for event in document.events if document else ():
-                    if event.affects(entry.vm) and self._configuration.policy.impacting(event):
+                    if event.affects(entry.vm) and keeps_out(event, entry, policy, now):
                         raise Outdated(f"an event for {entry.vm} was announced meanwhile")
 
     def _sent(self, action: ChangeMembership, skipped: tuple[Membership, ...]) -> None:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Literal, cast
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from controller.config.azure import Azure
 from controller.config.backend_pool import BackendPool
@@ -21,11 +21,13 @@ from controller.config.base import (
     listen_address,
     split_url,
 )
+from controller.config.daily_window import daily_window
 from controller.config.notifications import Notification
 from controller.config.vm_side import Drain, Hook, Probe
 from controller.core import policy as core
 from controller.core.azure_names import fold
 from controller.core.events import EVENT_TYPES
+from controller.core.far_ahead import FarAhead
 from controller.core.lease import check_timing
 from controller.errors import ConfigError
 
@@ -199,6 +201,14 @@ class PolicySection(Section):
     it and nothing is written to Resource Manager, so the identity needs no write permission on the
     network. Needs `close` and proof that the load balancer sends nothing new: an HTTP probe
     that `[probe]` answers, or the role for rule health."""
+    far_ahead: Literal["wait", "drain", "window"] = "wait"
+    """When VMs are drained for an event that is announced days ahead, as for failing hardware.
+    `wait`: lead_time_s before NotBefore. `drain`: at once, and the event is acknowledged
+    as soon as its VMs are out; lead_time_s does not count. `window`: in the next daily window, or
+    lead_time_s before NotBefore if that is earlier."""
+    far_ahead_window: str = ""
+    """Daily window of `far_ahead = "window"`, in UTC: "02:00-04:00", over midnight "23:00-01:00".
+    A drain that has begun in it is completed after its end."""
     restore_ready_timeout_s: SecondsOrNone = 300
     """Seconds that a restored VM has to become ready, by the application's own check."""
     restore_when_not_ready: Literal["hold", "open"] = "hold"
@@ -230,7 +240,26 @@ class PolicySection(Section):
             close_only=self.close_only,
             acknowledge_closed=self.acknowledge_when == "closed",
             restore_ready_timeout_s=self.restore_ready_timeout_s,
+            far_ahead=FarAhead(self.far_ahead),
+            far_ahead_window=daily_window(self.far_ahead_window),
         )
+
+    @field_validator("far_ahead_window")
+    @classmethod
+    def _check_window(cls, value: str, info: ValidationInfo) -> str:
+        """Check that there is a window exactly if one is used."""
+        if value and info.data.get("far_ahead") != "window":
+            raise ValueError('is used only with far_ahead = "window"; remove it')
+        daily_window(value)
+        return value
+
+    @model_validator(mode="after")
+    def _check_far_ahead(self) -> "PolicySection":
+        if self.far_ahead == "window" and not self.far_ahead_window:
+            raise ValueError(
+                'far_ahead = "window" needs far_ahead_window, such as "02:00-04:00" in UTC'
+            )
+        return self
 
     @field_validator("mechanism")
     @classmethod

@@ -76,6 +76,10 @@ class Entry:
     is restored when its place exists again, and dropped only on request. Since minor 2."""
     extra: Extra = field(default_factory=lambda: NOTHING_EXTRA, hash=False)
 
+    def is_for(self, event_id: str) -> bool:
+        """Return whether the VM is recorded because of this event, compared without case."""
+        return any(fold(each.event_id) == fold(event_id) for each in self.events)
+
     @property
     def removed(self) -> bool:
         """Return whether every removal took effect: the VM was seen out, or a restore was sent."""

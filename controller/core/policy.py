@@ -12,6 +12,7 @@ from enum import Enum
 
 from controller.core.azure_names import fold
 from controller.core.events import EventSource, EventStatus, ScheduledEvent
+from controller.core.far_ahead import RETURNS_FOR, DailyWindow, FarAhead
 
 
 class EventAction(Enum):
@@ -80,6 +81,10 @@ class Policy:
     """Whether a VM that is closed and quiet may be acknowledged while it is in its pools."""
     restore_ready_timeout_s: float
     """Seconds that a restored VM has to become ready, before that is reported."""
+    far_ahead: FarAhead
+    """When the drain for an event begins whose lead time is not reached."""
+    far_ahead_window: DailyWindow | None
+    """The window of `FarAhead.WINDOW`; None for the others."""
 
     def for_type(self, event_type: str) -> EventPolicy:
         """Return the policy for an event type, compared without case."""
@@ -107,8 +112,8 @@ class Policy:
             f"it lasts {event.duration_s} s, min_duration_s = {of_type.min_duration_s} in {section}"
         )
 
-    def drain_at(self, event: ScheduledEvent) -> datetime | None:
-        """Return when to start draining; None means at once.
+    def drain_at(self, event: ScheduledEvent, now: datetime) -> datetime | None:
+        """Return when to start draining, as it is known now; None means at once.
 
         User events and events without a readable NotBefore do not wait for the lead time: the
         first are wanted now, the second may start at any moment.
@@ -117,12 +122,17 @@ class Policy:
             event.status is not EventStatus.SCHEDULED
             or event.source is EventSource.USER
             or event.not_before is None
+            or self.far_ahead is FarAhead.DRAIN
         ):
             return None
         try:
-            return event.not_before - timedelta(seconds=self.lead_time_s)
+            at = event.not_before - timedelta(seconds=self.lead_time_s)
         except OverflowError:
             return None  # the calendar begins later than that
+        window = self.far_ahead_window if self.far_ahead is FarAhead.WINDOW else None
+        if window is None:
+            return at
+        return None if window.contains(now) else min(at, window.next_opening(now))
 
     def is_due(self, event: ScheduledEvent, now: datetime) -> bool:
         """Return whether the VMs of this event have to be drained now.
@@ -131,5 +141,17 @@ class Policy:
         """
         if event.status is EventStatus.UNKNOWN or not self.impacting(event):
             return False
-        at = self.drain_at(event)
+        at = self.drain_at(event, now)
         return at is None or at <= now
+
+    def keeps_out(self, event: ScheduledEvent, now: datetime) -> bool:
+        """Return whether a VM that is out does not return before this event (law S6).
+
+        It returns only if the drain for the event begins much later.
+        """
+        if not self.impacting(event):
+            return False
+        if event.status is EventStatus.UNKNOWN:
+            return True
+        at = self.drain_at(event, now)
+        return at is None or at - now <= RETURNS_FOR

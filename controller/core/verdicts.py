@@ -103,6 +103,15 @@ def ends_soon(ledger: Ledger, document: EventDocument | None) -> bool:
     return any(fold(each.event_id) not in present for each in ledger.events)
 
 
+def _was_put_back(ledger: Ledger, vm: WatchedVm, place: Place) -> bool:
+    """Return whether another client has put a VM back; the leader can have restored it between two
+    maintenances."""
+    if place is not Place.IN_ROTATION or vm.place != Place.OUT:
+        return False
+    entry = ledger.entry(vm.vm)
+    return entry is not None and not entry.over
+
+
 class _Pass:
     """The events of one pass."""
 
@@ -277,7 +286,7 @@ class _Pass:
         if place is Place.UNKNOWN:
             return vm
         why = vm.why
-        if place is Place.IN_ROTATION and vm.place == Place.OUT:
+        if _was_put_back(self._ledger, vm, place):
             why = PUT_BACK
         elif place is Place.IN_ROTATION and self._explains(event, why):
             why = obstacle(vm.vm, self._holds)

@@ -3,7 +3,7 @@
 Pure: no I/O, no clock.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from controller.core.events import EventStatus, ScheduledEvent
 from controller.core.planning.actions import Phase, VmPhase
@@ -47,12 +47,13 @@ def outlook(
         return f"{inside}: {what} is ignored ({ignored})"
     if stuck or phase.phase is Phase.HELD:
         return f"{inside}, and clients can lose requests: {stuck or phase.why}"
-    drain_at = policy.drain_at(event)
+    drain_at = policy.drain_at(event, now)
     if drain_at is not None and drain_at > now:
-        return (
-            f"{vm} is drained from {drain_at:%Y-%m-%d %H:%M:%S} UTC on, "
-            f"{policy.lead_time_s:.0f} s before NotBefore (lead_time_s in [policy])"
-        )
+        lead = timedelta(seconds=policy.lead_time_s)
+        when = f"{policy.lead_time_s:.0f} s before NotBefore (lead_time_s in [policy])"
+        if event.not_before is None or drain_at != event.not_before - lead:
+            when = "when the daily window opens (far_ahead_window in [policy])"
+        return f"{vm} is drained from {drain_at:%Y-%m-%d %H:%M:%S} UTC on, {when}"
     if started:
         return f"{inside}, and {what} has started: it is being removed"
     return f"{vm} is being removed, and should be out of rotation before {what} begins"

@@ -171,7 +171,7 @@ def _why(snapshot: AgentSnapshot, vm: str, phase: VmPhase | None, entry: Entry |
 def _why_not_yet(snapshot: AgentSnapshot, event: ScheduledEvent) -> str:
     if ignored := _why_ignored(snapshot, snapshot.ledger or Ledger(), event):
         return f"{event.event_type} is ignored: {ignored}"
-    drain_at = snapshot.policy.drain_at(event)
+    drain_at = snapshot.policy.drain_at(event, snapshot.now)
     if drain_at is None or drain_at <= snapshot.now:
         return ""
     return f"{event.event_type}: the drain starts at {drain_at:%Y-%m-%d %H:%M:%S} UTC"
@@ -233,7 +233,9 @@ def _event(snapshot: AgentSnapshot, ledger: Ledger, seen: SeenEvent) -> EventVie
         duration_s=event.duration_s if event.duration_s >= 0 else None,
         impacting=impacting,
         ignored=ignored,
-        drain_at=instant_or_none(snapshot.policy.drain_at(event)) if impacting else None,
+        drain_at=instant_or_none(snapshot.policy.drain_at(event, snapshot.now))
+        if impacting
+        else None,
         detail=_request_detail(snapshot, ledger, event) if requested else "",
         timelines=[_timeline(seen, vm, ledger) for vm in (event.resources if impacting else ())],
         outlook=[] if requested or seen.gone else list(_outlook(snapshot, ledger, event, ignored)),

@@ -35,6 +35,8 @@ ON_ITS_WAY_S = 0.01
 SILENCE_S = 5.5
 REPORTED_S = 30.0
 """An acknowledgement is decided on a report of up to 20 s ago, read up to 10 s ago."""
+RETURNS_FOR_S = 3600.0 - 60.0
+"""A VM returns between two maintenances for an hour, by a clock that can be a minute off."""
 POWER_VIEW_S = 12.0
 """An agent acts on a power state of up to 10 s ago, read over the network."""
 BAD_IN_A_LOG = (
@@ -256,7 +258,9 @@ def s5_write_ahead(replay: Replay, change: Change) -> Iterator[str]:
 
 
 def s6_no_early_return(replay: Replay, change: Change) -> Iterator[str]:
-    """Nothing is restored while an event for the VM is announced, or while the VM is down.
+    """Nothing is restored while an event for the VM is announced and due, or while the VM is down.
+
+    Due within the next hour by its lead time: a VM returns between two maintenances.
 
     An agent knows that an event is gone after two good polls without it.
     """
@@ -283,8 +287,23 @@ def _restored_despite_polls(replay: Replay, write: Write, vm: str) -> Iterator[s
     for poll in polls:
         for event_id in poll.events:
             event = replay.event(event_id)
-            if event and replay.impacting(event) and vm.casefold() in event.resources:
+            if event and keeps_out(replay, event, vm, write.sent_at):
                 yield f"{vm} restored by {write.vm}, which had polled event {event_id}"
+
+
+def keeps_out(replay: Replay, event: Event, vm: str, at: float) -> bool:
+    """Return whether an event forbids that a VM is restored.
+
+    A VM returns between two maintenances when the drain for the next one begins much later. An
+    event that was acknowledged may start at any moment, and waits for no lead time.
+    """
+    if not replay.impacting(event) or vm.casefold() not in event.resources:
+        return False
+    policy = replay.conditions.policy
+    begins_at = event.not_before - float(str(policy.get("lead_time_s", 900)))
+    waits = policy.get("far_ahead", "wait") == "wait" and event.source != "User"
+    begun = event.acknowledged_at is not None or event.started_at is not None
+    return not waits or begun or begins_at - at <= RETURNS_FOR_S
 
 
 def _known(poll: Poll, write: Write) -> bool:
@@ -295,7 +314,8 @@ def _known(poll: Poll, write: Write) -> bool:
 def _restored_despite_announcement(replay: Replay, write: Write, vm: str) -> Iterator[str]:
     for event in write.announced:
         known_since = event.published_at + KNOWN_AFTER_S + replay.conditions.blind_s
-        if vm.casefold() in event.resources and known_since < write.accepted_at:
+        known = known_since < write.accepted_at
+        if known and keeps_out(replay, event, vm, write.accepted_at):
             yield f"{vm} restored although event {', '.join(sorted(event.ids))} names it"
 
 

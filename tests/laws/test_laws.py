@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,8 +14,8 @@ from tests.laws.bodies import bodies_of, differences
 from tests.laws.conditions import Conditions
 from tests.laws.judge import WITHOUT_REQUESTS, Law, violations
 from tests.laws.liveness import s7_in_time
-from tests.laws.replay import Replay, Write
-from tests.laws.safety import log_violations, s1_ack, s5_write_ahead
+from tests.laws.replay import Event, Replay, Write
+from tests.laws.safety import keeps_out, log_violations, s1_ack, s5_write_ahead
 from tests.laws.verdicts import v1_verdict
 
 if TYPE_CHECKING:
@@ -370,6 +370,40 @@ def test_a_restore_while_one_of_several_requests_holds_is_found(
     story.history.sort(key=lambda change: change.at)
     lines = [line for line in story.broken() if line.startswith("S6")]
     assert len(lines) == broken
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "changes", "policy", "keeps"),
+    [
+        (900 + 3500, {}, {}, True),
+        (900 + 3700, {}, {}, False),
+        (120 + 3700, {}, {"lead_time_s": 120}, False),
+        (900 + 3700, {}, {"far_ahead": "drain"}, True),
+        (900 + 3700, {"acknowledged_at": 1.0}, {}, True),
+        (900 + 3700, {"started_at": 1.0}, {}, True),
+        (900 + 3700, {"source": "User"}, {}, True),
+        (60, {"resources": frozenset({"web-2"})}, {}, False),
+        (60, {"event_type": "Freeze", "duration_s": 4}, {}, False),
+    ],
+)
+def test_which_event_forbids_a_restore(
+    ahead_s: float, changes: Mapping[str, Any], policy: Mapping[str, object], keeps: bool
+) -> None:
+    """An event far ahead does not, unless it was acknowledged or waits for no lead time (S6)."""
+    story = Story()
+    story.conditions = replace(story.conditions, policy=policy)
+    known: dict[str, Any] = {
+        "ids": {"e"},
+        "event_type": "Reboot",
+        "resources": frozenset({"web-1"}),
+        "published_at": 0.0,
+        "not_before": 10.0 + ahead_s,
+        "source": "Platform",
+        "duration_s": -1,
+        "started_first": False,
+    }
+    event = Event(**{**known, **changes})
+    assert keeps_out(Replay(story.conditions, story.world), event, "web-1", 10.0) is keeps
 
 
 def test_an_acknowledgement_of_a_vm_that_was_put_back_is_found() -> None:

@@ -14,6 +14,7 @@ from controller.core.events import EventStatus, ScheduledEvent
 from controller.core.ledger import Entry
 from controller.core.planning import closing
 from controller.core.planning.actions import Acknowledge, HoldReason
+from controller.core.planning.due import is_due_for_any
 from controller.core.planning.evidence import Evidence
 from controller.core.planning.steps import HoldBack, Inquiry, Start, Steps, WakeAt
 from controller.core.planning.views import DOCUMENT_FRESH_S
@@ -57,7 +58,7 @@ def steps(
         if policy.acknowledge_ignored and all(peer(name) is not None for name in event.resources):
             yield Start(Acknowledge(event.event_id))
         return
-    if not policy.is_due(event, now):
+    if not is_due_for_any(event, evidence.views):
         return
     # No short circuit: each resource may have a reason to report and an instant to wake at.
     ready = True

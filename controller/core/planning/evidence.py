@@ -13,6 +13,7 @@ from controller.core.events import EventStatus
 from controller.core.ledger import Entry, Ledger
 from controller.core.observation import Observation
 from controller.core.planning.actions import Read, key_alone
+from controller.core.planning.due import is_due
 from controller.core.planning.mechanism import Mechanisms, Proof
 from controller.core.planning.requests_in_force import RequestsInForce, recorded_end
 from controller.core.planning.steps import Inquiry, Start, Steps, WakeAt, start_all
@@ -47,23 +48,23 @@ class Evidence:
     def case(self, vm: Vm) -> VmCase:
         """Return what this pass knows of one VM."""
         events = self.views.impacting(vm.name)
-        starts = (self.policy.drain_at(event) for event in events)
+        starts = (self.policy.drain_at(event, self.now) for event in events)
         entry = self.views.entry(vm.name)
         requests, lost = self._requests.of(vm.name), self._requests.lost(entry)
         ends = [request.until for request in requests]
         ends += [recorded_end(entry, each) for each in lost] if entry else []
-        later = [at for at in starts if at is not None and at > self.now]
         return VmCase(
             vm=vm,
             entry=entry,
             events=events,
-            due=tuple(event for event in events if self.policy.is_due(event, self.now)),
+            due=tuple(each for each in events if is_due(each, entry, self.policy, self.now)),
+            pending=tuple(each for each in events if self.policy.keeps_out(each, self.now)),
             inside=self.inside(vm),
             requests=requests,
             lost_requests=lost,
             threatened=fold(vm.name) in self._threatened,
             now=self.now,
-            wakes=(*later, *ends),
+            wakes=(*(at for at in starts if at and at > self.now), *ends),
         )
 
     def inside(self, vm: Vm) -> tuple[Membership, ...]:

@@ -99,7 +99,7 @@ class Floors:
         found: list[ScheduledEvent] = []
         for event in document.events if document else ():
             pending = event.status is not EventStatus.STARTED and policy.impacting(event)
-            drain_at = policy.drain_at(event)
+            drain_at = policy.drain_at(event, self._evidence.now)
             if pending and (drain_at is None or drain_at < until):
                 found.append(event)
         return sorted(found, key=lambda event: event.not_before or self._evidence.now)

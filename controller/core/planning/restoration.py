@@ -66,7 +66,7 @@ def steps(case: VmCase, evidence: Evidence) -> Steps:
         yield Report(vm=vm.name, phase=Phase.HELD, why=unreadable_vm(vm))
     elif entry is None:
         yield Report(vm=vm.name, phase=Phase.IN_SERVICE if case.inside else Phase.UNMANAGED)
-    elif entry.over and (back := found(evidence, entry)) and not case.events:
+    elif entry.over and (back := found(evidence, entry)) and not case.pending:
         yield from _come_back(case, evidence, entry, back)
     elif entry.parked:
         yield from _stay_parked(case, entry)
@@ -95,10 +95,10 @@ def _come_back(
 ) -> Steps:
     """A VM of which some memberships are still out, or that closed in its pools (then none is)."""
     vm, name = case.vm, case.vm.name
-    if case.events:
+    if case.pending:
         message = (
             f"{name} stays out: another event for it is announced; "
-            "it is restored when no event for it is left"
+            "it is restored when no event for it is left, or the next one is far ahead"
         )
         yield from hold_vm(name, HoldReason.EVENT_PENDING, message)
     elif evidence.observed.document and evidence.observed.document.set_aside:

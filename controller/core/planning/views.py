@@ -62,8 +62,13 @@ class Views:
         self._vms = {fold(vm.name): vm for vm in self.tracked_vms}
         self._holds = {(hold.subject, hold.reason): hold.since for hold in durable.holds}
         self._impacting = _impacting_by_vm(observed.document, policy)
-        clean = [_impacting_by_vm(document, policy) for document in observed.clean_documents]
-        self._announced = frozenset(name for found in clean for name in found)
+        self._announced = frozenset(
+            fold(name)
+            for document in observed.clean_documents
+            for event in document.events
+            for name in event.resources
+            if keeps_out(event, self.entries.get(fold(name)), policy, now)
+        )
 
     def _recent_health(self) -> tuple[PoolHealth, ...]:
         """Return what the rules report about the pools, as far as that is recent."""
@@ -93,7 +98,8 @@ class Views:
         return tuple(self._impacting.get(fold(vm), ()))
 
     def announced(self, vm: str) -> bool:
-        """Return whether an impacting event names a VM in one of the newest clean documents."""
+        """Return whether an event before which a VM stays out is in one of the newest clean
+        documents."""
         return fold(vm) in self._announced
 
     # --- ages ---
@@ -187,6 +193,16 @@ class Views:
         for pool_id in self.policy.pools:
             if self.is_old(self.pool(pool_id)) and not self.missing(pool_id):
                 yield ReadLoadBalancer(load_balancer_of(pool_id))
+
+
+def keeps_out(event: ScheduledEvent, entry: Entry | None, policy: Policy, now: datetime) -> bool:
+    """Return whether a VM of an event with this entry must not be restored while it is announced.
+
+    An event because of which the VM was taken out may have been acknowledged, however far it is.
+    """
+    if policy.keeps_out(event, now):
+        return True
+    return entry is not None and entry.is_for(event.event_id) and policy.impacting(event)
 
 
 def _impacting_by_vm(

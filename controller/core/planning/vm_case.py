@@ -26,7 +26,9 @@ class VmCase:
     events: tuple[ScheduledEvent, ...]
     """Impacting events of the document that name this VM."""
     due: tuple[ScheduledEvent, ...]
-    """Those events whose drain time has come."""
+    """Those events whose drain time has come, or because of which the VM is recorded."""
+    pending: tuple[ScheduledEvent, ...] = ()
+    """Those events before which a VM that is out does not return (law S6)."""
     inside: tuple[Membership, ...]
     """Managed memberships in which the VM is in rotation now, by the newest views."""
     requests: tuple[DrainRequest, ...] = ()
@@ -80,13 +82,16 @@ class VmCase:
         return None if len(known) < len(instants) else min(known, default=None)
 
     def references(self, entry: Entry | None) -> tuple[EventReference, ...]:
-        """Return an entry's references, with all events and requests that want the VM out, once."""
+        """Return an entry's references, with all events and requests that want the VM out, once.
+
+        An event that is not due yet is no reason why the VM is out.
+        """
         known = {fold(each.event_id): each for each in entry.events} if entry else {}
         found = [
             EventReference(
                 event_id=event.event_id, event_type=event.event_type, not_before=event.not_before
             )
-            for event in self.events
+            for event in self.due
         ]
         for request in self.requests:
             key, until = fold(request.request_id), request.until

@@ -14,6 +14,7 @@ from controller.config.loader import InvalidConfigError, LoadedSettings, describ
 from controller.config.schema import EventPolicies, PolicySection
 from controller.core.azure_names import fold
 from controller.core.events import EVENT_TYPES
+from controller.core.far_ahead import DailyWindow, FarAhead
 from controller.core.policy import EventAction, EventPolicy, Floor
 from controller.errors import ConfigError
 
@@ -235,6 +236,43 @@ def test_a_drain_fits_into_the_lead_time(
     [problem] = problems(text)
     assert "policy.connection_drain_s: would end after the event starts" in problem
     assert "raise lead_time_s" in problem
+
+
+@pytest.mark.parametrize(
+    ("window", "start_min", "end_min"),
+    [("02:00-04:00", 120, 240), ("23:30-01:05", 1410, 65), ("00:00-23:59", 0, 1439)],
+)
+def test_a_daily_window(load_text: Load, window: str, start_min: int, end_min: int) -> None:
+    """The window in which drains for events days ahead begin, in minutes of the UTC day."""
+    text = f'{MINIMAL}[policy]\nfar_ahead = "window"\nfar_ahead_window = "{window}"\n'
+    policy = load_text(text).settings.policy.core_policy({})
+    assert policy.far_ahead is FarAhead.WINDOW
+    assert policy.far_ahead_window == DailyWindow(start_min=start_min, end_min=end_min)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ('far_ahead = "window"', "needs far_ahead_window, such as"),
+        ('far_ahead_window = "02:00-04:00"', 'is used only with far_ahead = "window"'),
+        ('far_ahead = "drain"\nfar_ahead_window = "02:00-04:00"', "remove it"),
+        ('far_ahead = "window"\nfar_ahead_window = "2-4"', 'is "2-4", which is not a window'),
+        ('far_ahead = "window"\nfar_ahead_window = "02:00-24:00"', "which is not a window"),
+        ('far_ahead = "window"\nfar_ahead_window = "02:00-02:00"', "start and end are the same"),
+        ('far_ahead = "later"', "policy.far_ahead"),
+    ],
+)
+def test_a_window_that_cannot_be_used(problems: Problems, keys: str, told: str) -> None:
+    """A missing window, one that is not used, and one that is none are refused."""
+    [problem] = problems(f"{MINIMAL}[policy]\n{keys}\n")
+    assert ": policy" in problem
+    assert told in problem
+
+
+def test_events_days_ahead_wait_by_default(load_text: Load) -> None:
+    """Nothing changes for an operator who chooses nothing."""
+    policy = load_text(MINIMAL).settings.policy.core_policy({})
+    assert (policy.far_ahead, policy.far_ahead_window) == (FarAhead.WAIT, None)
 
 
 def test_duplicate_pools_are_refused(problems: Problems) -> None:

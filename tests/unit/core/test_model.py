@@ -205,7 +205,7 @@ def test_drain_at(
         not_before=not_before,
         source=source,
     )
-    assert make_policy(pools={}).drain_at(event) == due
+    assert make_policy(pools={}).drain_at(event, T0) == due
 
 
 @pytest.mark.parametrize(

@@ -393,6 +393,19 @@ def test_a_vm_that_another_client_put_back() -> None:
     assert watch.verdicts == [("web-1", f"hit in rotation: {PUT_BACK}")]
 
 
+def test_a_vm_that_returned_between_two_maintenances() -> None:
+    """S6: the leader has restored it, so nobody else is blamed when the next event hits it."""
+    watch = Watch()
+    far = event(event_id="E-2", not_before=90_000)
+    watch.drained(10, event(), far)
+    watch.passes(300, far)
+    watch.scene.inside["web-1"] = [APP]
+    watch.passes(310, far)
+    watch.passes(400, far)
+    assert watch.scene.ledger.entries == ()
+    assert [each.why for each in watch.scene.ledger.events[0].vms] == [""]
+
+
 def test_a_set_that_was_not_read() -> None:
     """While the set is not read nothing is judged; in the end what is not known counts as a hit."""
     watch = Watch()

@@ -209,7 +209,7 @@ def test_a_vm_opens_no_earlier_than_it_would_be_restored(
     elif cause == "stopped":
         closing.vms["web-1"] = {"power": PowerState.NOT_RUNNING}
     else:
-        closing.events = [event(not_before=90_000, event_id="E-2")]
+        closing.events = [event(not_before=4_500, event_id="E-2")]
     closing.through()
     assert closing.entry().restored_at is None
 

@@ -205,7 +205,7 @@ def test_it_stays_lost_while_its_vm_does_not_run() -> None:
 
 def test_it_stays_lost_while_an_event_is_announced() -> None:
     """S6: an event for the VM comes first."""
-    scene = parked(events=[event(not_before=9000)])
+    scene = parked(events=[event(not_before=4500)])
     scene.adopt()
     assert scene.entry().lost == (membership("web-1"),)
 

@@ -1768,7 +1768,7 @@ def test_first_instants_of_the_calendar(scene: PlannerScenario) -> None:
     """S7: a NotBefore so early that no lead time precedes it means at once."""
     early = datetime.min.replace(tzinfo=UTC)
     scene.events = [replace(event(), not_before=early)]
-    assert scene.policy.drain_at(scene.events[0]) is None
+    assert scene.policy.drain_at(scene.events[0], at(0)) is None
     assert scene.plan().ledger is not None
 
 

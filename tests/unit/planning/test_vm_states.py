@@ -86,7 +86,7 @@ def stopped() -> PlannerScenario:
 
 def pending() -> PlannerScenario:
     scene = restore_due()
-    scene.clean, scene.events = True, [event(event_id="E-2", not_before=9000)]
+    scene.clean, scene.events = True, [event(event_id="E-2", not_before=4500)]
     return scene
 
 

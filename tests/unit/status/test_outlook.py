@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from controller.core.events import EventStatus, ScheduledEvent
+from controller.core.far_ahead import DailyWindow, FarAhead
 from controller.core.planning.actions import Phase, VmPhase
 from controller.status.outlook import outlook
 from tests.support.planner_scenario import at
@@ -70,6 +71,18 @@ def test_a_wait_for_the_lead_time_names_its_end_and_its_setting() -> None:
     drain_at = f"{begins - timedelta(seconds=900):%Y-%m-%d %H:%M:%S} UTC"
     assert of(Phase.IN_SERVICE, LATER) == (
         f"web-1 is drained from {drain_at} on, 900 s before NotBefore (lead_time_s in [policy])"
+    )
+
+
+def test_a_wait_for_the_daily_window_names_its_opening() -> None:
+    """An event of next week, and a window that opens tonight."""
+    window = DailyWindow(start_min=22 * 60, end_min=23 * 60)
+    policy = replace(POLICY, far_ahead=FarAhead.WINDOW, far_ahead_window=window)
+    far = replace(EVENT, not_before=NOW + timedelta(days=7))
+    seen = VmPhase(vm="web-1", phase=Phase.IN_SERVICE, why="")
+    assert outlook(far, seen, policy=policy, now=NOW) == (
+        f"web-1 is drained from {NOW:%Y-%m-%d} 22:00:00 UTC on, "
+        "when the daily window opens (far_ahead_window in [policy])"
     )
 
 
