@@ -163,13 +163,13 @@ async def _inspect(context: AgentContext) -> Inspection:
     blob_name = state_blob(context.azure, context.settings, context.identity).name
 
     async def poll() -> None:
+        await parts.operator.refresh(no_older_than_s=0)  # the events of rehearsals are among these
         for _ in range(POLLS if on_vm else 0):
             await parts.watcher.poll()
 
     lease, agents, *_ = await asyncio.gather(
         read_lease_status(parts.store, parts.watcher.now()),
         read_agents(context.azure.state_blob, blob_name, context.identity.vms),
-        parts.operator.refresh(no_older_than_s=0),
         poll(),
     )
     read_here = parts.watcher.document is not None

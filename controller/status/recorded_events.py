@@ -10,6 +10,7 @@ from controller.core.event_progress import SeenEvent
 from controller.core.event_record import WatchedEvent
 from controller.core.events import EventDocument, EventStatus, ScheduledEvent
 from controller.core.ledger import Ledger
+from controller.core.rehearsals import is_test
 
 
 def recorded_document(ledger: Ledger) -> EventDocument:
@@ -41,4 +42,5 @@ def _event(watched: WatchedEvent) -> ScheduledEvent:
         status=EventStatus.STARTED if started else EventStatus.SCHEDULED,
         resources=tuple(each.vm for each in watched.vms),
         not_before=watched.not_before,
+        acknowledgeable=not is_test(watched.event_id),
     )

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from controller.agent.inspection import inspect_set
 from controller.config.loader import load
+from controller.core.planning.actions import Phase
 from controller.operator.drain_client import DrainClient, connect
 from controller.operator.event_rehearsal import EventRehearsal
 from controller.simulator.services.http_values import Service
@@ -89,7 +91,8 @@ async def test_an_interrupted_test_event_is_cancelled(
 ) -> None:
     """^C ends its requests: the event is gone before it began, and the VM is restored.
 
-    A leader whose own VM the event names has handed over to another agent.
+    A leader whose own VM the event names has handed over to another agent. Commands on other VMs
+    show the event while it is announced.
     """
     await bench.lead("web-1")
     await bench.stand_by("web-2")
@@ -97,6 +100,9 @@ async def test_an_interrupted_test_event_is_cancelled(
         run = asyncio.create_task(rehearsal_of(client).run((vm,)))
         await bench.until(f"{vm} is out", lambda: "out" in steps(bench))
         assert bench.ledger()["leader"] != vm
+        shown = await inspect_set(bench.settings(bench.config("web-3")), {})
+        assert [each.event.resources for each in shown.snapshot.seen_events] == [(vm,)]
+        assert {each.vm: each.phase for each in shown.plan.phases}[vm] is Phase.OUT
         run.cancel()
         with pytest.raises(asyncio.CancelledError):
             await run

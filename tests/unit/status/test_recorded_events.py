@@ -25,6 +25,16 @@ def test_an_announced_event() -> None:
     assert event.status is EventStatus.SCHEDULED
 
 
+def test_the_event_of_a_rehearsal_is_never_acknowledged() -> None:
+    """No plan that is made from it may show an acknowledgement."""
+    found = [
+        each.acknowledgeable
+        for name in ("E-1", "test-1")
+        for each in recorded_document(Ledger(events=(replace(WATCHED, event_id=name),))).events
+    ]
+    assert found == [True, False]
+
+
 def test_a_started_event() -> None:
     """It is going on."""
     (event,) = recorded_document(Ledger(events=(replace(WATCHED, started_at=at(9)),))).events
