@@ -46,7 +46,7 @@ def steps(
         seen_within_s: how old the views may be that show its VMs out.
         policy: what decides whether and when to acknowledge; None for the policy of the pass.
     """
-    policy, now = policy or evidence.policy, evidence.now
+    policy = policy or evidence.policy
     if (
         not can_be_sent(event, evidence)
         or not policy.acknowledge
@@ -58,7 +58,7 @@ def steps(
         if policy.acknowledge_ignored and all(peer(name) is not None for name in event.resources):
             yield Start(Acknowledge(event.event_id))
         return
-    if not is_due_for_any(event, evidence.views):
+    if not is_due_for_any(event, evidence.views, policy):
         return
     # No short circuit: each resource may have a reason to report and an instant to wake at.
     ready = True
@@ -94,11 +94,19 @@ def _ready(
             return False
         return (yield from _may_ignore(event, name, evidence, policy))
     yield from closing.read_report(evidence, entry.vm) if evidence.policy.close else ()
-    known = all(entry.holds(membership.key) for membership in inside)
+    # The ledger has to name the event first: that keeps the VM out until the event is gone.
+    named = entry.is_for(event.event_id)
+    known = named and all(entry.holds(membership.key) for membership in inside)
     if vm is not None and known and entry.closed_at and closing.is_proven_closed(evidence, entry):
         return True
     # A restore that is still on its way would put the VM back.
-    if inside or vm is None or entry.restoring_at or evidence.under_way(entry.memberships):
+    if (
+        not named
+        or inside
+        or vm is None
+        or entry.restoring_at
+        or evidence.under_way(entry.memberships)
+    ):
         return False
     return (yield from _emptied(event, vm, entry, evidence, policy, seen_within_s=seen_within_s))
 

@@ -9,22 +9,60 @@ Pure: standard library only, no I/O, no clock.
 
 from datetime import datetime
 
+from controller.core.azure_names import fold
+from controller.core.controls import Controls, Decision
 from controller.core.events import EventStatus, ScheduledEvent
 from controller.core.ledger import Entry
 from controller.core.planning.views import Views
 from controller.core.policy import Policy
 
 
-def is_due(event: ScheduledEvent, entry: Entry | None, policy: Policy, now: datetime) -> bool:
-    """Return whether a VM with this entry has to be out now because of an event."""
+def is_due(
+    event: ScheduledEvent,
+    entry: Entry | None,
+    policy: Policy,
+    now: datetime,
+    *,
+    released: bool = False,
+) -> bool:
+    """Return whether a VM with this entry has to be out now because of an event.
+
+    A VM that is out stays out for an event that is released: Azure may start it, whatever its
+    NotBefore.
+    """
     if policy.is_due(event, now):
         return True
     counts = event.status is not EventStatus.UNKNOWN and policy.impacting(event)
-    return counts and entry is not None and not entry.over and entry.is_for(event.event_id)
+    if not counts or entry is None or entry.over:
+        return False
+    return released or entry.is_for(event.event_id)
 
 
-def is_due_for_any(event: ScheduledEvent, views: Views) -> bool:
+def due_of(
+    events: tuple[ScheduledEvent, ...], entry: Entry | None, views: Views, controls: Controls
+) -> tuple[ScheduledEvent, ...]:
+    """Return the events that want a VM with this entry out now, in their order."""
+    return tuple(
+        each
+        for each in events
+        if is_due(
+            each,
+            entry,
+            views.policy,
+            views.now,
+            released=is_released(each.event_id, views, controls),
+        )
+    )
+
+
+def is_released(event_id: str, views: Views, controls: Controls) -> bool:
+    """Return whether an event was acknowledged, or an operator wants that."""
+    control = controls.of_event(event_id)
+    wanted = control is not None and control.decision == Decision.ACKNOWLEDGE
+    return wanted or fold(event_id) in views.observed.acknowledged
+
+
+def is_due_for_any(event: ScheduledEvent, views: Views, policy: Policy) -> bool:
     """Return whether some VM of an event has to be out now because of it."""
-    policy, now = views.policy, views.now
     entries = (views.entry(name) for name in event.resources)
-    return policy.is_due(event, now) or any(is_due(event, each, policy, now) for each in entries)
+    return any(is_due(event, each, policy, views.now) for each in (None, *entries))

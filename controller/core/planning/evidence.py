@@ -13,7 +13,7 @@ from controller.core.events import EventStatus
 from controller.core.ledger import Entry, Ledger
 from controller.core.observation import Observation
 from controller.core.planning.actions import Read, key_alone
-from controller.core.planning.due import is_due
+from controller.core.planning.due import due_of
 from controller.core.planning.mechanism import Mechanisms, Proof
 from controller.core.planning.requests_in_force import RequestsInForce, recorded_end
 from controller.core.planning.steps import Inquiry, Start, Steps, WakeAt, start_all
@@ -57,7 +57,7 @@ class Evidence:
             vm=vm,
             entry=entry,
             events=events,
-            due=tuple(each for each in events if is_due(each, entry, self.policy, self.now)),
+            due=due_of(events, entry, self.views, self.controls),
             pending=tuple(each for each in events if self.policy.keeps_out(each, self.now)),
             inside=self.inside(vm),
             requests=requests,

@@ -6,7 +6,7 @@ import pytest
 
 from controller.core.azure_names import fold
 from controller.core.events import EventStatus
-from controller.core.ledger import Entry
+from controller.core.ledger import Entry, EventReference
 from controller.core.planning import operator_controls
 from controller.core.planning.actions import (
     Phase,
@@ -156,8 +156,9 @@ def test_a_vm_of_the_ledger_alone_is_ready_when_it_is_out(scene: PlannerScenario
 def test_no_drain_is_waited_for_where_not_before_is_unknown(scene: PlannerScenario) -> None:
     """Without a NotBefore the connection drain is given its whole time."""
     scene.events = [event(not_before=None)]
+    named = EventReference(event_id="E-1", event_type="Reboot")
     entry = Entry(
-        vm="web-1", vm_id=vm_id("web-1"), events=(), memberships=(membership("web-1"),),
+        vm="web-1", vm_id=vm_id("web-1"), events=(named,), memberships=(membership("web-1"),),
         recorded_at=at(-100), out_at=at(-29.5),
     )  # fmt: skip
     scene.ledger, scene.inside["web-1"] = scene.ledger.with_entry(entry), []
@@ -308,3 +309,13 @@ def test_a_vm_that_is_put_back_during_its_maintenance_is_removed(scene: PlannerS
     scene.events = [started()]
     scene.inside["web-1"] = [APP]
     assert writes(scene.through()) == [removal()]
+
+
+def test_the_ledger_names_an_event_before_it_is_acknowledged(scene: PlannerScenario) -> None:
+    """S6: a leader that dies after the acknowledgement leaves a record that keeps the VM out."""
+    scene.take_out()
+    scene.now = 60
+    scene.events.append(event(event_id="E-2"))
+    assert acknowledged(scene.adopt()) == ["E-1"]
+    assert scene.entry().is_for("E-2")
+    assert acknowledged(scene.plan()) == ["E-1", "E-2"]

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from controller.core.controls import Controls, Decision, EventControl
 from controller.core.far_ahead import DailyWindow, FarAhead
 from controller.core.planning.actions import Phase
 from controller.core.planning.due import is_due, is_due_for_any
@@ -154,6 +155,36 @@ def test_an_event_is_due_for_all_when_one_is_out_for_it(vms: tuple[str, ...], du
     scene.take_out()
     scene.policy = replace(scene.policy, far_ahead=FarAhead.WAIT)
     views = scene.evidence().views
-    assert is_due_for_any(replace(FAR, resources=vms), views) is due
+    assert is_due_for_any(replace(FAR, resources=vms), views, scene.policy) is due
     near = replace(FAR, resources=vms, not_before=at(scene.now) + timedelta(seconds=900))
-    assert is_due_for_any(near, views)
+    assert is_due_for_any(near, views, scene.policy)
+
+
+def test_an_event_that_is_released_keeps_a_vm_out_that_is_out() -> None:
+    """An operator who lets it start means that its VM, drained for another reason, stays out."""
+    control = EventControl(
+        by="ann",
+        at=at(0),
+        until=at(WEEK_S),
+        reason="",
+        event_id="far",
+        decision=Decision.ACKNOWLEDGE,
+    )
+    scene = scene_with(FarAhead.WAIT, event())
+    scene.take_out()
+    scene.now, scene.events = 300, [event(event_id="far", not_before=WEEK_S)]
+    controls = Controls(events=(control,))
+    first = scene.adopt(controls=controls)
+    assert acknowledged(first) == []
+    assert scene.entry().is_for("far")
+    assert acknowledged(scene.adopt(controls=controls)) == ["far"]
+    assert writes(scene.through()) == []
+
+
+def test_what_this_leader_has_acknowledged_counts() -> None:
+    """Also when no control remembers it."""
+    scene = scene_with(FarAhead.WAIT, event())
+    scene.take_out()
+    scene.now, scene.events = 300, [FAR]
+    scene.adopt(acknowledged={"far": at(299)})
+    assert scene.entry().is_for("FAR")

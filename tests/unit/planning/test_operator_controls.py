@@ -221,6 +221,8 @@ def test_an_event_of_far_ahead_is_acknowledged(scene: PlannerScenario) -> None:
     scene.now += 5
     scene.adopt(requests=asked)
     assert acknowledged(scene.plan(requests=asked)) == []
+    scene.adopt(requests=asked, controls=NOW)
+    assert scene.entry().is_for("E-1"), "it stays out until the event is gone"
     assert acknowledged(scene.plan(requests=asked, controls=NOW)) == ["E-1"]
 
 
