@@ -32,6 +32,7 @@ include_patterns = [
 ]
 exclude_patterns = ["**/.*", ".*", "build", "dist", "**/node_modules"]
 nitpicky = True
+smartquotes = False  # a reader copies from the pages
 # Each decision and recipe is linked from the table of its folder; the menu shows the folder only.
 # tests/docs/test_site.py finds a page that nothing links to.
 suppress_warnings = ["toc.not_included"]

@@ -47,14 +47,14 @@ def _keys(model: type[BaseModel], schema: Schema) -> str:
     rows = [
         (
             code(name),
+            about[name],
             _values(schema["properties"][name]),
             _default(schema, name),
-            about[name],
         )
         for name, field in model.model_fields.items()
         if not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel))
     ]
-    return table(("key", "value", "default", "meaning"), rows) if rows else ""
+    return table(("key", "meaning", "value", "default"), rows) if rows else ""
 
 
 def _values(schema: Schema) -> str:

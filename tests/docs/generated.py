@@ -11,12 +11,14 @@ from pathlib import Path
 from tests.docs.command_reference import commands
 from tests.docs.configuration_reference import configuration
 from tests.docs.metric_reference import metrics
+from tests.docs.overview_reference import overview
 
 PAGES = Path(__file__).parents[2] / "docs"
 PARTS: Mapping[str, Callable[[], str]] = {
     "commands": commands,
     "configuration": configuration,
     "metrics": metrics,
+    "overview": overview,
 }
 """What generates each part."""
 

@@ -1,9 +1,12 @@
 """Generated parts of the pages: complete, and in their places."""
 
+from typing import is_typeddict
+
 from controller.cli.main import build_parser
 from controller.cli.parser_tree import walk
 from controller.config.keys import ARRAYS, TYPES
 from controller.observability.metrics import Gauges
+from controller.status import overview_schema
 from tests.docs.generated import PAGES, PARTS, complete, part_names
 from tests.docs.markdown import table
 
@@ -36,6 +39,16 @@ def test_every_setting_command_and_metric_is_there() -> None:
     assert [name for name in names if f"# lb-drain {name}\n" not in commands] == []
     gauges = Gauges.__annotations__
     assert [name for name in gauges if f"\n| `lbdrain_{name}` |" not in metrics] == []
+
+
+def test_every_object_of_the_api_is_there() -> None:
+    """Each object that another one refers to has its section, and no type is unknown."""
+    shown = PARTS["overview"]()
+    objects = {
+        f"### {name}\n" for name, each in vars(overview_schema).items() if is_typeddict(each)
+    }
+    assert [each for each in sorted(objects) if each not in shown] == []
+    assert "| any |" not in shown
 
 
 def test_a_table_keeps_its_cells() -> None:

@@ -1,0 +1,90 @@
+"""What happens on each page with samples, in the order of its text."""
+
+from collections.abc import Callable, Mapping
+
+from tests.docs.stage import Stage
+
+AGENTS = tuple(
+    f"lb-drain run --config lb-drain-sim/web-{n}.toml 2> web-{n}.log" for n in range(1, 4)
+)
+
+
+def quick_start(stage: Stage) -> None:
+    """Serve a set, reboot a VM, and drain another one manually."""
+    stage.show_serving("quick-start-simulate")
+    stage.show_started("quick-start-agents")
+    _until_agents_run(stage)
+    stage.show("quick-start-status")
+    stage.show("quick-start-event")
+    _until_started(stage)
+    stage.show("quick-start-during")
+    stage.show("quick-start-complete")
+    _until_settled(stage)
+    stage.show("quick-start-after")
+    stage.show("quick-start-traffic")
+    stage.show("quick-start-drain")
+
+
+def freeze(stage: Stage) -> None:
+    """Freeze a VM of a set under load."""
+    stage.serve("lb-drain simulate --load 20")
+    stage.start_agents(*AGENTS)
+    _until_agents_run(stage)
+    stage.run("lb-drain simulate event Freeze web-2 --notice 900 --impact 600 --started 600")
+    _until_started(stage)
+    stage.show("freeze-during")
+    stage.run(f"lb-drain simulate complete {stage.event_id}")
+    _until_settled(stage)
+    stage.show("freeze-after")
+    stage.show("freeze-traffic")
+
+
+def on_call(stage: Stage) -> None:
+    """One VM is rebooted, another one is held by the floor, and an agent has died."""
+    stage.serve("lb-drain simulate")
+    for path in (stage.directory / "lb-drain-sim").glob("web-*.toml"):
+        text = path.read_text()
+        path.write_text(text.replace("min_in_service = 1", "min_in_service = 2"))
+    *_, third = stage.start_agents(*AGENTS)
+    _until_agents_run(stage)
+    stage.run("lb-drain simulate event Freeze web-3 --notice 900 --duration 2")
+    stage.until_printed("lb-drain plan", "Freeze")
+    stage.run(f"lb-drain simulate complete {stage.event_id}")
+    stage.until_printed("lb-drain status", "Freeze: ")
+    stage.run("lb-drain simulate event Reboot web-3 --started-first --impact 1 --started 3")
+    stage.until_printed("lb-drain status", "Reboot: ")
+    _until_settled(stage)
+    stage.run("lb-drain simulate event Reboot web-2 --notice 900 --impact 3000 --started 3000")
+    _until_started(stage)
+    third.terminate()
+    third.wait()
+    stage.run("lb-drain simulate event Redeploy web-3 --notice 900")
+    stage.until_printed("lb-drain plan", "min_in_service")
+    for name in ("status", "plan", "verdicts", "doctor"):
+        stage.show(f"on-call-{name}")
+
+
+SCENES: Mapping[str, Callable[[Stage], None]] = {
+    "quick-start": quick_start,
+    "freeze": freeze,
+    "on-call": on_call,
+}
+"""The scenes by the page that shows their samples."""
+
+
+def _until_agents_run(stage: Stage) -> None:
+    """Wait until every agent has read the event document: it has started."""
+    logs = [stage.directory / f"web-{n}.log" for n in range(1, 4)]
+    stage.until("three agents run", lambda: all("agent of" in log.read_text() for log in logs))
+    stage.until_printed("lb-drain status", "leader: web-1")
+
+
+def _until_started(stage: Stage) -> None:
+    """Wait until the newest event runs, and the ledger says so."""
+    stage.until_printed("lb-drain simulate state", '"Started"')
+    stage.until_printed("lb-drain status", "event started")
+
+
+def _until_settled(stage: Stage) -> None:
+    """Wait until no VM is drained."""
+    stage.until_printed("lb-drain status", "No VM is drained")
