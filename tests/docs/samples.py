@@ -14,11 +14,15 @@ Lines that start with `$ ` are commands. A scene (`tests.docs.scenes`) runs them
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 PAGES = Path(__file__).parents[2] / "docs"
 SHOWN_ID = re.compile(r"[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}")
 """The id of an event, as the simulator makes them."""
+
+BORDER = "-"
+"""The line below the header of a table."""
 
 _BLOCK = re.compile(
     r"(?P<begin><!-- sample: (?P<name>[a-z0-9-]+) -->\n```console\n)(?P<body>.*?)(?P<end>```\n)",
@@ -30,11 +34,12 @@ _SHAPES = (
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?( UTC|Z)?"), "TIME"),
     (re.compile(r"\d\d:\d\d:\d\d( UTC)?"), "TIME"),
     (re.compile(r"\b\d+ (day|h|min|s)\b( \d+ (h|min|s)\b)*"), "DURATION"),
+    (re.compile(r"\bin \d+:\d\d\b"), "in DURATION"),
     (re.compile(r"(127\.0\.0\.1|localhost):\d+"), "ADDRESS"),
     (re.compile(r"/\S*/(?=lb-drain-sim|web-\d)"), "DIRECTORY/"),
     (re.compile(r"(?<!web-)\b\d+(\.\d+)+\S*"), "VERSION"),
     (re.compile(r"(?<!web-)\b\d+\b"), "NUMBER"),
-    (re.compile(r"[━─┏┓┗┛┡┩┳┻╇┴└┘┠┨├┤┼═]+"), "-"),
+    (re.compile(r"─+"), BORDER),
     (re.compile(r"[ \t]+"), " "),
 )
 
@@ -66,10 +71,9 @@ def samples() -> dict[str, Sample]:
 
 
 def shape(output: str) -> list[str]:
-    """Return the lines of an output without what differs between two runs, each kind once.
+    """Return the lines of an output without what differs between two runs.
 
-    Times, ids, numbers, addresses and the width of tables differ. A row can also be there more than
-    once, so equal lines count as one.
+    Times, ids, numbers, addresses and the width of tables differ.
     """
     lines: list[str] = []
     for line in output.splitlines():
@@ -77,9 +81,14 @@ def shape(output: str) -> list[str]:
         for pattern, name in _SHAPES:
             text = pattern.sub(name, text)
         text = text.strip()
-        if text and text not in lines:
+        if text:
             lines.append(text)
     return lines
+
+
+def headers(lines: list[str]) -> list[str]:
+    """Return the headers of the tables in a shape."""
+    return [line for line, below in pairwise(lines) if below == BORDER]
 
 
 def write(outputs: Mapping[str, str]) -> list[Path]:

@@ -7,6 +7,13 @@ from tests.docs.stage import Stage
 AGENTS = tuple(
     f"lb-drain run --config lb-drain-sim/web-{n}.toml 2> web-{n}.log" for n in range(1, 4)
 )
+SHOWN_ON_CALL = (
+    "on-call-status",
+    "on-call-plan",
+    "on-call-events",
+    "on-call-history",
+    "on-call-doctor",
+)
 
 
 def quick_start(stage: Stage) -> None:
@@ -43,17 +50,18 @@ def on_call(stage: Stage) -> None:
     stage.run("lb-drain simulate event Freeze web-3 --notice 900 --duration 2")
     stage.until_printed("lb-drain plan", "Freeze")
     stage.run(f"lb-drain simulate complete {stage.event_id}")
-    stage.until_printed("lb-drain status", "Freeze: ")
+    stage.until_printed("lb-drain history", "verdict on the Freeze")
     stage.run("lb-drain simulate event Reboot web-3 --started-first --impact 1 --started 3")
-    stage.until_printed("lb-drain status", "Reboot: ")
+    stage.until_printed("lb-drain history", "verdict on the Reboot")
     _until_settled(stage)
     stage.run("lb-drain simulate event Reboot web-2 --notice 900 --impact 3000 --started 3000")
     _until_started(stage)
     third.terminate()
     third.wait()
+    stage.until_printed("lb-drain status", "not running")
     stage.run("lb-drain simulate event Redeploy web-3 --notice 900")
     stage.until_printed("lb-drain plan", "min_in_service")
-    for name in ("on-call-status", "on-call-plan", "on-call-verdicts", "on-call-doctor"):
+    for name in SHOWN_ON_CALL:
         stage.show(name)
 
 
@@ -62,24 +70,25 @@ SCENES: Mapping[str, Callable[[Stage], None]] = {"quick-start": quick_start, "on
 
 
 def _until_agents_run(stage: Stage) -> None:
-    """Wait until every agent has read the event document: it has started."""
-    logs = [stage.directory / f"web-{n}.log" for n in range(1, 4)]
-    stage.until("three agents run", lambda: all("agent of" in log.read_text() for log in logs))
-    stage.until_printed("lb-drain status", "leader: web-1")
+    """Wait until one agent leads and every other one has published that it runs."""
+    stage.until(
+        "three agents run",
+        lambda: stage.run("lb-drain status").count(" standby ") == len(AGENTS) - 1,
+    )
 
 
 def _until_started(stage: Stage) -> None:
     """Wait until the newest event runs, and the ledger says so."""
     stage.until_printed("lb-drain simulate state", '"Started"')
-    stage.until("the ledger has it", lambda: _line(stage, "event started", stage.event_id))
+    stage.until("the ledger has it", lambda: _has_line(stage, "event started", stage.event_id))
 
 
-def _line(stage: Stage, text: str, event_id: str) -> bool:
-    """Return whether a line of the history has this text and the id of this event."""
-    lines = stage.run("lb-drain status").splitlines()
-    return any(text in line and event_id in line for line in lines)
+def _has_line(stage: Stage, *texts: str) -> bool:
+    """Return whether a line of the history contains all these texts."""
+    lines = stage.run("lb-drain history").splitlines()
+    return any(all(text in line for text in texts) for line in lines)
 
 
 def _until_settled(stage: Stage) -> None:
-    """Wait until no VM is drained."""
-    stage.until_printed("lb-drain status", "No VM is drained")
+    """Wait until every VM is in service."""
+    stage.until_printed("lb-drain status", "all in service")
