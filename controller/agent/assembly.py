@@ -6,39 +6,30 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from controller.agent.ability_watch import AbilityWatch
-from controller.agent.action_runner import ActionRunner
 from controller.agent.agents_reader import AgentsReader
-from controller.agent.change_guards import ChangeGuards
 from controller.agent.closing_assembly import assemble_closing
 from controller.agent.context import AgentContext
 from controller.agent.event_watcher import EventWatcher
-from controller.agent.inventory_reader import InventoryReader
 from controller.agent.leader_election import LeaderElection
-from controller.agent.nic_reader import NicReader
 from controller.agent.operator_blobs import OperatorBlobs, watch_operator_blobs
 from controller.agent.presence_sender import PresenceSender, assemble_presence
 from controller.agent.reconciler import Reconciler
+from controller.agent.reconciler_assembly import assemble_reconciler
 from controller.agent.standby_ledger import StandbyLedgerCache
+from controller.agent.standby_view import StandbyView
 from controller.agent.startup import AgentIdentity, blob_owner, state_blob
-from controller.agent.tenure import Tenure
-from controller.agent.vm_reader import VmReader
-from controller.agent.working_state import WorkingState
 from controller.azure.blob import StateBlob
 from controller.config.schema import Settings
-from controller.core.azure_names import fold
 from controller.core.blob_owner import BlobOwner
 from controller.core.lease import LeaseState, ReasonsNotToLead, reasons_not_to_lead
 from controller.core.ledger_recovery import LedgerMemory
-from controller.core.vm_report import VmReport
 from controller.storage.drain_request_store import DrainRequestWatch
 from controller.storage.ledger_store import LedgerStore
 from controller.storage.presence_store import read_agents
-from controller.storage.shared_pool_store import SharedPoolStore
-from controller.storage.vm_report_store import read_vm_report, vm_report_blob_name
 from controller.vm_side.closing_side import ClosingSide
 
 CLOSING_POLL_S = 2.0
@@ -62,6 +53,8 @@ class Components:
     """None for a dry run."""
     standby_ledger: StandbyLedgerCache | None
     """None for a dry run, which reads the ledger in every pass."""
+    standby_view: StandbyView | None
+    """None for a dry run, which reads the set as a leader does."""
     closing: ClosingSide | None
     """The VM's own side; None if `close` is off, and for a dry run."""
     presence: PresenceSender | None
@@ -79,6 +72,8 @@ class Components:
         }
         if self.standby_ledger is not None:
             tasks["standby ledger"] = self.standby_ledger.run
+        if self.standby_view is not None:
+            tasks["standby view"] = self.standby_view.run
         if self.closing is not None:
             tasks["closing"] = self.closing.run
         if self.presence is not None:
@@ -107,9 +102,8 @@ def assemble(context: AgentContext) -> Components:
     ability = AbilityWatch(watcher.clock)
     standby_ledger: StandbyLedgerCache | None = None
     if not settings.policy.dry_run:
-        seen = LedgerStore(blob, owner=owner, memory=memory)
         standby_ledger = StandbyLedgerCache(
-            seen,
+            LedgerStore(blob, owner=owner, memory=memory),
             watcher.now,
             should_lead=lambda: not _reasons(context, watcher, operator, ability, tenure=None),
         )
@@ -141,6 +135,7 @@ def assemble(context: AgentContext) -> Components:
         store=store,
         election=election,
         standby_ledger=standby_ledger,
+        standby_view=_assemble_view(context, standby_ledger, watcher, operator),
         closing=closing,
         presence=presence,
         agents=AgentsReader(
@@ -256,132 +251,22 @@ def _reasons(
     )
 
 
-def assemble_reconciler(
+def _assemble_view(
     context: AgentContext,
-    store: LedgerStore,
-    *,
-    election: LeaderElection | None,
+    standby_ledger: StandbyLedgerCache | None,
     watcher: EventWatcher,
     operator: OperatorBlobs,
-    ability: AbilityWatch,
-) -> Reconciler:
-    """Return the reconcile loop, with the parts it drives.
-
-    Args:
-        context: what the parts are built from.
-        store: the ledger in its blob.
-        election: the election that lets writes pass; None for a dry run, which writes nothing.
-        watcher: the event document and the clock.
-        operator: drain requests and controls.
-        ability: what this agent has shown that it can do.
-    """
-    settings, wake = context.settings, context.woken.set
-    state = WorkingState(
-        clock=watcher.clock,
-        entropy=context.entropy,
-        pool_ids=context.configuration.policy.pools,
-        max_parallel_writes=settings.policy.max_parallel_writes,
-        ability=ability,
-        wake=wake,
-    )
-    tenure = Tenure(
-        store=store,
-        state=state,
-        annotations=context.annotations,
-        vm=context.identity.vm,
-        now=watcher.now,
-        election=election,
-    )
-    guards = ChangeGuards(
-        tenure=tenure,
-        state=state,
+) -> StandbyView | None:
+    """Return what reads the set for the page of a standby; it shares no state with the agent."""
+    if standby_ledger is None:
+        return None
+    apart = replace(context, woken=asyncio.Event())
+    reconciler = assemble_reconciler(
+        apart,
+        standby_ledger.store,
+        election=None,
         watcher=watcher,
         operator=operator,
-        configuration=context.configuration,
-        mechanisms=context.mechanisms,
+        ability=AbilityWatch(watcher.clock),
     )
-    inventory = _assemble_inventory(context, state, tenure, watcher, operator)
-    reconciler = Reconciler(
-        watcher=watcher,
-        operator=operator,
-        configuration=context.configuration,
-        tenure=tenure,
-        runner=_assemble_runner(context, state, tenure, guards, inventory),
-        state=state,
-        mechanisms=context.mechanisms,
-        dry_run=election is None,
-        woken=context.woken,
-    )
-    if election is not None:
-        election.before_release(reconciler.quiesce)
-    return reconciler
-
-
-def _assemble_inventory(
-    context: AgentContext,
-    state: WorkingState,
-    tenure: Tenure,
-    watcher: EventWatcher,
-    operator: OperatorBlobs,
-) -> InventoryReader:
-    azure = context.azure
-
-    def urgent(vm: str) -> bool:
-        """Return whether an event, an entry or a drain request names a VM."""
-        document, wanted = watcher.document, fold(vm)
-        events = document.events if document else ()
-        return (
-            tenure.ledger.entry(vm) is not None
-            or any(wanted == fold(name) for event in events for name in event.resources)
-            or any(wanted == fold(request.vm) for request in operator.requests.requests or ())
-        )
-
-    return InventoryReader(
-        vms=VmReader(
-            compute=azure.compute,
-            availability_set_id=context.identity.availability_set_id,
-            names=context.identity.vms,
-            urgent=urgent,
-            state=state,
-            now=watcher.now,
-        ),
-        nics=NicReader(network=azure.network, urgent=urgent, state=state, now=watcher.now),
-        network=azure.network,
-        pool_ids=lambda: (*context.configuration.policy.pools, *tenure.ledger.pool_ids),
-        state=state,
-        now=watcher.now,
-    )
-
-
-def _assemble_runner(
-    context: AgentContext,
-    state: WorkingState,
-    tenure: Tenure,
-    guards: ChangeGuards,
-    inventory: InventoryReader,
-) -> ActionRunner:
-    ledger_name = state_blob(context.azure, context.settings, context.identity).name
-
-    async def read_report(vm: str) -> VmReport | None:
-        return await read_vm_report(
-            context.azure.state_blob(vm_report_blob_name(ledger_name, vm)), vm
-        )
-
-    return ActionRunner(
-        imds=context.azure.imds,
-        inventory=inventory,
-        state=state,
-        tenure=tenure,
-        guards=guards,
-        adapters=context.adapters(context.azure.network, state, context.clock),
-        shared_pools=SharedPoolStore(
-            context.azure.state_blob,
-            availability_set_id=context.identity.availability_set_id,
-            clock=context.clock,
-        ),
-        reports=read_report,
-        clock=context.clock,
-        entropy=context.entropy,
-        writes=not context.settings.policy.dry_run,
-        wake=context.woken.set,
-    )
+    return StandbyView(reconciler, operator, watcher.now)

@@ -1,21 +1,24 @@
 """The answers of the status server: a snapshot of the agent's parts, taken when one is requested.
 
 Changes nothing. A request makes the agent read what the agents publish and, as a standby, the
-ledger.
+ledger and the set.
 """
 
 from dataclasses import replace
+from functools import partial
 
 from controller.agent.assembly import Components
 from controller.agent.leader_election import LeaderElection
 from controller.agent.reporting import Reporting
 from controller.agent.standby_ledger import StandbyLedgerCache
+from controller.agent.standby_view import StandbyView
 from controller.clock import CorrectedClock
 from controller.config.in_force import ConfigurationInForce
 from controller.core.azure_names import fold
 from controller.core.lease import LEASED, LeaseState
-from controller.core.planning.actions import HoldReason
-from controller.core.vm_phase import rotation_of
+from controller.core.ledger import Ledger
+from controller.core.planning.actions import HoldReason, Phase, VmPhase
+from controller.core.vm_phase import phase_by, rotation_of
 from controller.core.vm_report import VmReport
 from controller.status.agent_status import agent_status
 from controller.status.overview import overview
@@ -78,11 +81,13 @@ class LiveStatus:
         return agent_status(self._snapshot())
 
     async def refresh(self) -> None:
-        """Read the agents and, as a standby, the ledger before the answer; a leader knows it."""
+        """Read the agents and, as a standby, the ledger and the set before the answer."""
         if self._components is not None:
             await self._components.agents.refresh()
         if standby_ledger := self._standby_ledger():
             await standby_ledger.refresh()
+        if standby_view := self._standby_view():
+            await standby_view.refresh()
 
     def overview(self) -> Overview:
         """Return what the status page shows; makes a standby read again for the next time."""
@@ -90,6 +95,8 @@ class LiveStatus:
             standby_ledger.request()
             if self._components is not None:
                 self._components.operator.controls.request()
+        if standby_view := self._standby_view():
+            standby_view.request()
         return overview(self._snapshot())
 
     def metrics(self) -> bytes:
@@ -105,6 +112,11 @@ class LiveStatus:
         if parts is None or parts.election is None or parts.election.leading:
             return None
         return parts.standby_ledger
+
+    def _standby_view(self) -> StandbyView | None:
+        """Return what reads the set, if this agent is a standby."""
+        parts = self._components
+        return parts.standby_view if parts and self._standby_ledger() else None
 
     def _health(self) -> AgentHealth:
         parts = self._components
@@ -139,6 +151,8 @@ class LiveStatus:
             lease_duration_s=self._configuration.settings.election.lease_duration_s,
             policy=self._configuration.policy,
             pool_names=self._configuration.settings.pool_names(),
+            listen=self._configuration.settings.server.listen,
+            runbook_url=self._configuration.settings.server.runbook_url,
             azure_requests=metrics.requests(),
             consecutive_failures=metrics.consecutive_failures(),
         )
@@ -216,9 +230,43 @@ def _with_ledger(snapshot: AgentSnapshot, parts: Components) -> AgentSnapshot:
     snapshot = replace(snapshot, ledger_problem=cached.problem)
     if cached.latest is None:
         return snapshot
+    return _with_view(
+        replace(
+            snapshot,
+            lease_state=cached.latest.lease_state,
+            ledger=cached.latest.ledger,
+            ledger_at=cached.latest.at,
+        ),
+        cached.latest.ledger,
+        parts.standby_view,
+    )
+
+
+def _with_view(
+    snapshot: AgentSnapshot, ledger: Ledger, standby_view: StandbyView | None
+) -> AgentSnapshot:
+    """Add what a standby has read of the set itself; holds are those of the leader."""
+    seen = standby_view.latest() if standby_view else None
+    if seen is None or seen.plan is None:
+        return snapshot
+    cache = seen.cache
+    read = {key: each.report for key, each in cache.reports.items() if each.report is not None}
     return replace(
         snapshot,
-        lease_state=cached.latest.lease_state,
-        ledger=cached.latest.ledger,
-        ledger_at=cached.latest.at,
+        plan=replace(
+            seen.plan,
+            phases=tuple(map(partial(_with_recorded_hold, ledger), seen.plan.phases)),
+            holds=ledger.holds,
+        ),
+        vms=cache.vms,
+        nics=cache.nics,
+        pools=cache.pools,
+        pools_without_peers=cache.pools_without_peers(ledger),
+        reports={**read, **snapshot.reports},
     )
+
+
+def _with_recorded_hold(ledger: Ledger, phase: VmPhase) -> VmPhase:
+    """Return the phase of a VM; a hold that the leader has recorded counts more than a plan."""
+    known = phase_by(ledger, phase.vm)
+    return known if known is not None and known.phase is Phase.HELD else phase

@@ -187,14 +187,15 @@ class Reconciler:
                 break
         return self._report(self.plan, self.ledger, self.ledger)
 
-    async def preview(self) -> Plan:
-        """Read whatever a plan needs, write nothing, and return the plan."""
+    async def preview(self, *, rounds: int | None = None) -> Plan:
+        """Read what a plan needs, in so many rounds at most, write nothing; return the plan."""
         async with self:
             while True:
                 planned = self._plan()
                 reads = [action for action in planned.actions if is_read(action)]
-                if not reads:
+                if not reads or rounds == 0:
                     return planned
+                rounds = None if rounds is None else rounds - 1
                 for action in reads:
                     self._runner.start(action)
                 await self._runner.wait_until_ended()

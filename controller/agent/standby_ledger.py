@@ -33,7 +33,7 @@ class StandbyLedgerCache:
     """Reads the lease and the ledger on request; `run` is a task of the agent.
 
     Args:
-        store: of this cache alone.
+        store: of this cache, and of what plans from it; the agent's part in a drain has another.
         now: wall clock, corrected.
         should_lead: whether nothing keeps this agent from the lease that it would break.
     """
@@ -45,7 +45,9 @@ class StandbyLedgerCache:
         *,
         should_lead: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._store, self._now, self._should_lead = store, now, should_lead
+        self._now, self._should_lead = now, should_lead
+        self.store = store
+        """What the ledger is read into."""
         self._requested, self._attempted = asyncio.Event(), asyncio.Event()
         self.latest: LeaseStatus | None = None
         """As last read; None before the first read."""
@@ -70,9 +72,9 @@ class StandbyLedgerCache:
         """
         for listener in self._listeners:
             listener(etag)
-        if etag != self._store.etag or self._store.has_lost_entries:
+        if etag != self.store.etag or self.store.has_lost_entries:
             self.request()
-        return self._store.has_lost_entries
+        return self.store.has_lost_entries
 
     async def refresh(self) -> None:
         """Request a read, and wait a moment for it."""
@@ -89,11 +91,11 @@ class StandbyLedgerCache:
         done while this agent should not lead: a healthy leader would only be interrupted.
         """
         now = self._now()
-        if not self._store.has_lost_entries:
+        if not self.store.has_lost_entries:
             self._contests = 0
             return
         early = self._contest_at is not None and now < self._contest_at
-        if early or self._store.lease_state != LEASED or not self._should_lead():
+        if early or self.store.lease_state != LEASED or not self._should_lead():
             return
         wait_s = min(MOST_CONTEST_AGAIN_S, CONTEST_AGAIN_S * 2.0**self._contests)
         self._contests = min(self._contests + 1, 10)
@@ -103,14 +105,14 @@ class StandbyLedgerCache:
             "This agent remembers them and ends the term of the leader, to lead itself"
         )
         log(logger, logging.ERROR, message, event="ledger_failed", outcome="lost")
-        await self._store.break_lease()
+        await self.store.break_lease()
 
     async def run(self) -> None:
         """Read on request, until cancelled."""
         while True:
             await self._requested.wait()
             try:
-                self.latest = await read_lease_status(self._store, self._now())
+                self.latest = await read_lease_status(self.store, self._now())
                 self.problem = ""
                 await self._contest()
             except ControllerError as error:

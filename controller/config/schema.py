@@ -307,12 +307,21 @@ class Server(Section):
     listen: str = "127.0.0.1:9808"
     """Listen address, host:port on loopback, because requests are not authenticated. Port 0 picks a
     free port. Empty: no server."""
+    runbook_url: str = ""
+    """Where operators read the runbook, an https:// or http:// URL; the status page links to it."""
 
     @field_validator("listen")
     @classmethod
     def _check_listen(cls, value: str) -> str:
         if value:
             listen_address(value)
+        return value
+
+    @field_validator("runbook_url")
+    @classmethod
+    def _check_runbook_url(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^\s\"'<>\\]{1,500}", value):
+            raise ValueError('must be an https:// or http:// URL, or "" for none')
         return value
 
 

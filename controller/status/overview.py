@@ -1,7 +1,7 @@
 """Build the JSON behind the status page, `/api/v1/overview`, from a snapshot.
 
-A leader shows what it knows. A standby knows the event document and its own requests to Azure; all
-else it knows from the ledger, as of `ledger.as_of`: it reads no NICs and no pools.
+A leader shows what it knows. A standby shows the ledger as of `ledger.as_of`, the event document,
+and the VMs and pools that it reads itself while an overview is asked for.
 
 Pure: no I/O, no clock.
 """
@@ -50,6 +50,7 @@ from controller.status.overview_schema import (
     TimelineView,
     VmView,
 )
+from controller.status.problems import problems
 from controller.status.snapshot import AgentSnapshot
 from controller.status.state_json import (
     control_json,
@@ -72,7 +73,7 @@ def overview(snapshot: AgentSnapshot) -> Overview:
     ledger = snapshot.ledger or Ledger()
     healthy, why = snapshot.health.healthy
     leader = current_leader(ledger, lease_state=snapshot.lease_state)
-    return Overview(
+    shown = Overview(
         version=VERSION,
         at=instant(snapshot.now),
         agent=AgentView(
@@ -84,6 +85,8 @@ def overview(snapshot: AgentSnapshot) -> Overview:
             headline=snapshot.health.headline,
             healthy=healthy,
             why=why,
+            listen=snapshot.listen,
+            runbook=snapshot.runbook_url,
         ),
         agents=agents_view(
             snapshot.agents,
@@ -117,11 +120,14 @@ def overview(snapshot: AgentSnapshot) -> Overview:
         holds=holds_json(snapshot, snapshot.plan.holds if snapshot.plan else ledger.holds),
         controls=[control_json(each) for each in snapshot.health.controls.listed],
         controls_problem=snapshot.controls_problem,
+        problems=[],
         verdicts=[verdict_json(found) for found in reversed(ledger.verdicts)],
         history=[transition_json(line) for line in reversed(ledger.transitions)],
         services=list(_services(snapshot.consecutive_failures)),
         requests=[_requests(each) for each in snapshot.azure_requests],
     )
+    shown["problems"] = problems(shown)
+    return shown
 
 
 # --- VMs ---

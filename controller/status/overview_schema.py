@@ -32,6 +32,10 @@ class AgentView(TypedDict):
     healthy: bool
     why: str
     """One line to `healthy`."""
+    listen: str
+    """Where it serves its page, `server.listen`: that of the leader is the same port there."""
+    runbook: str
+    """`server.runbook_url`; empty if it is not set."""
 
 
 class SetAgentView(TypedDict):
@@ -239,6 +243,25 @@ class ControlView(TypedDict):
     """The control in words for people; they may change in any version."""
 
 
+class ProblemView(TypedDict):
+    """Something that needs attention."""
+
+    kind: str
+    """in_rotation, held, write_failed, storage, azure, unhealthy, no_leader, agent, configuration,
+    late, hit_in_rotation or missed; more kinds may come."""
+    vm: str | None
+    title: str
+    text: str
+    """Both are words for people; they may change in any version."""
+    since: str | None
+    deadline: str | None
+    """NotBefore of the event that will meet the VM in rotation."""
+    command: str
+    """What to run first: on the VM that is named, or else on any VM of the set."""
+    alert: str
+    """The chapter of the runbook, named as the alert is."""
+
+
 class TransitionView(TypedDict):
     """One line of history."""
 
@@ -294,6 +317,8 @@ class Overview(TypedDict):
     """Controls of the set that are in force; of a standby, as of its last read."""
     controls_problem: str
     """Why the controls cannot be read; empty if they can."""
+    problems: list[ProblemView]
+    """Worst first."""
     verdicts: list[VerdictView]
     """Newest first."""
     history: list[TransitionView]

@@ -101,6 +101,9 @@ class AgentSnapshot:
     policy: Policy
     pool_names: Mapping[str, str]
     """Short name by folded pool id."""
+    listen: str = ""
+    """Where the agent serves its page."""
+    runbook_url: str = ""
     vm: str = ""
     availability_set_id: str = ""
     peers: tuple[str, ...] = ()

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from controller.agent.ability_watch import AbilityWatch
-from controller.agent.assembly import assemble_reconciler
 from controller.agent.context import AgentContext
 from controller.agent.event_watcher import EventWatcher
 from controller.agent.inventory_schedule import HOLE_S
@@ -24,6 +23,7 @@ from controller.agent.leader_election import LeaderElection
 from controller.agent.operator_blobs import OperatorBlobs
 from controller.agent.overrides import OverridesInForce
 from controller.agent.read_ways import request_key
+from controller.agent.reconciler_assembly import assemble_reconciler
 from controller.agent.startup import AgentIdentity
 from controller.azure.http.session import Azure, open_azure
 from controller.azure.imds_document import Instance

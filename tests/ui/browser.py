@@ -101,12 +101,24 @@ class Tab:
         if not said:
             raise AssertionError(f"not shown: {what}; but:\n{await self.text()}")
 
+    async def open(self, selector: str, wanted: bool = True) -> None:
+        """Open, or close, a part that is folded."""
+        state = f"document.querySelector({selector!r}).open"
+        if await self.evaluate(state) is not wanted:
+            await self.evaluate(f"document.querySelector({f'{selector} > summary'!r}).click()")
+        assert await self.evaluate(state) is wanted
+
     async def press(self, key: str) -> None:
         """Press and release a key."""
         for kind in ("rawKeyDown", "keyUp"):
             code = {"Tab": 9, "Enter": 13}[key]
+            text = {"text": "\r"} if key == "Enter" and kind == "rawKeyDown" else {}
             await self.call(
-                "Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code
+                "Input.dispatchKeyEvent",
+                type="keyDown" if text else kind,
+                key=key,
+                windowsVirtualKeyCode=code,
+                **text,
             )
 
     async def look(self, *, width: int, height: int, scheme: str = "light") -> None:

@@ -19,24 +19,26 @@ const DRAINING = ["drain_due", "draining"];
 const OUT = ["out", "acknowledged", "in_maintenance", "restore_due", "restoring"];
 const STATUSES = { Scheduled: "busy", Started: "calm", Gone: "none", Cancelled: "none", Manual: "calm" };
 const OVER = ["Gone", "Cancelled"];
+const isOver = (event) => OVER.includes(event.status) &&
+  !event.timelines.some((each) => each.steps.some((step) => step.state === "pending"));
 const VERDICTS = {
   drained: "good", late: "bad", hit_in_rotation: "bad", ignored: "none", cancelled: "none", unmanaged: "none",
 };
-const MISSED = ["late", "hit_in_rotation"];
-const MISSED_SHOWN_S = 86400;
+const FIRST_LINES = 8; // of a long list; the rest is folded
 const isManual = (event) => event.status === "Manual";
 const STATES = { done: "done", now: "now", pending: "not yet", skipped: "did not happen, or was not observed" };
-const MARKS = { done: "✓", now: "●", pending: "", skipped: "–" };
 
 let shown = null; // the newest overview
 let receivedAt = 0; // its arrival, by the browser's clock
 let ahead = 0; // the agent's clock minus the browser's, in ms
 let failure = "";
+let utc = false; // times are local until the button is pressed
+const opened = new Set(); // keys of the folded parts that are open
 
 /* --- a description of elements, and the update of the document to match it --- */
 
 function make(tag, attributes, ...children) {
-  return { tag, attributes: attributes || {}, children: children.flat().filter((c) => c != null) };
+  return { tag, attributes: attributes || {}, children: children.flat(Infinity).filter((c) => c != null) };
 }
 
 function show(parent, wanted) {
@@ -67,7 +69,7 @@ function show(parent, wanted) {
 }
 
 function fill(id, ...children) {
-  show(document.getElementById(id), children.flat().filter((c) => c != null));
+  show(document.getElementById(id), children.flat(Infinity).filter((c) => c != null));
 }
 
 /* --- texts --- */
@@ -94,11 +96,25 @@ const stale = () => Boolean(shown) && Date.now() - receivedAt > AWAY_AFTER_MS;
 const dry = () => shown.agent.role === "dry run";
 const ago = (instant) => (now() - Date.parse(instant)) / 1000;
 
+/* "2026-05-01 12:00:00" in UTC or in local time. */
+function stamp(at, inUtc) {
+  const date = new Date(at);
+  const shift = inUtc ? 0 : date.getTimezoneOffset() * 60000;
+  return new Date(date.getTime() - shift).toISOString().slice(0, 19).replace("T", " ");
+}
+
+function offset() {
+  const minutes = -new Date().getTimezoneOffset();
+  const size = Math.abs(minutes);
+  return `UTC${minutes < 0 ? "-" : "+"}${two(size / 60)}:${two(size % 60)}`;
+}
+
 function time(instant) {
   if (!instant) return "";
-  const today = new Date(now()).toISOString().slice(0, 10) === instant.slice(0, 10);
-  const text = today ? instant.slice(11, 19) : `${instant.slice(5, 10)} ${instant.slice(11, 19)}`;
-  return make("time", { datetime: instant, title: instant }, text);
+  const text = stamp(instant, utc);
+  const today = stamp(now(), utc).slice(0, 10) === text.slice(0, 10);
+  const title = `${stamp(instant, true)} UTC, ${stamp(instant, false)} local time`;
+  return make("time", { datetime: instant, title }, text.slice(today ? 11 : 5));
 }
 
 const count = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
@@ -114,6 +130,8 @@ function tile(name, big, ...small) {
   const rest = small.filter((text) => text).map((text) => make("dd", { class: "small" }, text));
   return make("div", {}, make("dt", {}, name), make("dd", { class: "big" }, big), rest);
 }
+
+const bad = (text) => make("span", { class: "bad-text" }, text);
 
 function tiles(o) {
   const lease = o.lease;
@@ -134,7 +152,7 @@ function tiles(o) {
   const left = lease.valid_for_s == null || stale() ? "" :
     `lease valid for ${span(lease.valid_for_s - (Date.now() - receivedAt) / 1000)}`;
   const state = left || (lease.state ? `lease: ${lease.state}` : "");
-  const leader = lease.leader || (o.ledger.as_of ? "none" : "not known yet");
+  const leader = lease.leader || (o.ledger.as_of ? bad("none") : "not known yet");
   const asked = o.requests.reduce((sum, each) => sum + each.ok, 0);
   const idle = knows ? (tally("", ["unmanaged"]) ? "none out" : "all in service") : "none out";
   return [
@@ -145,22 +163,67 @@ function tiles(o) {
       next ? `next NotBefore in ${clock(-ago(next))}` : "",
       o.document.age_s == null ? "not read yet" :
         `read ${span(o.document.age_s + (Date.now() - receivedAt) / 1000)} ago`),
-    tile("Azure", failing.length ? "failing" : "answers",
+    tile("Azure", failing.length ? bad("failing") : "answers",
       ...failing.map((s) => `${s.name || s.service}: ${count(s.failures_in_a_row, "consecutive failure")}`),
       `${asked.toLocaleString("en")} requests answered`),
   ];
 }
 
-function hold(each) {
-  return make("li", {},
-    make("strong", {}, `${each.subject}: ${each.reason.replaceAll("_", " ")}`),
-    make("p", {}, each.message),
-    make("p", { class: "note" }, "since ", time(each.since), `, for ${span(ago(each.since))}`));
+/* A list whose first lines are shown; the others are folded under one line that counts them. */
+function lines(key, items, draw) {
+  const first = items.slice(0, FIRST_LINES), rest = items.slice(FIRST_LINES);
+  const list = (some) => make("ol", {}, some.map((each) => make("li", {}, draw(each))));
+  return [list(first), rest.length ? fold(key, [`${rest.length} more`], [list(rest)]) : null];
+}
+
+function fold(key, summary, content) {
+  const state = opened.has(key) ? { open: "" } : {};
+  return make("details", { "data-key": key, ...state }, make("summary", {}, summary), content);
+}
+
+function runbook(each) {
+  const { runbook: url } = shown.agent;
+  const text = `Runbook: ${each.alert}`;
+  return url ? make("a", { href: `${url}#${each.alert.toLowerCase()}`, rel: "noreferrer" }, text) : text;
+}
+
+function problem(each) {
+  const left = each.deadline ? -ago(each.deadline) : null;
+  const soon = left == null ? null : make("p", { class: "deadline" },
+    left > 0 ? `NotBefore in ${clock(left)}, ` : "NotBefore was ", time(each.deadline));
+  const over = each.kind in VERDICTS;
+  const age = each.since ? span(ago(each.since)) : "";
+  const since = each.since ? [over ? "At " : "Since ", time(each.since), over ? `, ${age} ago. ` : `, for ${age}. `] : [];
+  return make("li", {}, make("strong", {}, each.title), soon, make("p", {}, each.text),
+    make("p", { class: "note" }, ...since, "Begin with ", make("code", {}, each.command),
+      each.kind === "agent" && each.vm ? ` on ${each.vm}. ` : ". ", runbook(each)));
+}
+
+/* What operators have ordered, and what explains the page. */
+function notes(o) {
+  const alert = (title, text) => make("p", { class: "alert" }, make("strong", {}, title), ` ${text}`);
+  return [...o.controls.map((each) => alert(each.kind === "pause" ? "Paused." : "Control.", `${each.text}.`)),
+    o.controls_problem ? alert("The controls could not be read.", o.controls_problem) : null, ...explanations(o)];
+}
+
+function explanations(o) {
+  const { agent, lease } = o;
+  const note = (title, ...rest) => make("p", { class: "note-box" }, make("strong", {}, title), " ", ...rest);
+  if (agent.role === "starting") return [note("Starting.", agent.headline)];
+  if (agent.role === "dry run") {
+    return [note("Dry run.", "This agent writes nothing. It shows what a leader would do.")];
+  }
+  if (agent.role !== "standby" || !lease.leader) return [];
+  const port = Number(agent.listen.split(":").pop()) || Number(location.port);
+  const near = Number(location.port || 80) + 1;
+  return [note("Standby.", "This page shows what the leader has recorded, and VMs and pools as this agent reads them. ",
+    `The page of the leader: `, make("code", {}, `ssh -N -L ${near}:127.0.0.1:${port} ${lease.leader}`), ", then ",
+    make("a", { href: `http://127.0.0.1:${near}/`, rel: "noreferrer" }, `http://127.0.0.1:${near}/`))];
 }
 
 function step(each, state, cancelled) {
   return make("li", state === "now" ? { class: state, "aria-current": "step" } : { class: state },
-    make("span", { class: "mark", "aria-hidden": "true" }, MARKS[state]),
+    make("span", { class: "mark", "aria-hidden": "true" }),
     make("span", { class: "name" }, each.step === "gone" && cancelled ? "cancelled" : each.step),
     make("span", { class: "at" }, each.at ? time(each.at) : "",
       make("span", { class: "hidden" }, ` ${STATES[state]}`)));
@@ -184,10 +247,37 @@ function verdictRest(each) {
   return each.text.startsWith(words) ? each.text.slice(words.length).replace(/^[:,]? */, "") : each.text;
 }
 
-function verdict(each) {
-  return make("tr", {}, make("td", { class: "fixed" }, time(each.at)),
-    make("td", { class: "fixed" }, each.vm), make("td", { class: "fixed" }, each.event_type),
-    make("td", {}, verdictPill(each), make("span", { class: "note" }, verdictRest(each))));
+/* Past events, newest first: the verdicts of one event together, with its progress if it is known. */
+function pastEvents(o) {
+  const found = new Map();
+  for (const each of o.events.filter(isOver)) {
+    found.set(each.event_id, { event: each, type: each.event_type, verdicts: [], vms: each.vms });
+  }
+  for (const each of o.verdicts) {
+    const known = found.get(each.event_id) || { event: null, type: each.event_type, verdicts: [], vms: [] };
+    known.verdicts.push(each);
+    if (!known.vms.includes(each.vm)) known.vms = [...known.vms, each.vm];
+    found.set(each.event_id, known);
+  }
+  const gone = (each) => each.event && each.event.timelines.flatMap((t) => t.steps)
+    .filter((s) => s.step === "gone" && s.at).map((s) => s.at).sort().pop();
+  return [...found.entries()].map(([id, each]) =>
+    ({ ...each, id, at: each.verdicts.length ? each.verdicts[0].at : gone(each) || null }))
+    .sort((a, b) => (b.at || "~").localeCompare(a.at || "~"));
+}
+
+function past(each) {
+  const { event, verdicts } = each;
+  const kinds = [...new Map(verdicts.map((v) => [v.verdict, v])).values()];
+  const rest = verdicts.length === 1 ? verdictRest(verdicts[0]) : "";
+  const line = [make("span", { class: "at" }, time(each.at)), " ",
+    make("span", { class: "what" }, `${each.type} of ${each.vms.join(", ")}`), " ",
+    kinds.length ? kinds.map((v) => verdictPill(v)) : make("span", { class: "pill none" }, event.status),
+    rest ? " " : null, make("span", { class: "rest" }, rest)];
+  const inside = event && event.timelines.length ? event.timelines.map((t) => timeline(t, event.status === "Cancelled"))
+    : verdicts.length > 1 ? [make("ul", {}, verdicts.map((v) => make("li", {}, `${v.vm}: ${v.text}`)))] : null;
+  if (!inside) return make("div", { class: "line" }, line);
+  return fold(`event ${each.id}`, line, [make("p", { class: "note" }, each.id), ...inside]);
 }
 
 function countdown(event) {
@@ -217,23 +307,44 @@ function event(each) {
     each.timelines.map((t) => timeline(t, each.status === "Cancelled")));
 }
 
+/* The role and the release of the agent on a VM; before the agents were read, who leads. */
+function agentOf(name) {
+  const found = shown.agents.find((each) => each.vm.toLowerCase() === name.toLowerCase());
+  if (!found) return name === shown.lease.leader ? make("span", { class: "note" }, "leader") : null;
+  const wrong = found.role === "not running" ? " bad-text" : "";
+  const role = wrong ? "agent not running" : found.role;
+  return make("span", { class: `note${wrong}`, title: found.text }, found.release ? `${role}, ${found.release}` : role);
+}
+
+/* The nearest event that is about a VM, in one line. */
+function nextEvent(name) {
+  const same = (a) => a.toLowerCase() === name.toLowerCase();
+  const own = shown.events.filter((e) => !OVER.includes(e.status) && !isManual(e) && e.vms.some(same));
+  const next = own.sort((a, b) => (a.not_before || "").localeCompare(b.not_before || ""))[0];
+  if (!next) return null;
+  const left = next.status === "Scheduled" && next.not_before ? -ago(next.not_before) : null;
+  const when = left == null ? next.status.toLowerCase() : left > 0 ? `NotBefore in ${clock(left)}` : "NotBefore has passed";
+  return make("span", { class: "note" }, `${next.event_type}: ${when}`);
+}
+
 function vm(each) {
   const [phase, tone] = phaseOf(each, shown.agent.role);
   const pools = each.pools.map((pool) => make("li", pool.inside ? {} : { class: "out" },
     `${pool.inside ? "in" : "out of"} ${pool.pool}`));
   const power = each.power && !["running", "unknown"].includes(each.power) ? each.power : null;
   return make("tr", {},
-    make("th", { scope: "row" }, each.vm, power ? make("span", { class: "note" }, power) : null),
+    make("th", { scope: "row" }, each.vm, power ? make("span", { class: "note" }, power) : null, agentOf(each.vm)),
     make("td", {}, make("span", { class: `pill ${tone}` }, phase),
       each.why ? make("span", { class: "note" }, each.why) : null,
-      each.closing && !each.why.includes(each.closing.text) ? make("span", { class: "note" }, each.closing.text) : null),
+      each.closing && !each.why.includes(each.closing.text) ? make("span", { class: "note" }, each.closing.text) : null,
+      nextEvent(each.vm)),
     make("td", {}, pools.length ? make("ul", { class: "pools" }, pools) : "–"));
 }
 
 function line(each) {
-  return make("tr", {}, make("td", { class: "fixed" }, time(each.at)),
-    make("td", { class: "fixed" }, each.vm),
-    make("td", {}, each.text, each.detail ? make("span", { class: "note" }, each.detail) : null));
+  return make("div", { class: "line" }, make("span", { class: "at" }, time(each.at)), " ",
+    make("span", { class: "what" }, each.vm), ` ${each.text}`,
+    each.detail ? make("span", { class: "rest" }, `: ${each.detail}`) : null);
 }
 
 function request(each) {
@@ -266,6 +377,10 @@ function changes(before, after) {
   for (const each of before ? after.events : []) {
     if (!known.has(each.event_id)) texts.push(`${isManual(each) ? "manual drain" : "new event"}: ${title(each)}`);
   }
+  const had = new Set((before ? before.problems : []).map((each) => each.title));
+  for (const each of before ? after.problems : []) {
+    if (!had.has(each.title)) texts.push(`problem: ${each.title}`);
+  }
   if (before && before.lease.leader !== after.lease.leader) {
     texts.push(`leader: ${after.lease.leader || "none"}`);
   }
@@ -273,27 +388,14 @@ function changes(before, after) {
 }
 
 function alerts() {
-  const found = [];
-  const add = (title, text, calm) =>
-    found.push(make("p", { class: calm ? "alert calm" : "alert" }, make("strong", {}, title), ` ${text}`));
-  if (failure && (!shown || stale())) {
-    add("The agent does not answer.", shown ? "The page shows the state of " +
-      `${new Date(receivedAt + ahead).toISOString().slice(11, 19)} UTC. Retrying.` : "Retrying.");
-  } else if (shown) {
-    const { agent, ledger } = shown;
-    if (agent.role === "starting") add("Starting.", agent.headline, true);
-    else if (!agent.healthy) add("Not healthy.", agent.why);
-    else if (dry()) add("Dry run.", "This agent writes nothing. It shows what a leader would do.", true);
-    const missed = shown.verdicts.find((each) => MISSED.includes(each.verdict));
-    if (missed && ago(missed.at) < MISSED_SHOWN_S) {
-      add(missed.verdict === "late" ? "Drained late." : "Hit in rotation.",
-        `${missed.event_type} of ${missed.vm}, ${missed.at.slice(0, 10)} ${missed.at.slice(11, 19)} UTC: ${verdictRest(missed)}.`);
-    }
-    for (const each of shown.controls) add(each.kind === "pause" ? "Paused." : "Control.", `${each.text}.`);
-    if (shown.controls_problem) add("The controls could not be read.", shown.controls_problem);
-    if (ledger.problem) add("The ledger could not be read.", ledger.problem);
-  }
-  return found;
+  if (!failure || (shown && !stale())) return [];
+  const age = shown ? `The page shows the state of ${stamp(receivedAt + ahead, utc)}${utc ? " UTC" : ""}. ` : "";
+  return [make("p", { class: "alert" }, make("strong", {}, "The agent does not answer."), ` ${age}Retrying.`)];
+}
+
+function quiet(o) {
+  if (o.agent.role === "starting" || !o.ledger.as_of) return null;
+  return make("li", { class: "fine" }, "No problem is known.");
 }
 
 function pulse() {
@@ -307,29 +409,36 @@ function draw() {
   document.body.classList.toggle("stale", stale());
   const found = alerts();
   const titles = found.map((each) => each.children[0].children[0]).join(" ");
-  if (titles !== warned) announce(titles || "The agent answers and is healthy.");
+  if (titles !== warned) announce(titles || "The agent answers.");
   warned = titles;
   fill("alerts", found);
   fill("pulse", pulse());
+  fill("zone", utc ? "UTC" : "local");
+  fill("zone-note", utc ? "Press for local time." : `${offset()}. Press for UTC.`);
   if (!shown) return;
   const { agent } = shown;
-  const set = (agent.availability_set || "").split("/").pop();
-  fill("whoami", agent.vm ? `${agent.role} on ${agent.vm}, set ${set}` : agent.role);
-  document.title = `${agent.vm ? `${agent.vm}: ` : ""}${agent.headline} – lb-drain`;
+  fill("whoami", agent.vm ? `${agent.role} on ${agent.vm}, set ${(agent.availability_set || "").split("/").pop()}, resource group ${agent.resource_group}` : agent.role);
+  const wrong = shown.problems.length ? `${count(shown.problems.length, "problem")} – ` : "";
+  document.title = `${wrong}${agent.vm ? `${agent.vm}: ` : ""}${agent.headline} – lb-drain`;
+  fill("problems", shown.problems.length ? shown.problems.map(problem) : quiet(shown));
+  fill("notes", notes(shown));
   fill("tiles", tiles(shown));
-  document.getElementById("s-holds").hidden = !shown.holds.length;
-  fill("holds", shown.holds.map(hold));
   const requested = shown.events.filter(isManual);
   document.getElementById("s-requested").hidden = !requested.length;
   fill("requested", requested.map(event));
-  const events = shown.events.filter((each) => !isManual(each));
+  const events = shown.events.filter((each) => !isManual(each) && !isOver(each));
   fill("events", events.length ? events.map(event)
     : make("p", { class: "empty" }, shown.document.age_s == null ? "Not read yet." : "No event is announced."));
   fill("vms", shown.vms.length ? shown.vms.map(vm) : empty("3", "Not known yet."));
-  document.getElementById("s-verdicts").hidden = !shown.verdicts.length;
-  fill("verdicts", shown.verdicts.map(verdict));
-  fill("history", shown.history.length ? shown.history.map(line) : empty("3", "No history yet."));
+  const gone = pastEvents(shown);
+  document.getElementById("s-past").hidden = !gone.length;
+  fill("past", lines("past", gone, past));
+  fill("history", shown.history.length ? lines("history", shown.history, line) : make("p", { class: "line" }, "No history yet."));
+  const total = shown.requests.reduce((sum, each) => sum + each.ok, 0);
+  fill("asked", `${total.toLocaleString("en")} answered, sent by this agent since it started`);
   fill("requests", shown.requests.length ? shown.requests.map(request) : empty("4", "No requests yet."));
+  fill("about", `lb-drain ${agent.release}. `, agent.runbook ? make("a", { href: agent.runbook, rel: "noreferrer" }, "Runbook")
+    : "Runbook: deploy/README.md of this release");
 }
 
 async function read() {
@@ -350,5 +459,12 @@ async function read() {
   draw();
 }
 
+document.getElementById("zone").addEventListener("click", () => { utc = !utc; draw(); });
+/* The update would close what a person has opened: it is noted here. `toggle` does not bubble. */
+document.addEventListener("toggle", ({ target }) => {
+  if (!target.dataset.key) return;
+  if (target.open) opened.add(target.dataset.key);
+  else opened.delete(target.dataset.key);
+}, true);
 setInterval(draw, READ_EVERY_MS);
 read();

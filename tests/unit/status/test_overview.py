@@ -97,6 +97,8 @@ def test_an_agent_that_has_just_been_started() -> None:
             "headline": "starting",
             "healthy": True,
             "why": "starting",
+            "listen": "",
+            "runbook": "",
         },
         "agents": [],
         "lease": {
@@ -116,6 +118,7 @@ def test_an_agent_that_has_just_been_started() -> None:
         "holds": [],
         "controls": [],
         "controls_problem": "",
+        "problems": [],
         "verdicts": [],
         "history": [],
         "services": [
