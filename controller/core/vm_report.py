@@ -96,7 +96,7 @@ def left_text(report: VmReport) -> str:
 
 def report_text(report: VmReport) -> str:
     """Return a report in one line for people."""
-    parts = [f"{report.state.value} since {report.since:%H:%M:%S}"]
+    parts = [f"{report.state.value} since {report.since:%H:%M:%S} UTC"]
     if report.state is VmState.CLOSED:
         parts.append(left_text(report))
         if report.probe_port:

@@ -73,7 +73,7 @@ def _line_view(line: Transition) -> ClosingView:
         refused_probes=None,
         hook="",
         problem="",
-        text=f"{state.value} since {line.at:%H:%M:%S}{detail}",
+        text=f"{state.value} since {line.at:%H:%M:%S} UTC{detail}",
     )
 
 

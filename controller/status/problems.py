@@ -106,7 +106,7 @@ def _hold(hold: HoldView, events: Iterable[EventView]) -> ProblemView:
     return _problem(
         "write_failed" if failed else "held",
         f"{hold['subject']} {meaning}",
-        hold["message"],
+        f"{hold['message']}. What follows: {hold['consequence']}. Remedy: {hold['remedy']}.",
         alert=alert,
         vm=hold["subject"] if not hold["vms"] else hold["vms"][0],
         since=hold["since"],

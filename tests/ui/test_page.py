@@ -136,6 +136,7 @@ async def test_a_whole_drain(open_set: OpenSet, tmp_path: Path) -> None:
             await tab.open("#past details")
             await tab.until("restored", "#past li.done:last-child")
             await tab.until("in service", "#history")
+            await accessible(tab, "past event, open")
             assert "out of rotation" in await tab.text("#history"), "words, not stored text"
             await tab.until("in service", "#vms tr:nth-child(2) .pill")
             phases = await tab.evaluate("phases")
@@ -305,7 +306,7 @@ async def test_a_write_that_azure_denies(bench: InProcessSet, tmp_path: Path) ->
 
 async def test_an_agent_that_goes_away(bench: InProcessSet, tmp_path: Path) -> None:
     """The page shows its age when the agent does not answer, and is live again when it does."""
-    agent = await bench.lead()
+    agent = await lead(bench)
     server = StatusServer("127.0.0.1:0", agent.live_status)
     await server.__aenter__()
     async with open_tab(CHROMIUM, tmp_path, server.url) as tab:

@@ -229,10 +229,10 @@ function step(each, state, cancelled) {
       make("span", { class: "hidden" }, ` ${STATES[state]}`)));
 }
 
-function timeline(each, cancelled) {
+function timeline(each, cancelled, heading = "h4") {
   const waits = each.steps.some((s) => s.state === "pending");
   const last = each.steps.filter((s) => s.state === "done").pop();
-  return make("div", { class: "timeline" }, make("h4", {}, each.vm),
+  return make("div", { class: "timeline" }, make(heading, {}, each.vm),
     each.verdict ? make("p", { class: "facts" }, verdictPill(each), ` ${verdictRest(each)}`) : null,
     make("ol", { class: "steps" }, each.steps.map((s) => step(s, waits && s === last ? "now" : s.state, cancelled))));
 }
@@ -274,7 +274,7 @@ function past(each) {
     make("span", { class: "what" }, `${each.type} of ${each.vms.join(", ")}`), " ",
     kinds.length ? kinds.map((v) => verdictPill(v)) : make("span", { class: "pill none" }, event.status),
     rest ? " " : null, make("span", { class: "rest" }, rest)];
-  const inside = event && event.timelines.length ? event.timelines.map((t) => timeline(t, event.status === "Cancelled"))
+  const inside = event && event.timelines.length ? event.timelines.map((t) => timeline(t, event.status === "Cancelled", "h3"))
     : verdicts.length > 1 ? [make("ul", {}, verdicts.map((v) => make("li", {}, `${v.vm}: ${v.text}`)))] : null;
   if (!inside) return make("div", { class: "line" }, line);
   return fold(`event ${each.id}`, line, [make("p", { class: "note" }, each.id), ...inside]);

@@ -235,7 +235,7 @@ def test_a_closed_vm_is_shown_with_its_report() -> None:
         drain=entry().recorded_at, counted=True, connections=2, problem="hook closing: [red]",
     )  # fmt: skip
     shown = lines(leader(reports={"web-2": report}))
-    line = "web-2: closed since 12:00:00, 2 connections left, hook closing: [red]"
+    line = "web-2: closed since 12:00:00 UTC, 2 connections left, hook closing: [red]"
     assert line.casefold() in [each.casefold() for each in shown]
     assert row(shown, "web-2")[-1] == "2"
 

@@ -104,7 +104,7 @@ def test_the_phase_shows_what_the_agent_reports(closing: PlannerScenario) -> Non
     }
     why = closing.plan(**report(closing, **fields)).phases[0].why
     assert why == (
-        f"closed since {at(1):%H:%M:%S}, 1 connection left, 1 probes refused, hook failed, "
+        f"closed since {at(1):%H:%M:%S} UTC, 1 connection left, 1 probes refused, hook failed, "
         f"hook closing: exit code 3; it is removed at {at(31):%H:%M:%S} UTC at the latest"
     )
 

@@ -39,7 +39,7 @@ def test_a_report_is_shown_in_full() -> None:
         "refused_probes": 2,
         "hook": "done",
         "problem": "",
-        "text": "closed since 12:00:01, 4 connections left, 2 probes refused, hook done",
+        "text": "closed since 12:00:01 UTC, 4 connections left, 2 probes refused, hook done",
     }
 
 
@@ -49,7 +49,7 @@ def test_a_report_is_shown_in_full() -> None:
         ({"counted": False}, "connections_left", None),
         ({"probe_port": 0}, "refused_probes", None),
         ({"quiet_since": NOON, "connections": 0}, "quiet", True),
-        ({"state": VmState.OPENING}, "text", "opening since 12:00:01, hook done"),
+        ({"state": VmState.OPENING}, "text", "opening since 12:00:01 UTC, hook done"),
         ({"problem": "disk full"}, "problem", "disk full"),
     ],
 )
@@ -68,11 +68,11 @@ def test_without_a_report_the_ledger_shows_it() -> None:
     view = closing_view(closed, "web-2", None)
     assert view is not None
     assert (view["state"], view["connections_left"]) == ("closed", None)
-    assert view["text"] == "closed since 12:00:02 with 4 connections left"
+    assert view["text"] == "closed since 12:00:02 UTC with 4 connections left"
     opened = closed.noting(at=NOON + timedelta(minutes=5), vm="web-2", step=Step.OPENED)
     view = closing_view(opened, "web-2", None)
     assert view is not None
-    assert view["text"] == "open since 12:05:00"
+    assert view["text"] == "open since 12:05:00 UTC"
 
 
 def test_a_report_about_another_drain_is_not_shown() -> None:
@@ -86,5 +86,5 @@ def test_the_texts_of_all_recorded_vms() -> None:
     """`status` prints one line for each VM of which something is known."""
     ledger = LEDGER.with_entry(replace(ENTRY, vm="web-3"))
     assert texts(ledger, [REPORT]) == {
-        "web-2": "closed since 12:00:01, 4 connections left, 2 probes refused, hook done"
+        "web-2": "closed since 12:00:01 UTC, 4 connections left, 2 probes refused, hook done"
     }

@@ -436,7 +436,7 @@ def test_a_vm_that_closes_is_shown_with_its_report() -> None:
     views = {each["vm"]: each["closing"] for each in shown["vms"]}
     assert views["web-1"] is None
     assert views["web-2"] is not None
-    assert views["web-2"]["text"] == "closed since 12:00:00, 2 connections left"
+    assert views["web-2"]["text"] == "closed since 12:00:00 UTC, 2 connections left"
 
 
 def test_an_event_that_policy_ignores_names_the_setting() -> None:
