@@ -133,7 +133,7 @@ def _agent(shown: Overview) -> Iterator[ProblemView]:
             alert="LbDrainAgentStalled",
             command="journalctl --unit lb-drain",
         )
-    if agent["role"] == "standby" and shown["ledger"]["as_of"] and not lease["leader"]:
+    if agent["role"] in {"standby", "command"} and shown["ledger"]["as_of"] and not lease["leader"]:
         yield _problem(
             "no_leader",
             "No agent leads",

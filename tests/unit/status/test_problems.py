@@ -183,6 +183,8 @@ def test_an_agent_that_is_not_healthy() -> None:
     standby = AgentHealth(role="standby", document_read=True)
     assert kinds(health=standby) == []
     assert kinds(health=standby, lease_state="available") == ["no_leader"]
+    command = AgentHealth(role="command", document_read=True)
+    assert kinds(health=command, lease_state="available") == ["no_leader"]
     assert kinds(health=standby, lease_state="available", ledger_at=None) == []
     assert kinds(lease_state="available") == [], "a dry run, or a leader that knows better"
 
