@@ -208,6 +208,10 @@ class NotDone(ControllerError):
     """A command of an operator cannot be carried out; the message states why."""
 
 
+class WaitOver(ControllerError):
+    """The time that a command may wait is over; what was requested stays in effect."""
+
+
 class InvariantViolation(ControllerError):
     """A bug: an invariant does not hold, and continuing could do harm."""
 

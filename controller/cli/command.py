@@ -8,10 +8,12 @@ from collections.abc import Callable
 from typing import NoReturn
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_CONFIG = 0, 1, 2, 78
+EXIT_WAIT_OVER = 124
+"""As of timeout(1): the wait has ended, and what was requested goes on."""
 EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
 EXIT_CODES = """\
 exit codes: 0 done; 1 failed, the message gives the reason; 2 wrong arguments;
-            78 the configuration must be changed;
+            78 the configuration must be changed; 124 --timeout ended the wait;
             130 and 143 ended by ^C or SIGTERM"""
 
 HELP_COLUMNS = 78

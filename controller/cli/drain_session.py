@@ -5,14 +5,15 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 from controller.cli.command import EXIT_OK
 from controller.cli.endpoint_errors import explain_unreachable
 from controller.clock import SystemClock
 from controller.config.loader import DEFAULT_CONFIG, load
 from controller.core.printable import printable
-from controller.errors import NotDone
+from controller.errors import NotDone, WaitOver
 from controller.observability import logs
 from controller.operator.drain_client import DrainClient, connect
 
@@ -27,7 +28,7 @@ def run_with_client(
     """Connect to the set that the options select, do the work, and return the exit code.
 
     Args:
-        read_vm_names: the work needs the names of the VMs of the set.
+        read_vm_names: the work needs the names of the VMs of the set, not only to check names.
         requests_drains: the work requests drains, which no agent executes in a dry run.
 
     Raises:
@@ -61,6 +62,26 @@ def run_with_client(
     with explain_unreachable(loaded, str(options.config)):
         asyncio.run(run())
     return EXIT_OK
+
+
+@asynccontextmanager
+async def time_limit(
+    timeout_s: float | None, unfinished: Callable[[], str]
+) -> AsyncGenerator[None]:
+    """Limit a wait; None for no limit.
+
+    Args:
+        timeout_s: of the wait, in seconds.
+        unfinished: returns what is not reached, for the message.
+
+    Raises:
+        WaitOver: the time is over.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError:
+        raise WaitOver(unfinished()) from None
 
 
 def _set_options(options: argparse.Namespace) -> tuple[str, ...]:

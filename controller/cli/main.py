@@ -1,7 +1,8 @@
 """The command `lb-drain`: builds the parser, runs one command and maps errors to exit codes.
 
 Exit codes: 0 done; 1 failed, the message gives the reason; 2 wrong arguments; 78 the configuration
-must be changed (a service manager should not restart it); 130 and 143 ended by ^C or SIGTERM.
+must be changed (a service manager should not restart it); 124 `--timeout` ended the wait; 130 and
+143 ended by ^C or SIGTERM.
 """
 
 import argparse
@@ -43,13 +44,14 @@ from controller.cli.command import (
     EXIT_INTERRUPTED,
     EXIT_TERMINATED,
     EXIT_USAGE,
+    EXIT_WAIT_OVER,
     CommandGroup,
     CommandParser,
     Handler,
     HelpFormatter,
 )
 from controller.core.printable import printable
-from controller.errors import ConfigError, ControllerError
+from controller.errors import ConfigError, ControllerError, WaitOver
 
 COMMANDS = (
     init,
@@ -78,6 +80,9 @@ COMMANDS = (
     manual,
 )
 """The modules of the commands, in the order of the help text."""
+
+CODES = {ConfigError: EXIT_CONFIG, WaitOver: EXIT_WAIT_OVER}
+"""The exit codes of errors; those of all others are `EXIT_FAILED`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -110,12 +115,9 @@ def build_parser() -> argparse.ArgumentParser:
 def _exit_code(command: Handler, options: argparse.Namespace) -> int:
     try:
         return command(options)
-    except ConfigError as error:
-        print(f"lb-drain: {_shown(error)}", file=sys.stderr)
-        return EXIT_CONFIG
     except ControllerError as error:
         print(f"lb-drain: {_shown(error)}", file=sys.stderr)
-        return EXIT_FAILED
+        return next((code for kind, code in CODES.items() if isinstance(error, kind)), EXIT_FAILED)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except asyncio.CancelledError:

@@ -90,7 +90,7 @@ def _start(options: argparse.Namespace) -> int:
         if options.abandon:
             await abandon_run(client)
             return
-        named = tuple(client.canonical_name(vm) for vm in options.vms)
+        named = client.canonical_names(options.vms)
         statuses = await read_statuses(client)
         runner = await _runner(client, statuses, options)
         if options.resume:

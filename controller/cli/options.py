@@ -55,6 +55,18 @@ def add_time_option(parser: argparse.ArgumentParser, *, default: str, meaning: s
     )
 
 
+def add_timeout_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--timeout TIME`, which limits `--wait`."""
+    parser.add_argument(
+        "--timeout",
+        dest="timeout_s",
+        type=duration(1),
+        metavar="TIME",
+        help="with --wait: wait no longer than this, and end with exit code 124 if the result is "
+        "not reached; what was requested stays in effect (default: no limit)",
+    )
+
+
 def add_health_options(parser: argparse.ArgumentParser, *, settle_after: str) -> None:
     """Add the options of a rolling run: how it finds out that a VM is healthy, and its limits."""
     parser.add_argument(

@@ -242,7 +242,8 @@ def print_requests(console: Console, shown: Overview) -> None:
         show_line(
             console,
             f"{kind} drain requested: {request['vm']} until {until} UTC, "
-            f"by {request['by']}{reason}",
+            f"by {request['by']}{reason}"
+            f"{', below min_in_service if necessary (--force)' if request['forced'] else ''}",
         )
     if run := shown["rolling_run"]:
         state = f"stopped, {run['failed']}" if run["failed"] else "in progress"

@@ -62,7 +62,7 @@ def _roll(options: argparse.Namespace) -> int:
         if options.resume:
             await runner.resume()
         else:
-            chosen = tuple(client.canonical_name(vm) for vm in options.vms)
+            chosen = client.canonical_names(options.vms)
             await runner.begin(chosen or order(client.vms, last=client.this_machine))
         print("All VMs are done.", flush=True)
 

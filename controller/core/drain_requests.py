@@ -59,6 +59,9 @@ class DrainRequest:
     event: RehearsedEvent | None = None
     """If set, the VM is drained because of this event, not because of the request itself. Since
     minor 2; an older agent reads an ordinary request."""
+    forced: bool = False
+    """Whether the VM leaves even if too few members stay: law S2 is suspended for it. Since minor
+    2; an older agent keeps the floor."""
     extra: Extra = field(default_factory=lambda: NOTHING_EXTRA, hash=False)
 
     def __post_init__(self) -> None:
@@ -73,6 +76,11 @@ class DrainRequest:
     def is_test(self) -> bool:
         """Whether it is a rehearsal."""
         return is_test(self.request_id)
+
+    @property
+    def who_and_why(self) -> str:
+        """The operator and the reason, for people."""
+        return f"by {self.by}" + (f": {self.reason}" if self.reason else "")
 
     def covers(self, vm: str, now: datetime) -> bool:
         """Return whether this request keeps this VM out of rotation now."""

@@ -6,13 +6,13 @@ It writes the requests blob and reads the ledger. The leader does the work.
 import asyncio
 import getpass
 import socket
-from collections.abc import AsyncGenerator, MutableMapping
+from collections.abc import AsyncGenerator, Callable, Iterable, MutableMapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
 from controller.agent.startup import discover_identity
 from controller.azure.http.identity import Identity
-from controller.azure.http.session import SessionFactory, open_azure, tcp_session
+from controller.azure.http.session import Azure, SessionFactory, open_azure, tcp_session
 from controller.clock import Clock
 from controller.config.schema import Settings
 from controller.core.azure_names import fold, short
@@ -22,7 +22,7 @@ from controller.core.lease import current_leader
 from controller.core.ledger import Entry, Ledger
 from controller.core.planning.actions import HoldReason
 from controller.core.vm_report import VmReport
-from controller.errors import ControllerError, NotDone
+from controller.errors import ControllerError, Denied, NotDone
 from controller.operator.request_client import Report, RequestClient
 from controller.storage.ledger_store import ledger_blob_name
 from controller.storage.vm_report_store import read_vm_report, vm_report_blob_name
@@ -48,28 +48,68 @@ class DrainClient(RequestClient):
     """
 
     async def wait_until_drained(self, request: DrainRequest) -> str:
-        """Wait until the VM is out of every pool and its connections had time to close.
+        """Wait for one drain, as `wait_until_all_drained` does; return the names of its pools."""
+        found: list[str] = []
+        await self.wait_until_all_drained((request,), lambda _, pools: found.append(pools))
+        return found[0]
 
-        Returns the names of the pools that it was removed from.
+    async def wait_until_all_drained(
+        self, requests: Iterable[DrainRequest], drained: Callable[[DrainRequest, str], None]
+    ) -> None:
+        """Wait until each VM is out of every pool and its connections had time to close.
+
+        A VM that cannot be drained does not end the wait for the others.
+
+        Args:
+            requests: all made at the same time.
+            drained: called for each VM, with the names of the pools that it was removed from.
 
         Raises:
-            NotDone: that will not happen; the message gives the reason.
+            NotDone: a VM will not be drained; the message gives the reason for each.
         """
-        out_since: float | None = None
-        while True:
-            ledger = await self.read_ledger(request.vm, since=request.at)
-            await self.check_in_effect(request)
-            entry = ledger.entry(request.vm) if ledger else None
-            if ledger is not None and entry is None:
-                self._check_managed(ledger, request.vm)
-            if entry is None or not _is_out(entry, request):
-                out_since = None if ledger is not None else out_since
-            elif out_since is None:
-                # Counted on this machine: the time in the ledger is of the leader's clock.
-                out_since = self._clock.monotonic()
-            elif self._clock.monotonic() - out_since >= self.connection_drain_s:
-                return self._pools_of(entry)
-            await asyncio.sleep(LEDGER_INTERVAL_S)
+        waiting: dict[DrainRequest, float | None] = dict.fromkeys(requests)
+        problems: list[str] = []
+        while waiting:
+            since = min(request.at for request in waiting)
+            ledger = await self.read_ledger(*(request.vm for request in waiting), since=since)
+            are_read = await self.requests_are_read()
+            for request, out_since in list(waiting.items()):
+                try:
+                    if are_read:
+                        self.check_stands(request)
+                    waiting[request] = self._out_since(ledger, request, out_since)
+                except NotDone as error:
+                    problems.append(str(error))
+                    del waiting[request]
+                    continue
+                entry = ledger.entry(request.vm) if ledger else None
+                if out_since is not None and entry is not None and self._is_quiet(out_since):
+                    drained(request, self._pools_of(entry))
+                    del waiting[request]
+            if waiting:
+                await asyncio.sleep(LEDGER_INTERVAL_S)
+        if problems:
+            raise NotDone("\n".join(problems))
+
+    def _out_since(
+        self, ledger: Ledger | None, request: DrainRequest, before: float | None
+    ) -> float | None:
+        """Return since when the VM is out, counted on this machine: clocks differ.
+
+        Raises:
+            NotDone: the VM is in no managed pool.
+        """
+        if ledger is None:
+            return before
+        entry = ledger.entry(request.vm)
+        if entry is None:
+            self._check_managed(ledger, request.vm)
+        if entry is None or not _is_out(entry, request):
+            return None
+        return self._clock.monotonic() if before is None else before
+
+    def _is_quiet(self, out_since: float) -> bool:
+        return self._clock.monotonic() - out_since >= self.connection_drain_s
 
     async def wait_until_in_service(self, vm: str) -> bool:
         """Return when nothing of the VM is left to restore; the result is whether there was.
@@ -191,7 +231,8 @@ async def connect(
     """Connect to the set of this VM, or to a named set with the account of `az login`.
 
     Args:
-        read_vm_names: read the names of the VMs of a named set, which takes rights on Compute.
+        read_vm_names: the names of the VMs of a named set are needed. Reading them takes rights on
+            Compute; without these, names are not checked otherwise.
         options: with which another command selects the same set.
 
     Raises:
@@ -208,8 +249,7 @@ async def connect(
             machine = found.instance.name
         else:
             set_id, machine = availability_set_id, socket.gethostname()
-            members = await azure.compute.members(set_id) if read_vm_names else ()
-            vms = tuple(vm.name for vm in members)
+            vms = await _vm_names(azure, set_id, required=read_vm_names)
         caller = await azure.topology.caller_name()
         user = environ.get("SUDO_USER") or getpass.getuser()
         account = f", as {caller}" if caller not in {"", machine} else ""
@@ -226,3 +266,13 @@ async def connect(
             report=report,
             options=options,
         )
+
+
+async def _vm_names(azure: Azure, set_id: str, *, required: bool) -> tuple[str, ...]:
+    """Return the names of the VMs of a set; none if they are not required and may not be read."""
+    try:
+        return tuple(vm.name for vm in await azure.compute.members(set_id))
+    except Denied:
+        if required:
+            raise
+        return ()

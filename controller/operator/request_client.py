@@ -1,9 +1,10 @@
 """Drain requests in the name of one user: write them, withdraw them, and find out how they end."""
 
 import asyncio
+import difflib
 import shlex
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -12,6 +13,7 @@ from controller.clock import Clock
 from controller.core.azure_names import fold
 from controller.core.blob_owner import BlobOwner
 from controller.core.drain_requests import DrainRequest, DrainRequests, Edit
+from controller.core.ledger import Ledger
 from controller.core.rehearsals import TEST_PREFIX
 from controller.errors import (
     TRANSIENT,
@@ -21,7 +23,13 @@ from controller.errors import (
     SetupError,
     retry_wait_s,
 )
-from controller.operator.withdrawal import Withdrawal, choose, describe, recorded_requests
+from controller.operator.withdrawal import (
+    Withdrawal,
+    choose,
+    describe,
+    recorded_events,
+    recorded_requests,
+)
 from controller.storage.controls_store import ControlsStore, controls_blob_name
 from controller.storage.drain_request_store import DrainRequestStore, drain_requests_blob_name
 from controller.storage.ledger_store import LedgerStore
@@ -94,18 +102,39 @@ class RequestClient:
         return shlex.join(("lb-drain", *words, *self._options))
 
     async def drain(self, vm: str, *, for_s: float, reason: str) -> DrainRequest:
-        """Request the drain of a VM. It ends automatically after `for_s` seconds.
+        """Request the drain of one VM, as `drain_all` does."""
+        return (await self.drain_all((vm,), for_s=for_s, reason=reason))[0]
+
+    async def drain_all(
+        self, vms: Iterable[str], *, for_s: float, reason: str, forced: bool = False
+    ) -> tuple[DrainRequest, ...]:
+        """Request the drain of VMs, of all or of none. It ends automatically after `for_s` seconds.
+
+        Args:
+            vms: their names.
+            for_s: when the drain ends.
+            reason: shown to people.
+            forced: whether the VMs leave even if too few members stay in service.
 
         Raises:
-            NotDone: the VM is not in the set.
-            ControllerError: the request could not be written.
+            NotDone: a VM is not in the set, or named twice.
+            ControllerError: the requests could not be written.
         """
-        request = self.new_request(vm, for_s=for_s, reason=reason)
-        await self.requests.change(lambda requests: requests.adding(request))
-        return request
+        new = tuple(
+            self.new_request(vm, for_s=for_s, reason=reason, forced=forced)
+            for vm in self.canonical_names(vms)
+        )
+
+        def add(requests: DrainRequests) -> DrainRequests:
+            for each in new:
+                requests = requests.adding(each)
+            return requests
+
+        await self.requests.change(add)
+        return new
 
     def new_request(
-        self, vm: str, *, for_s: float, reason: str, test: bool = False
+        self, vm: str, *, for_s: float, reason: str, forced: bool = False, test: bool = False
     ) -> DrainRequest:
         """Return a request that is not written yet; the id of a rehearsal shows what it is.
 
@@ -120,51 +149,64 @@ class RequestClient:
             by=self.requester,
             at=now,
             until=now + timedelta(seconds=for_s),
+            forced=forced,
         )
 
     async def restore(
         self, vm: str, *, request_id: str = "", of_everyone: bool = False
     ) -> Withdrawal:
-        """Withdraw the request for a VM.
+        """Withdraw the requests for one VM, as `restore_all` does."""
+        found = await self.restore_all((vm,), request_id=request_id, of_everyone=of_everyone)
+        return next(iter(found.values()))
 
-        Of several, those of this requester are withdrawn, the one with `request_id`, or all.
-        Requests that the ledger records and the blob has lost count too.
+    async def restore_all(
+        self, vms: Iterable[str], *, request_id: str = "", of_everyone: bool = False
+    ) -> dict[str, Withdrawal]:
+        """Withdraw the requests for VMs, for all or for none; return what became of each VM's.
+
+        Of several requests for a VM, those of this requester are withdrawn, the one with
+        `request_id`, or all. Requests that the ledger records and the blob has lost count too.
 
         Raises:
-            NotDone: the VM is not in the set, or it is not clear which request is meant.
-            ControllerError: the request could not be withdrawn.
+            NotDone: a VM is not in the set or named twice, or it is not clear which request is
+                meant.
+            ControllerError: the requests could not be withdrawn.
         """
-        name, now = self.canonical_name(vm), self.now()
-        lost = await self._lost_requests(name)
-        found = Withdrawal()
+        now, ledger = self.now(), await self._recorded()
+        await self.requests.refresh_if_exists()
+        # A request that names no VM of the set can be withdrawn too.
+        requested = (each.vm for each in self.requests.requests.active(now))
+        names = _spelled(vms, (*self.vms, *requested) if self.vms else ())
+        lost = [each for name in names for each in recorded_requests(ledger, name)]
+        found: dict[str, Withdrawal] = {}
 
         def withdraw(requests: DrainRequests) -> DrainRequests:
-            nonlocal found
             unknown = (each for each in lost if requests.by_id(each.request_id) is None)
             requests = replace(requests, requests=(*requests.requests, *unknown))
-            active = requests.active_for(name, now)
-            found = choose(
-                name,
-                active,
-                requester=self.requester,
-                request_id=request_id,
-                of_everyone=of_everyone,
-                command=self.command,
-            )
-            ids = (each.request_id for each in found.withdrawn)
+            for name in names:
+                found[name] = choose(
+                    name,
+                    requests.active_for(name, now),
+                    events=recorded_events(ledger, name),
+                    requester=self.requester,
+                    request_id=request_id,
+                    of_everyone=of_everyone,
+                    command=self.command,
+                )
+            ids = (each.request_id for every in found.values() for each in every.withdrawn)
             return requests.ending(ids, at=now, by=self.requester)
 
         await self.requests.change(withdraw)
         return found
 
-    async def _lost_requests(self, vm: str) -> tuple[DrainRequest, ...]:
-        """Return the requests for a VM as the ledger records them; none if it cannot be read."""
+    async def _recorded(self) -> Ledger:
+        """Return the ledger; an empty one if it cannot be read."""
         try:
             await self.ledger_store.read()
         except ControllerError as error:
             self.report_once(f"The ledger cannot be read now: {error}")
-            return ()
-        return recorded_requests(self.ledger_store.ledger, vm)
+            return Ledger()
+        return self.ledger_store.ledger
 
     async def change_with_retry(self, edit: Edit) -> DrainRequests:
         """Change the requests. Retry without a limit while storage does not allow it.
@@ -187,14 +229,15 @@ class RequestClient:
         Raises:
             NotDone: the VM is not in the set.
         """
-        for name in self.vms:
-            if fold(name) == fold(vm):
-                return name
-        if self.vms:
-            raise NotDone(
-                f"{vm} is not in this availability set; its VMs are {', '.join(self.vms)}"
-            )
-        return vm
+        return self.canonical_names((vm,))[0]
+
+    def canonical_names(self, vms: Iterable[str]) -> tuple[str, ...]:
+        """Return the names of VMs as Azure spells them, in the order in which they were given.
+
+        Raises:
+            NotDone: one is not in the set, or named twice; the message lists every problem.
+        """
+        return _spelled(vms, self.vms)
 
     async def wait_until_not_requested(self, vm: str) -> None:
         """Return when no drain request for a VM stands, apart from those of the rolling run."""
@@ -217,17 +260,21 @@ class RequestClient:
                     )
             await asyncio.sleep(READ_INTERVAL_S)
 
-    async def check_in_effect(self, request: DrainRequest) -> None:
-        """Return if a request stands, or cannot be read now.
-
-        Raises:
-            NotDone: it has ended, or it is gone.
-        """
+    async def requests_are_read(self) -> bool:
+        """Read the requests; return whether that was possible."""
         try:
             await self.requests.refresh()
         except ControllerError as error:
             self.report_once(f"The drain requests cannot be read now, retrying: {error}")
-            return
+            return False
+        return True
+
+    def check_stands(self, request: DrainRequest) -> None:
+        """Return if a request stands by the last read.
+
+        Raises:
+            NotDone: it has ended, or it is gone.
+        """
         found = self.requests.requests.by_id(request.request_id)
         if found is None:
             raise NotDone(
@@ -245,3 +292,22 @@ class RequestClient:
         if text not in self._reported:
             self._reported.add(text)
             self.report(text)
+
+
+def _spelled(vms: Iterable[str], of_set: tuple[str, ...]) -> tuple[str, ...]:
+    """Return names of VMs as the set has them; an empty set is not known, and refuses nothing."""
+    known = {fold(name): name for name in of_set}
+    found: dict[str, str] = {}
+    problems: list[str] = []
+    for vm in vms:
+        if fold(vm) in found:
+            problems.append(f"{vm} is named twice: name each VM once")
+        elif known and fold(vm) not in known:
+            near = difflib.get_close_matches(fold(vm), known, n=1)
+            hint = f"did you mean {known[near[0]]}? Its" if near else "its"
+            listed = f"{hint} VMs are {', '.join(known.values())}"
+            problems.append(f"{vm} is not in this availability set; {listed}")
+        found.setdefault(fold(vm), known.get(fold(vm), vm))
+    if problems:
+        raise NotDone("\n".join(problems))
+    return tuple(found.values())

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from controller.core.azure_names import fold
 from controller.core.drain_requests import DRAIN_REQUEST, DrainRequest
-from controller.core.ledger import Ledger
+from controller.core.ledger import EventReference, Ledger
 from controller.core.planning.requests_in_force import recorded_end
 from controller.errors import NotDone
 
@@ -17,12 +17,15 @@ class Withdrawal:
     withdrawn: tuple[DrainRequest, ...] = ()
     standing: tuple[DrainRequest, ...] = ()
     """Requests that still keep the VM out of rotation."""
+    events: tuple[EventReference, ...] = ()
+    """Events that keep the VM out of rotation, as the ledger records."""
 
 
 def choose(
     vm: str,
     active: tuple[DrainRequest, ...],
     *,
+    events: tuple[EventReference, ...] = (),
     requester: str,
     request_id: str,
     of_everyone: bool,
@@ -34,6 +37,7 @@ def choose(
     requester are.
 
     Args:
+        events: the events that keep the VM out of rotation.
         requester: who withdraws.
         request_id: only the request with this id; empty for no choice.
         of_everyone: withdraw all.
@@ -56,7 +60,7 @@ def choose(
             f"To end all: {command('restore', vm, '--all')}"
         )
     standing = tuple(each for each in active if each not in chosen)
-    return Withdrawal(withdrawn=tuple(chosen), standing=standing)
+    return Withdrawal(withdrawn=tuple(chosen), standing=standing, events=events)
 
 
 def describe(request: DrainRequest) -> str:
@@ -64,12 +68,21 @@ def describe(request: DrainRequest) -> str:
     by = request.by or "an operator, as the ledger records"
     reason = f" ({request.reason})" if request.reason else ""
     until = f"{request.until:%Y-%m-%d %H:%M:%S} UTC"
-    return f"by {by}{reason}, until {until}, id {request.request_id}"
+    forced = ", --force" if request.forced else ""
+    return f"by {by}{reason}{forced}, until {until}, id {request.request_id}"
 
 
 def listed(requests: tuple[DrainRequest, ...]) -> str:
     """Return one indented line per request, each after a line break."""
     return "".join(f"\n  {describe(each)}" for each in requests)
+
+
+def recorded_events(ledger: Ledger, vm: str) -> tuple[EventReference, ...]:
+    """Return the events that keep a VM out of rotation, as the ledger records them."""
+    entry = ledger.entry(vm)
+    if entry is None or entry.over or entry.restoring_at is not None:
+        return ()
+    return tuple(each for each in entry.events if each.event_type != DRAIN_REQUEST)
 
 
 def recorded_requests(ledger: Ledger, vm: str) -> tuple[DrainRequest, ...]:

@@ -214,6 +214,8 @@ class DrainRequestView(TypedDict):
     reason: str
     test: bool
     """It is a rehearsal."""
+    forced: bool
+    """It drains its VM below `min_in_service` if necessary: law S2 is suspended for that VM."""
     at: str
     until: str
 

@@ -142,6 +142,7 @@ def drain_request_json(request: DrainRequest) -> DrainRequestView:
         by=request.by,
         reason=request.reason,
         test=request.is_test,
+        forced=request.forced,
         at=instant(request.at),
         until=instant(request.until),
     )

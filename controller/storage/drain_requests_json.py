@@ -1,6 +1,6 @@
 """Drain requests as their blob stores them; see `stored_json` for the rules.
 
-Version 1.1 added `request_id` to the rolling run, and `forgets`; version 1.2 `event`.
+Version 1.1 added `request_id` to the rolling run, and `forgets`; version 1.2 `event` and `forced`.
 """
 
 from dataclasses import replace
@@ -18,6 +18,7 @@ from controller.core.drain_requests import (
 from controller.storage.stored_json import (
     OPTIONAL,
     Count,
+    Flag,
     Instant,
     LongText,
     Stored,
@@ -53,6 +54,7 @@ class StoredRequest(Stored):
     ended_at: Instant | None = None
     ended_by: LongText
     event: StoredRehearsedEvent | None = OPTIONAL
+    forced: Flag = Field(default=False, json_schema_extra={"optional": True})
 
 
 class StoredRollingRun(Stored):

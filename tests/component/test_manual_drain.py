@@ -340,6 +340,98 @@ async def test_a_request_that_only_the_ledger_knows_is_withdrawn(
         await bench.until("web-2 in rotation", lambda: bench.inside("web-2"))
 
 
+# --- several VMs ---
+
+
+async def test_several_vms_are_requested_together(
+    bench: InProcessSet, clients: OpenClient, reported: list[str]
+) -> None:
+    """One write requests all, each is reported when it is drained, and one command ends all."""
+    await bench.lead("web-1")
+    drained: dict[str, str] = {}
+    async with clients() as client:
+        requests = await client.drain_all(("WEB-3", "web-2"), for_s=600, reason="")
+        assert [each.vm for each in requests] == ["web-3", "web-2"]
+        await client.wait_until_all_drained(
+            requests, lambda request, pools: drained.update({request.vm: pools})
+        )
+        assert drained == dict.fromkeys(("web-3", "web-2"), "web-lb/app")
+        found = await client.restore_all(("web-2", "web-3"))
+        assert [len(each.withdrawn) for each in found.values()] == [1, 1]
+        for vm in found:
+            await client.wait_until_in_service(vm)
+    assert bench.inside("web-2")
+    assert bench.inside("web-3")
+
+
+@pytest.mark.parametrize(
+    ("vms", "problems"),
+    [
+        (
+            ("web-2", "web-22"),
+            r"^web-22 is not in .* set; did you mean web-2\? Its VMs are web-1, ",
+        ),
+        (("web-2", "WEB-2"), "^WEB-2 is named twice: name each VM once$"),
+        (("zz", "web-2", "web-2"), "^zz is not in .* set; its VMs are .*\nweb-2 is named twice"),
+    ],
+)
+async def test_nothing_is_done_when_one_name_is_wrong(
+    bench: InProcessSet, clients: OpenClient, vms: tuple[str, ...], problems: str
+) -> None:
+    """Every wrong name is listed, and no VM is requested or restored."""
+    async with clients() as client:
+        kept = await client.drain("web-2", for_s=600, reason="")
+        with pytest.raises(NotDone, match=problems):
+            await client.drain_all(vms, for_s=600, reason="")
+        with pytest.raises(NotDone, match=problems):
+            await client.restore_all(vms)
+        assert client.requests.requests.requests == (kept,)
+
+
+async def test_a_request_for_a_vm_outside_the_set_can_be_withdrawn(
+    bench: InProcessSet, clients: OpenClient
+) -> None:
+    """The hold about it names that command."""
+    async with clients() as client:
+        client.vms = (*client.vms, "web-9")
+        await client.drain("web-9", for_s=600, reason="")
+    async with clients() as client:
+        assert len((await client.restore("web-9")).withdrawn) == 1
+
+
+async def test_one_vm_that_cannot_be_drained_keeps_no_other_waiting(
+    bench: InProcessSet, clients: OpenClient
+) -> None:
+    """The others are waited for, and the end of the wait names the one."""
+    await bench.lead("web-1")
+    for pool in bench.inside("web-2"):
+        bench.world.remove_membership(pool, bench.world.vm("web-2").nic_ids[0])
+    drained: list[str] = []
+    async with clients() as client:
+        requests = await client.drain_all(("web-2", "web-3"), for_s=600, reason="")
+        with pytest.raises(NotDone, match=r"^web-2 is in no managed pool"):
+            await client.wait_until_all_drained(requests, lambda each, _: drained.append(each.vm))
+    assert drained == ["web-3"]
+
+
+# --- below the floor ---
+
+
+async def test_a_forced_drain_goes_below_the_floor(
+    bench: InProcessSet, clients: OpenClient, reported: list[str]
+) -> None:
+    """A drain that the floor holds is forced; request and history have the operator and why."""
+    await bench.lead("web-1", overrides={"backend_pools": {"min_in_service": 3}})
+    async with clients() as client:
+        await client.drain("web-2", for_s=600, reason="")
+        await bench.until("the floor holds it", lambda: bench.ledger().get("holds"))
+        (forced,) = await client.drain_all(("web-2",), for_s=600, reason="now", forced=True)
+        await client.wait_until_drained(forced)
+    assert [each.get("forced") for each in blob(bench)["requests"]] == [None, True]
+    details = [each["detail"] for each in bench.ledger()["transitions"]]
+    assert any("below min_in_service, forced by" in each and ": now" in each for each in details)
+
+
 # --- from a workstation ---
 
 

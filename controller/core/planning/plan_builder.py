@@ -20,6 +20,7 @@ from controller.core.action_keys import CHANGES, ActionKey
 from controller.core.azure_names import fold, short
 from controller.core.blob_limits import MAX_HOLDS
 from controller.core.drain_history import Step
+from controller.core.drain_requests import DrainRequest
 from controller.core.ledger import Entry, Hold, Ledger
 from controller.core.planning import portions
 from controller.core.planning.actions import (
@@ -167,9 +168,7 @@ class PlanBuilder:
             asked = {each.event_id for each in entry.events} - known
             for request in requests if asked else ():
                 if request.request_id in asked:
-                    reason = f": {request.reason}" if request.reason else ""
-                    test = "TEST, " if request.is_test else ""
-                    yield entry.vm, Step.REQUESTED, f"{test}by {request.by}{reason}"
+                    yield entry.vm, Step.REQUESTED, _request_detail(request)
 
     # --- actions ---
 
@@ -307,3 +306,9 @@ def _hold_name(key: ActionKey) -> tuple[str, HoldReason]:
     acknowledges = key.kind == "acknowledge"
     reason = HoldReason.NOT_ACKNOWLEDGED if acknowledges else HoldReason.WRITE_FAILED
     return short(key.resource.partition("?")[0]), reason  # the rest is the kind of request
+
+
+def _request_detail(request: DrainRequest) -> str:
+    """Return what history records of a drain request."""
+    test, forced = "TEST, " if request.is_test else "", "forced, " if request.forced else ""
+    return f"{test}{forced}{request.who_and_why}"

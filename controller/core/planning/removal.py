@@ -1,7 +1,8 @@
 """Taking VMs out of rotation: read, record, write, prove.
 
 Record before Remove: a removal is planned only from an entry that is already durable (law S5), and
-never when it would take a pool below its floor (law S2).
+never when it would take a pool below its floor (law S2), unless an operator forces the drain. The
+law is then suspended for that VM alone: for every other VM it counts as out.
 
 Pure: standard library only, no I/O, no clock.
 """
@@ -12,9 +13,11 @@ from dataclasses import replace
 from controller.core.azure_names import fold, load_balancer_of, short
 from controller.core.cut_connections import cut_now
 from controller.core.drain_history import Step, cut_text
+from controller.core.drain_requests import DrainRequest
 from controller.core.ledger import Entry
 from controller.core.planning import closing
 from controller.core.planning.actions import HoldReason, Phase, ReadLoadBalancer
+from controller.core.planning.closing_notes import RECORDS
 from controller.core.planning.evidence import Evidence
 from controller.core.planning.floors import Floors
 from controller.core.planning.losses import created_again, lose, park
@@ -57,7 +60,15 @@ def by_urgency(evidence: Evidence, cases: Iterable[VmCase]) -> list[VmCase]:
 
 
 def steps(case: VmCase, evidence: Evidence, floors: Floors) -> Steps:
-    """Yield the next steps that take one VM out, or keep it out."""
+    """Yield the next steps that take one VM out, or keep it out; report that a drain is forced."""
+    for step in _steps(case, evidence, floors):
+        if case.forced is not None and isinstance(step, Report) and not step.why:
+            yield replace(step, why=f"drain forced {case.forced.who_and_why}")
+        else:
+            yield step
+
+
+def _steps(case: VmCase, evidence: Evidence, floors: Floors) -> Steps:
     movable = tuple(m for m in case.inside if not evidence.unreadable(m))
     # What cannot be read can still be closed: that needs nothing from Resource Manager.
     leaving = movable or (case.inside if evidence.policy.close else ())
@@ -76,16 +87,37 @@ def steps(case: VmCase, evidence: Evidence, floors: Floors) -> Steps:
     elif floors.unread(leaving):
         why = "waiting until it is known what the other availability sets take out of its pools"
         yield Report(vm=case.vm.name, phase=Phase.DRAIN_DUE, why=why)
-    elif shortage := floors.shortage(case, leaving):
+    elif (shortage := floors.shortage(case, leaving)) and case.forced is None:
         yield from hold_vm(case.vm.name, HoldReason.FLOOR, shortage)
         yield from floors.read_members()
     elif floors.leave(case, leaving):
-        if not (yield from _is_closing(case, evidence, leaving)):
-            take_out = _remove(case, evidence, movable) if movable else _close(case, evidence)
-            yield from take_out
+        take_out = _take_out(case, evidence, leaving, movable)
+        yield from _below_floor(take_out, case.forced) if shortage and case.forced else take_out
     else:
         why = "waiting until the other availability sets in its pools know that it leaves"
         yield Report(vm=case.vm.name, phase=Phase.DRAIN_DUE, why=why)
+
+
+def _take_out(
+    case: VmCase,
+    evidence: Evidence,
+    leaving: tuple[Membership, ...],
+    movable: tuple[Membership, ...],
+) -> Steps:
+    if not (yield from _is_closing(case, evidence, leaving)):
+        yield from _remove(case, evidence, movable) if movable else _close(case, evidence)
+
+
+def _below_floor(take_out: Steps, forced: DrainRequest) -> Steps:
+    """State in the history and in the report that law S2 is suspended, by whom and why."""
+    below = f"below min_in_service, forced {forced.who_and_why}"
+    for step in take_out:
+        if isinstance(step, Record) and step.step in RECORDS:
+            yield replace(step, detail=f"{step.detail}; {below}")
+        elif isinstance(step, Report):
+            yield replace(step, why=step.why or below)
+        else:
+            yield step
 
 
 # --- record, then close ---

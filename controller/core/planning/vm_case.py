@@ -52,6 +52,11 @@ class VmCase:
         return bool(self.requests) or bool(self.lost_requests)
 
     @property
+    def forced(self) -> DrainRequest | None:
+        """The request for which law S2 is suspended for this VM; None without one."""
+        return next((request for request in self.requests if request.forced), None)
+
+    @property
     def requested_until(self) -> datetime | None:
         """When the last request ends that wants the VM out; None without one."""
         ends = [request.until for request in self.requests]

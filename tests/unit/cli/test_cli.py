@@ -167,6 +167,47 @@ def test_without_arguments_the_help_is_printed(capsys: pytest.CaptureFixture[str
     assert "exit codes:" in captured.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("drain", "web-1", "--force"), "--force needs --reason TEXT"),
+        (("drain", "web-1", "--force", "--reason", " "), "--force needs --reason TEXT"),
+        (("drain", "web-1", "--timeout", "5m"), "--timeout limits --wait: add --wait"),
+        (("restore", "web-1", "--timeout", "5m"), "--timeout limits --wait: add --wait"),
+        (("restore", "web-1", "web-2", "--id", "R"), "name the one VM that it is for"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_options_that_need_another_one(
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The message names what to add, and nothing is read or requested."""
+    assert exit_code(*arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y", 78), ("Yes ", 78), ("", 1), ("n", 1)])
+def test_a_forced_drain_is_confirmed(
+    answer: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a clear yes nothing is requested; with it the command reads the configuration."""
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda question: print(question) or answer)
+    forced = ("drain", "web-1", "--force", "--reason", "x", "--config", "/nonexistent.toml")
+    assert exit_code(*forced) == code
+    shown = capsys.readouterr()
+    assert "Drain web-1 even if fewer members than min_in_service stay?" in shown.out
+    assert ("nothing is requested" in shown.err) == (code == 1)
+
+
+def test_a_forced_drain_without_a_terminal_needs_yes(capsys: pytest.CaptureFixture[str]) -> None:
+    """The message names the option; with it the command goes on to the configuration."""
+    forced = ("drain", "web-1", "--force", "--reason", "x", "--config", "/nonexistent.toml")
+    assert exit_code(*forced) == 1
+    assert "Confirm with --yes." in capsys.readouterr().err
+    assert exit_code(*forced, "--yes") == 78
+
+
 @pytest.mark.parametrize("command", ["simulate", "maintenance"])
 def test_optional_commands_are_optional_in_the_usage(
     command: str, capsys: pytest.CaptureFixture[str]

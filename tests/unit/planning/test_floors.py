@@ -9,19 +9,21 @@ import pytest
 from controller.core.drain_requests import DrainRequest
 from controller.core.events import EventStatus
 from controller.core.ledger import Ledger
-from controller.core.planning.actions import HoldReason, Phase
+from controller.core.planning.actions import HoldReason, Phase, Plan
 from controller.core.policy import Floor
 from controller.core.resources import PoolKind, PoolMember
 from tests.support.planner_scenario import (
     API,
     APP,
     PlannerScenario,
+    acknowledged,
     address,
     at,
     event,
     floor,
     ip_id,
     phase,
+    reasons,
     removal,
     started,
     writes,
@@ -43,6 +45,82 @@ def message(scene: PlannerScenario, **over: Any) -> str:
     """Return why a VM is held at the floor; empty if none is."""
     holds = scene.plan(**over).holds
     return next((h.message for h in holds if h.reason == HoldReason.FLOOR.value), "")
+
+
+# --- a forced drain ------------------------------------------------------------------------------
+
+
+def forced(vm: str = "web-1") -> dict[str, Any]:
+    """Return the observation of a forced drain request for a VM."""
+    (request,) = asked(vm)["requests"]
+    return {"requests": (replace(request, forced=True, reason="last minutes"),)}
+
+
+def why(planned: Plan, vm: str = "web-1") -> str:
+    """Return what the plan reports about the phase of a VM."""
+    return next(each.why for each in planned.phases if each.vm == vm)
+
+
+def test_a_forced_drain_suspends_the_floor_for_its_vm(scene: PlannerScenario) -> None:
+    """S2 is suspended: the VM is recorded and removed; plan and history state by whom and why."""
+    scene.events = []
+    floor(scene, 3)
+    assert message(scene, **asked())
+    first = scene.adopt(**forced())
+    assert reasons(first) == {}
+    assert why(first) == "below min_in_service, forced by ann: last minutes"
+    assert [(each.step, each.detail) for each in scene.ledger.transitions] == [
+        ("requested", "forced, by ann: last minutes"),
+        ("recorded", f"app; {why(first)}"),
+    ]
+    second = scene.adopt(**forced())
+    assert writes(second) == [removal()]
+    assert why(second) == why(first)
+
+
+def test_a_forced_drain_of_an_event_takes_its_vm_out_in_time(scene: PlannerScenario) -> None:
+    """S7: it lifts the hold of a VM whose event is due, and the event is acknowledged."""
+    floor(scene, 3)
+    assert message(scene)
+    scene.adopt(**forced())
+    scene.inside["web-1"] = []
+    for _ in range(2):
+        scene.now += 31
+        planned = scene.adopt(**forced())
+    assert acknowledged(planned) == ["E-1"]
+    assert why(planned) == "drain forced by ann: last minutes"
+
+
+def test_a_forced_drain_suspends_the_floor_for_no_other_vm(scene: PlannerScenario) -> None:
+    """S2 holds for every other VM, for which the forced one counts as out."""
+    scene.events = [event("web-2")]
+    floor(scene, 2)
+    assert message(scene, **forced()) == ""
+    other = {"requests": (*forced("web-1")["requests"], *asked("web-3")["requests"])}
+    scene.events = []
+    floor(scene, 3)
+    assert reasons(scene.plan(**other)) == {"web-3": "floor"}
+
+
+def test_a_forced_drain_that_the_floor_allows_is_an_ordinary_one(scene: PlannerScenario) -> None:
+    """Nothing is suspended where enough members stay; history has the pools alone."""
+    scene.events = []
+    scene.adopt(**forced())
+    assert scene.ledger.transitions[-1].detail == "app"
+
+
+def test_a_forced_drain_needs_no_room_of_an_event(two: PlannerScenario) -> None:
+    """It is not held for an announced event of another VM, as an ordinary request is."""
+    assert message(two, **asked())
+    assert message(two, **forced()) == ""
+
+
+def test_a_forced_request_that_is_lost_is_an_ordinary_one(scene: PlannerScenario) -> None:
+    """The ledger alone suspends nothing: a VM that was put back is held at the floor."""
+    scene.events = []
+    floor(scene, 3)
+    scene.adopt(**forced())
+    assert message(scene, requests=())
 
 
 # --- what Azure announces goes first -------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Drain requests as their blob stores them."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -67,6 +68,24 @@ def test_an_operator_can_read_the_blob() -> None:
         encode_requests(DrainRequests())
         == b'{\n "version": "1.2",\n "requests": [],\n "roll": null\n}'
     )
+
+
+def test_a_forced_request_is_an_ordinary_one_to_an_older_agent() -> None:
+    """Only a forced request has the key, so an agent that does not know it drains as always."""
+    plain = json.loads(encode_requests(DrainRequests(requests=(request(),))))
+    forced = DrainRequests(requests=(replace(request(), forced=True),))
+    written = json.loads(encode_requests(forced))
+    assert decode_requests(encode_requests(forced)) == forced
+    assert written["requests"][0].pop("forced") is True
+    assert written == plain
+
+
+@pytest.mark.parametrize("value", ["1", '"yes"', "null", "[]"])
+def test_a_forced_request_is_forced_by_true_alone(value: str) -> None:
+    """Anything else is refused: it must not suspend the floor by accident."""
+    body = encode_requests(DrainRequests(requests=(replace(request(), forced=True),)))
+    with pytest.raises(ContractViolation, match=r"requests.requests\[0\].forced: expected true"):
+        decode_requests(body.replace(b"true", value.encode()))
 
 
 @pytest.mark.parametrize(
