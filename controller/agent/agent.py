@@ -14,13 +14,14 @@ factory of HTTP sessions. That is the only seam; a simulation supplies its own.
 import asyncio
 import logging
 import random
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 
 from controller.agent.assembly import Components, assemble, connect
 from controller.agent.context import AgentContext
 from controller.agent.leader_election import LeaderElection
 from controller.agent.live_status import LiveStatus
+from controller.agent.reloading import ConfigurationReload
 from controller.agent.reporting import Reporting
 from controller.agent.startup import AgentIdentity, Startup
 from controller.agent.tuning import DEFAULT_TUNING, Tuning
@@ -50,6 +51,7 @@ class Agent:
         session_factory: opens HTTP sessions.
         tuning: timing constants.
         machine: the machine of the VM's own side; None for the one that this process runs on.
+        read_settings: reads the configuration again for `reload`; None if that is not possible.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Agent:
         session_factory: SessionFactory = tcp_session,
         tuning: Tuning = DEFAULT_TUNING,
         machine: Machine | None = None,
+        read_settings: Callable[[], Settings] | None = None,
     ) -> None:
         self._machine = machine
         self._settings, self._environ = settings, environ
@@ -78,10 +81,22 @@ class Agent:
             headline=self._headline,
             wake=self._woken.set,
         )
+        self._reload = ConfigurationReload(
+            self._configuration,
+            read=read_settings or (lambda: settings),
+            open_channels=self._reporting.open_channels,
+        )
         self.live_status = LiveStatus(
             self._configuration, clock=self._clock, reporting=self._reporting
         )
         """The answers of the status server."""
+
+    def reload(self) -> None:
+        """Read the configuration again, and apply what can change at run time.
+
+        Safe to call from a signal handler. During the start it takes effect after the start.
+        """
+        self._reload.request()
 
     def stop(self) -> None:
         """Ask the agent to release the lease and end. Safe to call from a signal handler."""
@@ -177,6 +192,7 @@ class Agent:
                 tasks = [
                     group.create_task(run(), name=name) for name, run in components.tasks().items()
                 ]
+                tasks.append(group.create_task(self._reload.run(), name="reload"))
                 elect = group.create_task(election.run(), name="elect") if election else None
                 await self._stopping.wait()
                 stopped = True

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from controller.agent.context import AgentContext
+from controller.agent.startup import configuration_digest
 from controller.clock import Clock
 from controller.core.agent_presence import PERIOD_S, AgentPresence
 from controller.core.blob_owner import BlobOwner
@@ -62,6 +63,10 @@ class PresenceSender:
                 await self._send(presence)
             await asyncio.sleep(CHECK_S)
 
+    def configured(self, digest: str) -> None:
+        """Publish another configuration from now on."""
+        self._first = replace(self._first, configuration=digest)
+
     async def stopped(self) -> None:
         """Publish that the agent has ended, unless that takes long."""
         now = self._clock.now()
@@ -75,6 +80,7 @@ class PresenceSender:
             return True
         # The text of a problem counts seconds: only that there is one is a change.
         changed = bool(sent.problem) != bool(presence.problem)
+        changed = changed or sent.configuration != presence.configuration
         return changed or (presence.at - sent.at).total_seconds() >= PERIOD_S
 
     async def _send(self, presence: AgentPresence) -> None:
@@ -107,7 +113,7 @@ def assemble_presence(context: AgentContext, ledger_name: str, owner: BlobOwner)
         owner: what the blobs of this agent belong to.
     """
     vm, now = context.identity.vm, context.clock.now()
-    return PresenceSender(
+    sender = PresenceSender(
         PresenceWriter(context.azure.state_blob(presence_blob_name(ledger_name, vm))),
         AgentPresence(
             vm=vm, release=release(), configuration=owner.configuration, started_at=now, at=now
@@ -115,3 +121,6 @@ def assemble_presence(context: AgentContext, ledger_name: str, owner: BlobOwner)
         clock=context.clock,
         problem=context.problem,
     )
+    configuration = context.configuration
+    configuration.on_change(lambda: sender.configured(configuration_digest(configuration.file)))
+    return sender

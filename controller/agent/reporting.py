@@ -16,6 +16,7 @@ from controller.agent.reconciler import PassReport, Reconciler
 from controller.azure.http.request_labels import service_answered
 from controller.clock import Clock
 from controller.config.in_force import ConfigurationInForce
+from controller.config.schema import Settings
 from controller.core.azure_names import SetName
 from controller.core.dry_run import imagined
 from controller.core.leader_absence import LeaderAbsence
@@ -78,6 +79,14 @@ class Reporting:
         await self._stack.enter_async_context(self._notifications)
         await self._stack.enter_async_context(self._traces)
         return self
+
+    async def open_channels(self, settings: Settings) -> None:
+        """Open the notification channels of other settings in place of the old ones.
+
+        Raises:
+            ConfigError: the secret of a channel cannot be read; nothing has changed.
+        """
+        await self._notifications.reopen(settings)
 
     async def __aexit__(
         self,

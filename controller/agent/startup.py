@@ -87,10 +87,17 @@ def state_blob(azure: Azure, settings: Settings, identity: AgentIdentity) -> Sta
 
 def blob_owner(identity: AgentIdentity, settings: Settings) -> BlobOwner:
     """Return what the blobs of this agent have to belong to."""
-    digest = hashlib.sha256(repr(settings.core_policy()).encode()).hexdigest()
     return BlobOwner(
-        set_id=identity.availability_set_id, vms=identity.vms, configuration=digest[:DIGEST_LENGTH]
+        set_id=identity.availability_set_id,
+        vms=identity.vms,
+        configuration=configuration_digest(settings),
     )
+
+
+def configuration_digest(settings: Settings) -> str:
+    """Return a digest of the pools and the policy, which are alike on all VMs of a set."""
+    digest = hashlib.sha256(repr(settings.core_policy()).encode()).hexdigest()
+    return digest[:DIGEST_LENGTH]
 
 
 class Startup:

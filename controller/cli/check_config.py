@@ -35,6 +35,7 @@ def add_parser(commands: CommandGroup) -> None:
         help="also read the settings of the whole set (lb-drain config), and show the values that "
         "the agent of this VM works by, with author and end",
     )
+    parser.add_argument("--quiet", action="store_true", help="print problems only")
 
 
 def _check_config(options: argparse.Namespace) -> int:
@@ -44,6 +45,8 @@ def _check_config(options: argparse.Namespace) -> int:
     key, origin = (Column(name, no_wrap=True) for name in ("key", "from"))
     table = Table(key, origin, Column("value", overflow="fold"), box=None)
     loaded = load(options.file or options.config, os.environ)
+    if options.quiet:
+        return EXIT_OK
     if options.in_force:
         loaded = _in_force(loaded)
     for name, value, source in describe(loaded):

@@ -21,6 +21,8 @@ def add_parser(commands: CommandGroup) -> None:
         "run",
         _run,
         summary="run the agent on this VM",
+        details="SIGHUP reloads the configuration without losing the lease. The log states what "
+        "is applied, and what needs a restart. A file with an error changes nothing.",
         examples=("--config config.toml",),
     )
     add_config_option(parser)
@@ -35,10 +37,15 @@ def _run(options: argparse.Namespace) -> int:
     logs.setup(logging.DEBUG if options.verbose else logging.INFO)
 
     async def run() -> None:
-        agent = Agent(loaded.settings, environ=os.environ)
+        agent = Agent(
+            loaded.settings,
+            environ=os.environ,
+            read_settings=lambda: load(options.config, os.environ).settings,
+        )
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, agent.stop)
+        loop.add_signal_handler(signal.SIGHUP, agent.reload)
         async with StatusServer(loaded.settings.server.listen, agent.live_status) as server:
             if server.url:
                 logs.log(logger, logging.INFO, f"status page: {server.url}", event="status_served")

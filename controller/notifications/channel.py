@@ -70,6 +70,10 @@ class Channel:
         self._queue.append(queued)
         self._filled.set()
 
+    def queued(self) -> tuple[QueuedNotice, ...]:
+        """Return the notices that wait for their delivery."""
+        return tuple(self._queue)
+
     def discard_of_set(self) -> Iterator[str]:
         """Drop the notices that the next leader sends; yield their ids."""
         yield from (queued.notice.id for queued in self._queue if queued.of_set)

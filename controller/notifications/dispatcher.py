@@ -15,7 +15,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import datetime
@@ -27,11 +27,12 @@ import aiohttp
 from controller.clock import Clock
 from controller.config.in_force import ConfigurationInForce
 from controller.config.notifications import Notification
+from controller.config.schema import Settings
 from controller.core.azure_names import SetName
 from controller.core.events import EventDocument
 from controller.core.ledger import Ledger
 from controller.core.notices.agent_notices import ServiceOutage, leadership_notice, service_notice
-from controller.core.notices.digest import PollCounts, digests
+from controller.core.notices.digest import PollCounts, Schedule, digests
 from controller.core.notices.event_notices import follow_events
 from controller.core.notices.notice import DeliveredNotices, Notice
 from controller.core.notices.set_notices import current_notices, ledger_notices
@@ -101,9 +102,7 @@ class NotificationDispatcher:
         self._current: tuple[Notice, ...] = ()
         self._outages: dict[str, ServiceOutage] = {}
         self._broken = self._leads = False
-        self._schedules = [
-            each.schedule for each in configuration.settings.notifications if each.schedule
-        ]
+        self._schedules = schedules_of(configuration.settings.notifications)
         self._polls, self._polls_kept_at = PollCounts(), 0.0
 
     def identify(self, vm: str, availability_set: SetName) -> None:
@@ -126,15 +125,39 @@ class NotificationDispatcher:
         Raises:
             ConfigError: the secret of a channel cannot be read.
         """
-        if not self._configuration.settings.notifications:
-            return self
+        await self._start(self._configuration.settings.notifications)
+        return self
+
+    async def reopen(self, settings: Settings) -> None:
+        """Open other channels; the old ones end after their message, the rest is sent by the new.
+
+        Raises:
+            ConfigError: the secret of a channel cannot be read; nothing has changed.
+        """
+        if settings.notifications == self._configuration.settings.notifications:
+            return
+        old, waiting = self._open, [each for channel in self._channels for each in channel.queued()]
+        await self._start(settings.notifications)
+        self._schedules = schedules_of(settings.notifications)
+        self._queued.clear()  # the next pass queues what is about the set
+        for each in waiting:
+            if not each.of_set:
+                self._put(each.notice, of_set=False)
+        await old.aclose()
+
+    async def _start(self, settings: tuple[Notification, ...]) -> None:
+        """Start the channels, and take the place of those that are open."""
+        if not settings:
+            self._open, self._channels = AsyncExitStack(), []
+            return
         tls = ssl.create_default_context()
         if ca_file := self._configuration.settings.azure.ca_file:
             tls.load_verify_locations(ca_file)
         channels = [
             self._channel(f"notifications[{index}]", each, tls)
-            for index, each in enumerate(self._configuration.settings.notifications)
+            for index, each in enumerate(settings)
         ]
+        self._open, self._channels = AsyncExitStack(), channels
         session = await self._open.enter_async_context(
             aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(ssl=tls),
@@ -144,8 +167,6 @@ class NotificationDispatcher:
         )
         workers = [asyncio.create_task(each.work(session), name=each.name) for each in channels]
         self._open.push_async_callback(_end, channels, workers)
-        self._channels = channels
-        return self
 
     def _channel(self, table: str, settings: Notification, tls: ssl.SSLContext) -> Channel:
         try:
@@ -296,6 +317,11 @@ class NotificationDispatcher:
             self._broken = True
             message = f"no notification can be sent, which is a bug: {type(error).__name__}"
             log(logger, logging.ERROR, message, event="notification_failed")
+
+
+def schedules_of(settings: Iterable[Notification]) -> list[Schedule]:
+    """Return when the channels get a digest."""
+    return [each.schedule for each in settings if each.schedule]
 
 
 async def _end(channels: list[Channel], workers: list[asyncio.Task[None]]) -> None:

@@ -25,6 +25,8 @@ LogEvent = Literal[
     "agent_waiting",
     "azure_request_failed",
     "clock_corrected",
+    "config_not_reloaded",
+    "config_reloaded",
     "control_ended",
     "control_set",
     "controls_unreadable",
@@ -147,6 +149,7 @@ KINDS = (
     _kind("held", "9d8d4ae69474446db0d75f72a9688aa5", "held"),
     _kind("control_changed", "599aed9c7f024b22b9545d743947c623", "control_set", "control_ended"),
     _kind("vm_side_failed", "7ee3ebe476e0417caa5eec21a59555d8", "vm_side_failed"),
+    _kind("config_not_reloaded", "685d6eba52f344dfb93aa1b22be72066", "config_not_reloaded"),
     _kind("azure_request_failed", "63bce808f7fb495ea88857c247b4f67c", "azure_request_failed"),
     _kind(
         "ledger_failed",

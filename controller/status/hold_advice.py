@@ -37,7 +37,8 @@ _STAYS_IN = frozenset(
 _DOCTOR = "run lb-drain doctor on the leader, which finds the cause"
 _REMEDIES = {
     HoldReason.FLOOR: "add members to the pool, bring its other members back, or lower the floor "
-    "for a while: lb-drain config set min_in_service=N --pool NAME --for 1h",
+    "for a while: lb-drain config set min_in_service=N --pool NAME --for 1h; to drain the VM all "
+    "the same: lb-drain drain VM --force --reason TEXT",
     HoldReason.UNMANAGED_RESOURCE: "the message contains it",
     HoldReason.UNKNOWN_EVENT_STATUS: "take the VM out yourself, or wait until the event is gone",
     HoldReason.UNREADABLE_EVENT: "look at the event document on the VM; update the agents if Azure "
@@ -98,6 +99,7 @@ def advice(hold: Hold, events: Iterable[ScheduledEvent], recorded: Iterable[str]
     vms = [fold(each) for each in (hold.vms or (hold.subject,))]
     out = {fold(each) for each in recorded}
     remedy = _REMEDIES[reason].replace("forget VM", f"forget {hold.subject}")
+    remedy = remedy.replace("drain VM", f"drain {hold.subject}")
     remedy = remedy.replace("restore VM", f"restore {hold.subject}")
     stays_in = reason in _STAYS_IN or reason is HoldReason.WRITE_FAILED
     if stays_in and not out.issuperset(vms):

@@ -19,6 +19,7 @@ from controller.core.leader_absence import LeaderAbsence
 from controller.core.ledger import Ledger
 from controller.core.notices.notice import DeliveredNotices, NoticeKind
 from controller.core.planning.actions import Plan
+from controller.errors import ConfigError
 from controller.notifications.channel import MAX_QUEUED
 from controller.notifications.dispatcher import NotificationDispatcher
 from controller.notifications.formats import TITLES
@@ -136,6 +137,47 @@ async def test_a_webhook_receives_a_notice_once(hook: Hook) -> None:
     }
     assert first["text"] == "Reboot of web-2 announced"
     assert (first["agent"], first["availability_set"]) == ("web-1", "web-as")
+
+
+async def test_other_channels_take_the_place_of_the_old_ones(hook: Hook) -> None:
+    """After a reload the new channel sends what comes next; nothing that was delivered again."""
+    old = {"kind": "webhook", "url": hook.url, "template": "old {vm}"}
+    new = {**old, "template": "new {vm}"}
+    async with dispatching(old) as harness:
+        harness.announce(event())
+        await harness.until_ended()
+        await harness.dispatcher.reopen(settings(new))
+        harness.announce(event())
+        harness.announce(event(), event("E-2"))
+        await hook.until(lambda: len(hook.bodies) == 2)
+        await harness.dispatcher.reopen(settings())
+        harness.announce(event("E-3"))
+    assert [each["text"] for each in hook.bodies] == ["old web-2", "new web-2"]
+    assert hook.bodies[1]["agent"] == "web-1"
+
+
+async def test_a_channel_whose_secret_is_missing_ends_no_other(hook: Hook) -> None:
+    """A reload that cannot open a channel raises, and the old channels go on."""
+    old = {"kind": "webhook", "url": hook.url}
+    async with dispatching(old) as harness:
+        with pytest.raises(ConfigError, match=r"notifications\[1\]"):
+            await harness.dispatcher.reopen(
+                settings(old, {"kind": "slack", "url_env": "NO_SUCH_VARIABLE"})
+            )
+        harness.announce(event())
+        await hook.until(lambda: hook.bodies)
+
+
+async def test_what_waits_in_a_queue_survives_a_reload(hook: Hook) -> None:
+    """Notices that the old channel did not send leave by the new one."""
+    old = {"kind": "webhook", "url": hook.url}
+    async with dispatching(old) as harness:
+        harness.announce(event())
+        harness.dispatcher.leader_missing(True)
+        await harness.dispatcher.reopen(settings({**old, "template": "new {happening}"}))
+        harness.announce(event())
+        await hook.until(lambda: len(hook.bodies) == 2)
+    assert {each["text"] for each in hook.bodies} == {"new no_leader", "new received"}
 
 
 async def test_a_template_writes_the_text(hook: Hook) -> None:

@@ -75,6 +75,9 @@ def test_azure_is_not_locked_out(unit: Path) -> None:
 def test_the_agent_and_its_unit_agree() -> None:
     """What the unit says of the agent is what the agent does."""
     assert settings("ExecStart") == [f"/opt/lb-drain/bin/lb-drain run --config {DEFAULT_CONFIG}"]
+    check, signal_agent = settings("ExecReload")
+    assert check == f"/opt/lb-drain/bin/lb-drain check-config --quiet --config {DEFAULT_CONFIG}"
+    assert signal_agent == "/bin/kill -HUP $MAINPID"
     assert settings("RestartPreventExitStatus") == [str(EXIT_CONFIG)]
     assert settings("Type") == ["notify"]
     (watchdog_s,) = settings("WatchdogSec")
@@ -126,7 +129,7 @@ def test_the_responder_is_hardened_like_the_agent() -> None:
     """What restricts the agent restricts the responder."""
     directory = {"RuntimeDirectory", "RuntimeDirectoryMode"}
     own = {*directory, "Environment", "WatchdogSec", "TimeoutStartSec"}
-    both = {"Type", "ExecStart", "RestartSec"}
+    both = {"Type", "ExecStart", "ExecReload", "RestartSec"}
     sections = [unit.read_text().split("[Service]")[1] for unit in (UNIT, PROBE)]
     agent, responder = (set(re.findall(r"^(\w+=.*)$", text, re.MULTILINE)) for text in sections)
     missing = {line.partition("=")[0] for line in agent - responder}

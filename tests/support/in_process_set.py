@@ -113,8 +113,14 @@ class InProcessSet:
         environ: Mapping[str, str] | None = None,
     ) -> Agent:
         """Return an agent that does not run yet."""
-        settings = self.settings(self.config(vm, overrides, pools, channels))
-        return Agent(settings, environ=dict(environ or {}), clock=self.clock, tuning=self.tuning)
+        path = self.config(vm, overrides, pools, channels)
+        return Agent(
+            self.settings(path),
+            environ=dict(environ or {}),
+            clock=self.clock,
+            tuning=self.tuning,
+            read_settings=lambda: self.settings(path),
+        )
 
     def start(self, vm: str = "web-1", **options: Any) -> Agent:
         """Start an agent as a task."""

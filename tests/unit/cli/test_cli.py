@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -295,6 +296,17 @@ def test_check_config_takes_its_file_as_other_commands_do(tmp_path: Path) -> Non
     assert POOL in shown[0].stdout
 
 
+def test_check_config_can_be_quiet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A valid file prints nothing, which suits the reload of the unit; problems are printed."""
+    path = tmp_path / "config.toml"
+    path.write_text(GOOD)
+    assert exit_code("check-config", "--quiet", str(path)) == 0
+    assert capsys.readouterr().out == ""
+    path.write_text(BAD)
+    assert exit_code("check-config", "--quiet", str(path)) == 78
+    assert "lead_time" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["check-config", "run", "plan", "doctor", "status"])
 def test_every_problem_of_a_configuration_is_printed(command: str, tmp_path: Path) -> None:
     """Every problem at once, exit code 78, and not a single connection."""
@@ -469,6 +481,36 @@ async def test_a_drain_in_a_dry_run_leaves_nothing_behind(
     assert (code, out) == (0, "web-1 has no manual drain to end.\n")
     code, out, _ = await simulated.run("status", "--config", str(real))
     assert "drain requested" not in out
+
+
+async def test_a_running_agent_reloads_on_sighup(simulated: Set) -> None:
+    """The signal ends nothing: a bad file is refused with its problems, a good one is applied."""
+    path = simulated.config("web-1")
+    agent = await simulated.start("run", "--config", str(path))
+    assert agent.stderr is not None
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await line_with(agent.stderr, "agent_started")
+            good = path.read_text()
+            path.write_text(good.replace("lead_time_s = ", "lead_time_s = -"))
+            agent.send_signal(signal.SIGHUP)
+            assert "lead_time_s: must be" in await line_with(agent.stderr, "config_not_reloaded")
+            path.write_text(good.replace("lead_time_s = ", "lead_time_s = 1"))
+            agent.send_signal(signal.SIGHUP)
+            shown = await line_with(agent.stderr, "config_reloaded")
+            assert "applied: policy.lead_time_s" in shown
+    finally:
+        agent.terminate()
+        await agent.communicate()
+    assert agent.returncode == 0
+
+
+async def line_with(stream: asyncio.StreamReader, text: str) -> str:
+    """Return the next line that contains a text."""
+    while line := (await stream.readline()).decode():
+        if text in line:
+            return line
+    raise AssertionError(f"the log ends without {text}")
 
 
 async def test_status_during_a_drain(simulated: Set) -> None:
