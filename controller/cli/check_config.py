@@ -50,6 +50,8 @@ def _check_config(options: argparse.Namespace) -> int:
     if options.in_force:
         loaded = _in_force(loaded)
     for name, value, source in describe(loaded):
+        if name.startswith("notifications[") and source == "default" and not value:
+            continue  # a key of another kind of channel
         table.add_row(name, source, value)
     stdout_console().print(table)
     return EXIT_OK

@@ -17,6 +17,8 @@ exit codes: 0 done; 1 failed, the message gives the reason; 2 wrong arguments;
             130 and 143 ended by ^C or SIGTERM"""
 
 HELP_COLUMNS = 78
+MOST_CHOICES = 12
+"""More choices than this are not listed in a message."""
 
 Handler = Callable[[argparse.Namespace], int]
 """Runs a command and returns its exit code."""
@@ -34,6 +36,8 @@ class CommandParser(argparse.ArgumentParser):
         nearest = difflib.get_close_matches(found[1], choices, n=1) if found else []
         if found and nearest:
             message = f"invalid choice: {found[1]!r}; did you mean {nearest[0]!r}?"
+        elif found and len(choices) > MOST_CHOICES:
+            message = f"invalid choice: {found[1]!r}; {self.prog} --help lists the commands"
         super().error(message)
 
 

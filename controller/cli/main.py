@@ -22,6 +22,7 @@ from controller.cli import (
     fleet,
     forget,
     hand_over,
+    help_command,
     history,
     init,
     maintenance,
@@ -78,6 +79,7 @@ COMMANDS = (
     demo,
     completion,
     manual,
+    help_command,
 )
 """The modules of the commands, in the order of the help text."""
 

@@ -127,6 +127,7 @@ def test_the_first_help_names_every_command(capsys: pytest.CaptureFixture[str]) 
         (("stauts",), "did you mean 'status'?"),
         (("simulate", "evnt"), "did you mean 'event'?"),
         (("drane",), "invalid choice: 'drane'"),
+        (("zzz",), "invalid choice: 'zzz'; lb-drain --help lists the commands"),
         (("check-config", "a.toml", "b.toml"), "unrecognized arguments: b.toml"),
         (("drain",), "required: VM"),
         (("maintenance", "stop"), "invalid choice: 'stop'"),
@@ -220,6 +221,38 @@ def test_optional_commands_are_optional_in_the_usage(
     assert second == f"       lb-drain {command} COMMAND ..."
 
 
+@pytest.mark.parametrize("command", [(), ("drain",), ("maintenance", "start")], ids=" ".join)
+def test_help_as_a_command(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    """`help COMMAND` prints what `COMMAND --help` prints."""
+    assert exit_code("help", *command) == exit_code(*command, "--help") == 0
+    shown = capsys.readouterr().out
+    assert shown[: len(shown) // 2] == shown[len(shown) // 2 :]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("drian",), "did you mean 'drain'?"),
+        (("maintenance", "strat"), "did you mean 'start'?"),
+        (("drain", "web-1"), "lb-drain drain has no commands"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_help_of_an_unknown_command(
+    words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The nearest command is suggested, as for the command itself."""
+    assert exit_code("help", *words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_version_as_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """`version` prints what `--version` prints."""
+    assert exit_code("version") == exit_code("--version") == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second
+
+
 @pytest.mark.parametrize("width", ["80", "120"])
 @pytest.mark.parametrize("command", [(), *COMMANDS], ids=" ".join)
 def test_help_fits_the_terminal(
@@ -284,6 +317,17 @@ def test_check_config_prints_values_and_origins(tmp_path: Path) -> None:
     assert rows["policy.lead_time_s"] == ["environment LB_DRAIN_POLICY_LEAD_TIME_S", "600.0"]
     assert rows["policy.connection_drain_s"] == ["default", "30.0"]
     assert rows["backend_pools[0].id"] == ["file", POOL]
+
+
+def test_check_config_shows_no_empty_key_of_a_channel(tmp_path: Path) -> None:
+    """A channel has the keys of every kind; those that it does not use are not shown."""
+    path = tmp_path / "config.toml"
+    path.write_text(GOOD + '[[notifications]]\nkind = "slack"\nurl_env = "SLACK"\n')
+    done = offline("check-config", str(path), SLACK="https://127.0.0.1/x")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines() if "notifications[" in line]
+    assert ["notifications[0].url_env", "file", "SLACK"] in rows
+    assert [row for row in rows if len(row) < 3] == []
 
 
 def test_check_config_takes_its_file_as_other_commands_do(tmp_path: Path) -> None:
