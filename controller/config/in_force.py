@@ -20,6 +20,8 @@ from controller.core.policy import Policy
 RELOADED = frozenset(
     {
         "policy.lead_time_s",
+        "policy.far_ahead",
+        "policy.far_ahead_window",
         "policy.connection_drain_s",
         "policy.acknowledge",
         "policy.acknowledge_unmanaged",

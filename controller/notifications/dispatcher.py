@@ -136,27 +136,24 @@ class NotificationDispatcher:
         """
         if settings.notifications == self._configuration.settings.notifications:
             return
-        old, waiting = self._open, [each for channel in self._channels for each in channel.queued()]
+        old, waiting = self._open, [each for every in self._channels for each in every.queued()]
         await self._start(settings.notifications)
         self._schedules = schedules_of(settings.notifications)
         self._queued.clear()  # the next pass queues what is about the set
-        for each in waiting:
-            if not each.of_set:
-                self._put(each.notice, of_set=False)
+        for notice in (each.notice for each in waiting if not each.of_set):
+            self._put(notice, of_set=False)
         await old.aclose()
 
     async def _start(self, settings: tuple[Notification, ...]) -> None:
-        """Start the channels, and take the place of those that are open."""
+        """Start the channels in place of those that are open."""
         if not settings:
             self._open, self._channels = AsyncExitStack(), []
             return
         tls = ssl.create_default_context()
         if ca_file := self._configuration.settings.azure.ca_file:
             tls.load_verify_locations(ca_file)
-        channels = [
-            self._channel(f"notifications[{index}]", each, tls)
-            for index, each in enumerate(settings)
-        ]
+        tables = enumerate(settings)
+        channels = [self._channel(f"notifications[{n}]", each, tls) for n, each in tables]
         self._open, self._channels = AsyncExitStack(), channels
         session = await self._open.enter_async_context(
             aiohttp.ClientSession(
