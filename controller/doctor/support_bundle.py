@@ -7,7 +7,7 @@ log when it is added, so that no part has to remember it.
 import io
 import os
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -43,7 +43,7 @@ class Part:
 
 
 @contextmanager
-def new_bundle(path: Path) -> Iterator[BinaryIO]:
+def new_bundle(path: Path) -> Generator[BinaryIO]:
     """Create the file, which only its owner can read, and remove it if it does not get finished.
 
     Raises:
