@@ -257,7 +257,7 @@ def test_a_daily_window(load_text: Load, window: str, start_min: int, end_min: i
         ('far_ahead = "window"', "needs far_ahead_window, such as"),
         ('far_ahead_window = "02:00-04:00"', 'is used only with far_ahead = "window"'),
         ('far_ahead = "drain"\nfar_ahead_window = "02:00-04:00"', "remove it"),
-        ('far_ahead = "window"\nfar_ahead_window = "2-4"', 'is "2-4", which is not a window'),
+        ('far_ahead = "window"\nfar_ahead_window = "2-4"', "is 2-4, which is not a window"),
         ('far_ahead = "window"\nfar_ahead_window = "02:00-24:00"', "which is not a window"),
         ('far_ahead = "window"\nfar_ahead_window = "02:00-02:00"', "start and end are the same"),
         ('far_ahead = "later"', "policy.far_ahead"),
