@@ -48,7 +48,10 @@ async def test_a_drained_vm_is_not_probed(bench: InProcessSet) -> None:
     """The doctor sends no write to the NIC of a drained VM."""
     await bench.lead("web-1")
     await bench.announce("web-2", started_s=600)
-    await bench.until("web-2 is out", lambda: bench.inside("web-2") == [])
+    await bench.until(
+        "web-2 is recorded as out",
+        lambda: any(each["out_at"] for each in bench.ledger().get("entries", [])),
+    )
     written: list[str] = []
 
     def note(request: Request, _reply: object) -> None:

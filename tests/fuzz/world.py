@@ -87,7 +87,7 @@ OUT = Entry(
     recorded_at=START - timedelta(hours=1),
     out_at=START - timedelta(minutes=50),
 )
-LEDGER = Ledger(epoch=3, leader="web-1", leader_since=START, entries=(OUT,))
+LEDGER = Ledger(epoch=3, leader="web-1", leader_since=START - timedelta(hours=1), entries=(OUT,))
 
 
 @functools.cache

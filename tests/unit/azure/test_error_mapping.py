@@ -405,7 +405,7 @@ async def test_deadline_is_an_unknown_outcome() -> None:
 def test_every_error_has_an_outcome() -> None:
     """Every error that a call can raise has an outcome label."""
     missing = set(errors.ControllerError.__subclasses__()) - set(request_labels.OUTCOMES)
-    assert missing == {errors.InvariantViolation, errors.NotDone}
+    assert missing == {errors.InvariantViolation, errors.NotDone, errors.WaitOver}
 
 
 def test_every_request_has_a_name_for_messages() -> None:
