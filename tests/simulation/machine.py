@@ -45,6 +45,8 @@ class SimMachine:
         self._simulation, self.vm, self._habits = simulation, vm, habits
         self._random = random.Random(f"machine {simulation.scenario.seed} {vm}")
         self._boots = 1
+        self.hook_ends_at = 0.0
+        """When the last hook that was started ends."""
         self._flag: Flag | None = None
         self._closed: Closed | None = None
         self._ready_at = 0.0
@@ -112,6 +114,8 @@ class SimMachine:
         # The operator corrects what fails: the next run succeeds.
         outcome = outcome if self._hook_runs[stage] == 1 else "done"
         self._simulation.marks.add(f"hook: {outcome}")
+        lasts_s = timeout_s if outcome == "hanging" else min(takes_s, timeout_s)
+        self.hook_ends_at = self._simulation.loop.now + lasts_s
         if outcome == "hanging" or takes_s > timeout_s:
             await asyncio.sleep(timeout_s)
             return HookResult(HookOutcome.TIMED_OUT, f"the hook {stage} did not end")

@@ -80,6 +80,10 @@ class Stage:
                 Service.ARM, besides=self._simulation.scenario.unable
             )
             and all(host.settled and not self._closed(host) for host in self._able())
+            and not any(
+                machine.hook_ends_at > self._simulation.loop.now
+                for machine in self._simulation.machines.values()
+            )
             and min(led_for_s) >= LED_FOR_S
         )
 
