@@ -24,7 +24,7 @@ CHECK = 1 + POOL_CHECK_RETRIES
 
 
 def more_reported(bench: InProcessSet, than: int) -> bool:
-    return len(bench.told()) > than
+    return len(bench.reported()) > than
 
 
 def read_again(bench: InProcessSet, since: int) -> bool:
@@ -72,12 +72,12 @@ async def test_pools_that_do_not_exist_are_named_and_the_others_managed(
     missing = bench.world.pool_id("app") + "le"
     elsewhere = missing.replace("web-lb", "old-lb")
     await bench.lead(pools=(missing, elsewhere))
-    told = [line for line in bench.told() if "not found in Azure" in line]
-    assert len(told) == 1
-    assert missing in told[0]
-    assert elsewhere in told[0]
-    assert "Correct the id" in told[0]
-    assert bench.world.pool_id("app") + "," not in told[0]
+    reported = [line for line in bench.reported() if "not found in Azure" in line]
+    assert len(reported) == 1
+    assert missing in reported[0]
+    assert elsewhere in reported[0]
+    assert "Correct the id" in reported[0]
+    assert bench.world.pool_id("app") + "," not in reported[0]
     await bench.announce("web-2")
     await bench.until("web-2 out", lambda: not bench.inside("web-2"))
 
@@ -158,8 +158,8 @@ async def test_a_pool_without_our_vms_is_told_once(open_set: OpenSet) -> None:
         await bench.until("web-2 out", lambda: not bench.inside("web-2"))
         await bench.until("web-2 back", lambda: bench.inside("web-2"))
         await bench.until("all done", lambda: not bench.ledger()["entries"])
-        assert bench.logged("pool admin has no member", "WARNING") == bench.told()
-        assert len(bench.told()) == 1
+        assert bench.logged("pool admin has no member", "WARNING") == bench.reported()
+        assert len(bench.reported()) == 1
 
 
 async def test_a_pool_emptied_by_us_is_not_taken_for_a_wrong_one(open_set: OpenSet) -> None:
@@ -171,7 +171,7 @@ async def test_a_pool_emptied_by_us_is_not_taken_for_a_wrong_one(open_set: OpenS
         await bench.announce("web-2")
         await bench.until("web-2 out", lambda: bench.ledger()["entries"][0:1] and not inside(bench))
         assert agent.live_status.status()["pools_without_peers"] == []
-        assert bench.told() == []
+        assert bench.reported() == []
 
 
 def inside(bench: InProcessSet) -> list[str]:
@@ -210,22 +210,22 @@ NO_DOCUMENTS: dict[str, object] = {
 
 
 async def test_what_is_no_document_never_brings_a_vm_back(bench: InProcessSet) -> None:
-    """Of no reply that is not an event document anything is concluded; each is told once (S6)."""
+    """Of no reply that is not an event document anything is concluded; each is reported once (S6)."""
     agent = await bench.lead(overrides=NO_ACKNOWLEDGEMENT)
     bench.document(document(EVENT))
     await bench.until("web-2 out", lambda: bench.ledger()["entries"][0:1] and out(bench))
     before, written = bench.ledger()["entries"], len(bench.writes())
     for name, body in NO_DOCUMENTS.items():
-        told = len(bench.told())
+        reported = len(bench.reported())
         bench.document(body)
         await bench.requests(2, "scheduledevents")
-        await bench.until(f"{name}: reported", partial(more_reported, bench, told))
-        assert "the event document could not be read" in bench.told()[-1], name
-        assert len(bench.told()[-1]) < 500, name
+        await bench.until(f"{name}: reported", partial(more_reported, bench, reported))
+        assert "the event document could not be read" in bench.reported()[-1], name
+        assert len(bench.reported()[-1]) < 500, name
         assert out(bench), name
         bench.document(document(EVENT))
-        await bench.until("read again", partial(read_again, bench, told))
-        assert len(bench.told()) == told + 1, name
+        await bench.until("read again", partial(read_again, bench, reported))
+        assert len(bench.reported()) == reported + 1, name
     assert bench.ledger()["entries"] == before
     assert len(bench.writes()) == written
     assert agent.live_status.health()[0]
@@ -325,7 +325,7 @@ async def test_every_spelling_of_not_before(bench: InProcessSet) -> None:
         else:
             await bench.requests(2, "scheduledevents")
             assert bench.inside("web-2"), name
-    assert bench.told() == []
+    assert bench.reported() == []
 
 
 async def test_an_unknown_event_type_drains_and_is_not_agreed_to(bench: InProcessSet) -> None:
@@ -371,7 +371,7 @@ GARBAGE: tuple[dict[str, Any], ...] = (
 
 @pytest.mark.parametrize("fault", GARBAGE, ids=["bytes", "list", "stranger", "empty"])
 async def test_a_garbage_nic_is_never_written(bench: InProcessSet, fault: dict[str, Any]) -> None:
-    """A NIC that cannot be read is left alone, the failure told, and the next good read drains."""
+    """A NIC that cannot be read is left alone, the failure reported, and the next good read drains."""
     agent = await bench.lead()
     await bench.until("an inventory", lambda: len(listed(agent, "vms")) == 3)
     # One by one and in the list: what one of them cannot show, the other can.
@@ -458,7 +458,7 @@ async def test_an_unreadable_ledger_is_left_untouched(bench: InProcessSet, case:
     assert "repair it" in message
     await bench.until("given back", lambda: agent.live_status.status()["state"] == "standby")
     bench.clock.ahead_s += 60  # past the quarantine: the next try
-    await bench.until("told again", lambda: len(bench.logged(reason, "ERROR")) == 2)
+    await bench.until("reported again", lambda: len(bench.logged(reason, "ERROR")) == 2)
     assert blob.body == body
     assert bench.writes() == []
     bench.put_ledger(b"")
@@ -609,7 +609,7 @@ async def test_a_permission_missing_on_storage_is_told_once(bench: InProcessSet,
     agent = bench.start()
     await bench.until("logged", lambda: bench.logged("Storage Blob Data Contributor", "WARNING"))
     await bench.requests(2, "/lb-drain/", method="HEAD")
-    (message,) = bench.told()
+    (message,) = bench.reported()
     assert "/web.json" in message
     assert not agent.live_status.ready()[0]
     denied.clear()
@@ -643,7 +643,7 @@ async def test_storage_taken_from_a_leader_stops_its_writes(bench: InProcessSet)
 async def test_without_a_token_the_agent_waits(
     bench: InProcessSet, status: int, body: str, expected: str
 ) -> None:
-    """What the identity service refuses is told, and the agent starts as soon as it answers."""
+    """What the identity service refuses is reported, and the agent starts as soon as it answers."""
     bench.fault(Service.IMDS, path_contains="identity", status=status, body=body)
     agent = bench.start()
     await bench.until("logged", lambda: bench.logged(expected, "WARNING"))
@@ -660,7 +660,7 @@ async def test_tokens_that_expire_are_replaced(open_set: OpenSet) -> None:
         await bench.until("web-2 out", lambda: not bench.inside("web-2"))
         await bench.until("web-2 back", lambda: bench.inside("web-2"))
         await bench.until("all done", lambda: not bench.ledger()["entries"])
-        assert bench.told() == []
+        assert bench.reported() == []
 
 
 async def test_refused_tokens_are_told_and_outlived(bench: InProcessSet) -> None:

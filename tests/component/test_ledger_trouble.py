@@ -1,4 +1,4 @@
-"""A ledger that cannot be reached for a while: who tries again, who lets others, what is told."""
+"""A ledger that cannot be reached for a while: which agent tries again, and what it reports."""
 
 import json
 
@@ -11,7 +11,7 @@ from tests.support.in_process_set import QUICK, InProcessSet
 async def test_a_leader_that_cannot_open_the_ledger_leaves_it_to_others(
     bench: InProcessSet,
 ) -> None:
-    """It is told once, tried five times, and then the lease is given back."""
+    """It is reported once, tried five times, and then the lease is given back."""
     bench.fault(Service.BLOB, method="GET", status=503)
     bench.start()
     await bench.until("logged", lambda: bench.logged("the ledger cannot be opened", "WARNING"))
@@ -24,7 +24,7 @@ async def test_a_leader_that_cannot_open_the_ledger_leaves_it_to_others(
 
 
 async def test_a_dry_run_without_a_ledger_says_so_and_goes_on(bench: InProcessSet) -> None:
-    """Nothing is written, and what would be done is told as if nothing were out."""
+    """Nothing is written, and what would be done is reported as if nothing were out."""
     bench.fault(Service.BLOB, status=503)
     bench.start(overrides={"policy": {**QUICK["policy"], "dry_run": True}})
     await bench.until("logged", lambda: bench.logged("the ledger could not be read", "WARNING"))

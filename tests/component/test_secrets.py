@@ -75,7 +75,7 @@ async def test_no_token_gets_out(bench: InProcessSet, log: io.StringIO) -> None:
 async def test_what_azure_says_back_while_the_agent_waits(
     bench: InProcessSet, log: io.StringIO
 ) -> None:
-    """An error at the start that repeats a token is told without it, in every place."""
+    """An error at the start that repeats a token is reported without it, in every place."""
     body = json.dumps({"error": {"code": "AuthorizationFailed", "message": SAID_BACK}})
     bench.fault(Service.ARM, status=403, body=body)
     agent = bench.start()

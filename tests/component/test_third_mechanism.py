@@ -1,6 +1,6 @@
 """A third mechanism, added by registration only: the application answers the probe, or does not.
 
-A toy: each VM has an application that can be told to refuse the probe. Its pool membership stays.
+A toy: each VM has an application that refuses the probe on request. Its pool membership stays.
 What this file defines is what a mechanism needs: a membership, a view, the mechanism, its adapter,
 and the registrations. The stored form follows from the membership.
 """

@@ -176,7 +176,7 @@ async def lease_state(blob: BlobClient) -> tuple[str, str, str | None]:
 
 
 async def test_create_only_once(storage: Storage) -> None:
-    """Of two who create the blob under If-None-Match one is told that it exists."""
+    """Of two clients that create the blob under If-None-Match, one receives that it exists."""
     blob = storage.blob()
     await blob.upload_blob(b"{}", overwrite=False)
     with pytest.raises(ResourceExistsError) as refused:

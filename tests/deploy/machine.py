@@ -86,8 +86,10 @@ class Machine:
     def version(self) -> str:
         """Return what the installed program says; units and catalog have to be of that version."""
         program = self.home / "bin/lb-drain"
-        told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
-        version = told.stdout.strip()
+        reported = subprocess.run(
+            [program, "--version"], capture_output=True, text=True, check=True
+        )
+        version = reported.stdout.strip()
         for name in UNITS:
             assert (self.systemd / name).read_text().endswith(f"# {version}\n")
         for what, path in EXTRAS.items():

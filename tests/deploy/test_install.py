@@ -54,47 +54,53 @@ def test_shellcheck(script: Path) -> None:
     """shellcheck has nothing to say about a script."""
     if shutil.which("shellcheck") is None:
         pytest.skip("shellcheck is not installed (Debian package shellcheck)")
-    told = subprocess.run(["shellcheck", "-x", script], capture_output=True, text=True, check=False)
-    assert (told.returncode, told.stdout) == (0, "")
+    reported = subprocess.run(
+        ["shellcheck", "-x", script], capture_output=True, text=True, check=False
+    )
+    assert (reported.returncode, reported.stdout) == (0, "")
     assert os.access(script, os.X_OK) == script.read_text().startswith("#!")
 
 
 def test_from_the_first_version_to_the_last(machine: Machine) -> None:
-    """Install, again, upgrade, a version that does not become ready, roll back, remove: as told."""
+    """Install, again, upgrade, a version that does not become ready, roll back, remove."""
     config = machine.configure()
     first, second = machine.bundle("1.0"), machine.bundle("2.0")
     bad = machine.bundle("3.0", ready=False)
 
-    told = machine.install(first)
-    assert (told.returncode, machine.said()) == (0, []), told.stderr
-    assert "not started" in told.stdout
-    told = machine.install(first, "--config", config)
-    assert (told.returncode, told.stderr) == (0, "")
+    reported = machine.install(first)
+    assert (reported.returncode, machine.said()) == (0, []), reported.stderr
+    assert "not started" in reported.stdout
+    reported = machine.install(first, "--config", config)
+    assert (reported.returncode, reported.stderr) == (0, "")
     assert machine.version() == "1.0"
     assert machine.said() == STARTED
     assert (machine.root / "etc/lb-drain/config.toml").read_text() == Path(config).read_text()
 
     before = machine.tree()
-    told = machine.install(first, "--config", config)
-    assert (told.returncode, machine.said(), machine.tree()) == (0, [], before), told.stderr
-    assert "nothing was changed" in told.stdout
+    reported = machine.install(first, "--config", config)
+    assert (reported.returncode, machine.said(), machine.tree()) == (0, [], before), reported.stderr
+    assert "nothing was changed" in reported.stdout
 
-    told = machine.install(second)
-    assert (told.returncode, machine.version(), machine.said()) == (0, "2.0", STARTED), told.stderr
+    reported = machine.install(second)
+    assert (reported.returncode, machine.version(), machine.said()) == (0, "2.0", STARTED), (
+        reported.stderr
+    )
 
-    told = machine.install(bad, timeout_s="20")  # the one before has to be ready again in it
-    assert (told.returncode, machine.version()) == (1, "2.0")
+    reported = machine.install(bad, timeout_s="20")  # the one before has to be ready again in it
+    assert (reported.returncode, machine.version()) == (1, "2.0")
     assert machine.said() == STARTED * 2
-    assert "2.0" in told.stderr
-    assert "runs again" in told.stderr
+    assert "2.0" in reported.stderr
+    assert "runs again" in reported.stderr
 
-    told = machine.run(first, "--rollback")
-    assert (told.returncode, machine.version(), machine.said()) == (0, "1.0", STARTED), told.stderr
+    reported = machine.run(first, "--rollback")
+    assert (reported.returncode, machine.version(), machine.said()) == (0, "1.0", STARTED), (
+        reported.stderr
+    )
 
     typed: list[str | Path] = [machine.root / "usr/local/bin/lb-drain", "--version"]
     assert subprocess.run(typed, capture_output=True, text=True, check=True).stdout == "1.0\n"
-    told = machine.run(first, "--uninstall")
-    assert told.returncode == 0, told.stderr
+    reported = machine.run(first, "--uninstall")
+    assert reported.returncode == 0, reported.stderr
     left = [path for path in (machine.root / "usr").rglob("*") if not path.is_dir()]
     assert left == []
     assert machine.said() == ["disable --now --quiet lb-drain", "daemon-reload"]
@@ -223,21 +229,21 @@ def test_back_to_a_version_from_before_there_was_a_catalog(machine: Machine) -> 
         assert machine.install(machine.bundle(version)).returncode == 0
     (older,) = machine.home.glob("versions/1.0-*")
     (older / "lb-drain.catalog").unlink()
-    told = machine.run(machine.bundle("2.0"), "--rollback")
-    assert (told.returncode, told.stderr) == (0, "")
+    reported = machine.run(machine.bundle("2.0"), "--rollback")
+    assert (reported.returncode, reported.stderr) == (0, "")
     assert (machine.home / "current").resolve() == older
 
 
 def test_what_was_exchanged_is_not_installed(machine: Machine) -> None:
     """A wheel, of the agent or of anything it needs, with another hash changes nothing."""
     bundle = machine.bundle("1.0")
-    told = machine.install(bundle, "--sha256", "0" * 64)
-    assert told.returncode == 1
-    assert "nothing was changed" in told.stderr
+    reported = machine.install(bundle, "--sha256", "0" * 64)
+    assert reported.returncode == 1
+    assert "nothing was changed" in reported.stderr
     make_wheel(machine.wheels, "greeting", "1.0", "print('exchanged')")
-    told = machine.install(bundle)
-    assert told.returncode == 1
-    assert "nothing was changed" in told.stderr
+    reported = machine.install(bundle)
+    assert reported.returncode == 1
+    assert "nothing was changed" in reported.stderr
     (bundle / "SHA256SUMS").unlink()
     assert "--sha256" in machine.install(bundle).stderr
     assert not (machine.home / "current").exists()
@@ -251,11 +257,11 @@ def test_an_image_is_made_without_a_service(machine: Machine) -> None:
     shutil.rmtree(machine.root / "run")
     before = os.umask(0)
     try:
-        told = machine.install(machine.bundle("1.0"))
+        reported = machine.install(machine.bundle("1.0"))
     finally:
         os.umask(before)
-    assert told.returncode == 0, told.stderr
-    assert "not started" in told.stdout
+    assert reported.returncode == 0, reported.stderr
+    assert "not started" in reported.stdout
     assert machine.version() == "1.0"
     found = [path for path in machine.home.rglob("*") if not path.is_symlink()]
     assert [path for path in found if path.stat().st_mode & 0o022] == []
@@ -268,9 +274,9 @@ def test_an_environment_made_by_hand_is_left_alone(machine: Machine) -> None:
     (machine.home / "pyvenv.cfg").touch()
     before = machine.tree()
     for arguments in ((), ("--rollback",), ("--uninstall",)):
-        told = machine.run(machine.bundle("1.0"), *arguments)
-        assert told.returncode == 1
-        assert "remove that directory" in told.stderr
+        reported = machine.run(machine.bundle("1.0"), *arguments)
+        assert reported.returncode == 1
+        assert "remove that directory" in reported.stderr
     assert machine.tree() == before
 
 
@@ -288,17 +294,17 @@ def test_an_environment_made_by_hand_is_left_alone(machine: Machine) -> None:
 def test_what_does_not_go_together_is_refused(machine: Machine, arguments: tuple[str, ...]) -> None:
     """Whoever meant to remove something never installs it, or the other way round."""
     before = machine.tree()
-    told = machine.run(machine.bundle("1.0"), *arguments)
-    assert (told.returncode, "usage:" in told.stderr) == (2, True)
+    reported = machine.run(machine.bundle("1.0"), *arguments)
+    assert (reported.returncode, "usage:" in reported.stderr) == (2, True)
     assert machine.tree() == before
 
 
 @pytest.mark.parametrize("option", ["--wheel", "--wheels", "--config", "--python"])
 def test_what_is_not_there(machine: Machine, option: str) -> None:
     """A file or directory that is not there is named, before anything is done."""
-    told = machine.run(machine.bundle("1.0"), "--python", sys.executable, option, "/not/there")
-    assert told.returncode == 1
-    assert "/not/there" in told.stderr
+    reported = machine.run(machine.bundle("1.0"), "--python", sys.executable, option, "/not/there")
+    assert reported.returncode == 1
+    assert "/not/there" in reported.stderr
     assert [*machine.home.iterdir()] == [machine.home / ".lock"]
 
 
@@ -307,9 +313,9 @@ def test_what_is_not_there(machine: Machine, option: str) -> None:
 )
 def test_wrong_usage(machine: Machine, arguments: tuple[str, ...]) -> None:
     """What cannot be meant is refused with code 2 and the usage."""
-    told = machine.run(machine.bundle("1.0"), *arguments)
-    assert told.returncode == 2
-    assert "usage: install.sh" in told.stderr
+    reported = machine.run(machine.bundle("1.0"), *arguments)
+    assert reported.returncode == 2
+    assert "usage: install.sh" in reported.stderr
 
 
 @pytest.mark.skipif(
@@ -327,9 +333,9 @@ def test_the_real_agent(tmp_path: Path) -> None:
     command: list[str | Path] = [installer, "--root", root, "--python", sys.executable]
     subprocess.run(command, check=True)
     program = root / "opt/lb-drain/bin/lb-drain"
-    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    reported = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     project = (ROOT / "pyproject.toml").read_text()
-    assert re.search(rf'^version = "{re.escape(told.stdout.strip())}"$', project, re.MULTILINE)
+    assert re.search(rf'^version = "{re.escape(reported.stdout.strip())}"$', project, re.MULTILINE)
     python: list[str | Path] = [root / "opt/lb-drain/current/bin/python", "-I", "-m", "pip"]
     subprocess.run([*python, "check"], check=True)
     listed = subprocess.run([*python, "list", "--format=json"], capture_output=True, check=True)

@@ -225,9 +225,9 @@ def test_systemd_knows_everything_in_the_units(tmp_path: Path) -> None:
     for unit in UNITS:
         text = (web_servers.RECIPES / "systemd" / unit).read_text()
         (tmp_path / unit).write_text(re.sub(r"/usr/local/sbin/[a-z-]+", "/bin/true", text))
-    told = analyze("verify", "--man=no", *(str(tmp_path / unit) for unit in UNITS))
-    assert [line for line in told.stderr.splitlines() if "lb-drain" in line] == []
-    assert told.returncode == 0, told.stderr
+    reported = analyze("verify", "--man=no", *(str(tmp_path / unit) for unit in UNITS))
+    assert [line for line in reported.stderr.splitlines() if "lb-drain" in line] == []
+    assert reported.returncode == 0, reported.stderr
 
 
 @pytest.mark.slow

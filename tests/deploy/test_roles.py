@@ -131,7 +131,7 @@ async def test_a_role_is_exactly_sufficient(
         roles = bench.world.roles
         assert {action for _, action in roles.refused} == optional
         assert {action for _, action in roles.granted} == assigned
-        assert bench.told() == []
+        assert bench.reported() == []
 
 
 async def test_the_role_for_maintenance_is_exactly_sufficient(open_set: OpenSet) -> None:
@@ -226,7 +226,7 @@ async def test_readers_are_exactly_sufficient_to_close(
         assert bench.writes() == []
         assert {action for _, action in world.roles.refused} == optional
         assert {action for _, action in world.roles.granted} == assigned
-        assert bench.told() == []
+        assert bench.reported() == []
 
 
 @pytest.mark.parametrize("close_only", [True, False])

@@ -393,15 +393,15 @@ def test_cloud_init_accepts_its_file() -> None:
     """cloud-init finds nothing wrong with the file by its schema."""
     if shutil.which("cloud-init") is None:
         pytest.skip("cloud-init is not installed (Debian package cloud-init)")
-    told = subprocess.run(
+    reported = subprocess.run(
         ["cloud-init", "schema", "--config-file", DEPLOY / "cloud-init.yaml"],
         capture_output=True,
         text=True,
         check=False,
         timeout=240,
     )
-    assert told.returncode == 0, told.stdout + told.stderr
-    assert "Valid" in told.stdout
+    assert reported.returncode == 0, reported.stdout + reported.stderr
+    assert "Valid" in reported.stdout
 
 
 def test_what_cloud_init_runs_is_a_shell_script(tmp_path: Path) -> None:
@@ -412,6 +412,6 @@ def test_what_cloud_init_runs_is_a_shell_script(tmp_path: Path) -> None:
     block = re.findall(r"content: \|\n((?:      .*\n|\n)+)", cloud)[1]
     script = tmp_path / "install"
     script.write_text(re.sub(r"(?m)^      ", "", block))
-    told = subprocess.run(["shellcheck", script], capture_output=True, text=True, check=False)
-    assert (told.returncode, told.stdout) == (0, "")
+    reported = subprocess.run(["shellcheck", script], capture_output=True, text=True, check=False)
+    assert (reported.returncode, reported.stdout) == (0, "")
     assert "sha256sum --check" in script.read_text()

@@ -45,11 +45,11 @@ def test_exposure(unit: Path) -> None:
     release = int(re.findall(r"systemd (\d+)", analyze("--version").stdout)[0])
     if release < OFFLINE_SINCE:
         pytest.skip(f"systemd {release} cannot judge a file; {OFFLINE_SINCE} and newer can")
-    told = analyze("security", "--offline=yes", "--no-pager", str(unit))
+    reported = analyze("security", "--offline=yes", "--no-pager", str(unit))
     pattern = rf"Overall exposure level for {re.escape(unit.name)}: (\d+\.\d+)"
-    found = re.search(pattern, told.stdout)
-    assert found, told.stdout + told.stderr
-    assert float(found[1]) < EXPOSURE_BELOW, told.stdout
+    found = re.search(pattern, reported.stdout)
+    assert found, reported.stdout + reported.stderr
+    assert float(found[1]) < EXPOSURE_BELOW, reported.stdout
 
 
 @both_units
@@ -59,9 +59,9 @@ def test_nothing_in_it_is_unknown_or_wrong(unit: Path, tmp_path: Path) -> None:
     (command,) = settings("ExecStart", unit)
     program = command.split()[0]
     copy.write_text(unit.read_text().replace(program, str(shutil.which("true"))))
-    told = analyze("verify", "--man=no", str(copy))
-    assert [line for line in told.stderr.splitlines() if unit.name in line] == []
-    assert told.returncode == 0, told.stderr
+    reported = analyze("verify", "--man=no", str(copy))
+    assert [line for line in reported.stderr.splitlines() if unit.name in line] == []
+    assert reported.returncode == 0, reported.stderr
 
 
 @both_units

@@ -50,7 +50,7 @@ async def test_imds_fails_during_the_maintenance(rigged: OpenRig) -> None:
 
 
 async def test_throttled(rigged: OpenRig) -> None:
-    """Under 429 the agents wait as long as they are told, and still finish in time."""
+    """Under 429 the agents wait as long as Azure asks, and still finish in time."""
     async with rigged() as rig:
         leader = await rig.leader()
         victim = rig.others(leader)[0]

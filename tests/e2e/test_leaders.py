@@ -1,4 +1,4 @@
-"""Leaders that die, sleep, lose their way or are told to go, in the middle of the work."""
+"""Leaders that die, sleep, lose their way or are asked to leave, in the middle of the work."""
 
 import signal
 

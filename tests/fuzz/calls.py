@@ -163,7 +163,7 @@ def _sent_once(outcome: Outcome) -> None:
 
 
 def _discovered(outcome: Outcome) -> None:
-    """The set found is the one the VM names, and the members are told apart."""
+    """The set found is the one the VM names, and the members are listed apart."""
     _reads(outcome)
     if outcome.result is not None:
         vm, availability_set = (

@@ -47,9 +47,9 @@ def event_document(body: bytes) -> None:
     assert len(set(ids)) == len(ids), "one id for two events"
     for action in decide(document, LEDGER).actions:
         if isinstance(action, Acknowledge):
-            told = [e for e in seen if e.get("EventId") == [action.event_id]]
-            assert told, "S1"
-            for event in told:
+            reported = [e for e in seen if e.get("EventId") == [action.event_id]]
+            assert reported, "S1"
+            for event in reported:
                 assert {fold(name) for name in event["Resources"][0]} == {"web-2"}, "S1"
                 assert str(event["EventStatus"][0]).casefold() == "scheduled", "S1"
         if isinstance(action, ChangeMembership) and action.restore:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_new_branches_are_seen() -> None:
-    """An input that goes where no other went is told from one that does not."""
+    """An input that goes where no other went is distinguished from one that does not."""
     empty, full = (as_bytes({"Events": events}) for events in ([], [EVENT]))
     hold(TARGETS["event_document"], full)  # builds the world that every document is judged in
     seen: list[set[Edge]] = [set(), set(), set()]
@@ -35,9 +35,9 @@ def test_a_crash_is_found_and_kept(tmp_path: Path) -> None:
             raise KeyError("c")
 
     run = fuzz(Target("fragile", fragile, lambda: [good]), 0.5, Random(1))
-    [(told, path)] = save(run, tmp_path / "crashes")
-    assert told.startswith("KeyError at ")
-    assert "test_fuzz.py" in told
+    [(reported, path)] = save(run, tmp_path / "crashes")
+    assert reported.startswith("KeyError at ")
+    assert "test_fuzz.py" in reported
     assert b'"c"' not in path.read_bytes()
     assert run.executions > 1
 
@@ -51,7 +51,7 @@ def test_every_seed_is_fed_however_short_the_time() -> None:
 
 
 def test_the_command_feeds_a_target_and_counts() -> None:
-    """The command runs one target for as long as it is told, and ends with what it did."""
+    """The command runs one target for the requested time, and ends with what it did."""
     command = [sys.executable, "-m", "tests.fuzz", "--target", "retry_after", "--seconds", "0.2"]
     ended = subprocess.run(
         command, capture_output=True, text=True, cwd=ROOT, check=True, timeout=PATIENCE_S

@@ -81,7 +81,7 @@ class Story:
             address=self.member.address,
         )
 
-    def told(self, leave_out: Iterable[str] = ()) -> list[str]:
+    def reported(self, leave_out: Iterable[str] = ()) -> list[str]:
         """Return the broken laws of the whole maintenance, without the steps left out."""
         for name, step in STEPS.items():
             if name not in leave_out:
@@ -113,7 +113,7 @@ STEPS: dict[str, Callable[[Story], None]] = {
 
 def test_a_good_history_breaks_no_law() -> None:
     """The whole of an ordinary maintenance is lawful."""
-    assert Story().told() == []
+    assert Story().reported() == []
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_good_history_breaks_no_law() -> None:
 )
 def test_a_missing_step_is_found(missing: str, law: str) -> None:
     """Without one of its conditions, what follows breaks the law that asks for it."""
-    broken = Story().told(leave_out=[missing])
+    broken = Story().reported(leave_out=[missing])
     assert broken
     assert {line.partition(":")[0] for line in broken} == {law}
 
@@ -193,7 +193,7 @@ def test_a_blind_agent_acts_in_good_faith_for_a_while() -> None:
     for blind_s, broken in ((0, 1), (20, 0), (5, 1)):
         story = Story()
         story.conditions = replace(story.conditions, blind_s=blind_s)
-        assert len(story.told(leave_out=["gone"])) == broken
+        assert len(story.reported(leave_out=["gone"])) == broken
 
 
 def test_a_pool_below_its_floor_is_found() -> None:
@@ -332,7 +332,7 @@ def test_what_another_set_does_is_judged_by_itself() -> None:
         others=story.conditions.peers,
         ledger="/account/container/shop.json",
     )
-    assert story.told() == []
+    assert story.reported() == []
 
 
 @pytest.mark.parametrize(

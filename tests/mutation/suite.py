@@ -110,13 +110,15 @@ def judge(
 ) -> Iterator[tuple[Mutant, str | None]]:
     """Yield every mutant with the test that noticed it, or what else gave it away; else None."""
     context = get_context("fork")
-    told: SimpleQueue[tuple[int, str | None] | None] = context.SimpleQueue()
+    reported: SimpleQueue[tuple[int, str | None] | None] = context.SimpleQueue()
     parts = [range(first, len(todo), jobs) for first in range(jobs)]
-    workers = [context.Process(target=_work, args=(todo, part, reached, told)) for part in parts]
+    workers = [
+        context.Process(target=_work, args=(todo, part, reached, reported)) for part in parts
+    ]
     for worker in workers:
         worker.start()
     while jobs:
-        if (news := told.get()) is None:
+        if (news := reported.get()) is None:
             jobs -= 1
         else:
             number, notice = news
@@ -129,12 +131,12 @@ def _work(
     todo: Sequence[Mutant],
     part: Sequence[int],
     reached: Reached,
-    told: "SimpleQueue[tuple[int, str | None] | None]",
+    reported: "SimpleQueue[tuple[int, str | None] | None]",
 ) -> None:
     """Judge some of the mutants, without importing anything of the core in this process."""
 
     def tell(number: int, said: str) -> None:
-        told.put((number, None if said == NOBODY else said or "the end of its process"))
+        reported.put((number, None if said == NOBODY else said or "the end of its process"))
 
     def inside() -> str:
         plugin = _Inside({n: todo[n] for n in part if not todo[n].at_import}, reached, tell)
@@ -150,7 +152,7 @@ def _work(
             if todo[number].at_import:
                 tell(number, fork(anew(todo[number]), processor_s=PROCESSOR_S))
     finally:
-        told.put(None)
+        reported.put(None)
 
 
 def fork(work: Callable[[], str], *, processor_s: float) -> str:

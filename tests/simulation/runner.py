@@ -223,7 +223,7 @@ class Simulation:
     def _calm(self) -> None:
         self.world.advance(self.epoch())
         self.record("calm", "set")
-        self.stage.mend()
+        self.stage.repair()
         self.follow()
 
     def _take_back(self) -> None:

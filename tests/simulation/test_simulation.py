@@ -45,7 +45,7 @@ REGRESSIONS = (
     31079,  # a hardship dropped the act that was to end another one (L1)
     31561,  # a VM that has to leave was read again too late (L2)
 )
-"""Seeds whose histories broke a law before that was mended, in the product or in the law."""
+"""Seeds whose histories broke a law before they were fixed, in the product or in the law."""
 QUICK = ("floor", "observed-out", "write-ahead")
 """Safeguards that are missed within a few seeds."""
 MADE_TO_MEASURE = {
@@ -88,7 +88,7 @@ def test_a_share_of_the_seeds_keeps_every_law() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", REGRESSIONS)
-def test_what_was_mended_stays_mended(seed: int) -> None:
+def test_a_fixed_fault_stays_fixed(seed: int) -> None:
     """A history that once broke a law keeps all of them."""
     assert campaign.verdict_on(draw(seed)).broken == ()
 

@@ -336,7 +336,7 @@ class Stage:
         blob.body, blob.etag = body, self._world.blobs.next_etag()
         self._simulation.marks.add(f"spoilt report: {how}")
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """End every trouble that does not end by itself."""
         for host in self._simulation.hosts.values():
             if host.frozen:

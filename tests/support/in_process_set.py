@@ -88,8 +88,8 @@ class InProcessSet:
         text = configuration(self.server, vm, overrides={**QUICK, **overrides})
         added = "".join(f"[[backend_pools]]\nid = {json.dumps(pool)}\n" for pool in pools)
         path = self._directory / f"{vm}.toml"
-        told = "".join(f"\n[[notifications]]\n{channel}\n" for channel in channels)
-        path.write_text(added + text + told)
+        reported = "".join(f"\n[[notifications]]\n{channel}\n" for channel in channels)
+        path.write_text(added + text + reported)
         return path
 
     def settings(self, path: Path) -> Settings:
@@ -188,7 +188,7 @@ class InProcessSet:
             if text in record.getMessage() and level in {"", record.levelname}
         ]
 
-    def told(self) -> list[str]:
+    def reported(self) -> list[str]:
         """Return every warning and error of our own."""
         return [
             record.getMessage()

@@ -1,4 +1,4 @@
-"""A TCP proxy between one agent and one service, which can be told to misbehave.
+"""A TCP proxy between one agent and one service, which misbehaves on request.
 
 It passes bytes and understands none of them, TLS included. Everything is on 127.0.0.1 and runs in
 the caller's event loop. What a network does to connections, and nothing else, is modelled:

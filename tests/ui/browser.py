@@ -42,21 +42,23 @@ class Tab:
     async def listen(self) -> None:
         """Take in what the browser says, until it is gone."""
         async for message in self._socket:
-            told = message.json()
-            if "id" in told:
-                waiting = self._waiting.pop(told["id"])
+            reported = message.json()
+            if "id" in reported:
+                waiting = self._waiting.pop(reported["id"])
                 if not waiting.done():
-                    waiting.set_result(told)
+                    waiting.set_result(reported)
             else:
-                self._note(told["method"], told["params"])
+                self._note(reported["method"], reported["params"])
 
-    def _note(self, method: str, told: Mapping[str, Any]) -> None:
+    def _note(self, method: str, reported: Mapping[str, Any]) -> None:
         if method == "Network.requestWillBeSent":
-            self.asked_for.append(told["request"]["url"])
+            self.asked_for.append(reported["request"]["url"])
         elif method == "Runtime.consoleAPICalled" or method == "Runtime.exceptionThrown":
-            self.complaints.append(str(told))
-        elif method == "Log.entryAdded" and told["entry"]["level"] in {"warning", "error"}:
-            self.complaints.append(f"{told['entry']['text']} {told['entry'].get('url', '')}")
+            self.complaints.append(str(reported))
+        elif method == "Log.entryAdded" and reported["entry"]["level"] in {"warning", "error"}:
+            self.complaints.append(
+                f"{reported['entry']['text']} {reported['entry'].get('url', '')}"
+            )
 
     async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Call a method of the protocol."""
@@ -64,17 +66,17 @@ class Tab:
         waiting = self._waiting[self._number] = asyncio.get_running_loop().create_future()
         await self._socket.send_json({"id": self._number, "method": method, "params": parameters})
         async with asyncio.timeout(WITHIN_S):
-            told = await waiting
-        assert "error" not in told, told
-        return dict(told["result"])
+            reported = await waiting
+        assert "error" not in reported, reported
+        return dict(reported["result"])
 
     async def evaluate(self, expression: str) -> Any:
         """Return the value of an expression in the page."""
-        told = await self.call(
+        reported = await self.call(
             "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
         )
-        assert "exceptionDetails" not in told, told
-        return told["result"].get("value")
+        assert "exceptionDetails" not in reported, reported
+        return reported["result"].get("value")
 
     async def text(self, selector: str = "body") -> str:
         """Return what a part of the page says, as rendered; empty when there is no such part."""
@@ -135,8 +137,8 @@ class Tab:
 
     async def picture(self) -> bytes:
         """Return what is to be seen, as PNG."""
-        told = await self.call("Page.captureScreenshot", format="png", optimizeForSpeed=False)
-        return base64.b64decode(told["data"])
+        reported = await self.call("Page.captureScreenshot", format="png", optimizeForSpeed=False)
+        return base64.b64decode(reported["data"])
 
 
 @asynccontextmanager

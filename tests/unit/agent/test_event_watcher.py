@@ -72,7 +72,7 @@ async def post(tmp_path: Path) -> AsyncIterator[Post]:
         yield Post(server, clock, watcher, rehearsed)
 
 
-def told(caplog: pytest.LogCaptureFixture, text: str) -> int:
+def reported(caplog: pytest.LogCaptureFixture, text: str) -> int:
     return sum(text in record.getMessage() for record in caplog.records)
 
 
@@ -140,12 +140,12 @@ async def test_a_bad_poll_is_no_observation(
     assert post.watcher.age_s() == 3
     assert post.watcher.failures == 2
     assert post.heard == 4
-    assert told(caplog, "could not be read") == 1
+    assert reported(caplog, "could not be read") == 1
     post.heal()
     caplog.set_level("INFO")
     await post.watcher.poll()
     assert (post.watcher.failures, len(post.watcher.clean_documents)) == (0, 1)
-    assert told(caplog, "can be read again") == 1
+    assert reported(caplog, "can be read again") == 1
 
 
 def odd(post: Post, *entries: object) -> None:
@@ -187,7 +187,7 @@ async def test_a_known_event_that_is_odd_now_stays_known(
         }
         assert events["known"].affects("web-2")
     assert post.watcher.failures == 0
-    assert told(caplog, "an event is set aside") == 1
+    assert reported(caplog, "an event is set aside") == 1
     odd(post, GOOD)
     await post.watcher.poll()
     await post.watcher.poll()
@@ -253,13 +253,13 @@ async def test_without_a_first_document_a_standby_tries_soon_again(post: Post) -
 async def test_a_wrong_clock_is_corrected(
     post: Post, wrong_s: float, warnings: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A clock that is off by more than the header can tell is corrected, and told once."""
+    """A clock that is off by more than the header can tell is corrected, and reported once."""
     post.clock.wall_error_s = wrong_s
     await post.watcher.poll()
     await post.watcher.poll()
     off = abs(post.watcher.now() - (post.clock.now() - timedelta(seconds=wrong_s)))
     assert off <= timedelta(seconds=2)
-    assert told(caplog, "deadlines are corrected") == warnings
+    assert reported(caplog, "deadlines are corrected") == warnings
     post.clock.wall_error_s = 0
     await post.watcher.poll()
     await post.watcher.poll()
@@ -293,7 +293,7 @@ async def test_rounding_never_toggles_the_correction(
     for wrong_s in (-2.2, -1.8, -2.1, -1.5, -2.4, -1.9):
         post.clock.wall_error_s = wrong_s
         await post.watcher.poll()
-    assert told(caplog, "deadlines are corrected") <= 1
+    assert reported(caplog, "deadlines are corrected") <= 1
 
 
 async def test_a_look_polls_only_when_the_last_poll_is_old(post: Post) -> None:

@@ -35,7 +35,7 @@ LEASE_S, RENEW_S, YIELD_S = 15, 3, 5
 
 
 class Candidate:
-    """One elector and what it was told."""
+    """One elector and what it has received."""
 
     def __init__(
         self, blob: StateBlob, clock: StoppedClock, *, peers: int = 3, seed: int = 0
@@ -482,23 +482,23 @@ async def test_a_loss_during_a_renewal_is_final(polling: Polling) -> None:
 
 
 async def test_trouble_is_told_once(polling: Polling, caplog: pytest.LogCaptureFixture) -> None:
-    """A storage that is away is told once, and once more when it was back in between."""
+    """A storage that is away is reported once, and once more when it was back in between."""
     candidate = polling.candidate()
 
-    def told() -> int:
+    def reported() -> int:
         return sum("lease cannot be reached" in record.getMessage() for record in caplog.records)
 
     polling.fault(Effect.REPLY, status=503)
     for _ in range(3):
         await candidate.turn()
-    assert told() == 1
+    assert reported() == 1
     polling.heal()
     assert await candidate.turn() is LeaseState.LEADER
     polling.fault(Effect.REPLY, status=503)
     for _ in range(3):
         polling.clock.move(RENEW_S)
         await candidate.turn()
-    assert told() == 2
+    assert reported() == 2
 
 
 async def test_the_set_as_a_whole_looks_at_a_bounded_pace(polling: Polling) -> None:

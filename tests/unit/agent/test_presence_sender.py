@@ -114,7 +114,7 @@ async def test_a_lasting_refusal_is_logged_once(
 
 
 async def test_the_end_is_published(bench: Bench) -> None:
-    """So that it can be told from an agent that has died."""
+    """So that it can be distinguished from an agent that has died."""
     bench.time = at(50)
     await bench.sender.stopped()
     assert bench.written == [replace(FIRST, at=at(50), stopped_at=at(50))]

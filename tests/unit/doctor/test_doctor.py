@@ -271,7 +271,7 @@ def test_a_vm_without_a_set() -> None:
 
 
 def test_a_vm_of_a_scale_set() -> None:
-    """A VM whose set was converted is not told to be created again."""
+    """A VM whose set was converted is not reported to be created again."""
     error = SetupError("web-1 is in the scale set flex", scale_set_id="/flex")
     found = judged("availability-set", availability_set=Failed(error))
     assert found.result is Result.FAIL

@@ -496,8 +496,8 @@ def test_every_acknowledged_event_of_a_vm_is_noted(scene: PlannerScenario) -> No
     scene.take_out()
     scene.now = 60
     assert acknowledged(scene.plan()) == ["E-1", "E-2"]
-    told = {"e-1": at(60), "e-2": at(61)}
-    scene.adopt(acknowledged=MappingProxyType(told))
+    reported = {"e-1": at(60), "e-2": at(61)}
+    scene.adopt(acknowledged=MappingProxyType(reported))
     assert [each.acknowledged_at for each in scene.entry().events] == [at(60), at(61)]
     scene.adopt(acknowledged=MappingProxyType({"e-1": at(70)}))
     assert [each.acknowledged_at for each in scene.entry().events] == [at(60), at(61)]

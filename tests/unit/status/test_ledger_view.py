@@ -72,7 +72,7 @@ def test_an_entry_used_again_is_a_new_one() -> None:
 
 
 def test_an_entry_that_goes_is_forgotten() -> None:
-    """What drops out of the ledger is told."""
+    """What drops out of the ledger is reported."""
     ledger = Ledger().with_entry(entry("web-1")).with_entry(entry("web-2"))
     assert planned_steps(plan(ledger.without_entry("web-1")), ledger) == ("forget web-1",)
 

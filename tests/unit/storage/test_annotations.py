@@ -11,10 +11,10 @@ LEDGER = Ledger(epoch=2, extra={"newer": 1})
 def test_what_is_queued_is_merged() -> None:
     """Fields that were there stay; of a field queued twice the newer value counts."""
     annotations = LedgerAnnotations()
-    annotations.queue(2, {"told": ["a"]})
-    annotations.queue(2, {"told": ["a", "b"], "other": 1})
+    annotations.queue(2, {"reported": ["a"]})
+    annotations.queue(2, {"reported": ["a", "b"], "other": 1})
     merged = annotations.merged_into(LEDGER)
-    assert merged == replace(LEDGER, extra={"newer": 1, "told": ["a", "b"], "other": 1})
+    assert merged == replace(LEDGER, extra={"newer": 1, "reported": ["a", "b"], "other": 1})
 
 
 def test_a_ledger_that_has_it_is_not_written_for_it() -> None:
@@ -28,7 +28,7 @@ def test_a_ledger_that_has_it_is_not_written_for_it() -> None:
 def test_fields_of_another_epoch_are_not_merged() -> None:
     """What was queued under an earlier leader says nothing about the present ledger."""
     annotations = LedgerAnnotations()
-    annotations.queue(1, {"told": ["a"]})
+    annotations.queue(1, {"reported": ["a"]})
     assert annotations.merged_into(LEDGER) is LEDGER
-    annotations.queue(2, {"told": ["b"]})
-    assert annotations.merged_into(LEDGER).extra["told"] == ["b"]
+    annotations.queue(2, {"reported": ["b"]})
+    assert annotations.merged_into(LEDGER).extra["reported"] == ["b"]
