@@ -210,7 +210,7 @@ NO_DOCUMENTS: dict[str, object] = {
 
 
 async def test_what_is_no_document_never_brings_a_vm_back(bench: InProcessSet) -> None:
-    """Of no reply that is not an event document anything is concluded; each is reported once (S6)."""
+    """Nothing follows from a reply that is no event document; each is reported once (S6)."""
     agent = await bench.lead(overrides=NO_ACKNOWLEDGEMENT)
     bench.document(document(EVENT))
     await bench.until("web-2 out", lambda: bench.ledger()["entries"][0:1] and out(bench))
@@ -371,7 +371,7 @@ GARBAGE: tuple[dict[str, Any], ...] = (
 
 @pytest.mark.parametrize("fault", GARBAGE, ids=["bytes", "list", "stranger", "empty"])
 async def test_a_garbage_nic_is_never_written(bench: InProcessSet, fault: dict[str, Any]) -> None:
-    """A NIC that cannot be read is left alone, the failure reported, and the next good read drains."""
+    """A NIC that cannot be read stays as it is, which is reported; the next good read drains."""
     agent = await bench.lead()
     await bench.until("an inventory", lambda: len(listed(agent, "vms")) == 3)
     # One by one and in the list: what one of them cannot show, the other can.
