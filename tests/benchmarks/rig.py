@@ -195,7 +195,7 @@ def _all(
     change: Change, victims: Sequence[str], holds: Callable[[dict[str, Any] | None], bool]
 ) -> bool:
     """Tell whether a change is a ledger in which `holds` is true of every victim's entry."""
-    if change.kind != "blob_written" or not change.detail["body"]:
+    if change.kind != "blob_written" or '"entries"' not in str(change.detail["body"]):
         return False
     entries = {entry["vm"]: entry for entry in json.loads(str(change.detail["body"]))["entries"]}
     return all(holds(entries.get(vm)) for vm in victims)

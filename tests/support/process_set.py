@@ -31,6 +31,7 @@ from controller.simulator.world.world import World
 from tests.laws.bodies import bodies_of, differences
 from tests.laws.conditions import Conditions
 from tests.laws.judge import WITHOUT_REQUESTS, violations
+from tests.laws.ledger_document import is_presence
 from tests.laws.replay import Replay
 from tests.laws.safety import log_violations
 from tests.support.patience import PATIENCE_S
@@ -117,8 +118,8 @@ class ProcessSet:
 
     def leading(self) -> str:
         """Return the VM whose agent holds the lease and wrote the ledger last, else nothing."""
-        holders = [lease.holder for lease in self.world.blobs.leases(time.time())]
-        holder = holders[0] if holders else None
+        leases = self.world.blobs.leases(time.time())
+        holder = next((each.holder for each in leases if each.path == self.blob_path), None)
         return holder if holder and self.ledger().get("leader") == holder else ""
 
     def others(self, *vms: str) -> tuple[str, ...]:
@@ -134,11 +135,15 @@ class ProcessSet:
         return [pool for pool in self.world.pool_ids() if vm in self.world.rotation(pool)]
 
     def changes(self, *kinds: str, since: int = 0, **detail: object) -> list[Change]:
-        """Return the changes of these kinds, from a mark on, whose details are these."""
+        """Return the changes of these kinds, from a mark on, whose details are these.
+
+        Presence that agents publish all the time is left out.
+        """
         return [
             change
             for change in self.world.history[since:]
             if change.kind in kinds
+            and not is_presence(change.subject)
             and all(change.detail.get(name) == value for name, value in detail.items())
         ]
 

@@ -276,14 +276,9 @@ class Demo:
         return next((lease.holder for lease in leases if lease.state == "leased"), None) or ""
 
     def _ledger_is_empty(self) -> bool:
-        written = [
-            change
-            for change in self._world.changes("blob_written")
-            if not change.subject.endswith((".requests.json", ".controls.json"))
-            and "/pools/" not in change.subject
-        ]
-        body = str(written[-1].detail.get("body", "")) if written else ""
-        return '"entries": []' in body
+        written = reversed(self._world.changes("blob_written"))
+        bodies = (str(change.detail.get("body", "")) for change in written)
+        return '"entries": []' in next((each for each in bodies if '"entries"' in each), "")
 
     async def _mirror_forever(self) -> None:
         """Apply every impact of maintenance in the world to the twin, at the same instants."""
