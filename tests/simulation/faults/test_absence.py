@@ -486,7 +486,7 @@ def test_a_vm_is_watched_while_no_event_is_acknowledged(watched: bool) -> None:
 
 def test_an_address_that_is_put_back_is_taken_out() -> None:
     """S1: the same holds for pools of addresses."""
-    played = play_put_back(join(60.0), connection_drain_s=2, by_address=True)
+    played = play_put_back(join(56.0), connection_drain_s=2, by_address=True)
     found = acknowledgements(played)
     assert found
     assert [at for at, back in found if back] == []
