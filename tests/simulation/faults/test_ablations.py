@@ -195,7 +195,7 @@ def play_member_of_one_pool() -> Played:
 def play_leader_without_storage() -> Played:
     """The leader loses its way to storage while it waits for the connections of web-2 to end."""
     cut = Storm("cut", ANNOUNCED_S + 15, 300.0, vm="web-1", service="blob")
-    policy = {"connection_drain_s": 80, "restore_settle_s": 3}
+    policy = {"connection_drain_s": 45, "restore_settle_s": 3}
     return Simulation(scenario(event(), storms=(cut,), policy=policy, calm_at_s=300.0)).run()
 
 
