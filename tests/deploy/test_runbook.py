@@ -49,7 +49,7 @@ def test_commands_exist() -> None:
             r"(?:bin/|`)lb-drain ([a-z-]+) (?:--|/etc|FILE)", path.read_text()
         )
     }
-    assert named == {"check-config", "doctor", "fleet", "plan", "status"}
+    assert named == {"check-config", "doctor", "plan", "status"}
     help_text = build_parser().format_help()
     assert all(re.search(rf"^\s+{command}\s", help_text, re.MULTILINE) for command in named)
 
