@@ -57,6 +57,15 @@ MADE_TO_MEASURE = {
     "yielding": targeted_faults.short_notice,
 }
 """Safeguards that are missed within a few of the seeds that have their trial."""
+MISSED_LAST = {
+    "date-correction": 21,
+    "floor": 6,
+    "if-match-on-ledger": 11,
+    "if-match-on-nic": 58,
+    "if-match-on-pool": 73,
+    "verify-by-get": 80,
+}
+"""Seeds that are tried first, because they missed the safeguard the last time."""
 PINNED = {
     "case-folding": 1,
     "lease-id-on-ledger": 0,
@@ -100,7 +109,7 @@ def test_a_safeguard_that_is_switched_off_is_missed(name: str) -> None:
     """Without the safeguard the law that needs it is broken within a few histories."""
     law = ablations.SWITCHES[name].law
     report = campaign.run(
-        range(MOST_SEEDS),
+        sorted(range(MOST_SEEDS), key=lambda seed: seed != MISSED_LAST.get(name)),
         jobs=os.cpu_count() or 1,
         ablated=name,
         heard=lambda verdict: law in verdict.laws,
@@ -120,7 +129,7 @@ def test_a_safeguard_is_missed_in_its_trial(name: str) -> None:
         if targeted_faults.trial_of(seed) is MADE_TO_MEASURE[name]
     ]
     report = campaign.run(
-        tried,
+        sorted(tried, key=lambda seed: seed != MISSED_LAST.get(name)),
         jobs=os.cpu_count() or 1,
         ablated=name,
         heard=lambda verdict: law in verdict.laws,
