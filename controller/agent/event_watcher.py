@@ -34,7 +34,7 @@ MOST_PROBLEMS = 100
 """How many reported problems are remembered, so that each is logged once."""
 
 
-def _none_rehearsed(now: datetime) -> tuple[ScheduledEvent, ...]:  # noqa: ARG001
+def _none_rehearsed(now: datetime) -> tuple[ScheduledEvent, ...]:  # noqa: ARG001 -- as the real one
     return ()
 
 

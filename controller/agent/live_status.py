@@ -152,7 +152,7 @@ class LiveStatus:
             policy=self._configuration.policy,
             pool_names=self._configuration.settings.pool_names(),
             listen=self._configuration.settings.server.listen,
-            runbook_url=self._configuration.settings.server.runbook_url,
+            runbook_url=self._configuration.settings.links.runbook_url,
             azure_requests=metrics.requests(),
             consecutive_failures=metrics.consecutive_failures(),
         )

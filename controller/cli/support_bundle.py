@@ -41,7 +41,7 @@ def add_parser(commands: CommandGroup) -> None:
         summary="collect versions, configuration, status, log, doctor and metrics in one file",
         details="The file is a tar.gz that only its owner can read. Tokens, signatures and keys "
         "are replaced in every part. A part that cannot be read is a file that states why.",
-        examples=("--config config.toml", "/root/web-1.tar.gz"),
+        examples=("--config config.toml", "web-1.tar.gz"),
     )
     parser.add_argument(
         "file",

@@ -307,8 +307,6 @@ class Server(Section):
     listen: str = "127.0.0.1:9808"
     """Listen address, host:port on loopback, because requests are not authenticated. Port 0 picks a
     free port. Empty: no server."""
-    runbook_url: str = ""
-    """Where operators read the runbook, an https:// or http:// URL; the status page links to it."""
 
     @field_validator("listen")
     @classmethod
@@ -317,26 +315,19 @@ class Server(Section):
             listen_address(value)
         return value
 
+
+class Links(Section):
+    """Documents of the operator; `[links]`."""
+
+    runbook_url: str = ""
+    """Address of your copy of the runbook, https:// or http://. The status page links to it;
+    notifications contain it, with the chapter of the alert as #anchor. Empty (default): no link."""
+
     @field_validator("runbook_url")
     @classmethod
     def _check_runbook_url(cls, value: str) -> str:
         if value and not re.fullmatch(r"https?://[^\s\"'<>\\]{1,500}", value):
             raise ValueError('must be an https:// or http:// URL, or "" for none')
-        return value
-
-
-class Links(Section):
-    """Documents of the operator, for the people who are notified; `[links]`."""
-
-    runbook_url: str = Field(default="", max_length=1000)
-    """Address of your copy of the runbook. Notifications contain it, with the chapter of the alert
-    as #anchor. Empty (default): no link."""
-
-    @field_validator("runbook_url")
-    @classmethod
-    def _check_runbook_url(cls, value: str) -> str:
-        if value and split_url(value).scheme not in {"http", "https"}:
-            raise ValueError("must start with https:// or http://")
         return value
 
 

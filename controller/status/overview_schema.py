@@ -35,7 +35,7 @@ class AgentView(TypedDict):
     listen: str
     """Where it serves its page, `server.listen`: that of the leader is the same port there."""
     runbook: str
-    """`server.runbook_url`; empty if it is not set."""
+    """`links.runbook_url`; empty if it is not set."""
 
 
 class SetAgentView(TypedDict):

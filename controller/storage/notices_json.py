@@ -15,6 +15,7 @@ from controller.core.notices.notice import DeliveredNotices, KnownEvent
 from controller.storage.stored_json import Count, Flag, Instant, Stored, Text, written
 
 FIELD = "told"
+"""The stored name of the delivered notices, as earlier versions wrote it: it never changes."""
 POLLS_FIELD = "polls"
 _DAYS = TypeAdapter(dict[date, tuple[Count, Count]])
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from controller.azure.blob import StateBlob
 from controller.core.agent_presence import AgentPresence, SeenAgent
 from controller.core.azure_names import fold
-from controller.errors import Conflict, ContractViolation, ControllerError, NotFound
+from controller.errors import ContractViolation, ControllerError, NotFound
+from controller.storage.own_blob import OwnBlob
 from controller.storage.presence_json import encode_presence, presence_blob_name, seen_agent
 
 MAX_AGENTS = 200
@@ -18,27 +19,11 @@ class PresenceWriter:
     """Writes the presence of one agent."""
 
     def __init__(self, blob: StateBlob) -> None:
-        self._blob, self._etag = blob, ""
+        self._own = OwnBlob(blob)
 
     async def write(self, presence: AgentPresence) -> None:
-        """Replace the presence, whatever the blob holds.
-
-        Raises:
-            ControllerError: it was not written, or perhaps not; write again.
-        """
-        body = encode_presence(presence)
-        try:
-            self._etag = await self._blob.replace(body, self._etag)
-        except (Conflict, NotFound):
-            # An earlier run of this agent wrote it, or it was deleted.
-            self._etag = await self._present_etag()
-            self._etag = await self._blob.replace(body, self._etag)
-
-    async def _present_etag(self) -> str:
-        try:
-            return (await self._blob.read_properties()).etag
-        except NotFound:
-            return ""
+        """Replace the presence; raise as `OwnBlob.replace`."""
+        await self._own.replace(encode_presence(presence))
 
 
 async def read_agents(

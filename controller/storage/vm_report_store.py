@@ -3,7 +3,8 @@
 from controller.azure.blob import StateBlob
 from controller.core.azure_names import fold
 from controller.core.vm_report import VmReport
-from controller.errors import Conflict, ContractViolation, NotFound
+from controller.errors import ContractViolation, NotFound
+from controller.storage.own_blob import OwnBlob
 from controller.storage.vm_report_json import decode_report, encode_report
 
 
@@ -16,27 +17,11 @@ class VmReportWriter:
     """Writes the report of one VM."""
 
     def __init__(self, blob: StateBlob) -> None:
-        self._blob, self._etag = blob, ""
+        self._own = OwnBlob(blob)
 
     async def write(self, report: VmReport) -> None:
-        """Replace the report, whatever the blob holds.
-
-        Raises:
-            ControllerError: it was not written, or perhaps not; write again.
-        """
-        body = encode_report(report)
-        try:
-            self._etag = await self._blob.replace(body, self._etag)
-        except (Conflict, NotFound):
-            # An earlier run of this agent wrote it, or it was deleted.
-            self._etag = await self._present_etag()
-            self._etag = await self._blob.replace(body, self._etag)
-
-    async def _present_etag(self) -> str:
-        try:
-            return (await self._blob.read_properties()).etag
-        except NotFound:
-            return ""
+        """Replace the report; raise as `OwnBlob.replace`."""
+        await self._own.replace(encode_report(report))
 
 
 async def read_vm_report(blob: StateBlob, vm: str) -> VmReport | None:

@@ -5,8 +5,8 @@ import json
 import os
 import shlex
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,51 +14,22 @@ from typing import Any
 import pytest
 
 from controller.azure.http.session import Azure, open_azure
-from controller.config.loader import load
 from controller.errors import ContractViolation, ControllerError, NotDone, NotFound, SetupError
-from controller.operator.drain_client import DrainClient, connect
+from controller.operator.drain_client import connect
 from controller.operator.forgetting import absent, forget, wait_until_forgotten
 from controller.operator.rolling import RollingRunner, Task, abandon, order
 from controller.operator.shell_task import addresses_of, command_task
 from controller.simulator.services.faults import Effect
 from controller.simulator.services.http_values import Service
 from controller.storage.drain_request_store import DrainRequestStore, drain_requests_blob_name
+from tests.component.conftest import OpenClient
 from tests.support.in_process_set import QUICK, InProcessSet
 from tests.support.patience import PATIENCE_S
 
-OpenClient = Callable[[], AbstractAsyncContextManager[DrainClient]]
 ASKED = "web.requests.json"
 
 YIELD_S = 2.0
 """How long an agent whose own VM is next leaves a free lease to others."""
-
-
-@pytest.fixture
-def reported() -> list[str]:
-    """Return what the client reports to its user."""
-    return []
-
-
-@pytest.fixture
-def clients(
-    bench: InProcessSet, reported: list[str], monkeypatch: pytest.MonkeyPatch
-) -> OpenClient:
-    """Return a function that connects on web-1 with short intervals."""
-    monkeypatch.setattr("controller.operator.drain_client.LEDGER_INTERVAL_S", 0.05)
-    monkeypatch.setattr("controller.operator.request_client.WRITE_RETRY_S", 0.05)
-    bench.tuning = replace(bench.tuning, drain_requests_poll_s=0.1)
-    path = bench.config("web-1")
-    bench.settings(path)
-
-    @asynccontextmanager
-    async def opened() -> AsyncIterator[DrainClient]:
-        settings = load(path, {}).settings
-        async with connect(
-            settings, environ={}, clock=bench.clock, report=reported.append
-        ) as client:
-            yield client
-
-    return opened
 
 
 @asynccontextmanager

@@ -325,7 +325,7 @@ async def test_an_agent_that_goes_away(bench: InProcessSet, tmp_path: Path) -> N
 
 async def test_an_agent_that_does_not_run(bench: InProcessSet, tmp_path: Path) -> None:
     """A VM without an agent is named in the list, and at the top with a link to the runbook."""
-    agent = await bench.lead(overrides={"server": {"runbook_url": "https://wiki.example/lb"}})
+    agent = await bench.lead(overrides={"links": {"runbook_url": "https://wiki.example/lb"}})
     await bench.stand_by("web-2")
     async with page_of(agent, tmp_path) as tab:
         await tab.until("An agent does not run", "#problems")

@@ -75,7 +75,7 @@ def test_minimal_file_takes_every_default(load_text: Load) -> None:
     assert settings.azure.imds_endpoint == "http://169.254.169.254"
     assert settings.azure.poll_fallback_s == 1
     assert settings.server.listen == "127.0.0.1:9808"
-    assert settings.server.runbook_url == ""
+    assert settings.links.runbook_url == ""
 
 
 def test_settings_cannot_be_changed(load_text: Load) -> None:
@@ -407,9 +407,9 @@ def test_blob_name_is_refused(problems: Problems, name: str) -> None:
         ("server", "listen", '"127.0.0.1"', "host:port"),
         ("server", "listen", '"127.0.0.1:70000"', "host:port"),
         ("server", "listen", '":80"', "loopback"),
-        ("server", "runbook_url", '"wiki/lb-drain"', "https:// or http://"),
-        ("server", "runbook_url", '"javascript:alert(1)"', "https:// or http://"),
-        ("server", "runbook_url", '"https://wiki/a b"', "https:// or http://"),
+        ("links", "runbook_url", '"wiki/lb-drain"', "https:// or http://"),
+        ("links", "runbook_url", '"javascript:alert(1)"', "https:// or http://"),
+        ("links", "runbook_url", '"https://wiki/a b"', "https:// or http://"),
     ],
 )
 def test_wrong_values(
