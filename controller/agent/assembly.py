@@ -125,7 +125,8 @@ def assemble(context: AgentContext) -> Components:
             blob,
             owner=owner,
             watcher=watcher,
-            led=lambda: reconciler.ledger if election.leading else None,
+            memory=memory,
+            leads=lambda: election.leading and reconciler.has_opened,
         )
     return Components(
         identity=context.identity,

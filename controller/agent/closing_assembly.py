@@ -6,7 +6,7 @@ from controller.agent.context import AgentContext
 from controller.agent.event_watcher import EventWatcher
 from controller.azure.blob import StateBlob
 from controller.core.blob_owner import BlobOwner
-from controller.core.ledger import Ledger
+from controller.core.ledger_recovery import LedgerMemory
 from controller.storage.vm_report_store import VmReportWriter, vm_report_blob_name
 from controller.vm_side.closing_side import ClosingSide
 from controller.vm_side.ledger_follower import LedgerFollower
@@ -21,7 +21,8 @@ def assemble_closing(
     *,
     owner: BlobOwner,
     watcher: EventWatcher,
-    led: Callable[[], Ledger | None],
+    memory: LedgerMemory,
+    leads: Callable[[], bool],
 ) -> ClosingSide:
     """Return the closing side of an agent.
 
@@ -30,7 +31,8 @@ def assemble_closing(
         blob: the blob of the ledger.
         owner: the set whose ledger it has to be.
         watcher: the event document and the clock.
-        led: returns the durable ledger while this agent leads, else None.
+        memory: what this agent has written as leader.
+        leads: returns whether this agent leads, and has opened the ledger.
     """
     settings, vm = context.settings, context.identity.vm
     ports = ServicePorts(
@@ -44,7 +46,7 @@ def assemble_closing(
         peers=context.identity.vms,
         configuration=context.configuration,
         machine=context.machine or LocalMachine(settings),
-        follower=LedgerFollower(blob, owner=owner, led=led, clock=watcher.clock),
+        follower=LedgerFollower(blob, owner=owner, memory=memory, leads=leads, clock=watcher.clock),
         sender=ReportSender(VmReportWriter(report_blob)),
         document=lambda: watcher.document,
         document_age_s=watcher.age_s,

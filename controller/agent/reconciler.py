@@ -269,6 +269,11 @@ class Reconciler:
         return self._tenure.ledger
 
     @property
+    def has_opened(self) -> bool:
+        """Whether the ledger was opened since the lease was acquired last."""
+        return not self._tenure.begins
+
+    @property
     def lease_state(self) -> str:
         """The lease as storage named it when the ledger was last read."""
         return self._tenure.lease_state

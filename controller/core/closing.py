@@ -113,6 +113,14 @@ def _starts_at(event: ScheduledEvent, now: datetime) -> datetime:
     return now if event.status is EventStatus.STARTED else event.not_before or now
 
 
+def _order(event: ScheduledEvent, now: datetime) -> tuple[bool, datetime]:
+    """Return the order in which VMs may close alone, the same for every agent.
+
+    An event that has started comes before one whose NotBefore has passed by the clock.
+    """
+    return event.status is not EventStatus.STARTED, _starts_at(event, now)
+
+
 def _is_paused(ledger: Ledger, vm: str) -> bool:
     """Return whether operators had paused the drain of this VM, by the ledger."""
     return any(
@@ -126,7 +134,8 @@ def _closes_alone(known: Known, policy: Policy, own: ScheduledEvent) -> bool:
 
     No leader can record it while storage does not answer. The VM will be down in a moment, so
     closing costs nothing but the time until then. Of several VMs with near events only as many
-    close as every floor allows, the earliest event first: each agent counts the same document.
+    close as every floor allows, started events first, then the earliest: each agent counts the same
+    document.
     A VM whose drain is paused stays open.
     An agent that has read no ledger cannot know which VMs are out, and closes nothing.
     """
@@ -140,7 +149,7 @@ def _closes_alone(known: Known, policy: Policy, own: ScheduledEvent) -> bool:
         return False
     leaving = sorted(
         {
-            (_starts_at(event, known.now), fold(name))
+            (_order(event, known.now), fold(name))
             for event in (known.document.events if known.document else ())
             if policy.impacting(event) and _starts_at(event, known.now) <= near
             for name in event.resources

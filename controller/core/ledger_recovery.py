@@ -33,11 +33,13 @@ class LedgerMemory:
     Attributes:
         newest: None before the first read.
         own: whether this agent itself has written it: then nothing is missing in it.
+        written: what this agent has written last; None before the first write.
     """
 
     def __init__(self) -> None:
         self.newest: Ledger | None = None
         self.own = False
+        self.written: Ledger | None = None
 
     def note(self, ledger: Ledger) -> None:
         """Remember a ledger that was read, unless a newer one is known."""
@@ -48,7 +50,7 @@ class LedgerMemory:
 
     def wrote(self, ledger: Ledger) -> None:
         """Remember a ledger that this agent has written under its lease: nothing is newer."""
-        self.newest, self.own = ledger, True
+        self.newest, self.own, self.written = ledger, True, ledger
 
 
 def next_epoch(ledger: Ledger) -> int:

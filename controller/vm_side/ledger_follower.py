@@ -6,6 +6,7 @@ from controller.azure.blob import StateBlob
 from controller.clock import Clock
 from controller.core.blob_owner import BlobOwner
 from controller.core.ledger import Ledger
+from controller.core.ledger_recovery import LedgerMemory
 from controller.errors import ControllerError
 from controller.storage.ledger_json import decode_ledger
 
@@ -16,7 +17,9 @@ class LedgerFollower:
     Args:
         blob: the blob of the ledger.
         owner: the set whose ledger it has to be.
-        led: returns the durable ledger while this agent leads, else None.
+        memory: what this agent has written as leader.
+        leads: returns whether this agent leads, and has opened the ledger: what it has written is
+            the newest then.
         clock: monotonic clock.
     """
 
@@ -25,50 +28,56 @@ class LedgerFollower:
         blob: StateBlob,
         *,
         owner: BlobOwner,
-        led: Callable[[], Ledger | None],
+        memory: LedgerMemory,
+        leads: Callable[[], bool],
         clock: Clock,
     ) -> None:
-        self._blob, self._owner, self._led, self._clock = blob, owner, led, clock
+        self._blob, self._owner, self._clock = blob, owner, clock
+        self._memory, self._leads = memory, leads
         self._etag = ""
+        self._written: Ledger | None = None
         self._read: Ledger | None = None
         self._read_at: float | None = None
 
     @property
     def ledger(self) -> Ledger | None:
         """The newest durable ledger that is known; None before the first read."""
-        self._remember_led()
+        self._remember_own()
         return self._read
 
     @property
     def age_s(self) -> float:
         """Seconds since storage last showed the ledger; infinite before."""
-        self._remember_led()
+        self._remember_own()
         if self._read_at is None:
             return float("inf")
         return self._clock.monotonic() - self._read_at
 
-    def _remember_led(self) -> None:
-        """Keep what this agent leads by: it still knows it when it has lost the lease."""
-        led = self._led()
-        if led is not None:
-            self._read, self._read_at = led, self._clock.monotonic()
+    def _remember_own(self) -> None:
+        """Keep what this agent has written: it still knows it when it has lost the lease."""
+        if self._memory.written is not self._written:
+            self._read = self._written = self._memory.written
+        if self._leads():
+            self._read_at = self._clock.monotonic()
 
     def is_newest(self, etag: str) -> bool:
         """Return whether the ledger with this ETag was read."""
-        return self._led() is not None or etag == self._etag
+        return self._leads() or etag == self._etag
 
     async def refresh(self) -> None:
         """Read the ledger if it has changed. A failure keeps what is known."""
-        self._remember_led()
-        if self._led() is not None:
+        self._remember_own()
+        if self._leads():
             return
-        sent_at = self._clock.monotonic()
+        sent_at, written = self._clock.monotonic(), self._written
         try:
             content = await self._blob.read_if_changed(self._etag)
             if content is not None:
                 ledger = decode_ledger(content.body)
                 if self._owner.other_owner(ledger.set_id):
                     return
+                if self._memory.written is not written:
+                    return  # this agent has written a newer one meanwhile
                 self._etag, self._read = content.etag, ledger
         except ControllerError:
             return  # a ledger that is lost or garbled is reported by the leader

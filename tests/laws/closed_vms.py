@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from controller.simulator.world.bodies import Json
 from controller.simulator.world.history import Change
-from tests.laws.ledger_document import is_ledger_write
+from tests.laws.ledger_document import is_ledger, is_ledger_write
 
 VIEWS = 2
 """How many of the newest ledgers that an agent read it may act on."""
@@ -47,6 +47,8 @@ class ClosedVms:
         self.awake_since: dict[str, float] = {}
         """Since when agents run, without those that are dead or frozen."""
         self.health_read_at = -math.inf
+        self._readable = True
+        """Whether the blob holds a ledger: other content is no news of it."""
 
     def named(self, vm: str) -> bool:
         """Return whether an entry that the agent of a VM can know asks for it to be closed."""
@@ -81,7 +83,10 @@ class ClosedVms:
                 holder = str(detail["by"]).casefold()
                 self.led_until[holder] = change.at + self._lease_s
                 self._saw(holder, ledger)
+            case "blob_replaced" if change.subject == self._ledger:
+                self._readable = is_ledger(str(detail["body"]))
             case "blob_written" if is_ledger_write(change):
+                self._readable = True
                 self._saw(str(detail.get("by", "")).casefold(), ledger)
             case "request" if detail["delivery"] == "normal":
                 self._read(change, ledger)
@@ -93,7 +98,8 @@ class ClosedVms:
         good = detail["status"] in (200, 206, 304)
         if detail["service"] == "arm" and change.subject.casefold().endswith("/health"):
             self.health_read_at = change.at
-        if change.subject == self._ledger and detail["method"] == "GET" and good:
+        shown = change.subject == self._ledger and detail["method"] == "GET" and good
+        if shown and self._readable:
             self.read_at[vm] = change.at
             if detail["status"] != 304:
                 self._saw(vm, ledger)

@@ -8,6 +8,8 @@ from typing import Any
 from controller.simulator.world.bodies import Json, key
 from controller.simulator.world.history import Change
 
+MOST_CHARACTERS = 3 * 1024 * 1024
+"""No agent reads a longer ledger."""
 OPERATOR_BLOBS = (".requests.json", ".controls.json")
 """How the names of the blobs end that operators write."""
 
@@ -35,6 +37,11 @@ def parsed(body: str) -> Json:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def is_ledger(body: str) -> bool:
+    """Return whether an agent can read the content of a blob as a ledger; an empty one is."""
+    return not body or ("entries" in parsed(body) and len(body) <= MOST_CHARACTERS)
 
 
 def epoch_of(ledger: Json) -> int:

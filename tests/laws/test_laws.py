@@ -294,7 +294,24 @@ def test_a_set_that_does_not_converge_is_found() -> None:
 def test_a_verdict_that_contradicts_the_history_is_found(verdicts: list[str], broken: int) -> None:
     """Every event has one verdict for each VM, and that agrees with what happened (V1)."""
     story = Story()
+    _judge_event(story, verdicts)
+    story.tell(32, "converged", "set")
+    assert len(story.broken({"V1 verdict": v1_verdict})) == broken
+
+
+def test_an_event_that_ended_the_last_agent_needs_no_verdict() -> None:
+    """The VMs of the set are deleted, and their agents with them: nothing is left to judge by."""
+    story = Story()
+    _judge_event(story, [])
+    story.tell(31, "agent_killed", "web-2")
+    story.tell(32, "converged", "set")
+    assert story.broken({"V1 verdict": v1_verdict}) == []
+
+
+def _judge_event(story: Story, verdicts: list[str]) -> None:
+    """Tell of one event and its verdicts, led by the agent of web-2."""
     story.tell(-60, "calm", "set")
+    story.tell(-60, "agent_started", "web-2")
     for name in ("lease", "published"):
         STEPS[name](story)
     entry = {"vm": "web-1", "memberships": [], "out_at": "2026-01-01T00:00:00+00:00"}
@@ -308,8 +325,6 @@ def test_a_verdict_that_contradicts_the_history_is_found(verdicts: list[str], br
     STEPS["gone"](story)
     for at in range(12, 32, 4):
         story.tell(at, "lease_renew", BLOB, by="web-2")
-    story.tell(32, "converged", "set")
-    assert len(story.broken({"V1 verdict": v1_verdict})) == broken
 
 
 def test_a_member_of_another_set_is_not_ours_to_move() -> None:

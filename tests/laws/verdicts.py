@@ -33,7 +33,10 @@ def v1_verdict(replay: Replay, change: Change) -> Iterator[str]:
 
 
 def _of_one(replay: Replay, event: Event, vm: str, verdicts: list[Json]) -> Iterator[str]:
-    led = replay.held_until > (event.over_at or 0.0) + JUDGED_WITHIN_S
+    led = (
+        replay.held_until > (event.over_at or 0.0) + JUDGED_WITHIN_S
+        and replay.closed.awake_since  # the last VM of the set can be deleted with its agent
+    )
     ordinary = led and event.published_at > replay.calm_at + 30.0 and len(event.ids) == 1
     known = event.read or not replay.conditions.requests_recorded
     if ordinary and known and not verdicts:

@@ -26,6 +26,7 @@ from controller.core.planning.evidence import Evidence
 from controller.core.planning.steps import Inquiry, Report, Start, Steps, WakeAt, hold_vm
 from controller.core.planning.vm_case import VmCase
 from controller.core.resources import LoadBalancingRule, Membership
+from controller.core.restarts import interrupted, outlasts
 from controller.core.vm_report import VmReport, VmState, report_text
 
 REPORT_WITHIN_S = 6.0
@@ -235,6 +236,8 @@ def _quiet_report(evidence: Evidence, entry: Entry) -> VmReport | None:
     report, seen = current_report(evidence, entry), evidence.observed.reports.get(fold(entry.vm))
     if report is None or report.state is not VmState.CLOSED or not report.quiet:
         return None
+    if not outlasts(evidence.views.restarts(entry.vm), report.at):
+        return None  # the VM may have opened when it started again
     age_s = evidence.views.age_s(seen.observed_at if seen else None)
     return report if age_s <= SEEN_WITHIN_S else None
 
@@ -264,7 +267,9 @@ def closed_at(evidence: Evidence, entry: Entry) -> datetime | None:
     What was proven stays so while the VM reboots, until its agent reports that it is open.
     """
     if is_proven_closed(evidence, entry):
-        return entry.closed_at or evidence.now
+        since, restarts = entry.closed_at, evidence.views.restarts(entry.vm)
+        again = since is None or interrupted(restarts, since, None, besides="")
+        return evidence.now if again else since
     report = current_report(evidence, entry)
     return None if report is not None and report.state is VmState.OPEN else entry.closed_at
 

@@ -112,6 +112,26 @@ def test_a_vm_stays_out_while_it_reboots(closing: PlannerScenario) -> None:
     assert closing.entry().out_at == at(8)
 
 
+@pytest.mark.parametrize("event_type", ["Reboot", "Redeploy", "Quake"])
+def test_a_report_from_before_a_restart_acknowledges_no_other_event(
+    closing: PlannerScenario, event_type: str
+) -> None:
+    """S1: the application opens when the VM starts again, before its agent can close it."""
+    take_out(closing)
+    restart, other = started(event_type=event_type), event(event_id="E-2")
+    closing.events, closing.now = [restart, other], 12
+    assert acknowledged(closing.through(**proven(closing))) == []
+    assert closing.entry().closed_at == at(8), "whatever the first event restarts was closed"
+
+
+def test_a_freeze_leaves_a_vm_closed(closing: PlannerScenario) -> None:
+    """It keeps its memory, and with it the flag of the application."""
+    take_out(closing)
+    frozen, other = started(event_type="Freeze"), event(event_id="E-2")
+    closing.events, closing.now = [frozen, other], 12
+    assert acknowledged(closing.through(**proven(closing))) == ["E-2"]
+
+
 def test_a_vm_that_opens_is_not_out_any_more(closing: PlannerScenario) -> None:
     """S1: its agent reports that it is open; nothing is acknowledged until it is closed again."""
     take_out(closing)

@@ -1,17 +1,18 @@
 """The ledger as the closing side of an agent knows it."""
 
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable
+from typing import cast
 
 import pytest
 
 from controller.azure.blob import Content, StateBlob
+from controller.core.blob_owner import ANY_OWNER
 from controller.core.ledger import Entry, Ledger
+from controller.core.ledger_recovery import LedgerMemory
 from controller.errors import OutcomeUnknown
+from controller.storage.ledger_json import encode_ledger
 from controller.vm_side.ledger_follower import LedgerFollower
 from tests.support.planner_scenario import at, membership, vm_id
-
-if TYPE_CHECKING:
-    from controller.core.blob_owner import BlobOwner
 
 ENTRY = Entry(
     vm="web-1",
@@ -21,6 +22,7 @@ ENTRY = Entry(
     recorded_at=at(0),
 )
 LED = Ledger(entries=(ENTRY,))
+NEXT = Ledger(epoch=2)
 
 
 class SilentBlob:
@@ -28,6 +30,17 @@ class SilentBlob:
 
     async def read_if_changed(self, etag: str) -> Content | None:
         raise OutcomeUnknown("storage does not answer")
+
+
+class StoredBlob:
+    """Storage that answers; something else can happen before the reply arrives."""
+
+    def __init__(self, body: bytes, meanwhile: Callable[[], None] = lambda: None) -> None:
+        self._body, self._meanwhile = body, meanwhile
+
+    async def read_if_changed(self, etag: str) -> Content | None:
+        self._meanwhile()
+        return Content(body=self._body, etag="new", lease_state="leased", lease_status="locked")
 
 
 class Clock:
@@ -40,12 +53,11 @@ class Clock:
 
 
 class Leader:
-    """Whether this agent leads, and by which ledger."""
+    """Whether this agent leads, and what it has written."""
 
-    ledger: Ledger | None = LED
-
-    def __call__(self) -> Ledger | None:
-        return self.ledger
+    def __init__(self) -> None:
+        self.leads, self.memory = True, LedgerMemory()
+        self.memory.wrote(LED)
 
 
 @pytest.fixture
@@ -62,8 +74,9 @@ def leader() -> Leader:
 def follower(clock: Clock, leader: Leader) -> LedgerFollower:
     return LedgerFollower(
         cast("StateBlob", SilentBlob()),
-        owner=cast("BlobOwner", None),
-        led=leader,
+        owner=ANY_OWNER,
+        memory=leader.memory,
+        leads=lambda: leader.leads,
         clock=cast("object", clock),  # type: ignore[arg-type]
     )
 
@@ -79,7 +92,7 @@ async def test_what_an_agent_led_by_is_known_after_the_lease_is_lost(
 ) -> None:
     """S9: a leader that storage cuts off keeps its VM closed until open_after_s is over."""
     await follower.refresh()
-    leader.ledger = None
+    leader.leads = False
     clock.seconds += 40
     await follower.refresh()
     assert (follower.ledger, follower.age_s) == (LED, 40)
@@ -89,6 +102,49 @@ async def test_an_agent_that_never_led_and_never_read_knows_nothing(
     follower: LedgerFollower, leader: Leader
 ) -> None:
     """No ledger, of infinite age."""
-    leader.ledger = None
+    leader.leads, leader.memory.written = False, None
     await follower.refresh()
     assert (follower.ledger, follower.age_s) == (None, float("inf"))
+
+
+async def test_what_a_leader_wrote_last_is_known_though_the_lease_was_lost_at_once(
+    follower: LedgerFollower, leader: Leader
+) -> None:
+    """A machine that is frozen right after the write has looked at its own ledger before it."""
+    await follower.refresh()
+    leader.memory.wrote(NEXT)
+    leader.leads = False
+    await follower.refresh()
+    assert follower.ledger == NEXT
+
+
+async def test_an_agent_that_has_not_opened_the_ledger_yet_goes_by_what_it_has_read(
+    clock: Clock,
+) -> None:
+    """S9: between the lease and the ledger a new leader knows no entry, opens nothing by that."""
+    blob = StoredBlob(encode_ledger(LED))
+    follower = LedgerFollower(
+        cast("StateBlob", blob),
+        owner=ANY_OWNER,
+        memory=LedgerMemory(),
+        leads=lambda: False,
+        clock=cast("object", clock),  # type: ignore[arg-type]
+    )
+    await follower.refresh()
+    assert follower.ledger is not None
+    assert follower.ledger.entry("web-1") is not None
+
+
+async def test_a_read_that_was_overtaken_by_a_write_of_its_own_is_dropped(clock: Clock) -> None:
+    """The reply was sent before the write, and arrives after it."""
+    memory = LedgerMemory()
+    blob = StoredBlob(encode_ledger(Ledger()), meanwhile=lambda: memory.wrote(LED))
+    follower = LedgerFollower(
+        cast("StateBlob", blob),
+        owner=ANY_OWNER,
+        memory=memory,
+        leads=lambda: False,
+        clock=cast("object", clock),  # type: ignore[arg-type]
+    )
+    await follower.refresh()
+    assert follower.ledger == LED

@@ -1,0 +1,105 @@
+"""What a VM reported before a restart is no evidence after it."""
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from controller.core.event_record import EventVerdict, Verdict, WatchedEvent, WatchedVm
+from controller.core.events import EventDocument
+from controller.core.ledger import Ledger
+from controller.core.restarts import interrupted, outlasts, restarts_by_vm
+from tests.support.planner_scenario import at, started
+
+NOW = at(100)
+
+
+def watched(**changes: Any) -> Ledger:
+    """Return a ledger with a Reboot of web-1 that started after 20 s."""
+    fields: dict[str, Any] = {
+        "event_id": "E-1",
+        "event_type": "Reboot",
+        "first_seen_at": at(0),
+        "started_at": at(20),
+        "vms": (WatchedVm(vm="WEB-1"),),
+    }
+    return Ledger(events=(WatchedEvent(**{**fields, **changes}),))
+
+
+def judged(**changes: Any) -> Ledger:
+    """Return a ledger with the verdict on that Reboot."""
+    fields: dict[str, Any] = {
+        "at": at(50),
+        "vm": "web-1",
+        "event_id": "E-1",
+        "event_type": "Reboot",
+        "verdict": Verdict.DRAINED,
+        "started_at": at(20),
+    }
+    return Ledger(verdicts=(EventVerdict(**{**fields, **changes}),))
+
+
+def holds(ledger: Ledger, reported_at: datetime) -> bool:
+    """Return whether a report of web-1 still holds."""
+    return outlasts(restarts_by_vm(ledger, None, NOW).get("web-1", ()), reported_at)
+
+
+@pytest.mark.parametrize(
+    ("ledger", "since"),
+    [
+        (watched(gone_at=at(50)), 50),
+        (watched(started_at=None, not_before=at(20), gone_at=at(50)), 50),
+        (judged(), 50),
+        (judged(started_at=None, not_before=at(30)), 50),
+        (judged(verdict=Verdict.IGNORED), 50),
+    ],
+    ids=["gone", "gone, start not seen", "judged", "judged, start not seen", "ignored"],
+)
+def test_a_report_holds_if_it_was_made_after_the_last_restart(ledger: Ledger, since: int) -> None:
+    """S1: neither what the earlier boot reported, nor what was reported while it restarted."""
+    assert not holds(ledger, at(since - 1))
+    assert holds(ledger, at(since + 1))
+
+
+def test_no_report_holds_while_a_vm_restarts() -> None:
+    """Its event has started, by the ledger or by the document alone."""
+    assert not holds(watched(), NOW)
+    document = EventDocument(incarnation=1, events=(started("web-1", event_type="Redeploy"),))
+    assert not outlasts(restarts_by_vm(Ledger(), document, NOW)["web-1"], NOW)
+
+
+@pytest.mark.parametrize(
+    "ledger",
+    [
+        watched(event_type="Freeze"),
+        watched(event_id="test-0123"),
+        watched(started_at=None, not_before=at(300)),
+        watched(started_at=None, not_before=at(60), gone_at=at(50)),
+        judged(event_type="freeze"),
+        judged(verdict=Verdict.CANCELLED, started_at=None, not_before=at(30)),
+    ],
+    ids=["freeze", "rehearsal", "not begun", "gone before", "freeze, judged", "cancelled"],
+)
+def test_what_restarts_no_vm_leaves_its_reports_valid(ledger: Ledger) -> None:
+    """A Freeze keeps the memory; the others never restarted the VM."""
+    assert holds(ledger, at(10))
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "besides", "expected"),
+    [
+        (10, 90, "", True),
+        (10, None, "", True),
+        (10, 20, "", False),
+        (60, 90, "", False),
+        (10, 90, "e-1", False),
+    ],
+    ids=["between", "to now", "began later", "over before", "the event itself"],
+)
+def test_a_restart_interrupts_what_was_proven_before_it(
+    since: int, until: int | None, besides: str, *, expected: bool
+) -> None:
+    """A verdict counts a VM as closed from the last restart by another event on."""
+    restarts = restarts_by_vm(watched(gone_at=at(50)), None, NOW)["web-1"]
+    end = None if until is None else at(until)
+    assert interrupted(restarts, at(since), end, besides=besides) is expected
