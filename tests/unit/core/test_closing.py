@@ -118,7 +118,7 @@ def test_of_two_vms_only_as_many_close_alone_as_the_floor_allows() -> None:
 
 
 def test_a_started_event_comes_before_one_that_may_start() -> None:
-    """S8: its agent counts itself first, so the VM whose NotBefore has just passed counts it too."""
+    """S8: its agent counts itself first, and so does a VM whose NotBefore has passed."""
     events = (started("web-2", event_id="E-2"), event("web-1", not_before=20))
     silent = known(*events, ledger=Ledger(), age_s=SILENT, now=20.5)
     assert state(silent, floor=2) is VmState.OPEN
