@@ -14,6 +14,7 @@ from enum import Enum, IntEnum
 
 from controller.core.agent_presence import PERIOD_S, PERIODS_MISSED
 from controller.core.azure_names import SetName, fold
+from controller.core.controls import NO_CONTROLS, Controls
 from controller.core.deadlines import AT_RISK_S, oldest_drain_start
 from controller.core.event_record import (
     MISSED,
@@ -62,6 +63,8 @@ class Reason(Enum):
     HIT_IN_ROTATION = "hit_in_rotation"
     LATE = "late"
     HELD = "held"
+    PAUSED = "paused"
+    CONTROLS_UNREAD = "controls_unread"
     OUT_TOO_LONG = "out_too_long"
     AGENTS_SILENT = "agents_silent"
     SAME_SET = "same_set"
@@ -208,6 +211,7 @@ def summarise(
     written_at: datetime | None,
     now: datetime,
     agents: Iterable[AgentTrace] = (),
+    controls: Controls = NO_CONTROLS,
 ) -> SetSummary:
     """Return the row of a set.
 
@@ -219,12 +223,14 @@ def summarise(
         written_at: when any blob of the set was written last.
         now: the time at which the container was listed.
         agents: what the listing shows of the agents.
+        controls: as their blob holds them.
     """
     known = [each for each in agents if now - each.written_at < FORGOTTEN_AFTER]
     silent = [each for each in known if now - each.written_at > SILENT_AFTER]
     at_risk = tuple(sorted(_at_risk(ledger, now)))
     problems = (
         *_leadership(ledger, lease_state),
+        *_paused(controls, now),
         *_drains(ledger, at_risk, now),
         *_silent_agents(ledger, silent, now),
     )
@@ -329,6 +335,12 @@ def _drains(ledger: Ledger, at_risk: tuple[str, ...], now: datetime) -> Iterator
         names = ", ".join(each.vm for each in event.vms)
         text = f"{event.event_type} of {names} is announced"
         yield Problem(Attention.NOTICE, Reason.ANNOUNCED, text)
+
+
+def _paused(controls: Controls, now: datetime) -> Iterator[Problem]:
+    pause = controls.in_force(now).pause
+    if pause is not None:
+        yield Problem(Attention.WARNING, Reason.PAUSED, str(pause))
 
 
 def _silent_agents(

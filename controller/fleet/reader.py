@@ -1,18 +1,22 @@
-"""Reads the sets of containers: one listing for each container, one read for each changed ledger.
+"""Reads the sets of containers: one listing for each container, one read for each changed blob.
 
-Nothing that a container holds ends the reading: a ledger that cannot be read becomes a row with the
-reason, and a container that cannot be listed is reported beside the others.
+A set has two blobs that are read: its ledger, and its controls if there are any. Nothing that a
+container holds ends the reading: a ledger that cannot be read becomes a row with the reason, and a
+container that cannot be listed is reported beside the others.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Generic, TypeVar
 
 from controller.azure.blob import MAX_BODY_BYTES
 from controller.azure.container import ListedBlob, Listing, StateContainer
 from controller.clock import Clock
 from controller.core.azure_names import fold
+from controller.core.blob_owner import BlobOwner
+from controller.core.controls import NO_CONTROLS, Controls
 from controller.core.fleet import (
     Attention,
     Problem,
@@ -26,7 +30,10 @@ from controller.core.ledger import Ledger
 from controller.core.printable import excerpt
 from controller.errors import ContractViolation, ControllerError, NotFound
 from controller.storage.container_view import SetBlobs, sets_in
+from controller.storage.controls_json import decode_controls
 from controller.storage.ledger_json import decode_ledger
+
+Value = TypeVar("Value")
 
 MAX_PARALLEL_READS = 16
 """Reads at a time over all containers. A read takes some 20 ms, so 200 sets take a second."""
@@ -57,14 +64,59 @@ class Fleet:
     took_s: float
 
 
+class _ChangedBlobs(Generic[Value]):
+    """Reads blobs of one kind, and remembers those that have not changed since.
+
+    Args:
+        what: the kind, for errors.
+        decode: returns what a body holds; raises ContractViolation.
+        parallel: limits the reads at a time.
+    """
+
+    def __init__(
+        self, what: str, *, decode: Callable[[bytes], Value], parallel: asyncio.Semaphore
+    ) -> None:
+        self._what, self._decode, self._parallel = what, decode, parallel
+        self._known: dict[tuple[str, str], tuple[str, Value]] = {}
+        """By container and blob: the ETag of the listing, and the value."""
+
+    async def read(self, container: StateContainer, listed: ListedBlob) -> Value:
+        """Return what a blob holds.
+
+        Raises:
+            ControllerError: it cannot be read, or holds something else.
+        """
+        if listed.size > MAX_BODY_BYTES:
+            raise ContractViolation(
+                f"not {self._what}: {listed.size} bytes, the limit is {MAX_BODY_BYTES}"
+            )
+        key = container.url, listed.name
+        known = self._known.get(key)
+        if known is not None and known[0] == listed.etag:
+            return known[1]
+        async with self._parallel:
+            content = await container.read(listed.name)
+            value = self._decode(content.body)
+        self._known[key] = listed.etag, value
+        return value
+
+    def keep(self, container: StateContainer, names: set[str]) -> None:
+        """Forget the blobs of a container but these."""
+        self._known = {
+            key: value
+            for key, value in self._known.items()
+            if key[0] != container.url or key[1] in names
+        }
+
+
 class FleetReader:
-    """Reads containers, and remembers the ledgers that have not changed since."""
+    """Reads containers, and remembers the blobs that have not changed since."""
 
     def __init__(self, containers: Sequence[StateContainer], *, clock: Clock) -> None:
         self._containers, self._clock = tuple(containers), clock
-        self._parallel = asyncio.Semaphore(MAX_PARALLEL_READS)
-        self._known: dict[tuple[str, str], tuple[str, Ledger]] = {}
-        """By container and blob: the ETag of the listing, and the ledger."""
+        parallel = asyncio.Semaphore(MAX_PARALLEL_READS)
+        self._ledgers = _ChangedBlobs("a ledger", decode=decode_ledger, parallel=parallel)
+        self._controls = _ChangedBlobs("controls", decode=decode_controls, parallel=parallel)
 
     async def read(self) -> Fleet:
         """Read every container once; never raises a ControllerError."""
@@ -88,12 +140,8 @@ class FleetReader:
         sets = sets_in(listing.blobs)
         shown = sets[:MAX_SETS]
         rows = await asyncio.gather(*(self._row(container, each, listing) for each in shown))
-        kept = {(container.url, each.ledger) for each in shown}
-        self._known = {
-            key: value
-            for key, value in self._known.items()
-            if key[0] != container.url or key in kept
-        }
+        self._ledgers.keep(container, {each.ledger for each in shown})
+        self._controls.keep(container, {each.controls.name for each in shown if each.controls})
         result = ContainerResult(
             url=container.url, blobs=len(listing.blobs), not_shown=len(sets) - len(shown)
         )
@@ -117,7 +165,8 @@ class FleetReader:
                 lease_state=lease_state,
                 used=bool(blobs.others),
             )
-        return summarise(
+        controls, problem = await self._controls_of(container, blobs, ledger)
+        row = summarise(
             ledger,
             lease_state=lease_state,
             container_url=container.url,
@@ -125,23 +174,27 @@ class FleetReader:
             written_at=blobs.written_at,
             now=listing.at,
             agents=blobs.agents,
+            controls=controls,
         )
+        return _with_problem(row, problem) if problem else row
 
     async def _ledger(self, container: StateContainer, listed: ListedBlob) -> Ledger:
-        if listed.size == 0:
-            return Ledger()
-        if listed.size > MAX_BODY_BYTES:
-            raise ContractViolation(
-                f"not a ledger: {listed.size} bytes, the limit is {MAX_BODY_BYTES}"
-            )
-        known = self._known.get((container.url, listed.name))
-        if known is not None and known[0] == listed.etag:
-            return known[1]
-        async with self._parallel:
-            content = await container.read(listed.name)
-            ledger = decode_ledger(content.body)
-        self._known[container.url, listed.name] = listed.etag, ledger
-        return ledger
+        return Ledger() if listed.size == 0 else await self._ledgers.read(container, listed)
+
+    async def _controls_of(
+        self, container: StateContainer, blobs: SetBlobs, ledger: Ledger
+    ) -> tuple[Controls, Problem | None]:
+        """Return the controls that agents of the set obey, or why it is not known."""
+        if blobs.controls is None:
+            return NO_CONTROLS, None
+        try:
+            found = await self._controls.read(container, blobs.controls)
+            if other := BlobOwner(set_id=ledger.set_id).other_owner(found.set_id):
+                raise ContractViolation(other)
+        except ControllerError as error:
+            text = f"the controls of the set cannot be read: {excerpt(str(error))}"
+            return NO_CONTROLS, Problem(Attention.WARNING, Reason.CONTROLS_UNREAD, text)
+        return found, None
 
 
 def _with_same_sets(rows: Sequence[SetSummary]) -> list[SetSummary]:
@@ -163,8 +216,11 @@ def _with_same_sets(rows: Sequence[SetSummary]) -> list[SetSummary]:
             f"{', '.join(others)} is a ledger of the same set: delete the one that no agent uses, "
             "or correct election.blob_name and container_url"
         )
-        problem = Problem(Attention.WARNING, Reason.SAME_SET, text)
-        problems = sorted((*row.problems, problem), key=lambda each: -each.level)
-        return replace(row, problems=tuple(problems))
+        return _with_problem(row, Problem(Attention.WARNING, Reason.SAME_SET, text))
 
     return [noted(row) for row in rows]
+
+
+def _with_problem(row: SetSummary, problem: Problem) -> SetSummary:
+    problems = sorted((*row.problems, problem), key=lambda each: -each.level)
+    return replace(row, problems=tuple(problems))

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from controller.azure.http.identity import AUTHORITY_HOST, Identity
 from controller.cli.main import main
 from controller.clock import SystemClock
 from controller.config.azure import Azure
+from controller.core.controls import Controls, Pause
 from controller.core.fleet import Attention, Reason
 from controller.fleet.reader import Fleet, FleetReader
 from controller.simulator.app.server import SimulatorServer
@@ -21,6 +23,8 @@ from controller.simulator.services.faults import Effect, Fault
 from controller.simulator.services.http_values import Request, Service
 from controller.simulator.world.access import CONTAINERS
 from controller.simulator.world.builder import build_world
+from controller.storage.controls_json import encode_controls
+from controller.storage.controls_store import controls_blob_name
 from tests.support import simulated_fleet
 from tests.support.simulated_fleet import HOSTILE, STATES, hit, idle, utc_now
 
@@ -107,6 +111,33 @@ async def test_no_content_ends_the_reading(rig: Rig) -> None:
     assert rows["s/g/lost.json"].attention is Attention.CRITICAL
     assert _reasons(next(each for each in rows.values() if each.name.name == "fine")) == []
     assert not any("huge" in each or "empty" in each for each in rig.asked)
+
+
+async def test_the_controls_of_a_set_belong_to_its_row(rig: Rig) -> None:
+    """A pause is a problem of its set, and so are controls that its agents cannot use."""
+    paused, broken, foreign = (idle(name, "rg", utc_now()) for name in ("a", "b", "c"))
+    now = utc_now()
+    pause = Pause(by="ann", reason="migration", at=now, until=now + timedelta(hours=1))
+    rig.fleet.put(controls_blob_name(paused.blob), encode_controls(Controls(pause=pause)))
+    rig.fleet.put(controls_blob_name(broken.blob), b"{}")
+    rig.fleet.put(
+        controls_blob_name(foreign.blob), encode_controls(Controls(pause=pause, set_id="/other"))
+    )
+    for each in (paused, broken, foreign):
+        rig.fleet.add(each)
+    reader = await rig.reader()
+    first = await reader.read()
+    assert {each.name.name: _reasons(each) for each in first.sets} == {
+        "a": [Reason.PAUSED],
+        "b": [Reason.CONTROLS_UNREAD],
+        "c": [Reason.CONTROLS_UNREAD],
+    }
+    texts = {each.name.name: each.problems[0].text for each in first.sets}
+    assert texts["a"].startswith("removals are paused by ann until ")
+    assert "another availability set" in texts["c"]
+    rig.asked.clear()
+    assert (await reader.read()).sets == first.sets
+    assert rig.asked == [f"GET {CONTAINER}", "GET b.controls.json"]
 
 
 async def test_two_ledgers_of_one_set_are_reported(rig: Rig) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from controller.core.azure_names import SetName
+from controller.core.controls import NO_CONTROLS, Controls, Pause
 from controller.core.deadlines import AT_RISK_S
 from controller.core.event_record import Place, Verdict
 from controller.core.fleet import (
@@ -15,6 +16,7 @@ from controller.core.fleet import (
     SILENT_AFTER,
     AgentTrace,
     Attention,
+    Problem,
     Reason,
     SetSummary,
     in_order_of_attention,
@@ -58,6 +60,7 @@ def of(
     lease_state: str = "leased",
     blob: str = "web.json",
     agents: tuple[AgentTrace, ...] = (),
+    controls: Controls = NO_CONTROLS,
 ) -> SetSummary:
     return summarise(
         ledger,
@@ -67,6 +70,7 @@ def of(
         written_at=NOW - timedelta(minutes=5),
         now=NOW,
         agents=agents,
+        controls=controls,
     )
 
 
@@ -104,6 +108,21 @@ def test_each_state_has_its_attention_and_first_reason(
     assert [each.level for each in found.problems] == sorted(
         (each.level for each in found.problems), reverse=True
     )
+
+
+@pytest.mark.parametrize(("minutes", "paused"), [(1, True), (-1, False)])
+def test_a_paused_set_says_who_paused_it_until_when(minutes: int, paused: bool) -> None:
+    """Its maintenance would hit a VM in rotation, until the pause ends."""
+    pause = Pause(
+        by="ann",
+        reason="migration",
+        at=NOW - timedelta(hours=1),
+        until=NOW + timedelta(minutes=minutes),
+    )
+    found = of(made(idle).ledger, controls=Controls(pause=pause))
+    text = "removals are paused by ann until 2030-01-02 12:01 UTC (migration)"
+    expected = [Problem(Attention.WARNING, Reason.PAUSED, text)] if paused else []
+    assert list(found.problems) == expected
 
 
 def test_a_set_that_is_led_shows_its_leader_and_its_name() -> None:

@@ -6,6 +6,7 @@ from controller.azure.container import ListedBlob
 from controller.core.azure_names import fold
 from controller.core.fleet import AgentTrace
 from controller.storage.container_view import sets_in
+from controller.storage.controls_store import controls_blob_name
 from controller.storage.drain_request_store import drain_requests_blob_name
 from controller.storage.ledger_store import ledger_blob_name
 from controller.storage.presence_json import presence_blob_name
@@ -27,7 +28,7 @@ def listed(name: str, *, minutes: int = 0) -> ListedBlob:
     )
 
 
-def test_every_blob_that_agents_write_is_sorted_to_its_set() -> None:
+def test_every_blob_that_agents_and_commands_write_is_sorted_to_its_set() -> None:
     """A set has one row, and the newest of its blobs shows when it was written last."""
     ledger = ledger_blob_name(SET)
     beside = (
@@ -35,12 +36,14 @@ def test_every_blob_that_agents_write_is_sorted_to_its_set() -> None:
         listed(vm_report_blob_name(ledger, "web-1"), minutes=3),
         listed(f"{ledger}.unreadable-0123456789ab", minutes=2),
         listed(presence_blob_name(ledger, "WEB-1"), minutes=2),
+        listed(controls_blob_name(ledger)),
     )
     blobs = (listed(ledger), *beside, listed(shared_pool_blob_name(POOL)))
     (found,) = sets_in(blobs)
     assert found.ledger == fold(ledger)
     assert found.listed == listed(ledger)
-    assert len(found.others) == 4
+    assert len(found.others) == 5
+    assert found.controls == listed(controls_blob_name(ledger))
     assert found.agents == [AgentTrace(vm="web-1", written_at=AT + timedelta(minutes=2))]
     assert found.written_at == AT + timedelta(minutes=3)
     assert sets_in(reversed(blobs))[0].written_at == found.written_at
@@ -48,9 +51,10 @@ def test_every_blob_that_agents_write_is_sorted_to_its_set() -> None:
 
 def test_a_ledger_may_have_any_name() -> None:
     """`election.blob_name` need not end in .json, and its requests belong to it."""
-    beside = (listed("mine.requests.json"), listed("mine.agents/a.json"))
-    (found,) = sets_in((*beside, listed("mine")))
-    assert (found.ledger, len(found.others), len(found.agents)) == ("mine", 2, 1)
+    beside = ("mine.requests.json", "mine.agents/a.json", "mine.controls.json")
+    (found,) = sets_in(map(listed, (*beside, "mine")))
+    assert (found.ledger, len(found.others), len(found.agents)) == ("mine", 3, 1)
+    assert found.controls == listed("mine.controls.json")
     names = [each.ledger for each in sets_in(map(listed, ("b.json", "a", "requests.json")))]
     assert names == ["a", "b.json", "requests.json"]
 
