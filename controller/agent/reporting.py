@@ -161,7 +161,11 @@ class Reporting:
             return
         self._planned(report, watcher, reconciler)
         self._notifications.passed(
-            report.plan, report.after, watcher.document, watcher.clean_documents
+            report.plan,
+            report.after,
+            watcher.document,
+            watcher.clean_documents,
+            reconciler.observe().requests or (),
         )
 
     def _dry_run(self, report: PassReport, watcher: EventWatcher, reconciler: Reconciler) -> None:

@@ -29,6 +29,7 @@ from controller.config.in_force import ConfigurationInForce
 from controller.config.notifications import Notification
 from controller.config.schema import Settings
 from controller.core.azure_names import SetName
+from controller.core.drain_requests import DrainRequest
 from controller.core.events import EventDocument
 from controller.core.ledger import Ledger
 from controller.core.notices.agent_notices import ServiceOutage, leadership_notice, service_notice
@@ -192,6 +193,7 @@ class NotificationDispatcher:
         ledger: Ledger,
         document: EventDocument | None,
         clean_documents: tuple[EventDocument, ...],
+        requests: Iterable[DrainRequest],
     ) -> None:
         """Queue what is new after a leader's pass."""
         if not self._channels:
@@ -224,6 +226,7 @@ class NotificationDispatcher:
                 clean_documents=clean_documents,
                 policy=self._configuration.policy,
                 now=now,
+                requests=requests,
             )
             self._current = (*current, *self._digests(ledger, now))
             self._remember()

@@ -16,9 +16,10 @@ from types import MappingProxyType
 from controller.core.azure_names import fold
 from controller.core.deadlines import deadline_risk
 from controller.core.drain_history import Step, Transition, connections_cut
+from controller.core.drain_requests import DrainRequest
 from controller.core.event_record import EventVerdict, Verdict, length_text, verdict_text
 from controller.core.events import EventDocument, ScheduledEvent
-from controller.core.ledger import Entry, Ledger
+from controller.core.ledger import Entry, Hold, Ledger
 from controller.core.notices.event_notices import announcements, cancellations
 from controller.core.notices.notice import KnownEvent, Notice, NoticeKind, notice_id, utc_text
 from controller.core.planning.actions import HoldReason, Plan
@@ -51,13 +52,14 @@ def current_notices(
     clean_documents: tuple[EventDocument, ...],
     policy: Policy,
     now: datetime,
+    requests: Iterable[DrainRequest] = (),
 ) -> tuple[Notice, ...]:
     """Return every notice that the state gives cause for, delivered or not."""
     events = [event for event in document.events if policy.impacting(event)] if document else []
     found = (
         *announcements(events, now),
         *ledger_notices(ledger),
-        *_hold_notices(plan, ledger, now),
+        *_hold_notices(plan, ledger, now, _Wanted(events, requests, ledger, now)),
         *_risk_notices(_at_risk(plan, ledger, document, policy, now), events, now),
         *_long_drain_notices(ledger, now),
         *cancellations(known, clean_documents, now),
@@ -167,7 +169,36 @@ def _transition_notice(line: Transition, entry: Entry | None) -> Notice | None:
     )
 
 
-def _hold_notices(plan: Plan, ledger: Ledger, now: datetime) -> Iterator[Notice]:
+class _Wanted:
+    """Why VMs should be out of rotation: the events in the document and the requests in force."""
+
+    def __init__(
+        self,
+        events: Iterable[ScheduledEvent],
+        requests: Iterable[DrainRequest],
+        ledger: Ledger,
+        now: datetime,
+    ) -> None:
+        self._events, self._ledger = tuple(events), ledger
+        self._requests = tuple(each for each in requests if each.is_active(now))
+
+    def for_tests(self, hold: Hold) -> bool:
+        """Return whether a hold concerns rehearsals alone.
+
+        After a rehearsal it does not: a VM that cannot be restored is a problem of the set.
+        """
+        vms = hold.vms or (hold.subject,)
+        return is_test(hold.subject) or all(map(self._for_tests, vms))
+
+    def _for_tests(self, vm: str) -> bool:
+        ids = [each.event_id for each in self._events if each.affects(vm)]
+        ids += [each.request_id for each in self._requests if fold(each.vm) == fold(vm)]
+        entry = self._ledger.entry(vm)
+        before = [each.event_id for each in entry.events] if entry else []
+        return bool(ids) and all(map(is_test, (*ids, *before)))
+
+
+def _hold_notices(plan: Plan, ledger: Ledger, now: datetime, wanted: _Wanted) -> Iterator[Notice]:
     names = {fold(each.vm): each.vm for each in plan.phases}
     for hold in ledger.holds:
         lasted_s = (now - hold.since).total_seconds()
@@ -180,6 +211,7 @@ def _hold_notices(plan: Plan, ledger: Ledger, now: datetime) -> Iterator[Notice]
             at=hold.since,
             text=hold.message,
             vm=names.get(fold(hold.subject), ""),
+            test=wanted.for_tests(hold),
         )
 
 

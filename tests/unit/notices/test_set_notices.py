@@ -7,6 +7,7 @@ from datetime import datetime
 import pytest
 
 from controller.core.drain_history import Step
+from controller.core.drain_requests import DrainRequest
 from controller.core.event_record import EventVerdict, Verdict
 from controller.core.events import EventDocument, ScheduledEvent
 from controller.core.ledger import (
@@ -62,7 +63,13 @@ class Leader:
 
     delivered: DeliveredNotices = field(default_factory=DeliveredNotices)
 
-    def deliver(self, scene: PlannerScenario, *, clean: bool = True) -> list[Notice]:
+    def deliver(
+        self,
+        scene: PlannerScenario,
+        *,
+        clean: bool = True,
+        requests: tuple[DrainRequest, ...] = (),
+    ) -> list[Notice]:
         now = at(scene.now)
         document = EventDocument(incarnation=1, events=tuple(scene.events))
         polls = (document, document) if clean else (document,)
@@ -82,6 +89,7 @@ class Leader:
             clean_documents=polls,
             policy=scene.policy,
             now=now,
+            requests=requests,
         )
         fresh = [each for each in current if each.id not in self.delivered.ids]
         self.delivered = replace(self.delivered, events=events).adding(
@@ -456,6 +464,55 @@ def test_the_notices_of_a_test_event_say_so() -> None:
     assert len(marked) == 6
     assert {kind for kind, test in marked if test} == of_events
     assert {kind for kind, test in marked if not test} == of_events
+
+
+def request(request_id: str, vm: str = "web-2", *, until: float = 900) -> DrainRequest:
+    return DrainRequest(request_id=request_id, vm=vm, reason="", by="me", at=at(0), until=at(until))
+
+
+@pytest.mark.parametrize(
+    ("requests", "events", "entry_of", "test"),
+    [
+        ((request("test-1"),), [], "", True),
+        ((request("TEST-1"),), [event("web-2", event_id="test-2")], "test-1", True),
+        ((), [event("web-2", event_id="test-2")], "", True),
+        ((request("test-1"), request("r-1")), [], "", False),
+        ((request("test-1"),), [event("web-2")], "", False),
+        ((request("test-1"),), [], "E-1", False),
+        ((request("test-1", "web-1"),), [], "", False),
+        ((request("test-1", until=10),), [], "test-1", False),
+        ((), [], "test-1", False),
+    ],
+)
+def test_a_hold_of_a_rehearsal_says_so(
+    requests: tuple[DrainRequest, ...], events: list[ScheduledEvent], entry_of: str, test: bool
+) -> None:
+    """A VM that only a rehearsal wants out; held after the rehearsal, it is a problem."""
+    hold = Hold(subject="web-2", reason=HoldReason.FLOOR.value, message="stays", since=at(0))
+    ledger = replace(Ledger(), holds=(hold,))
+    if entry_of:
+        reference = EventReference(event_id=entry_of, event_type="Reboot")
+        ledger = ledger.with_entry(replace(entry("web-2"), events=(reference,)))
+    scene = PlannerScenario(now=60, events=events, ledger=ledger)
+    (found,) = (
+        each for each in Leader().deliver(scene, requests=requests) if each.kind is NoticeKind.HELD
+    )
+    assert found.test is test
+
+
+def test_a_hold_of_several_vms_is_of_a_rehearsal_if_all_are() -> None:
+    """One VM that Azure maintains makes it a problem."""
+    hold = Hold(
+        subject="app",
+        reason=HoldReason.WRITE_FAILED.value,
+        message="refused",
+        since=at(0),
+        vms=("web-1", "web-2"),
+    )
+    scene = PlannerScenario(now=60, ledger=replace(Ledger(), holds=(hold,)))
+    both = (request("test-1", "web-1"), request("test-2", "web-2"))
+    assert [each.test for each in Leader().deliver(scene, requests=both)] == [True]
+    assert [each.test for each in Leader().deliver(scene, requests=both[:1])] == [False]
 
 
 def test_a_drain_that_cut_connections_has_one_notice() -> None:
