@@ -28,7 +28,8 @@
 
 The detail of a transition: who requested the drain and why, the pools, the event, the connections
 that are left or were cut, or why the VM or a membership is not restored. A line about an event
-names all its VMs.
+names all its VMs. `out` of a rehearsal has how long before the removal ended: `lb-drain test drain`
+reads nothing but the ledger.
 
 Rules:
 - The values are stored in the ledger and part of its format: they never change.
@@ -42,7 +43,7 @@ Pure: standard library only, no I/O, no clock.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -134,6 +135,15 @@ def connections_cut(detail: str) -> int:
     return int(found[1]) if found else 0
 
 
+_REMOVED = re.compile(r"^removed ([0-9]{1,6}\.[0-9]) s earlier")
+
+
+def removed_text(earlier: timedelta) -> str:
+    """Return how a detail states how long before the VM was seen out its removal ended."""
+    tenths = max(0, earlier // timedelta(milliseconds=100))
+    return f"removed {tenths / 10:.1f} s earlier"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
     """One line of recent history."""
@@ -148,6 +158,12 @@ class Transition:
     def __post_init__(self) -> None:
         """Keep the texts short and printable."""
         shorten(self, "vm", "step", "detail")
+
+    @property
+    def removed_at(self) -> datetime | None:
+        """When the removal ended that led to this step; None if the detail does not state it."""
+        found = _REMOVED.match(self.detail)
+        return self.at - timedelta(seconds=float(found[1])) if found else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,7 +196,8 @@ def drain_times(
         ("recorded", episode.first(Step.RECORDED), "the leader wrote it down"),
         ("closed", closed_at, "the VM takes no new work"),
         ("quiet", quiet_at, "its connections have ended"),
-        ("out", episode.first(Step.OUT), "removed, and seen out of every pool"),
+        ("removed", _removed_at(episode), "Azure has removed it from its pools"),
+        ("out", episode.first(Step.OUT), "seen out of every pool"),
         ("withdrawn", withdrawn_at, "the test ends, and the restore begins"),
         ("restored", episode.last(Step.RESTORED), "seen in every pool again"),
         ("opened", episode.last(Step.OPENED), "the VM takes new work"),
@@ -213,3 +214,9 @@ def drain_times(
     begins_before_s = min(NOTICE_S, lead_time_s)
     margin = timedelta(seconds=begins_before_s) - max(timedelta(), empty_at - request.at)
     return DrainTimes(steps=tuple(steps), margin=margin)
+
+
+def _removed_at(episode: Episode) -> datetime | None:
+    """Return when the removal ended; None without one, or if the history does not have it."""
+    lines = (line for line in episode.lines if line.step == Step.OUT)
+    return next((line.removed_at for line in lines), None)

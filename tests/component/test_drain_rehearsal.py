@@ -30,6 +30,7 @@ async def test_a_test_drain_counts_as_one_everywhere(
             times = await DrainRehearsal(client, for_s=600, lead_time_s=900).run("WEB-2")
     assert [each.name for each in times.steps] == [
         "recorded",
+        "removed",
         "out",
         "withdrawn",
         "restored",

@@ -164,6 +164,11 @@ class Evidence:
         in_flight = self.observed.in_flight
         return any(self.mechanisms.of(m).target(m) in in_flight for m in memberships)
 
+    def removed_at(self, entry: Entry) -> datetime | None:
+        """Return when the last removal of a VM was seen to end; None if this leader sent none."""
+        ends = (self.observed.ended_at.get(fold(self.resource_of(m))) for m in entry.memberships)
+        return max((at for at in ends if at and at >= entry.recorded_at), default=None)
+
     # --- entries ---
 
     def never_ours(self, entry: Entry) -> frozenset[MembershipKey]:

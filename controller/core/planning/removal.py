@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from controller.core.azure_names import fold, load_balancer_of, short
 from controller.core.cut_connections import cut_now
-from controller.core.drain_history import Step, cut_text
+from controller.core.drain_history import Step, cut_text, removed_text
 from controller.core.drain_requests import DrainRequest
 from controller.core.ledger import Entry
 from controller.core.planning import closing
@@ -35,6 +35,7 @@ from controller.core.planning.steps import (
 )
 from controller.core.planning.views import FRESH_S
 from controller.core.planning.vm_case import VmCase, unreadable_vm
+from controller.core.rehearsals import only_tests
 from controller.core.resources import NOTHING_EXTRA, Membership, MembershipKey
 
 
@@ -362,7 +363,10 @@ def _note_out(
         yield Record(entry=noted)
     if noted.out_at is None:
         noted = replace(noted, out_at=evidence.now, restoring_at=None)
-        detail = detail or cut_text(0 if case.started else cut_now(evidence.observed, entry))
+        cut = cut_text(0 if case.started else cut_now(evidence.observed, entry))
+        removed_at = evidence.removed_at(entry) if only_tests(noted.events) else None
+        removed = removed_text(evidence.now - removed_at) if removed_at else ""
+        detail = detail or ", ".join(filter(None, (removed, cut)))
         yield Record(entry=noted, step=Step.OUT, detail=detail)
     for event in noted.events:
         at = evidence.observed.acknowledged.get(fold(event.event_id))

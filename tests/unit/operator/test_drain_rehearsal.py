@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from controller.core.drain_history import Episode, Step, Transition
+from controller.core.drain_history import Episode, Step, Transition, removed_text
 from controller.core.drain_requests import DrainRequest
 from controller.core.event_record import WatchedEvent, WatchedVm
 from controller.core.ledger import Entry, Ledger
@@ -22,7 +22,12 @@ def at(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
 
 
-def times(quiet_s: float | None = None, lead_time_s: float = 900, **steps: float) -> DrainTimes:
+def times(
+    quiet_s: float | None = None,
+    lead_time_s: float = 900,
+    out_detail: str = "",
+    **steps: float,
+) -> DrainTimes:
     lines = sorted((at(s), Step[name]) for name, s in steps.items())
     report = None
     if quiet_s is not None:
@@ -35,7 +40,13 @@ def times(quiet_s: float | None = None, lead_time_s: float = 900, **steps: float
             quiet_since=at(quiet_s),
             counted=True,
         )
-    episode = Episode(tuple(Transition(at=when, vm="web-2", step=step) for when, step in lines))
+    details = {Step.OUT: out_detail}
+    episode = Episode(
+        tuple(
+            Transition(at=when, vm="web-2", step=step, detail=details.get(step, ""))
+            for when, step in lines
+        )
+    )
     return drain_times(
         episode,
         REQUEST,
@@ -69,6 +80,18 @@ def test_a_vm_without_connections_is_quiet_when_it_closes() -> None:
     found = times(quiet_s=-100, RECORDED=2, CLOSED=5, OUT=20, IN_SERVICE=70)
     named = [(each.name, each.at) for each in found.steps]
     assert named[1:3] == [("closed", at(4)), ("quiet", at(4))]
+
+
+@pytest.mark.parametrize("more", ["", ", connections cut: 3"])
+def test_the_removal_has_a_step_of_its_own(more: str) -> None:
+    """What Azure takes for the removal and what the proof takes are two steps, not one."""
+    detail = removed_text(timedelta(seconds=1.86)) + more
+    found = times(out_detail=detail, RECORDED=2, OUT=20, IN_SERVICE=70)
+    assert [(each.name, each.took_s) for each in found.steps[:3]] == [
+        ("recorded", 2),
+        ("removed", 16.2),
+        ("out", 1.8),
+    ]
 
 
 def test_without_closing_its_connections_get_their_time() -> None:
