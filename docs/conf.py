@@ -8,9 +8,7 @@ while the site is built, nor by a browser that shows it.
 import tomllib
 from pathlib import Path
 
-from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
-from sphinx.highlighting import lexers
 
 from tests.docs.generated import complete
 
@@ -48,9 +46,6 @@ html_copy_source = html_show_sourcelink = False
 html_show_sphinx = html_show_copyright = False
 html_last_updated_fmt = None  # the same commit makes the same pages
 html_theme_options = {"navigation_with_keys": True, "top_of_page_buttons": []}
-
-# Drawn by the places that show a repository; here its source is readable as text.
-lexers["mermaid"] = TextLexer()
 
 
 def _lead_to_the_first_page(app: Sphinx, exception: Exception | None) -> None:

@@ -272,25 +272,16 @@ def table() -> str:
     )
 
 
-def diagram() -> str:
-    """Return the changes of phase as a Mermaid state diagram, for the documentation."""
-    lines = [
-        f"    {source.value} --> {then.value}: {' / '.join(situations)}"
-        for (source, then), situations in _changes().items()
-    ]
-    return "\n".join(["stateDiagram-v2", f"    [*] --> {Phase.IN_SERVICE.value}", *lines])
-
-
 def arrows() -> str:
     """Return the changes of phase as text, for the docstring of the planner."""
     return "\n".join(
         f"    {source.value:>14} --> {then.value:<14}  {observed}"
-        for (source, then), situations in _changes().items()
+        for (source, then), situations in changes().items()
         for observed in situations
     )
 
 
-def _changes() -> dict[tuple[Phase, Phase], list[str]]:
+def changes() -> dict[tuple[Phase, Phase], list[str]]:
     """Return what is observed at each change of phase."""
     found: dict[tuple[Phase, Phase], list[str]] = {}
     for each in STATES:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
+from xml.etree import ElementTree
 
 import pytest
 
@@ -32,6 +33,7 @@ from tests.support.planner_scenario import (
 )
 
 DOCS = Path(__file__).parents[3] / "docs"
+SVG = "{http://www.w3.org/2000/svg}"
 ACKNOWLEDGED = MappingProxyType({"e-1": at(60)})
 
 
@@ -357,8 +359,25 @@ def test_the_docstring_shows_every_change_of_phase() -> None:
     assert vm_states.arrows() in (planner.__doc__ or "")
 
 
-def test_the_documentation_shows_table_and_diagram() -> None:
+def test_the_documentation_shows_the_table() -> None:
     """docs/vm-phases.md holds what the table generates."""
-    text = (DOCS / "vm-phases.md").read_text()
-    assert vm_states.table() in text
-    assert f"```mermaid\n{vm_states.diagram()}\n```" in text
+    assert vm_states.table() in (DOCS / "vm-phases.md").read_text()
+
+
+def test_the_diagram_has_an_arrow_for_every_change_of_phase() -> None:
+    """docs/vm-phases.svg, drawn by hand, has each change once, and shows what is observed then."""
+    assert "](vm-phases.svg)" in (DOCS / "vm-phases.md").read_text()
+    drawn = [
+        (str(group.findtext(f"{SVG}title")), [text.text for text in group.iter(f"{SVG}text")])
+        for group in ElementTree.parse(DOCS / "vm-phases.svg").iter(f"{SVG}g")
+        if group.get("class") == "change"
+    ]
+    expected = {f"to {Phase.IN_SERVICE.value}"} | {
+        f"{source.value} to {then.value}: {' / '.join(situations)}"
+        for (source, then), situations in vm_states.changes().items()
+    }
+    assert sorted(title for title, _ in drawn) == sorted(expected)
+    # Arrows that run together have one label, and the start has none.
+    labels = {title: " ".join(map(str, texts)) for title, texts in drawn if texts}
+    assert labels == {title: title.partition(": ")[2] for title in labels}
+    assert {title.partition(": ")[2] for title in expected} == {"", *labels.values()}
