@@ -37,16 +37,16 @@ to = ["oncall@example.com"]
 
 
 def metrics() -> str:
-    """Return every metric with its type and help text, which lists the labels."""
+    """Return every metric with its help text, which lists the labels, and its type."""
     settings = parse(FILE + CHANNELS, {}, Path("config.toml")).settings
     reporter = TransitionReporter(settings, SystemdNotifier({}), SystemClock())
     families = text_string_to_metric_families(reporter.metrics.render().decode())
     rows = sorted(
-        (code(_exposed(each)), each.type, each.documentation)
+        (code(_exposed(each)), each.documentation, each.type)
         for each in families
         if not each.name.endswith("_created")
     )
-    return table(("metric", "type", "meaning"), rows)
+    return table(("metric", "meaning", "type"), rows)
 
 
 def _exposed(family: Metric) -> str:
