@@ -49,6 +49,10 @@ LEASE_REFUSED = (404, 409, 412)
 """Replies that mean to a holder that its lease is gone; any other may be a passing fault."""
 READ_WITHIN_S = 13.0
 """An agent has read after this time what another client changed in a pool, of a VM that is out."""
+ARM_TIMEOUT_S = 15.0
+"""How long an agent waits for a reply of Resource Manager."""
+ABSENCE_PROVEN_S = 125.0
+"""How long a leader needs to believe that a pool was deleted: 404 alone can be a lagging reply."""
 RECORDED_WITHIN_S = 10.0
 """What a leader reads is in the ledger after this time."""
 PREDECESSOR_S = 60.0
@@ -303,7 +307,8 @@ class Replay:
     def needed_s(self, event: Event) -> float:
         """Return the longest time that the writes for an event take."""
         busy = sum(1 for each in self.events if each.over_at is None)
-        return self.conditions.needed_s(vms=len(event.resources), busy=busy)
+        absent_s = ABSENCE_PROVEN_S if self.deleted_pools else 0.0
+        return self.conditions.needed_s(vms=len(event.resources), busy=busy) + absent_s
 
     def unmanaged(self, vm: str) -> bool:
         """Return whether people want a VM in no pool."""
@@ -481,10 +486,16 @@ class Replay:
                 if change.at < received_until:
                     self.break_known_at = min(self.break_known_at, received_until)
         wait = str(change.detail["wait"])
-        if wait.isdecimal() and change.detail["service"] == "arm":
+        if wait.isdecimal() and change.detail["service"] == "arm" and not self._too_late(change):
             vm, method = str(change.detail["vm"]), str(change.detail["method"])
             asked = (vm, method, change.subject.casefold())
             self.wait_until[asked] = change.at + float(wait)
+
+    def _too_late(self, change: Change) -> bool:
+        """Return whether a reply of Resource Manager comes when its client waits no more."""
+        if self.arrived is None:
+            return False
+        return change.at >= float(str(self.arrived.detail["sent_at"])) + ARM_TIMEOUT_S
 
     def _forget_waits(self, vm: str) -> None:
         self.wait_until = {

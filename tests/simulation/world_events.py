@@ -100,12 +100,13 @@ class Stage:
     def _unfinished(self, path: str) -> bool:
         """Return whether a ledger has work.
 
-        Each event still gets its verdict; the inventory that reads an unreadable VM is due.
+        Each event still gets its verdict; the inventory that reads an unreadable VM is due; a
+        request that the floor holds is over some time, also one whose blob was deleted.
         """
         ledger = self.ledger(path)
         holds: list[Json] = ledger.get("holds", [])
-        unreadable = any(hold["reason"] == "unreadable_vm" for hold in holds)
-        return bool(self._open_entries(ledger) or ledger.get("events") or unreadable)
+        held = any(hold["reason"] in ("unreadable_vm", "floor") for hold in holds)
+        return bool(self._open_entries(ledger) or ledger.get("events") or held)
 
     def _closed(self, host: "Host") -> bool:
         """Return whether a VM that runs takes no new work."""

@@ -90,7 +90,7 @@ def _ready(
     inside = evidence.inside(vm) if vm else ()
     if entry is None or entry.over:
         hidden = vm is not None and (yield from evidence.read_unseen(vm))
-        if inside or hidden:
+        if inside or hidden or (vm is not None and evidence.is_blind(vm)):
             return False
         return (yield from _may_ignore(event, name, evidence, policy))
     yield from closing.read_report(evidence, entry.vm) if evidence.policy.close else ()
@@ -104,6 +104,7 @@ def _ready(
         not named
         or inside
         or vm is None
+        or evidence.is_blind(vm)
         or entry.restoring_at
         or evidence.under_way(entry.memberships)
     ):

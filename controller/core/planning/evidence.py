@@ -215,6 +215,14 @@ class Evidence:
         yield from start_all(reads)
         return bool(reads)
 
+    def is_blind(self, vm: Vm) -> bool:
+        """Return whether Azure shows neither a NIC of a VM nor any managed pool.
+
+        Each of them may be absent, but all at once are no proof of where the VM is: a resource
+        group answers `ResourceGroupNotFound` for minutes.
+        """
+        return all(map(self.views.missing, (*vm.nic_ids, *self.policy.pools)))
+
     def proofs_out(self, vm: Vm, entry: Entry) -> Iterator[Proof]:
         """Yield every view that has to prove that a VM is out."""
         for mechanism in self.mechanisms:

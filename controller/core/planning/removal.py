@@ -324,6 +324,10 @@ def _stay_out(case: VmCase, evidence: Evidence) -> Steps:
         # Never out on the word of a write that failed (law S1): it is sent again.
         yield Report(vm=vm.name, phase=Phase.DRAINING)
         yield Change(memberships=doubtful, restore=False)
+    elif evidence.is_blind(vm):
+        yield Report(
+            vm=vm.name, phase=Phase.DRAINING, why="Azure finds neither its NICs nor a pool"
+        )
     elif (yield from _observed_out(case, evidence, entry)):
         yield from _note_out(case, entry, entry, evidence)
     else:

@@ -29,6 +29,7 @@ from tests.support.planner_scenario import (
     at,
     deferred,
     event,
+    lasting_absence,
     membership,
     nic_id,
     phase,
@@ -319,3 +320,46 @@ def test_the_ledger_names_an_event_before_it_is_acknowledged(scene: PlannerScena
     assert acknowledged(scene.adopt()) == ["E-1"]
     assert scene.entry().is_for("E-2")
     assert acknowledged(scene.plan()) == ["E-1", "E-2"]
+
+
+# --- what Azure does not find proves nothing alone ---
+
+
+def test_a_vm_is_not_out_because_azure_finds_neither_nics_nor_pools(scene: PlannerScenario) -> None:
+    """S1: a resource group answers `ResourceGroupNotFound` for minutes; the VM is in its pool."""
+    scene.adopt()
+    scene.now = 300
+    everything = lasting_absence(nic_id("web-1"), *scene.policy.pools)
+    planned = scene.through(presence=everything, pools=(), nics=())
+    assert scene.entry().out_at is None
+    assert acknowledged(planned) == []
+    assert phase(planned) is Phase.DRAINING
+
+
+def test_a_vm_that_is_out_is_not_acknowledged_while_azure_shows_nothing_of_it(
+    scene: PlannerScenario,
+) -> None:
+    """S1: it could be back in its pool, and no read can show that."""
+    scene.take_out()
+    scene.now = 300
+    everything = lasting_absence(nic_id("web-1"), *scene.policy.pools)
+    assert acknowledged(scene.plan(presence=everything, pools=(), nics=())) == []
+
+
+def test_an_unmanaged_vm_is_not_left_aside_while_azure_shows_nothing_of_it(
+    scene: PlannerScenario,
+) -> None:
+    """S1: whether it is in a managed pool is not known then."""
+    scene.policy = replace(scene.policy, acknowledge_unmanaged=True)
+    scene.inside["web-1"] = []
+    assert acknowledged(scene.plan()) == ["E-1"]
+    everything = lasting_absence(nic_id("web-1"), *scene.policy.pools)
+    assert acknowledged(scene.plan(presence=everything, pools=(), nics=())) == []
+
+
+def test_a_deleted_nic_alone_keeps_no_event_waiting(scene: PlannerScenario) -> None:
+    """L2: the pools are read, and show that the VM is in none."""
+    scene.take_out()
+    scene.now = 300
+    planned = scene.plan(presence=lasting_absence(nic_id("web-1")))
+    assert acknowledged(planned) == ["E-1"]
