@@ -91,6 +91,11 @@ class FlagStore:
             return ""
         try:
             os.utime(self._path)
+        except FileNotFoundError:
+            return (
+                f"the flag file {self._path} is gone: another program or a reboot has removed it, "
+                "and the application takes new work"
+            )
         except OSError as error:
             return self._problem("cannot be renewed", error)
         return ""

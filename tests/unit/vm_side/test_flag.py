@@ -112,6 +112,19 @@ def test_a_full_disk_is_reported(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_flag_that_another_program_has_removed_is_reported(tmp_path: Path) -> None:
+    """The message does not send the reader to the permissions, which are right."""
+    path = tmp_path / "draining"
+    store = FlagStore(str(path))
+    store.write(FLAG)
+    path.unlink()
+    assert store.renew() == (
+        f"the flag file {path} is gone: another program or a reboot has removed it, "
+        "and the application takes new work"
+    )
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("doing", ["write", "renew", "clear"])
 def test_a_directory_that_may_not_be_written_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, doing: str
