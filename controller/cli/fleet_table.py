@@ -142,6 +142,8 @@ def _totals(fleet: Fleet, *, hidden: int) -> str:
         for level in (Attention.CRITICAL, Attention.WARNING, Attention.NOTICE)
     }
     parts = [f"{number} {level.name.casefold()}" for level, number in counts.items() if number]
+    if unread := sum(bool(each.problem) for each in fleet.containers):
+        parts.append(f"{unread} container{'' if unread == 1 else 's'} not read")
     state = ", ".join(parts) or "no set needs attention"
     noun = "set" if len(fleet.sets) == 1 else "sets"
     text = f"{len(fleet.sets)} {noun}: {state}; read at {fleet.at:%H:%M:%S} UTC"

@@ -65,6 +65,9 @@ _UNEXPECTED_INPUT = (
 # What aiohttp raises before a byte of the request has left; all else may have had its effect.
 _NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 
+_NO_CLI = "Azure CLI not found"
+"""How azure-identity begins its message when there is no `az`."""
+
 
 def translate(error: Exception, what: str) -> ControllerError | None:
     """Return the error in `controller.errors` for any exception; None for a bug of ours."""
@@ -147,7 +150,10 @@ def _from_authentication(error: ClientAuthenticationError, what: str) -> Control
     if response is None:
         if cause is not None:
             return _no_token(f"{what}: no token ({_message(error)})")
-        return errors.Denied(f"{what}: {_message(error)}")
+        reason = _message(error)
+        if reason.startswith(_NO_CLI):
+            reason += ": install it, and sign in with `az login`"
+        return errors.Denied(f"{what}: {reason}")
     status = response.status
     unreachable = status == 403 and "unreachable" in _message(error)
     if response.is_identity and (status in {404, 410, 429} or status >= 500 or unreachable):

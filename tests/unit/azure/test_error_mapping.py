@@ -25,6 +25,7 @@ from azure.core.exceptions import (
 )
 from azure.core.polling.base_polling import BadResponse
 from azure.identity import CredentialUnavailableError
+from azure.identity._credentials.azure_cli import CLI_NOT_FOUND
 
 from controller import errors
 from controller.azure.http import error_body, request_labels
@@ -235,6 +236,15 @@ def test_token_service_out_of_reach_is_not_sent() -> None:
     error = CredentialUnavailableError("unavailable")
     error.__cause__ = ServiceRequestError("x", error=connect_error())
     assert isinstance(translate(error, "x"), errors.NotSent)
+
+
+def test_a_missing_azure_cli_is_named_with_its_remedy() -> None:
+    """Without `az`, the message states what to install, as azure-identity does not."""
+    translated = translate(CredentialUnavailableError(CLI_NOT_FOUND), "container listing")
+    assert isinstance(translated, errors.Denied)
+    assert str(translated) == (
+        "container listing: Azure CLI not found on path: install it, and sign in with `az login`"
+    )
 
 
 def test_bugs_are_not_disguised() -> None:

@@ -145,9 +145,14 @@ def test_as_many_rows_as_fit_a_screen() -> None:
 
 
 def test_containers_with_problems_come_first() -> None:
-    """A container that cannot be listed, and one with too many blobs, are reported."""
+    """A container that cannot be listed, and one with too many blobs, are reported.
+
+    Nothing is said about sets that nobody has read.
+    """
     text = printed(fleet(problem="container listing: 403"))
-    assert text.startswith(f"{URL} cannot be listed: container listing: 403\n0 sets: no set needs")
+    assert text.startswith(
+        f"{URL} cannot be listed: container listing: 403\n0 sets: 1 container not"
+    )
     many = printed(fleet(row(idle("web", "rg", NOW)), not_shown=7))
     assert many.startswith(f"{URL}: 7 more blobs are not shown\n")
     assert "1 set: no set needs attention" in many
