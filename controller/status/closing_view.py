@@ -63,7 +63,7 @@ def _last_line(lines: Iterable[Transition]) -> Transition | None:
 
 def _line_view(line: Transition) -> ClosingView:
     state = STATES[Step(line.step)]
-    detail = f" with {line.detail}" if line.detail else ""
+    detail = f", {line.detail}" if line.detail else ""
     return ClosingView(
         state=state.value,
         since=instant(line.at),

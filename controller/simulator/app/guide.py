@@ -76,6 +76,13 @@ Show the actions that a leader would take now, without any action:
 
     {command} plan --config {last_config}
 
+## See the fleet
+
+List the sets of the container, here one, as an operator of many sets does:
+
+    LB_DRAIN_AZURE_IMDS_ENDPOINT={last_imds_url} LB_DRAIN_AZURE_CA_FILE={ca_file} \\
+      {command} fleet --managed-identity --container-url {container_url}
+
 ## Write a configuration
 
 Write a configuration from what the simulated Azure answers (on Azure without the variables):

@@ -68,7 +68,7 @@ def test_without_a_report_the_ledger_shows_it() -> None:
     view = closing_view(closed, "web-2", None)
     assert view is not None
     assert (view["state"], view["connections_left"]) == ("closed", None)
-    assert view["text"] == "closed since 12:00:02 UTC with 4 connections left"
+    assert view["text"] == "closed since 12:00:02 UTC, 4 connections left"
     opened = closed.noting(at=NOON + timedelta(minutes=5), vm="web-2", step=Step.OPENED)
     view = closing_view(opened, "web-2", None)
     assert view is not None
