@@ -37,7 +37,7 @@ from controller.azure.http import error_mapping, request_waits
 from controller.azure.http.long_running import Check
 from controller.azure.http.write_guard import WriteGuard
 from controller.azure.network import Network
-from controller.core import azure_names, blob_limits
+from controller.core import azure_names, blob_limits, verdicts
 from controller.core import closing as core_closing
 from controller.core.azure_names import load_balancer_of
 from controller.core.blob_owner import BlobOwner
@@ -53,6 +53,7 @@ from controller.core.planning import (
 )
 from controller.core.planning import closing as planning_closing
 from controller.core.planning.actions import Plan
+from controller.core.planning.evidence import Evidence
 from controller.core.planning.floors import Floors
 from controller.core.planning.pool_membership import PoolMembership
 from controller.core.planning.shared_floor import SharedFloor
@@ -359,6 +360,13 @@ SWITCHES: Mapping[str, Safeguard] = MappingProxyType(
         "power-state": Safeguard("S6 no early return", _never(restoration, "_runs", True)),
         "proof-of-closed": Safeguard("S1 ack", _never(planning_closing, "_has_refused", True)),
         "read-ways": Safeguard("S7 in time", _one_way_to_read),
+        "report-of-this-boot": Safeguard(
+            "V1 verdict",
+            lambda: _all(
+                _never(planning_closing, "outlasts", True)(),
+                _never(verdicts, "interrupted", False)(),
+            ),
+        ),
         "requests-as-a-set": Safeguard("S6 no early return", _one_request_for_a_vm),
         "retry-after": Safeguard(
             "H1 quiet",
@@ -369,6 +377,7 @@ SWITCHES: Mapping[str, Safeguard] = MappingProxyType(
         ),
         "set-identity": Safeguard("S5 write-ahead", _never(BlobOwner, "other_owner", "")),
         "shared-floor": Safeguard("S2 floor", _counting_other_sets),
+        "shown-somewhere": Safeguard("S1 ack", _never(Evidence, "is_blind", False)),
         "single-reads": Safeguard("S7 in time", _lists_only),
         "two-clean-polls": Safeguard(
             "S6 no early return", _never(restoration, "_two_clean_polls", True)

@@ -44,6 +44,11 @@ REGRESSIONS = (
     31011,  # what a clock that was an hour ahead had recorded was waited for (L1)
     31079,  # a hardship dropped the act that was to end another one (L1)
     31561,  # a VM that has to leave was read again too late (L2)
+    70033,  # an event was acknowledged by what a VM had reported before another restarted it (V1)
+    70094,  # a new leader opened its VM before it had read the ledger (S9)
+    70215,  # a leader forgot what it had recorded right before it lost storage (S8)
+    70293,  # of two VMs that close alone each took itself for the first (S8)
+    80134,  # an event was acknowledged because Azure found no NIC and no pool at all (S1)
 )
 """Seeds whose histories broke a law before they were fixed, in the product or in the law."""
 QUICK = ("floor", "observed-out", "write-ahead")
@@ -70,6 +75,8 @@ PINNED = {
     "case-folding": 1,
     "lease-id-on-ledger": 0,
     "power-state": 10,
+    "report-of-this-boot": 70033,
+    "shown-somewhere": 80134,
     "two-clean-polls": 0,
     "verdicts": 0,
 }
