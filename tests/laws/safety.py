@@ -80,27 +80,41 @@ def s1_ack(replay: Replay, change: Change) -> Iterator[str]:
             recent = member.moved_at > write.sent_at - ACKNOWLEDGED_VIEW_S
             unread = member.in_by == "people" and (recent or replay.conditions.stale_reads)
             unknown = vm not in peers or vm in replay.gone or unread
-            unknown = unknown or _is_proven_closed(replay, vm, write.sent_at)
+            unknown = unknown or _is_proven_closed(replay, vm, write)
             if not (replay.conditions.requests_recorded and unknown):
                 yield f"acknowledged while {vm} is in {_name(pool)}"
 
 
-def _is_proven_closed(replay: Replay, vm: str, at: float) -> bool:
+def _is_proven_closed(replay: Replay, vm: str, write: Write) -> bool:
     """Return whether a VM was closed and quiet, and the load balancer had noticed it by then.
 
     A reboot, or the end of its agent's service, opens a VM at once; the leader learns it from the
-    next report, or from its absence. The responder refuses probes meanwhile.
+    next report, or from its absence. The responder refuses probes meanwhile. A restart by an event
+    that the agent has read as started is no news to it.
     """
+    at = write.sent_at
     if not replay.conditions.policy.get("close"):
         return False
     if replay.conditions.policy.get("acknowledge_when", "closed") != "closed":
         return False
     opened_at, state = replay.closed.opened_alone.get(vm, (-math.inf, None))
-    if opened_at < at - REPORTED_S or replay.closed.closed.get(vm):
+    excused = opened_at >= at - REPORTED_S and not _known_restart(replay, vm, write)
+    if not excused or replay.closed.closed.get(vm):
         state = replay.closed.closed.get(vm)
     if state is None or state.quiet_at > at:
         return False
     return state.noticed_at <= at or state.since < replay.closed.health_read_at < at
+
+
+def _known_restart(replay: Replay, vm: str, write: Write) -> bool:
+    """Return whether the agent had read that an event restarts a VM."""
+    return any(
+        vm in event.resources
+        and event.event_type != "Freeze"
+        and event.over_at is None
+        and _known_started(replay, event, write)
+        for event in replay.events
+    )
 
 
 def _known_started(replay: Replay, event: Event, write: Write) -> bool:

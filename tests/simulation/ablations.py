@@ -37,7 +37,7 @@ from controller.azure.http import error_mapping, request_waits
 from controller.azure.http.long_running import Check
 from controller.azure.http.write_guard import WriteGuard
 from controller.azure.network import Network
-from controller.core import azure_names, blob_limits, verdicts
+from controller.core import azure_names, blob_limits
 from controller.core import closing as core_closing
 from controller.core.azure_names import load_balancer_of
 from controller.core.blob_owner import BlobOwner
@@ -360,13 +360,7 @@ SWITCHES: Mapping[str, Safeguard] = MappingProxyType(
         "power-state": Safeguard("S6 no early return", _never(restoration, "_runs", True)),
         "proof-of-closed": Safeguard("S1 ack", _never(planning_closing, "_has_refused", True)),
         "read-ways": Safeguard("S7 in time", _one_way_to_read),
-        "report-of-this-boot": Safeguard(
-            "V1 verdict",
-            lambda: _all(
-                _never(planning_closing, "outlasts", True)(),
-                _never(verdicts, "interrupted", False)(),
-            ),
-        ),
+        "report-of-this-boot": Safeguard("S1 ack", _never(planning_closing, "outlasts", True)),
         "requests-as-a-set": Safeguard("S6 no early return", _one_request_for_a_vm),
         "retry-after": Safeguard(
             "H1 quiet",

@@ -75,7 +75,6 @@ PINNED = {
     "case-folding": 1,
     "lease-id-on-ledger": 0,
     "power-state": 10,
-    "report-of-this-boot": 70033,
     "shown-somewhere": 80134,
     "two-clean-polls": 0,
     "verdicts": 0,

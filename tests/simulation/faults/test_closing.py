@@ -24,6 +24,8 @@ POLICY = {
 }
 SLOW = {"operation_latency_s": 12.0}
 VM = "web-2"
+RESTARTING_S = ANNOUNCED_S + 98.0
+"""While the first event restarts web-2."""
 
 
 def closing(*acts: Act, habits: Habits | None = None, **fields: Any) -> Scenario:
@@ -76,11 +78,20 @@ def play_old_report() -> Played:
     ).run()
 
 
+def play_restarted() -> Played:
+    """No removal has an effect; a second event comes while the first one restarts web-2."""
+    until_s = ANNOUNCED_S + 120.0
+    storm = Storm("operation without effect", ANNOUNCED_S - 5.0, until_s)
+    acts = (event(), event(RESTARTING_S, notice_s=222.0))
+    return Simulation(closing(*acts, storms=(storm,), calm_at_s=until_s)).run()
+
+
 CLOSING: Mapping[str, Callable[[], Played]] = {
     "close-by-record": play_reboot,
     "current-report": play_old_report,
     "open-without-news": play_withdrawn_in_silence,
     "proof-of-closed": play_slow_writes,
+    "report-of-this-boot": play_restarted,
 }
 """A history in which a safeguard is needed, by its name."""
 
