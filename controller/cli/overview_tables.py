@@ -75,7 +75,7 @@ def print_vms(console: Console, shown: Overview) -> None:
         Column("role", overflow="fold"),
         Column("agent", overflow="fold"),
         Column("pools", overflow="fold"),
-        Column("phase", overflow="fold"),
+        Column("phase", no_wrap=True),
         Column("event", overflow="fold"),
         Column("left", justify="right"),
         box=SIMPLE_HEAD,

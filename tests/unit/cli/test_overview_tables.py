@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from controller.cli.overview_tables import ALARM, countdown
+from controller.cli.overview_tables import ALARM, countdown, phase_text, print_vms
 from controller.cli.set_reads import Reading
 from controller.cli.status import print_reading
 from controller.core.agent_presence import AgentPresence, SeenAgent
@@ -18,6 +18,7 @@ from controller.core.event_progress import SeenEvent
 from controller.core.event_record import EventVerdict, Verdict
 from controller.core.events import EventStatus, ScheduledEvent
 from controller.core.ledger import Hold, Ledger
+from controller.core.planning.actions import Phase
 from controller.core.vm_report import VmReport, VmState
 from controller.status.overview import overview
 from controller.status.snapshot import AgentSnapshot
@@ -106,6 +107,19 @@ def test_nothing_is_cut_on_a_terminal(width: int) -> None:
     shown = lines(leader(agents=AGENTS), width=width)
     assert max(map(len, shown)) <= width
     assert "…" not in "".join(shown)
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_a_phase_stays_whole_on_a_narrow_terminal(phase: Phase) -> None:
+    """The other columns wrap at words; a phase has the name by which the documents find it."""
+    shown = overview(leader(agents=AGENTS))
+    shown["vms"] = [{**vm, "phase": phase.value} for vm in shown["vms"]]
+    console = Console(width=80, markup=False)
+    with console.capture() as captured:
+        print_vms(console, shown)
+    printed = captured.get()
+    assert printed.count(f" {phase_text(phase.value)} ") >= len(shown["vms"])
+    assert max(map(len, printed.splitlines())) <= 80
 
 
 def test_holds_have_their_result_and_remedy() -> None:
