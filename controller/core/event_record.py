@@ -191,3 +191,9 @@ def length_text(length: timedelta) -> str:
             return f"{seconds // unit_s} {unit} {seconds % unit_s // smaller_s} {smaller}"
     minutes, rest = divmod(seconds, 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def lead_text(out_at: datetime, not_before: datetime) -> str:
+    """Return how long before or after NotBefore a VM was out of rotation."""
+    side = "before" if out_at <= not_before else "after"
+    return f"{length_text(not_before - out_at)} {side} NotBefore"

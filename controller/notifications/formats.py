@@ -118,7 +118,7 @@ def render(notice: Notice, *, template: str, origin: Origin) -> Message:
     fields = {
         "text": written,
         "happening": notice.kind.value,
-        "level": "warning" if notice.kind in PROBLEMS else "info",
+        "level": "warning" if notice.kind in PROBLEMS or notice.problem else "info",
         "vm": notice.vm,
         "event_id": notice.event_id,
         "event_type": notice.event_type,

@@ -25,6 +25,7 @@ from controller.core.event_record import (
     EventVerdict,
     Verdict,
     WatchedEvent,
+    lead_text,
     verdict_text,
 )
 from controller.core.events import EventDocument
@@ -101,6 +102,8 @@ class TransitionReporter:
             cause = event_of(line, before, after)
         else:
             cause = cause_of(after.entry(line.vm) or before.entry(line.vm))
+        if line.step == Step.OUT and cause and cause.not_before:
+            text += f", {lead_text(line.at, cause.not_before)}"
         log(
             logger,
             logging.INFO,

@@ -81,8 +81,17 @@ def follow_events(
     return (*kept, *present.values())[-MAX_EVENTS:]
 
 
-def announcements(events: Iterable[ScheduledEvent], now: datetime) -> Iterator[Notice]:
-    """Return the notices about the events in the document."""
+def announcements(
+    events: Iterable[ScheduledEvent], now: datetime, at_risk: Iterable[str] = ()
+) -> Iterator[Notice]:
+    """Return the notices about the events in the document.
+
+    Args:
+        events: the events.
+        now: wall clock, corrected.
+        at_risk: VMs in rotation whose maintenance is near or has begun.
+    """
+    in_rotation = {fold(vm) for vm in at_risk}
     for event in events:
         names = vm_names(event.resources)
         begins = f", not before {utc_text(event.not_before)}" if event.not_before else ""
@@ -102,14 +111,17 @@ def announcements(events: Iterable[ScheduledEvent], now: datetime) -> Iterator[N
             test=is_test(event.event_id),
         )
         if started:
+            hit = [vm for vm in event.resources if fold(vm) in in_rotation]
+            while_inside = f" while in rotation: {vm_names(hit)}" if hit else ""
             yield Notice(
                 kind=NoticeKind.EVENT_STARTED,
                 id=notice_id(NoticeKind.EVENT_STARTED, event.event_id),
                 at=now,
-                text=f"{event.event_type} of {names} has started",
+                text=f"{event.event_type} of {names} has started{while_inside}",
                 vm=names,
                 event_id=event.event_id,
                 event_type=event.event_type,
+                problem=bool(hit),
                 test=is_test(event.event_id),
             )
 

@@ -69,6 +69,8 @@ class Notice:
     not_before: datetime | None = None
     schedule: str = ""
     """Of a digest: the schedule by which it is due; it is for channels with that schedule."""
+    problem: bool = False
+    """Whether this one may need an action although its kind does not."""
     test: bool = False
     """Whether it is about a rehearsal, or is a test of a channel itself."""
 

@@ -17,7 +17,7 @@ from controller.core.azure_names import fold
 from controller.core.deadlines import deadline_risk
 from controller.core.drain_history import Step, Transition, connections_cut
 from controller.core.drain_requests import DrainRequest
-from controller.core.event_record import EventVerdict, Verdict, length_text, verdict_text
+from controller.core.event_record import EventVerdict, Verdict, lead_text, verdict_text
 from controller.core.events import EventDocument, ScheduledEvent
 from controller.core.ledger import Entry, Hold, Ledger
 from controller.core.notices.event_notices import announcements, cancellations
@@ -56,11 +56,12 @@ def current_notices(
 ) -> tuple[Notice, ...]:
     """Return every notice that the state gives cause for, delivered or not."""
     events = [event for event in document.events if policy.impacting(event)] if document else []
+    at_risk = _at_risk(plan, ledger, document, policy, now)
     found = (
-        *announcements(events, now),
+        *announcements(events, now, at_risk),
         *ledger_notices(ledger),
         *_hold_notices(plan, ledger, now, _Wanted(events, requests, ledger, now)),
-        *_risk_notices(_at_risk(plan, ledger, document, policy, now), events, now),
+        *_risk_notices(at_risk, events, now),
         *_long_drain_notices(ledger, now),
         *cancellations(known, clean_documents, now),
     )
@@ -133,7 +134,7 @@ def _transition_notice(line: Transition, entry: Entry | None) -> Notice | None:
     key: tuple[str, ...] = (line.vm, instant, line.detail)
     match line.step:
         case Step.OUT:
-            lead = f", {_lead_text(line.at, not_before)} NotBefore" if not_before else ""
+            lead = f", {lead_text(line.at, not_before)}" if not_before else ""
             cut = f", {line.detail}" if connections_cut(line.detail) else ""
             key = (line.vm, instant, "")  # the entry does not have the detail
             kind, text = NoticeKind.VM_DRAINED, f"{line.vm} is out of rotation{lead}{cut}"
@@ -268,8 +269,3 @@ def _long_drain_notices(ledger: Ledger, now: datetime) -> Iterator[Notice]:
             text=_long_drain(entry),
             vm=entry.vm,
         )
-
-
-def _lead_text(out_at: datetime, not_before: datetime) -> str:
-    side = "before" if out_at <= not_before else "after"
-    return f"{length_text(not_before - out_at)} {side}"

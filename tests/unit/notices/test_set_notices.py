@@ -234,6 +234,22 @@ def test_a_vm_at_risk_has_one_notice() -> None:
     assert leader.deliver(scene) == []
 
 
+def test_a_start_in_rotation_is_a_warning() -> None:
+    """A VM that is still in rotation when its event starts is named; one that is out is not."""
+    scene = PlannerScenario(
+        events=[started("web-1", "web-2")],
+        inside={"web-1": [APP], "web-2": [], "web-3": [APP]},
+        ledger=Ledger().with_entry(entry("web-2", out_at=at(-60))),
+        policy=make_policy(pools={APP: Floor(number=3)}),
+    )
+    found = {each.kind: each for each in Leader().deliver(scene)}
+    assert found[NoticeKind.EVENT_STARTED].text == (
+        "Reboot of web-1, web-2 has started while in rotation: web-1"
+    )
+    assert found[NoticeKind.EVENT_STARTED].problem
+    assert not found[NoticeKind.EVENT_ANNOUNCED].problem
+
+
 def test_a_new_leader_that_sees_nothing_yet_waits_before_it_warns() -> None:
     """Without a plan a VM counts as in rotation, but not in the first seconds of an office."""
     document = EventDocument(incarnation=1, events=(event(not_before=60),))

@@ -201,6 +201,7 @@ def test_a_transition_is_logged_with_its_event(outputs: Outputs) -> None:
         at=NOW, vm="web-1", step=Step.GONE
     )
     outputs.reporter.passed("leader", before, after)
+    assert outputs.lines(logging.INFO)[0] == "web-1: out of rotation, 5 s after NotBefore"
     out, gone = outputs.fields()
     first = {"vm": "web-1", "event_id": "first", "event_type": "Reboot", "not_before": late}
     assert out == first | {"event": "out", "epoch": 3, "outcome": "late"}
