@@ -41,7 +41,7 @@ SERVICES = {
     "blob": ("Storage does not answer", "LbDrainStorageFailing"),
 }
 """Title and alert where a service fails; for every other one, those of Resource Manager."""
-RESOURCE_MANAGER = ("Resource Manager does not answer", "LbDrainArmFailing")
+RESOURCE_MANAGER = ("Requests to Resource Manager fail", "LbDrainArmFailing")
 HOLDS = {
     HoldReason.FLOOR: ("is held in rotation: too few healthy members would remain", "LbDrainHold"),
     HoldReason.WRITE_FAILED: ("cannot be written: Azure refuses it", "LbDrainArmFailing"),
