@@ -30,7 +30,7 @@ from controller.storage.vm_report_store import read_vm_report, vm_report_blob_na
 LEDGER_INTERVAL_S = 1.0
 """How often the ledger is read while a command waits."""
 CLOCK_SKEW_S = 1.0
-"""Transitions this much older than a request can still belong to it."""
+"""Transitions this much older than a request can still belong to it, if they are new."""
 NO_LEADER_AFTER_S = 10.0
 """A change of the leader takes less time; a longer gap is reported."""
 
@@ -165,10 +165,13 @@ class DrainClient(RequestClient):
 
     def _report_news(self, ledger: Ledger, vms: set[str], since: datetime, event_id: str) -> None:
         # Clocks differ: the first transition can be a moment older than the request.
+        if self._past is None:  # the end of an earlier drain is not the beginning of this one
+            self._past = frozenset(line for line in ledger.transitions if line.at < since)
         since -= timedelta(seconds=CLOCK_SKEW_S)
         for line in ledger.transitions:
             of_event = bool(event_id) and event_id in line.detail
-            if of_event or (fold(line.vm) in vms and line.at >= since):
+            of_vm = fold(line.vm) in vms and line.at >= since and line not in self._past
+            if of_event or of_vm:
                 detail = f" ({line.detail})" if line.detail else ""
                 at = f"{line.at:%H:%M:%S} UTC"
                 self.report_once(f"{at}  {line.vm}: {step_text(line.step)}{detail}")

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from controller.azure.http.session import Azure
 from controller.clock import Clock
@@ -33,6 +34,9 @@ from controller.operator.withdrawal import (
 from controller.storage.controls_store import ControlsStore, controls_blob_name
 from controller.storage.drain_request_store import DrainRequestStore, drain_requests_blob_name
 from controller.storage.ledger_store import LedgerStore
+
+if TYPE_CHECKING:
+    from controller.core.drain_history import Transition
 
 WRITE_RETRY_S = 3.0
 """The least time between two tries to write the requests."""
@@ -87,6 +91,8 @@ class RequestClient:
         self._clock = clock
         self._pool_names = pool_names
         self._reported: set[str] = set()
+        self._past: frozenset[Transition] | None = None
+        """What the ledger contained at the first read about earlier drains; None before it."""
         self._leader_seen_at = clock.monotonic()
 
     def monotonic(self) -> float:

@@ -199,6 +199,24 @@ async def test_a_withdrawal_by_another_user_ends_the_wait(
             await waiting
 
 
+async def test_the_end_of_an_earlier_drain_is_no_news(
+    bench: InProcessSet, clients: OpenClient, reported: list[str]
+) -> None:
+    """A command begins with what it causes, also right after another one has ended."""
+    await bench.lead("web-1")
+    async with clients() as client:
+        first = await client.drain("web-2", for_s=600, reason="")
+        await client.wait_until_drained(first)
+        await client.restore("web-2")
+        await client.wait_until_in_service("web-2")
+    assert any("in service" in line for line in reported)
+    reported.clear()
+    async with clients() as client:
+        await client.wait_until_drained(await client.drain("web-2", for_s=600, reason="again"))
+    assert "drain requested" in reported[0]
+    assert not [line for line in reported if "in service" in line]
+
+
 async def test_a_request_that_was_never_met_in_time_says_so(
     bench: InProcessSet, clients: OpenClient
 ) -> None:
