@@ -62,6 +62,6 @@ def _in_force(loaded: LoadedSettings) -> LoadedSettings:
     from controller.agent.inspection import read_controls
     from controller.config.overrides import with_overrides
 
-    logs.setup(logging.WARNING)
+    logs.setup(logging.WARNING, as_text=True)
     found = asyncio.run(read_controls(loaded.settings, os.environ))
     return with_overrides(loaded, found.overrides)

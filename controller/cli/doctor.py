@@ -35,7 +35,7 @@ def _doctor(options: argparse.Namespace) -> int:
     from controller.doctor.run import examine
 
     settings = load(options.config, os.environ).settings
-    logs.setup(logging.ERROR)  # A warning of an adapter is a finding here.
+    logs.setup(logging.ERROR, as_text=True)  # A warning of an adapter is a finding here.
     progress = "Querying Azure; the first read of scheduled events can take 2 minutes"
     with Console(stderr=True).status(progress):
         report = asyncio.run(examine(settings, environ=os.environ, clock=SystemClock()))

@@ -41,7 +41,7 @@ def run_with_client(
             "nothing is requested. To see what a leader would do now: lb-drain plan. To drain VMs, "
             "set dry_run = false on every VM and restart the agents"
         )
-    logs.setup(logging.ERROR)
+    logs.setup(logging.ERROR, as_text=True)
 
     async def run() -> None:
         # SIGTERM ends the work as ^C does: the client reports what stays in effect.

@@ -96,7 +96,7 @@ def _fleet(options: argparse.Namespace) -> int:
     if options.listen:
         logs.setup(logging.INFO)
         return asyncio.run(_serve(options))
-    logs.setup(logging.ERROR)  # A failed read is a row of the table.
+    logs.setup(logging.ERROR, as_text=True)  # A failed read is a row of the table.
     return asyncio.run(_watch(options) if options.watch else _once(options))
 
 

@@ -67,7 +67,7 @@ def since(value: str) -> Since:
 
 def _history(options: argparse.Namespace) -> int:
     reads = SetReads(load(options.config, os.environ), options)
-    logs.setup(logging.ERROR)
+    logs.setup(logging.ERROR, as_text=True)
     found, problem = asyncio.run(reads.read_history())
     shown = found.of(options.vm, options.since(found.at) if options.since else None)
     if problem and options.json:

@@ -29,7 +29,7 @@ def _plan(options: argparse.Namespace) -> int:
     from controller.cli.plan_table import print_plan
 
     reads = SetReads(load(options.config, os.environ), options, require_pools=True)
-    logs.setup(logging.WARNING)
+    logs.setup(logging.WARNING, as_text=True)
     reading = asyncio.run(reads.read())
     print_plan(stdout_console(), reading)
     found = reading.inspection

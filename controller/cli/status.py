@@ -46,7 +46,7 @@ def add_parser(commands: CommandGroup) -> None:
 
 def _status(options: argparse.Namespace) -> int:
     reads = SetReads(load(options.config, os.environ), options)
-    logs.setup(logging.ERROR)
+    logs.setup(logging.ERROR, as_text=True)
     if options.watch:
         _watch(reads, as_json=options.json)
     reading = asyncio.run(reads.read())

@@ -61,7 +61,7 @@ def _support_bundle(options: argparse.Namespace) -> int:
     host = re.sub(r"[^\w.-]", "-", socket.gethostname())
     name = f"lb-drain-support-{host}-{now:%Y%m%dT%H%M%SZ}"
     path: Path = options.file or Path(f"{name}.tar.gz")
-    logs.setup(logging.CRITICAL)  # what goes wrong here stands in the bundle
+    logs.setup(logging.CRITICAL, as_text=True)  # what goes wrong here stands in the bundle
     with new_bundle(path) as file:
         print("Reading; the first read of scheduled events can take 2 minutes.")
         parts = asyncio.run(_read_all(options.config))

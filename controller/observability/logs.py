@@ -206,17 +206,22 @@ def _entry_of(record: logging.LogRecord) -> dict[str, str]:
 
 
 def setup(
-    level: int = logging.INFO, stream: TextIO | None = None, *, journal: Path = SOCKET
+    level: int = logging.INFO,
+    stream: TextIO | None = None,
+    *,
+    journal: Path = SOCKET,
+    as_text: bool = False,
 ) -> None:
     """Send all logging to `stream` (stderr): as text to a terminal, else as JSON.
 
-    If the stream is the journal, entries go to the socket `journal` instead.
+    If the stream is the journal, entries go to the socket `journal` instead. With `as_text`, for
+    commands that people read, it is text wherever it goes.
     """
     target: TextIO = sys.stderr if stream is None else stream
     handler = _Handler(target)
     if leads_to_journal(target, os.environ):
         handler = _JournalHandler(target, Journal(journal))
-    handler.setFormatter(TextFormatter() if target.isatty() else JsonFormatter())
+    handler.setFormatter(TextFormatter() if as_text or target.isatty() else JsonFormatter())
     root = logging.getLogger()
     for old in [each for each in root.handlers if isinstance(each, _Handler)]:
         root.removeHandler(old)

@@ -83,7 +83,7 @@ def init(options: InitOptions, console: Console, provisional: LoadedSettings) ->
     path, url = options.path, options.container_url
     discovery = None
     if url is None or not options.pools:
-        logs.setup(logging.ERROR)
+        logs.setup(logging.ERROR, as_text=True)
         with Console(stderr=True).status("querying Azure"):
             discovery = _ask_azure(provisional)
         _print_discovery(console, discovery)
