@@ -27,8 +27,7 @@ from controller.storage.controls_store import (
     controls_blob_name,
 )
 from tests.support.in_process_set import QUICK, InProcessSet
-from tests.support.lb_drain import LB_DRAIN, environment
-from tests.support.patience import PATIENCE_S
+from tests.support.lb_drain import printed
 
 CONTROLS = "web.controls.json"
 
@@ -46,22 +45,7 @@ async def with_client(bench: InProcessSet, work: Callable[[DrainClient], Any]) -
 
 async def run(bench: InProcessSet, *arguments: str, code: int = 0) -> str:
     """Run a command without a terminal; return what it prints."""
-    config = bench.config("web-1")
-    process = await asyncio.create_subprocess_exec(
-        *LB_DRAIN,
-        *arguments,
-        "--config",
-        str(config),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env=environment(),
-    )
-    async with asyncio.timeout(PATIENCE_S):
-        output, _ = await process.communicate()
-    text = output.decode()
-    assert process.returncode == code, text
-    return text
+    return await printed(bench.config("web-1"), *arguments, code=code)
 
 
 # --- real agents ---

@@ -15,6 +15,7 @@ from controller.simulator.traffic.balancer import Traffic
 from controller.simulator.traffic.load import Load
 from controller.simulator.traffic.probes import Probe
 from tests.support.losses import explanations
+from tests.support.patience import PATIENCE_S
 from tests.support.process_set import WITHIN_S, ProcessSet
 
 A_ROLL_S = 800.0
@@ -85,6 +86,25 @@ class Command:
             self._process.kill()
             await self._process.wait()
             raise AssertionError(f"does not end; it said:\n{self.said}") from None
+
+
+async def printed(config: Path, *arguments: str, code: int = 0) -> str:
+    """Run a command without a terminal, as on the VM of this file; return what it prints."""
+    process = await asyncio.create_subprocess_exec(
+        *LB_DRAIN,
+        *arguments,
+        "--config",
+        str(config),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env=environment(),
+    )
+    async with asyncio.timeout(PATIENCE_S):
+        output, _ = await process.communicate()
+    text = output.decode()
+    assert process.returncode == code, text
+    return text
 
 
 def environment() -> dict[str, str]:
