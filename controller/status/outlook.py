@@ -3,6 +3,7 @@
 Pure: no I/O, no clock.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from controller.core.events import EventStatus, ScheduledEvent
@@ -17,6 +18,8 @@ _OUTSIDE = {
     Phase.RESTORE_DUE: _OUT,
     Phase.UNMANAGED: "in no managed pool",
 }
+IN_ROTATION = frozenset((Phase.IN_SERVICE, Phase.DRAIN_DUE, Phase.DRAINING, Phase.HELD))
+"""The phases in which a VM takes new connections."""
 
 
 def outlook(
@@ -57,3 +60,11 @@ def outlook(
     if started:
         return f"{inside}, and {what} has started: it is being removed"
     return f"{vm} is being removed, and should be out of rotation before {what} begins"
+
+
+def waits_for(phase: VmPhase, inside: Sequence[str]) -> str:
+    """Return why a VM that is out stays at that; empty if no VM of its event is in rotation."""
+    if phase.phase is not Phase.OUT or not inside:
+        return ""
+    verb = "is" if len(inside) == 1 else "are"
+    return f"; not acknowledged while {', '.join(inside)} {verb} in rotation"

@@ -34,7 +34,7 @@ from controller.observability.release import release
 from controller.status.agents_view import agents_view
 from controller.status.closing_view import closing_view
 from controller.status.hold_views import holds_json
-from controller.status.outlook import outlook
+from controller.status.outlook import IN_ROTATION, outlook, waits_for
 from controller.status.overview_schema import (
     VERSION,
     AgentView,
@@ -268,17 +268,19 @@ def _outlook(
         if hold.reason == HoldReason.WRITE_FAILED.value
         for vm in hold.vms
     }
-    for vm in event.resources:
-        phase = phases.get(fold(vm)) or phase_by(ledger, vm)
-        if phase is not None:
-            yield outlook(
-                event,
-                phase,
-                policy=snapshot.policy,
-                now=snapshot.now,
-                ignored=ignored,
-                stuck=stuck.get(fold(vm), ""),
-            )
+    seen = (phases.get(fold(vm)) or phase_by(ledger, vm) for vm in event.resources)
+    known = [phase for phase in seen if phase is not None]
+    inside = [each.vm for each in known if each.phase in IN_ROTATION]
+    for phase in known:
+        sentence = outlook(
+            event,
+            phase,
+            policy=snapshot.policy,
+            now=snapshot.now,
+            ignored=ignored,
+            stuck=stuck.get(fold(phase.vm), ""),
+        )
+        yield sentence + waits_for(phase, inside)
 
 
 def _timeline(seen: SeenEvent, vm: str, ledger: Ledger) -> TimelineView:

@@ -12,6 +12,7 @@ from controller.core.azure_names import fold
 from controller.core.event_record import MISSED, Verdict
 from controller.core.events import EventStatus
 from controller.core.planning.actions import HoldReason, Phase
+from controller.status.outlook import IN_ROTATION
 from controller.status.overview_schema import (
     EventView,
     HoldView,
@@ -26,10 +27,6 @@ MOST_MISSED = 5
 """How many missed events are named; the rest is counted."""
 FAILURES = 3
 """So many consecutive failures of one kind of request are a problem."""
-IN_ROTATION = frozenset(
-    each.value for each in (Phase.IN_SERVICE, Phase.DRAIN_DUE, Phase.DRAINING, Phase.HELD)
-)
-"""The phases in which a VM takes new connections."""
 STARTING = timedelta(minutes=2)
 """How long an agent may take to get ready after its start."""
 AWAY = frozenset(
@@ -68,11 +65,12 @@ def problems(shown: Overview) -> list[ProblemView]:
 def _hit_now(shown: Overview) -> Iterator[ProblemView]:
     """Yield each VM that is in rotation while an event is going on that required a drain."""
     phases = {fold(vm["vm"]): vm["phase"] for vm in shown["vms"]}
+    inside = {each.value for each in IN_ROTATION}
     for event in shown["events"]:
         if event["status"] != EventStatus.STARTED.value:
             continue
         for timeline in event["timelines"]:
-            if phases.get(fold(timeline["vm"])) in IN_ROTATION:
+            if phases.get(fold(timeline["vm"])) in inside:
                 yield _problem(
                     "in_rotation",
                     f"{timeline['vm']} is in rotation, and its {event['event_type']} has started",

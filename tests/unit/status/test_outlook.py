@@ -8,7 +8,7 @@ import pytest
 from controller.core.events import EventStatus, ScheduledEvent
 from controller.core.far_ahead import DailyWindow, FarAhead
 from controller.core.planning.actions import Phase, VmPhase
-from controller.status.outlook import outlook
+from controller.status.outlook import outlook, waits_for
 from tests.support.planner_scenario import at
 from tests.support.policies import make_policy
 
@@ -36,6 +36,22 @@ def of(phase: Phase, event: ScheduledEvent = EVENT, *, why: str = "", **given: s
 def test_a_vm_that_is_out_loses_nothing(phase: Phase) -> None:
     """By its phase, which is observed."""
     assert of(phase) == "web-1 is out of rotation: the Reboot finds no client on it"
+
+
+@pytest.mark.parametrize(
+    ("phase", "others", "text"),
+    [
+        (Phase.OUT, ["web-2"], "; not acknowledged while web-2 is in rotation"),
+        (Phase.OUT, ["web-2", "web-3"], "; not acknowledged while web-2, web-3 are in rotation"),
+        (Phase.OUT, [], ""),
+        (Phase.ACKNOWLEDGED, ["web-2"], ""),
+    ],
+)
+def test_a_vm_that_is_out_names_those_that_its_event_waits_for(
+    phase: Phase, others: list[str], text: str
+) -> None:
+    """An event is acknowledged for all its VMs or for none."""
+    assert waits_for(VmPhase(vm="web-1", phase=phase), others) == text
 
 
 def test_a_vm_in_no_pool_is_not_out_because_of_us() -> None:
