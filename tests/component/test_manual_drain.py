@@ -23,6 +23,7 @@ from controller.simulator.services.faults import Effect
 from controller.simulator.services.http_values import Service
 from controller.storage.drain_request_store import DrainRequestStore, drain_requests_blob_name
 from tests.component.conftest import OpenClient
+from tests.support.az_login import write_az
 from tests.support.in_process_set import QUICK, InProcessSet
 from tests.support.patience import PATIENCE_S
 
@@ -430,19 +431,7 @@ async def test_a_workstation_uses_the_account_of_az_login(
     """With the id of the set the metadata service is not asked, and `az` gives the token."""
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     principal = "web-1"
-    for service in ("management", "storage"):
-        audience, now = f"https://{service}.azure.com", bench.clock.epoch()
-        token = bench.world.issuer.issue(principal, audience, now, 3600)[1]
-        monkeypatch.setenv(f"AZ_{service.upper()}", token)
-    script = tmp_path / "az"
-    script.write_text(  # in the language of a shell, which starts at once on a busy machine too
-        "#!/bin/sh\n"
-        'while [ "$1" != --resource ]; do shift; done\n'
-        "case $2 in *management*) token=$AZ_MANAGEMENT ;; *) token=$AZ_STORAGE ;; esac\n"
-        'echo \'{"accessToken": "\'"$token"\'", "expires_on": 4102444800,'
-        ' "expiresOn": "2100-01-01 00:00:00.000000", "tokenType": "Bearer"}\'\n'
-    )
-    script.chmod(0o755)
+    write_az(tmp_path, bench.world, principal=principal, now=bench.clock.epoch())
     settings = bench.settings(bench.config("web-1"))
     before = bench.world.request_counts.copy()
     async with connect(

@@ -54,3 +54,11 @@ async def test_f11_plan_without_a_terminal_prints_text(bench: InProcessSet, pers
     plan = await person("plan")
     assert "the drain requests cannot be read" in plan
     assert "{" not in plan
+
+
+async def test_f11_metrics_have_a_version_and_no_times_of_creation(bench: InProcessSet) -> None:
+    """Prometheus learns the version, and stores no series about when a counter was created."""
+    agent = await bench.lead("web-1")
+    exposed = agent.live_status.metrics().decode()
+    assert "lbdrain_build_info{" in exposed
+    assert "_created" not in exposed

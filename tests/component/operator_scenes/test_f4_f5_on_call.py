@@ -1,9 +1,12 @@
 """F4, F5: the person on call asks what is going on, and acts in the last minutes."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from controller.azure.http.container_session import open_containers
 from controller.azure.http.identity import Identity
@@ -11,9 +14,15 @@ from controller.clock import SystemClock
 from controller.fleet.reader import FleetReader
 from controller.simulator.app.agent_processes import CONTAINER
 from tests.component.operator_scenes.conftest import Person, floor
+from tests.support.az_login import write_az
 from tests.support.in_process_set import NEVER_S, InProcessSet
 
 A_DAY_S = 86_400.0
+
+
+def compact(value: object) -> str:
+    """Return a value as JSON without blanks."""
+    return json.dumps(value, separators=(",", ":"))
 
 
 def row(shown: str, vm: str) -> list[str]:
@@ -73,6 +82,29 @@ async def test_f4_status_is_one_versioned_object(bench: InProcessSet, person: Pe
     assert set(shown) == set(agent.live_status.overview())
 
 
+async def test_f4_a_workstation_shows_the_set(
+    bench: InProcessSet, person: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who can drain a VM from a workstation can also look at the set from there, with `az login`.
+
+    The metadata service, which only a VM has, is not asked.
+    """
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    write_az(tmp_path, bench.world, principal="web-1", now=bench.clock.epoch())
+    agent = await bench.lead("web-1")
+    await bench.announce("web-2", started_s=NEVER_S)
+    await bench.until("web-2 is out", lambda: "acknowledged" in str(bench.ledger()["transitions"]))
+    await bench.stop(agent)
+    before = bench.world.request_counts.copy()
+    chosen = ("--availability-set", bench.world.availability_set_id)
+    for command in ("status", "plan"):
+        shown = await person(command, *chosen)
+        assert shown.startswith("availability set web in web-rg, read at ")
+        assert row(shown, "web-2")
+        assert "Reboot of web-2" in shown
+    assert "imds" not in {key[0] for key in bench.world.request_counts - before}
+
+
 async def test_f5_a_hold_names_what_follows_and_every_lever(
     bench: InProcessSet, person: Person
 ) -> None:
@@ -92,6 +124,19 @@ async def test_f5_a_hold_names_what_follows_and_every_lever(
         assert "while the VM is in rotation; it is not acknowledged" in shown
         assert "lb-drain config set min_in_service=N --pool NAME --for 1h" in shown
         assert "lb-drain drain web-3 --force --reason TEXT" in shown
+
+
+async def test_f5_a_vm_that_is_out_says_what_its_event_waits_for(
+    bench: InProcessSet, person: Person
+) -> None:
+    """One Reboot names two VMs, and the floor spares one: the other one is out, and stops there."""
+    await bench.lead("web-1", **floor(2))
+    await bench.announce("web-2", "web-3")
+    await bench.until("one is out", lambda: '"what":"out"' in compact(bench.ledger()))
+    shown = await person("plan")
+    assert re.search(
+        "web-2 is out of rotation: .*; not acknowledged while web-3 is in rotat", shown
+    )
 
 
 async def test_f5_a_wait_ends_and_the_drain_is_forced(bench: InProcessSet, person: Person) -> None:
