@@ -42,7 +42,8 @@ class ClosedVms:
         self.views: dict[str, list[Json]] = {}
         """The newest ledgers that the agent of a VM has read or written."""
         self.read_at: dict[str, float] = {}
-        """When storage last showed the ledger to the agent of a VM."""
+        """When a request left that showed the ledger to the agent of a VM."""
+        self._sent_at: float | None = None
         self.led_until: dict[str, float] = {}
         self.awake_since: dict[str, float] = {}
         """Since when agents run, without those that are dead or frozen."""
@@ -88,6 +89,8 @@ class ClosedVms:
             case "blob_written" if is_ledger_write(change):
                 self._readable = True
                 self._saw(str(detail.get("by", "")).casefold(), ledger)
+            case "arrived":
+                self._sent_at = float(str(detail["sent_at"]))
             case "request" if detail["delivery"] == "normal":
                 self._read(change, ledger)
             case _:
@@ -100,7 +103,7 @@ class ClosedVms:
             self.health_read_at = change.at
         shown = change.subject == self._ledger and detail["method"] == "GET" and good
         if shown and self._readable:
-            self.read_at[vm] = change.at
+            self.read_at[vm] = change.at if self._sent_at is None else self._sent_at
             if detail["status"] != 304:
                 self._saw(vm, ledger)
 
