@@ -126,7 +126,7 @@ def assemble(context: AgentContext) -> Components:
             owner=owner,
             watcher=watcher,
             memory=memory,
-            leads=lambda: election.leading and reconciler.has_opened,
+            leads=lambda: election.leading and not reconciler.tenure.begins,
         )
     return Components(
         identity=context.identity,

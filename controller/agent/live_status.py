@@ -213,7 +213,7 @@ def _with_ledger(snapshot: AgentSnapshot, parts: Components) -> AgentSnapshot:
     if election is None or cached is None:
         return replace(
             snapshot,
-            lease_state=reconciler.lease_state,
+            lease_state=reconciler.tenure.lease_state,
             ledger=reconciler.ledger,
             ledger_at=snapshot.now,
         )

@@ -83,7 +83,7 @@ class Reconciler:
         woken: asyncio.Event,
     ) -> None:
         self._watcher, self._operator, self._configuration = watcher, operator, configuration
-        self._tenure, self._runner, self._state = tenure, runner, state
+        self.tenure, self._runner, self._state = tenure, runner, state
         self._mechanisms, self._dry_run, self._woken = mechanisms, dry_run, woken
         self._listeners: list[PassListener] = []
         self._last_document = watcher.document
@@ -154,7 +154,7 @@ class Reconciler:
 
     async def quiesce(self) -> None:
         """Start no more writes; give those that were sent a moment to get their replies."""
-        self._tenure.leave()
+        self.tenure.leave()
         await self._runner.wait_until_ended(reads=False, timeout_s=QUIESCE_S)
         self._runner.cancel()
 
@@ -167,7 +167,7 @@ class Reconciler:
         """
         before, self._wake_at = self.ledger, None
         if self._dry_run:
-            await self._tenure.refresh()
+            await self.tenure.refresh()
         elif not await self._leads():
             self.plan = None
             return self._report(None, before, before)
@@ -181,7 +181,7 @@ class Reconciler:
             wanted = self._idle_ledger(planned) if planned.ledger is None else planned.ledger
             if wanted is None or self._dry_run:
                 break
-            committed = await self._tenure.commit(wanted)
+            committed = await self.tenure.commit(wanted)
             self._report(planned, before, self.ledger)
             if not committed:
                 break
@@ -202,23 +202,23 @@ class Reconciler:
 
     async def _leads(self) -> bool:
         """Return whether this agent leads, after what a new leader does first."""
-        if not self._tenure.leads:
+        if not self.tenure.leads:
             return False
-        if self._tenure.begins:
+        if self.tenure.begins:
             self._runner.cancel()
             self._state.reset()
-            opened = await self._tenure.open()
-            self._wake_at = self._tenure.reopen_at
+            opened = await self.tenure.open()
+            self._wake_at = self.tenure.reopen_at
             return opened
-        if self._tenure.overwritten and not await self._tenure.commit(self.ledger):
+        if self.tenure.overwritten and not await self.tenure.commit(self.ledger):
             return False
-        return not self._tenure.leaving
+        return not self.tenure.leaving
 
     def _plan(self) -> Plan:
         policy = self._configuration.policy
         known = (self.observe(), self.ledger, policy, self._watcher.now())
         planned = plan(*known, mechanisms=self._mechanisms)
-        planned = self._state.ability.passed(planned, *known, found=self._tenure.no_able_agent)
+        planned = self._state.ability.passed(planned, *known, found=self.tenure.no_able_agent)
         if not self._dry_run:
             seen = self._watcher.seen_events.known()
             planned = with_events(planned, *known, seen=seen, mechanisms=self._mechanisms)
@@ -231,7 +231,7 @@ class Reconciler:
         busy = planned.actions or self._runner.in_flight
         if busy or (planned.wake_at and planned.wake_at < soon):
             return None
-        return self._tenure.annotated()
+        return self.tenure.annotated()
 
     def _repeats_read(self, action: Action) -> bool:
         """Return whether a read would repeat one that did not satisfy the plan a moment ago."""
@@ -266,17 +266,7 @@ class Reconciler:
     @property
     def ledger(self) -> Ledger:
         """The newest durable ledger."""
-        return self._tenure.ledger
-
-    @property
-    def has_opened(self) -> bool:
-        """Whether the ledger was opened since the lease was acquired last."""
-        return not self._tenure.begins
-
-    @property
-    def lease_state(self) -> str:
-        """The lease as storage named it when the ledger was last read."""
-        return self._tenure.lease_state
+        return self.tenure.ledger
 
     @property
     def cache(self) -> ResourceCache:

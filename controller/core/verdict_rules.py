@@ -9,8 +9,9 @@ from datetime import datetime
 from controller.core.azure_names import fold
 from controller.core.event_record import EventVerdict, Place, Verdict, WatchedEvent, WatchedVm
 from controller.core.events import ScheduledEvent
-from controller.core.ledger import Hold
+from controller.core.ledger import Entry, Hold
 from controller.core.planning.actions import HoldReason
+from controller.core.restarts import Restart, interrupted
 
 CONFIRM_S = 30.0
 """How long a VM has to stay out after the start of its event before its verdict is final."""
@@ -72,6 +73,19 @@ def _final_out(
         return Verdict.LATE
     confirmed = _age_s(event.started_at, now) >= CONFIRM_S
     return Verdict.DRAINED if confirmed or event.gone_at is not None else None
+
+
+def closed_since(
+    event: WatchedEvent, entry: Entry, restarts: Iterable[Restart], now: datetime
+) -> datetime | None:
+    """Return since when a VM is closed in its pools, and gets nothing new either.
+
+    None once another event has restarted it: it may have opened before this one began.
+    """
+    begins, since = event.begins_at, entry.closed_at
+    until = begins if begins and begins <= now else None
+    broken = since and interrupted(restarts, since, until, besides=event.event_id)
+    return None if broken else since
 
 
 def cause(event: WatchedEvent, vm: WatchedVm, leads_since: datetime | None) -> str:

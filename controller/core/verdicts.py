@@ -41,7 +41,7 @@ from controller.core.event_record import (
     event_label,
 )
 from controller.core.events import EventDocument, EventStatus, ScheduledEvent
-from controller.core.ledger import MAX_TRANSITIONS, Entry, Hold, Ledger
+from controller.core.ledger import MAX_TRANSITIONS, Hold, Ledger
 from controller.core.ledger_changes import new_transitions
 from controller.core.observation import Observation
 from controller.core.planning.actions import Plan
@@ -49,9 +49,9 @@ from controller.core.planning.evidence import Evidence
 from controller.core.planning.mechanism import Mechanisms
 from controller.core.planning.mechanisms import MECHANISMS
 from controller.core.policy import Policy
-from controller.core.restarts import interrupted
 from controller.core.verdict_rules import (
     cause,
+    closed_since,
     final,
     is_withdrawn,
     may_be_same,
@@ -311,7 +311,7 @@ class _Pass:
         inside = evidence.inside(vm) if vm else ()
         if entry is not None and entry.restored_at is None:
             out_at = entry.out_at if self._as_recorded or not inside else None
-            since = out_at or self._closed_since(event, entry)
+            since = out_at or closed_since(event, entry, evidence.views.restarts(name), self._now)
             return (Place.OUT, since) if since else (Place.IN_ROTATION, None)
         if inside:
             return Place.IN_ROTATION, None
@@ -321,18 +321,6 @@ class _Pass:
             True for each in evidence.mechanisms for _ in each.unseen(evidence.views, vm)
         )
         return (Place.UNKNOWN if hidden else Place.UNMANAGED), None
-
-    def _closed_since(self, event: WatchedEvent, entry: Entry) -> datetime | None:
-        """Return since when a VM is closed in its pools, and gets nothing new either.
-
-        None once another event has restarted it: it may have opened before this one began.
-        """
-        restarts = self._evidence.views.restarts(entry.vm)
-        begins = event.begins_at
-        until = begins if begins and begins <= self._now else None
-        since = entry.closed_at
-        broken = since and interrupted(restarts, since, until, besides=event.event_id)
-        return None if broken else since
 
     def _was_out(self, event: WatchedEvent, name: str) -> datetime | None:
         """Return since when the history shows a VM out at the time of an event that is over."""

@@ -153,8 +153,9 @@ class NotificationDispatcher:
         tls = ssl.create_default_context()
         if ca_file := self._configuration.settings.azure.ca_file:
             tls.load_verify_locations(ca_file)
-        tables = enumerate(settings)
-        channels = [self._channel(f"notifications[{n}]", each, tls) for n, each in tables]
+        channels = [
+            self._channel(f"notifications[{n}]", each, tls) for n, each in enumerate(settings)
+        ]
         self._open, self._channels = AsyncExitStack(), channels
         session = await self._open.enter_async_context(
             aiohttp.ClientSession(
@@ -206,9 +207,8 @@ class NotificationDispatcher:
                 known = load_delivered(ledger)
                 self._polls, self._polls_kept_at = load_polls(ledger), self._clock.monotonic()
                 past = () if known else (*ledger_notices(ledger), *self._digests(ledger, now))
-                self._delivered = known or DeliveredNotices().adding(
-                    (each.id for each in past), past
-                )
+                ids = (each.id for each in past)
+                self._delivered = known or DeliveredNotices().adding(ids, past)
             events = follow_events(
                 self._delivered.events,
                 ledger=ledger,

@@ -86,7 +86,7 @@ class Harness:
     def announce(self, *events: ScheduledEvent) -> None:
         """Complete a pass with these events in the document."""
         document = EventDocument(incarnation=1, events=events)
-        self.dispatcher.passed(EMPTY, self.ledger, document, (document, document))
+        self.dispatcher.passed(EMPTY, self.ledger, document, (document, document), ())
 
     def delivered(self) -> tuple[str, ...]:
         delivered = load_delivered(self.annotations.merged_into(self.ledger))

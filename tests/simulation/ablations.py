@@ -47,13 +47,13 @@ from controller.core.ledger import Entry
 from controller.core.planning import (
     acknowledgement,
     portions,
+    removal,
     requests_in_force,
     restoration,
     rotation_watch,
 )
 from controller.core.planning import closing as planning_closing
 from controller.core.planning.actions import Plan
-from controller.core.planning.evidence import Evidence
 from controller.core.planning.floors import Floors
 from controller.core.planning.pool_membership import PoolMembership
 from controller.core.planning.shared_floor import SharedFloor
@@ -371,7 +371,12 @@ SWITCHES: Mapping[str, Safeguard] = MappingProxyType(
         ),
         "set-identity": Safeguard("S5 write-ahead", _never(BlobOwner, "other_owner", "")),
         "shared-floor": Safeguard("S2 floor", _counting_other_sets),
-        "shown-somewhere": Safeguard("S1 ack", _never(Evidence, "is_blind", False)),
+        "shown-somewhere": Safeguard(
+            "S1 ack",
+            lambda: _all(
+                _never(acknowledgement, "is_hidden", False)(), _never(removal, "is_hidden", False)()
+            ),
+        ),
         "single-reads": Safeguard("S7 in time", _lists_only),
         "two-clean-polls": Safeguard(
             "S6 no early return", _never(restoration, "_two_clean_polls", True)

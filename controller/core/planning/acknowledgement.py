@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from controller.core.events import EventStatus, ScheduledEvent
 from controller.core.ledger import Entry
 from controller.core.planning import closing
+from controller.core.planning.absence import is_hidden
 from controller.core.planning.actions import Acknowledge, HoldReason
 from controller.core.planning.due import is_due_for_any
 from controller.core.planning.evidence import Evidence
@@ -90,7 +91,7 @@ def _ready(
     inside = evidence.inside(vm) if vm else ()
     if entry is None or entry.over:
         hidden = vm is not None and (yield from evidence.read_unseen(vm))
-        if inside or hidden or (vm is not None and evidence.is_blind(vm)):
+        if inside or hidden or (vm is not None and is_hidden(evidence.views, vm)):
             return False
         return (yield from _may_ignore(event, name, evidence, policy))
     yield from closing.read_report(evidence, entry.vm) if evidence.policy.close else ()
@@ -104,7 +105,7 @@ def _ready(
         not named
         or inside
         or vm is None
-        or evidence.is_blind(vm)
+        or is_hidden(evidence.views, vm)
         or entry.restoring_at
         or evidence.under_way(entry.memberships)
     ):

@@ -164,11 +164,6 @@ class Evidence:
         in_flight = self.observed.in_flight
         return any(self.mechanisms.of(m).target(m) in in_flight for m in memberships)
 
-    def removed_at(self, entry: Entry) -> datetime | None:
-        """Return when the last removal of a VM was seen to end; None if this leader sent none."""
-        ends = (self.observed.ended_at.get(fold(self.resource_of(m))) for m in entry.memberships)
-        return max((at for at in ends if at and at >= entry.recorded_at), default=None)
-
     # --- entries ---
 
     def never_ours(self, entry: Entry) -> frozenset[MembershipKey]:
@@ -214,14 +209,6 @@ class Evidence:
         reads = tuple(self.mechanisms.of(membership).unknown_owner(self.views, vm, membership))
         yield from start_all(reads)
         return bool(reads)
-
-    def is_blind(self, vm: Vm) -> bool:
-        """Return whether Azure shows neither a NIC of a VM nor any managed pool.
-
-        Each of them may be absent, but all at once are no proof of where the VM is: a resource
-        group answers `ResourceGroupNotFound` for minutes.
-        """
-        return all(map(self.views.missing, (*vm.nic_ids, *self.policy.pools)))
 
     def proofs_out(self, vm: Vm, entry: Entry) -> Iterator[Proof]:
         """Yield every view that has to prove that a VM is out."""

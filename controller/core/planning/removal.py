@@ -9,6 +9,7 @@ Pure: standard library only, no I/O, no clock.
 
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import datetime
 
 from controller.core.azure_names import fold, load_balancer_of, short
 from controller.core.cut_connections import cut_now
@@ -16,6 +17,7 @@ from controller.core.drain_history import Step, cut_text, removed_text
 from controller.core.drain_requests import DrainRequest
 from controller.core.ledger import Entry
 from controller.core.planning import closing
+from controller.core.planning.absence import is_hidden
 from controller.core.planning.actions import HoldReason, Phase, ReadLoadBalancer
 from controller.core.planning.closing_notes import RECORDS
 from controller.core.planning.evidence import Evidence
@@ -324,10 +326,8 @@ def _stay_out(case: VmCase, evidence: Evidence) -> Steps:
         # Never out on the word of a write that failed (law S1): it is sent again.
         yield Report(vm=vm.name, phase=Phase.DRAINING)
         yield Change(memberships=doubtful, restore=False)
-    elif evidence.is_blind(vm):
-        yield Report(
-            vm=vm.name, phase=Phase.DRAINING, why="Azure finds neither its NICs nor a pool"
-        )
+    elif is_hidden(evidence.views, vm):
+        yield Report(vm=vm.name, phase=Phase.DRAINING, why="Azure does not find its NICs or pools")
     elif (yield from _observed_out(case, evidence, entry)):
         yield from _note_out(case, entry, entry, evidence)
     else:
@@ -368,7 +368,7 @@ def _note_out(
     if noted.out_at is None:
         noted = replace(noted, out_at=evidence.now, restoring_at=None)
         cut = cut_text(0 if case.started else cut_now(evidence.observed, entry))
-        removed_at = evidence.removed_at(entry) if only_tests(noted.events) else None
+        removed_at = _removed_at(evidence, entry) if only_tests(noted.events) else None
         removed = removed_text(evidence.now - removed_at) if removed_at else ""
         detail = detail or ", ".join(filter(None, (removed, cut)))
         yield Record(entry=noted, step=Step.OUT, detail=detail)
@@ -382,6 +382,14 @@ def _note_out(
             noted = replace(noted, events=tuple(events))
             yield Record(entry=noted, step=Step.ACKNOWLEDGED, detail=event.event_id)
     yield Report(vm=case.vm.name, phase=_phase_out(case, noted))
+
+
+def _removed_at(evidence: Evidence, entry: Entry) -> datetime | None:
+    """Return when the last removal of a VM was seen to end; None if this leader sent none."""
+    ends = (
+        evidence.observed.ended_at.get(fold(evidence.resource_of(m))) for m in entry.memberships
+    )
+    return max((at for at in ends if at and at >= entry.recorded_at), default=None)
 
 
 def _phase_out(case: VmCase, entry: Entry) -> Phase:

@@ -11,9 +11,10 @@ Pure: standard library only, no I/O, no clock.
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from controller.core.action_keys import ActionKey
-from controller.core.azure_names import fold, load_balancer_of
+from controller.core.azure_names import fold, load_balancer_of, resource_group_of
 from controller.core.events import EventDocument, ScheduledEvent
 from controller.core.ledger import Entry, Ledger
 from controller.core.observation import Observation
@@ -158,6 +159,17 @@ class Views:
     def missing(self, resource_id: str) -> bool:
         """Return whether a NIC, pool or VM has been absent so long that the rest goes on."""
         return self.observed.missing(resource_id)
+
+    @cached_property
+    def groups_shown_at(self) -> dict[str, datetime]:
+        """When Azure last showed a NIC or pool of a resource group, by its folded id."""
+        newest: dict[str, datetime] = {}
+        nics = ((nic.nic_id, nic.observed_at) for nic in self.observed.nics)
+        pools = ((pool.pool_id, pool.observed_at) for pool in self.observed.pools)
+        for resource_id, at in (*nics, *pools):
+            group = resource_group_of(resource_id)
+            newest[group] = max(at, newest.get(group, at))
+        return newest
 
     def seen(self, resource_id: str) -> bool:
         """Return whether a resource was seen, and is not absent from the newest reply about it."""

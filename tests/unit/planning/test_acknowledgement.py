@@ -357,6 +357,19 @@ def test_an_unmanaged_vm_is_not_left_aside_while_azure_shows_nothing_of_it(
     assert acknowledged(scene.plan(presence=everything, pools=(), nics=())) == []
 
 
+def test_pools_of_a_resource_group_that_is_not_found_prove_nothing(scene: PlannerScenario) -> None:
+    """S1: the NICs are in another group, and an address in a pool does not show on its NIC."""
+    scene.take_out()
+    elsewhere = APP.casefold().replace("/resourcegroups/", "/resourcegroups/network-")
+    scene.policy = replace(
+        scene.policy, pools={**scene.policy.pools, elsewhere: scene.policy.pools[APP]}
+    )
+    scene.now = 300
+    kept = tuple(each for each in scene.observe().pools if each.pool_id == APP)
+    planned = scene.plan(presence=lasting_absence(elsewhere), pools=kept)
+    assert acknowledged(planned) == []
+
+
 def test_a_deleted_nic_alone_keeps_no_event_waiting(scene: PlannerScenario) -> None:
     """L2: the pools are read, and show that the VM is in none."""
     scene.take_out()
