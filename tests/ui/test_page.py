@@ -402,6 +402,20 @@ async def test_the_page_of_a_standby(bench: InProcessSet, tmp_path: Path) -> Non
     assert tab.complaints == []
 
 
+async def test_a_step_that_nobody_here_saw_says_so(bench: InProcessSet, tmp_path: Path) -> None:
+    """An agent that starts after the drain knows that a step is done, and not since when."""
+    await bench.lead("web-1")
+    await bench.announce("web-2", started_s=NEVER_S)
+    await bench.until("started", lambda: '"started"' in json.dumps(bench.ledger()["transitions"]))
+    late = await bench.stand_by("web-3")
+    async with page_of(late, tmp_path) as tab:
+        await tab.until("not seen", "#events .steps li.done .at")
+        assert "after it was done" in await tab.evaluate(
+            "document.querySelector('#events .steps li.done .at [title]').title"
+        )
+    assert tab.complaints == []
+
+
 def standby_port(tab: Tab) -> int:
     return int(tab.url.rpartition(":")[2])
 

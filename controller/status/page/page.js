@@ -221,11 +221,14 @@ function explanations(o) {
     make("a", { href: `http://127.0.0.1:${near}/`, rel: "noreferrer" }, `http://127.0.0.1:${near}/`))];
 }
 
+const UNSEEN = "This agent read about the step only after it was done.";
+
 function step(each, state, cancelled) {
+  const unseen = each.state === "done" ? make("span", { title: UNSEEN }, "not seen") : "";
   return make("li", state === "now" ? { class: state, "aria-current": "step" } : { class: state },
     make("span", { class: "mark", "aria-hidden": "true" }),
     make("span", { class: "name" }, each.step === "gone" && cancelled ? "cancelled" : each.step),
-    make("span", { class: "at" }, each.at ? time(each.at) : "",
+    make("span", { class: "at" }, each.at ? time(each.at) : unseen,
       make("span", { class: "hidden" }, ` ${STATES[state]}`)));
 }
 
