@@ -157,7 +157,8 @@ def _closes_alone(known: Known, policy: Policy, own: ScheduledEvent) -> bool:
     )
     names = list(dict.fromkeys(name for _, name in leaving))
     before = names.index(fold(known.vm)) if fold(known.vm) in names else len(names)
-    out = {fold(e.vm) for e in known.ledger.entries if not e.over}
+    # One that was restored may not be open yet: its entry is kept until its agent reports so.
+    out = {fold(entry.vm) for entry in known.ledger.entries}
     staying = len({fold(peer) for peer in known.peers} - out) - before - 1
     full = len(known.peers)
     return all(staying >= floor.members(full=full) for floor in policy.pools.values())

@@ -232,10 +232,9 @@ class NotificationDispatcher:
             self._remember()
             self._keep_polls()
             sent = self._queued.union(self._delivered.ids)
-            for notice in self._current:
-                if notice.id not in sent:
-                    self._queued.add(notice.id)
-                    self._put(notice, of_set=True)
+            for notice in (each for each in self._current if each.id not in sent):
+                self._queued.add(notice.id)
+                self._put(notice, of_set=True)
         except Exception as error:  # a notification must not end a drain
             self._report_bug(error)
 
@@ -291,8 +290,7 @@ class NotificationDispatcher:
 
     def leader_missing(self, missing: bool) -> None:
         """Queue that there is no leader, or that there is one again."""
-        notice = leadership_notice(self._vm, missing=missing, at=self._clock.now())
-        self._put(notice, of_set=False)
+        self._put(leadership_notice(self._vm, missing=missing, at=self._clock.now()), of_set=False)
 
     # --- queues ---
 

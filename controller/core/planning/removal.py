@@ -295,8 +295,7 @@ def forget(case: VmCase, entry: Entry, detail: str = "") -> Steps:
 def drop(case: VmCase, entry: Entry, lost: frozenset[MembershipKey], why: str) -> Steps:
     """Drop memberships that are not ours to restore (law S3)."""
     kept = tuple(m for m in entry.memberships if m.key not in lost)
-    pools = sorted({short(m.pool_id) for m in entry.memberships if m.key in lost})
-    detail = f"{why}: {', '.join(pools)}"
+    detail = f"{why}: {_pool_names(tuple(m for m in entry.memberships if m.key in lost))}"
     if kept:
         yield Record(
             entry=replace(entry, memberships=kept), step=Step.MEMBERSHIP_DROPPED, detail=detail
