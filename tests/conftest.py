@@ -59,10 +59,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"{tests[folder]:>6} {took_s[folder]:>8.1f} s  {folder}")
 
 
+SDK_LOGGERS = ("azure", "azure.identity", "azure.mgmt", "azure.storage")
+
+
 @pytest.fixture(autouse=True)
 def levels() -> Iterator[None]:
     """Give the SDK's loggers their levels back: the adapters set them for a whole process."""
-    loggers = [logging.getLogger(name) for name in ("azure", "azure.identity")]
+    loggers = [logging.getLogger(name) for name in SDK_LOGGERS]
     before = [each.level for each in loggers]
     yield
     for each, level in zip(loggers, before, strict=True):
