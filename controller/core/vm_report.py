@@ -1,8 +1,8 @@
 """What the agent of one VM reports about its own side of a drain; one small blob per VM.
 
 The leader plans by it. The report names the drain that it is about (`drain`, the instant at which
-the entry was recorded) and the boot of the machine: a report of another drain or of an earlier boot
-is no evidence.
+the entry was recorded): a report of another drain is no evidence. Neither is one from before a
+restart of the VM, which the leader learns from the events (`restarts`).
 
 Pure: standard library only, no I/O, no clock.
 """
