@@ -209,6 +209,8 @@ class Replay:
         self.converged_at = math.inf
         self.parting = False
         self.idle_reads = 0
+        self.doubled: set[str] = set()
+        """The VMs on which a second agent ran: neither knows what the other one was asked."""
         self.wait_until: dict[tuple[str, str, str], float] = {}
         """Until when Azure asked to wait, by VM, method and path."""
         self.tags: dict[str, Json] = {}
@@ -397,6 +399,8 @@ class Replay:
             case "operator" if detail["what"] == "created again":
                 self._created_again(key(change.subject))
             case "agent_started":
+                if change.subject.casefold() in self.closed.awake_since:
+                    self.doubled.add(change.subject)
                 self.born_at[change.subject] = change.at
                 self.polls[change.subject] = []
                 self._forget_waits(change.subject)
