@@ -14,6 +14,7 @@ from controller.simulator.world.history import Change
 from tests.laws.closing import s8_close, s9_open
 from tests.laws.conditions import Conditions
 from tests.laws.judge import violations
+from tests.laws.ledger_document import MOST_CHARACTERS
 from tests.laws.replay import Replay, Write
 from tests.laws.safety import s1_ack
 from tests.laws.test_laws import EVENT
@@ -117,6 +118,42 @@ def test_a_vm_closes_alone_under_conditions(
     story.read(read_at)
     story.close(40)
     assert story.broken() == ["S8 close"] * breaches
+
+
+@pytest.mark.parametrize(
+    ("body", "breaches"),
+    [
+        ("", 1),
+        ('{"entries": []}', 1),
+        ("[]", 0),
+        ("not json", 0),
+        ('{"entries": [], "padding": "' + "x" * MOST_CHARACTERS + '"}', 0),
+    ],
+    ids=["empty", "ledger", "list", "garbage", "huge"],
+)
+def test_content_that_is_no_ledger_is_no_news_from_storage(body: str, breaches: int) -> None:
+    """S8: nobody can record the VM in it, so its agent may close it alone."""
+    story = Story()
+    story.record(1)
+    story.announce(2, 90)
+    story.read(5)
+    story.tell(10, "blob_replaced", LEDGER, body=body)
+    story.read(39)
+    story.close(40)
+    assert story.broken() == ["S8 close"] * breaches
+
+
+def test_the_silence_of_storage_begins_with_the_request() -> None:
+    """S8: an agent cannot know when storage had answered, only when it asked."""
+    story = Story()
+    story.record(1)
+    story.announce(2, 90)
+    story.tell(
+        34, "arrived", LEDGER, service="blob", vm="web-1", method="GET", sent_at=34, serial=1
+    )
+    story.read(37)
+    story.close(40)
+    assert story.broken() == []
 
 
 @pytest.mark.parametrize(("floor", "breaches"), [(1, 0), ("34%", 1), (2, 1)])
