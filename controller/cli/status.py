@@ -33,7 +33,7 @@ def add_parser(commands: CommandGroup) -> None:
         _status,
         summary="show VMs, agents, pools, events, holds and recent history of the set",
         details="If Azure or storage does not answer, the view of the agent on this VM is shown.",
-        examples=("--config config.toml --watch",),
+        examples=("--config config.toml --watch", "--check"),
     )
     add_set_options(parser)
     parser.add_argument(
@@ -41,12 +41,21 @@ def add_parser(commands: CommandGroup) -> None:
         action="store_true",
         help="print one JSON object, as /api/v1/overview (docs/api.md), not tables",
     )
-    parser.add_argument("--watch", action="store_true", help="repeat every 5 seconds until ^C")
+    repeated = parser.add_mutually_exclusive_group()
+    repeated.add_argument("--watch", action="store_true", help="repeat every 5 seconds until ^C")
+    repeated.add_argument(
+        "--check",
+        action="store_true",
+        help="print one line for a monitoring plugin; the exit code is the state: 0 OK, 1 WARNING, "
+        "2 CRITICAL, 3 UNKNOWN",
+    )
 
 
 def _status(options: argparse.Namespace) -> int:
-    reads = SetReads(load(options.config, os.environ), options)
     logs.setup(logging.ERROR, as_text=True)
+    if options.check:
+        return _check(options)
+    reads = SetReads(load(options.config, os.environ), options)
     if options.watch:
         _watch(reads, as_json=options.json)
     reading = asyncio.run(reads.read())
@@ -57,6 +66,20 @@ def _status(options: argparse.Namespace) -> int:
     else:
         print_reading(stdout_console(), reading)
     return EXIT_FAILED if reading.problem else EXIT_OK
+
+
+def _check(options: argparse.Namespace) -> int:
+    """Print the state of the set as a monitoring plugin does; whatever fails is unknown."""
+    from controller.status.monitoring_check import Check, State, check
+
+    try:
+        reading = asyncio.run(SetReads(load(options.config, os.environ), options).read())
+    except ControllerError as error:
+        found = Check(state=State.UNKNOWN, text=str(error))
+    else:
+        found = check(reading.overview, incomplete=reading.problem)
+    print(found.line)
+    return found.state
 
 
 def print_reading(console: "Console", reading: "Reading") -> None:

@@ -97,6 +97,16 @@ def exit_code(*arguments: str) -> object:
     return caught.value.code
 
 
+def test_a_check_of_a_monitor_that_cannot_read_is_unknown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A monitor reads one line and the exit code; 1 or 78 would mean another state."""
+    assert exit_code("status", "--check", "--config", str(tmp_path / "config.toml")) == 3
+    out, err = capsys.readouterr()
+    assert out.startswith("LB-DRAIN UNKNOWN - ")
+    assert (out.count("\n"), err) == (1, "")
+
+
 # --- help and arguments --------------------------------------------------------------------------
 
 
