@@ -108,11 +108,18 @@ class AddressPool:
     def rotation_views(
         self, views: Views, vm: Vm, entry: Entry, *, since: datetime
     ) -> Iterator[Proof]:
-        """Yield the views of all managed pools; they list NICs as well as addresses."""
+        """Yield the views of all managed pools; they list NICs as well as addresses.
+
+        Where a pool lists a NIC that does not list the pool, the NIC is newer: Azure can show a NIC
+        as a failed write wanted it. The pool has to be read again, and agree.
+        """
         for pool_id in views.policy.pools:
             by_nics = nics_show_pool(views, entry, pool_id, since=since)
             if not by_nics and not views.missing(pool_id):
-                yield _proof(views, pool_id, since)
+                listed = views.listed_nics.get(fold(pool_id), frozenset())
+                nics = (views.nic(nic_id) for nic_id in vm.nic_ids if fold(nic_id) in listed)
+                newest = max((nic.observed_at for nic in nics if nic), default=since)
+                yield _proof(views, pool_id, max(since, newest))
 
     def proofs_back(self, views: Views, entry: Entry) -> Iterator[Proof]:
         """Yield the views of the pools that were recorded."""

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from controller.core.action_keys import ActionKey
-from controller.core.azure_names import fold, load_balancer_of, resource_group_of
+from controller.core.azure_names import fold, load_balancer_of, nic_of, resource_group_of
 from controller.core.events import EventDocument, ScheduledEvent
 from controller.core.ledger import Entry, Ledger
 from controller.core.observation import Observation
@@ -170,6 +170,18 @@ class Views:
             group = resource_group_of(resource_id)
             newest[group] = max(at, newest.get(group, at))
         return newest
+
+    @cached_property
+    def listed_nics(self) -> dict[str, frozenset[str]]:
+        """The folded ids of the NICs that a pool lists, by the folded id of the pool."""
+        return {
+            fold(pool.pool_id): frozenset(
+                fold(nic_of(member.ip_configuration_id)[0])
+                for member in pool.members
+                if member.ip_configuration_id
+            )
+            for pool in self.observed.pools
+        }
 
     def seen(self, resource_id: str) -> bool:
         """Return whether a resource was seen, and is not absent from the newest reply about it."""

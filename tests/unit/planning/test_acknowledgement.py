@@ -376,3 +376,18 @@ def test_a_deleted_nic_alone_keeps_no_event_waiting(scene: PlannerScenario) -> N
     scene.now = 300
     planned = scene.plan(presence=lasting_absence(nic_id("web-1")))
     assert acknowledged(planned) == ["E-1"]
+
+
+@pytest.mark.parametrize(("read_at", "expected"), [(59, []), (60, ["E-1"])])
+def test_a_pool_that_lists_a_vm_has_to_agree_with_its_nic(
+    scene: PlannerScenario, read_at: float, expected: list[str]
+) -> None:
+    """S1: Azure can show a NIC as a failed write wanted it; the pool is read after it."""
+    inside = scene.observe().pools
+    scene.take_out()
+    scene.now = 60
+    listed = [replace(each, observed_at=at(read_at)) for each in inside]
+    shown = listed if read_at < scene.now else scene.observe().pools
+    planned = scene.plan(pools=tuple(shown))
+    assert acknowledged(planned) == expected
+    assert (ReadLoadBalancer(LB) in planned.actions) is (expected == [])
