@@ -709,9 +709,9 @@ class Replay:
                         for entry in self.last_ledger.get("entries", [])
                         if entry.get("out_at")
                     )
-                    # A VM that is closed in its pools gets nothing new either.
+                    # A closed VM gets nothing new in its pools, and a deleted one is gone.
                     inside = self._inside(event, change.at - READ_WITHIN_S)
-                    event.inside_for_long = inside - self.closed.closed.keys()
+                    event.inside_for_long = inside - self.closed.closed.keys() - self.gone
             case "event_gone" | "event_cancelled":
                 event = self.event(change.subject)
                 if event is not None:
