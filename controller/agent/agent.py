@@ -32,7 +32,8 @@ from controller.config.schema import Settings
 from controller.core.azure_names import short
 from controller.errors import ControllerError
 from controller.observability.logs import log
-from controller.vm_side.machine import Machine
+from controller.vm_side.flag_expiry import FlagExpiry
+from controller.vm_side.machine import LocalMachine, Machine
 
 logger = logging.getLogger("lbdrain.agent")
 
@@ -126,25 +127,49 @@ class Agent:
                 tuning=self._tuning,
                 waiting=self._waiting,
             )
-            identity = await self._start(startup)
+            identity = await self._start(startup, azure)
             if identity is not None:
                 components = self._assemble(azure, identity)
                 self._reporting.systemd.ready()
                 await self._run(components)
             self._reporting.systemd.stopping()
 
-    async def _start(self, startup: Startup) -> AgentIdentity | None:
+    async def _start(self, startup: Startup, azure: Azure) -> AgentIdentity | None:
         """Return the identity, or None when `stop` comes first."""
         starting = asyncio.create_task(startup.run())
         stopped = asyncio.create_task(self._stopping.wait())
+        expiring = asyncio.create_task(self._expire_flag(azure))
         await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
+        expiring.cancel()
+        with suppress(asyncio.CancelledError):
+            await expiring
         if starting.done():
             return starting.result()
         starting.cancel()
         with suppress(asyncio.CancelledError):
             await starting
         return None
+
+    async def _expire_flag(self, azure: Azure) -> None:
+        policy = self._configuration.policy
+
+        async def announced() -> bool:
+            try:
+                vm, poll = (await azure.imds.instance()).name, await azure.imds.poll()
+            except ControllerError:
+                return False
+            return any(
+                event.affects(vm) and policy.impacting(event) for event in poll.document.events
+            )
+
+        if policy.close and not self._settings.policy.dry_run:
+            await FlagExpiry(
+                self._machine or LocalMachine(self._settings),
+                open_after_s=self._settings.drain.open_after_s,
+                clock=self._clock,
+                announced=announced,
+            ).run()
 
     def _headline(self) -> str:
         return self.live_status.headline()

@@ -3,7 +3,7 @@
 Pure: standard library only, no I/O, no clock.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from controller.core.azure_names import fold
@@ -76,7 +76,10 @@ def _final_out(
 
 
 def closed_since(
-    event: WatchedEvent, entry: Entry, restarts: Iterable[Restart], now: datetime
+    event: WatchedEvent,
+    entry: Entry,
+    restarts: Mapping[str, Iterable[Restart]],
+    now: datetime,
 ) -> datetime | None:
     """Return since when a VM is closed in its pools, and gets nothing new either.
 
@@ -84,7 +87,8 @@ def closed_since(
     """
     begins, since = event.begins_at, entry.closed_at
     until = begins if begins and begins <= now else None
-    broken = since and interrupted(restarts, since, until, besides=event.event_id)
+    mine = restarts.get(fold(entry.vm), ())
+    broken = since and interrupted(mine, since, until, besides=event.event_id)
     return None if broken else since
 
 

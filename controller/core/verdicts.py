@@ -311,7 +311,7 @@ class _Pass:
         inside = evidence.inside(vm) if vm else ()
         if entry is not None and entry.restored_at is None:
             out_at = entry.out_at if self._as_recorded or not inside else None
-            since = out_at or closed_since(event, entry, evidence.views.restarts(name), self._now)
+            since = out_at or closed_since(event, entry, evidence.views.restarts, self._now)
             return (Place.OUT, since) if since else (Place.IN_ROTATION, None)
         if inside:
             return Place.IN_ROTATION, None

@@ -236,7 +236,7 @@ def _quiet_report(evidence: Evidence, entry: Entry) -> VmReport | None:
     report, seen = current_report(evidence, entry), evidence.observed.reports.get(fold(entry.vm))
     if report is None or report.state is not VmState.CLOSED or not report.quiet:
         return None
-    if not outlasts(evidence.views.restarts(entry.vm), report.at):
+    if not outlasts(evidence.views.restarts.get(fold(entry.vm), ()), report.at):
         return None  # the VM may have opened when it started again
     age_s = evidence.views.age_s(seen.observed_at if seen else None)
     return report if age_s <= SEEN_WITHIN_S else None
@@ -267,7 +267,7 @@ def closed_at(evidence: Evidence, entry: Entry) -> datetime | None:
     What was proven stays so while the VM reboots, until its agent reports that it is open.
     """
     if is_proven_closed(evidence, entry):
-        since, restarts = entry.closed_at, evidence.views.restarts(entry.vm)
+        since, restarts = entry.closed_at, evidence.views.restarts.get(fold(entry.vm), ())
         again = since is None or interrupted(restarts, since, None, besides="")
         return evidence.now if again else since
     report = current_report(evidence, entry)

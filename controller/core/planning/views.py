@@ -23,7 +23,7 @@ from controller.core.planning.pool_membership import PoolMembership, Translation
 from controller.core.policy import Policy
 from controller.core.presence import ONE_REPLY
 from controller.core.resources import Nic, Pool, PoolHealth, Vm
-from controller.core.restarts import Restart, restarts_by_vm
+from controller.core.restarts import restarts_by_vm
 
 FRESH_S = 10.0
 """A VM is recorded, taken out and restored only on views younger than this (laws S2, S3)."""
@@ -61,7 +61,8 @@ class Views:
         )
         """The members that get nothing new, by the rules of their pools."""
         self.managed = frozenset(fold(pool_id) for pool_id in policy.pools)
-        self._restarts = restarts_by_vm(durable, observed.document, now)
+        self.restarts = restarts_by_vm(durable, observed.document, now)
+        """When events have restarted a VM, by its folded name; nothing for others."""
         self._vms = {fold(vm.name): vm for vm in self.tracked_vms}
         self._holds = {(hold.subject, hold.reason): hold.since for hold in durable.holds}
         self._impacting = _impacting_by_vm(observed.document, policy)
@@ -95,10 +96,6 @@ class Views:
     def pool(self, pool_id: str) -> Pool | None:
         """Return the newest view of a pool."""
         return self.membership.pool(pool_id)
-
-    def restarts(self, vm: str) -> tuple[Restart, ...]:
-        """Return when events have restarted a VM, or are about to."""
-        return self._restarts.get(fold(vm), ())
 
     def impacting(self, vm: str) -> tuple[ScheduledEvent, ...]:
         """Return the impacting events of the document that name a VM, in its order."""

@@ -1,0 +1,57 @@
+"""Opens a VM that an earlier run of the agent has closed, while this run cannot start (law S9).
+
+The closing side needs the availability set, which Azure names. Until Azure does, nothing reads the
+ledger and nothing renews the flag file. An application that reads only the file would stay closed
+as long as Azure does not answer.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from controller.clock import Clock
+from controller.observability.logs import log
+from controller.vm_side.closing_side import found_flag
+from controller.vm_side.machine import Machine
+
+logger = logging.getLogger("lbdrain.closing")
+
+CHECK_S = 5.0
+"""How often the age of the flag file is compared."""
+
+
+class FlagExpiry:
+    """Removes the flag file once it is too old.
+
+    Args:
+        machine: the machine of the agent.
+        open_after_s: `[drain] open_after_s`.
+        clock: wall clock; the file has its time.
+        announced: returns whether an event of this VM is announced that requires a drain; the VM
+            stays closed for it.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        *,
+        open_after_s: float,
+        clock: Clock,
+        announced: Callable[[], Awaitable[bool]],
+    ) -> None:
+        self._machine, self._open_after_s = machine, open_after_s
+        self._clock, self._announced = clock, announced
+
+    async def run(self) -> None:
+        """Return when the VM is open."""
+        while (flag := found_flag(self._machine, "")) is not None:
+            age_s = (self._clock.now() - flag.renewed_at).total_seconds()
+            if age_s > self._open_after_s and not await self._announced():
+                problem = self._machine.clear_flag()
+                message = problem or (
+                    f"open: no news from storage for {age_s:.0f} s, and this agent cannot start"
+                )
+                log(logger, logging.WARNING, message, event="vm_opened")
+                if not problem:
+                    return
+            await asyncio.sleep(CHECK_S)

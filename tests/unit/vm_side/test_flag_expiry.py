@@ -1,0 +1,104 @@
+"""A VM opens although its agent cannot start: law S9 without a closing side."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from controller.vm_side.flag import Flag
+from controller.vm_side.flag_expiry import FlagExpiry
+
+if TYPE_CHECKING:
+    from controller.clock import Clock
+    from controller.vm_side.machine import Machine
+
+NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
+OPEN_AFTER_S = 60.0
+
+
+class FlaggedMachine:
+    """A machine with a flag file."""
+
+    boot_id = "this"
+
+    def __init__(self, *, age_s: float, boot_id: str = "this", problem: str = "") -> None:
+        self._problem = problem
+        self.found: Flag | None = Flag(
+            since=NOW,
+            event_type="Reboot",
+            not_before=None,
+            drain=NOW,
+            boot_id=boot_id,
+            renewed_at=NOW - timedelta(seconds=age_s),
+        )
+
+    def flag(self) -> Flag | None:
+        return self.found
+
+    def clear_flag(self) -> str:
+        if not self._problem:
+            self.found = None
+        return self._problem
+
+
+class StandingClock:
+    """A clock that stands still."""
+
+    def now(self) -> datetime:
+        return NOW
+
+
+def expiry(machine: FlaggedMachine, *, announced: bool = False) -> FlagExpiry:
+    async def event() -> bool:
+        return announced
+
+    return FlagExpiry(
+        cast("Machine", machine),
+        open_after_s=OPEN_AFTER_S,
+        clock=cast("Clock", StandingClock()),
+        announced=event,
+    )
+
+
+async def looked(expiring: FlagExpiry) -> bool:
+    """Return whether it ends at its first look."""
+    task = asyncio.create_task(expiring.run())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    done = task.done()
+    task.cancel()
+    return done
+
+
+@pytest.mark.parametrize(("age_s", "opened"), [(59, False), (61, True), (-30, False)])
+async def test_a_flag_that_nothing_renews_is_removed_after_its_time(
+    age_s: float, *, opened: bool
+) -> None:
+    """S9: after `open_after_s`, by the time of the file."""
+    machine = FlaggedMachine(age_s=age_s)
+    assert await looked(expiry(machine)) is opened
+    assert (machine.found is None) is opened
+
+
+async def test_a_vm_stays_closed_for_its_own_event() -> None:
+    """S9: the event may start at any moment."""
+    machine = FlaggedMachine(age_s=600)
+    assert not await looked(expiry(machine, announced=True))
+    assert machine.found is not None
+
+
+async def test_a_flag_of_an_earlier_boot_is_removed_at_once() -> None:
+    """The application of this boot never closed."""
+    machine = FlaggedMachine(age_s=1, boot_id="earlier")
+    assert await looked(expiry(machine))
+    assert machine.found is None
+
+
+async def test_a_flag_that_cannot_be_removed_is_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The log has the reason."""
+    machine = FlaggedMachine(age_s=600, problem="the flag file cannot be removed: denied")
+    assert not await looked(expiry(machine))
+    assert "cannot be removed" in caplog.text
