@@ -48,6 +48,7 @@ REGRESSIONS = (
     70094,  # a new leader opened its VM before it had read the ledger (S9)
     70215,  # a leader forgot what it had recorded right before it lost storage (S8)
     70293,  # of two VMs that close alone each took itself for the first (S8)
+    110032,  # an agent that could not start left its VM closed (S9)
     90151,  # a VM closed alone while another one was restored and not open yet (S8)
     100650,  # a NIC that did not show its pool outweighed the pool that showed it (S1)
     80134,  # an event was acknowledged because Azure found no NIC and no pool at all (S1)
