@@ -167,7 +167,10 @@ class ActionRunner:
             ability.failed(action.key, error, absent=self._names_absent(action))
             self._react(action, error)
         else:
-            ability.succeeded(action.key)
+            if isinstance(action, ReadInventory) and (unread := self._state.unread):
+                ability.failed(action.key, unread)  # another agent may be able to read the VM
+            else:
+                ability.succeeded(action.key)
             self._succeeded(action)
         finally:
             ability.dropped(action.key)

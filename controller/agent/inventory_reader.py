@@ -70,6 +70,8 @@ class InventoryReader:
         vms = tuple(map(self._with_nics_found, read.vms))
         self._check(read, vms)
         self._state.cache.put_vms(vms, at)
+        refused = any(vm.problem for vm in vms) and not isinstance(read.error, ContractViolation)
+        self._state.unread = read.error if refused else None
         self._state.inventory = self._state.inventory.after(
             reads=read.requests + nics.requests + len(owners),
             complete=read.complete and nics.complete and all(known),

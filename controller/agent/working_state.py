@@ -22,6 +22,7 @@ from controller.core.backoff import ConcurrencyLimit
 from controller.core.ledger import CLOCK_SKEW
 from controller.core.observation import Observation
 from controller.core.planning.write_log import WriteLog
+from controller.errors import ControllerError
 
 
 class WorkingState:
@@ -42,6 +43,8 @@ class WorkingState:
     writes: WriteLog
     inventory: InventorySchedule
     set_read: SetRead
+    unread: ControllerError | None
+    """Why the last inventory does not describe every VM of the set."""
     acknowledged: dict[str, datetime]
     """When the acknowledgement of an event (folded id) was accepted."""
     read_at: dict[ActionKey, datetime]
@@ -78,6 +81,7 @@ class WorkingState:
         self.writes = WriteLog()
         self.inventory = InventorySchedule()
         self.set_read = SetRead()
+        self.unread = None
         self.acknowledged = {}
         self.read_at = {}
 

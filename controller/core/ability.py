@@ -239,10 +239,10 @@ def _all_close(observed: Observation, ledger: Ledger, policy: Policy, now: datet
 
 
 def _needs_inventory(observed: Observation, policy: Policy, now: datetime) -> bool:
-    """Return whether there is no inventory, or a due event names a VM that it does not contain."""
+    """Return whether there is no inventory, or a due event names a VM that it does not describe."""
     if observed.inventory_at is None:
         return True
-    known = {fold(vm.name) for vm in (*observed.vms, *observed.former)}
+    known = {fold(vm.name) for vm in (*observed.vms, *observed.former) if not vm.problem}
     events = observed.document.events if observed.document else ()
     return any(
         fold(name) not in known

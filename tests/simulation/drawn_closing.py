@@ -152,7 +152,8 @@ def _silence_while_closed(source: random.Random, scenario: Scenario, names: list
     }
     until_s = at_s + SILENT_S
     storm = Storm("cut", at_s + 12.0, until_s, service="blob")
-    later_s = until_s - scenario.calm_at_s
+    calm_at_s = max(until_s, scenario.calm_at_s)
+    later_s = calm_at_s - scenario.calm_at_s
     acts = tuple(
         replace(act, at_s=act.at_s + later_s) if act.at_s > scenario.calm_at_s else act
         for act in scenario.acts
@@ -164,7 +165,7 @@ def _silence_while_closed(source: random.Random, scenario: Scenario, names: list
         drain={**scenario.drain, "open_after_s": 60},
         acts=(*acts, Act(at_s, "event", event)),
         storms=(*scenario.storms, storm),
-        calm_at_s=until_s,
+        calm_at_s=calm_at_s,
     )
 
 

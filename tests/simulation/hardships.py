@@ -21,6 +21,8 @@ from tests.simulation.world_events import LEADER, STANDBY
 DURATIONS_S = (0.1, 0.3, 0.7, 1.5, 3.5, 8.0, 12.0, 22.0, 40.0, 75.0, 150.0, 400.0, 700.0, 1300.0)
 """How long faults last; below and above every time constant of the agent."""
 LONGEST_S = 4000.0
+LONGEST_LAG_S = 50.0
+"""How long reads lag: what an agent wrote shows after a minute, or it never took effect."""
 WAITS_S = (1, 4, 10, 45, 120, 300, 1200)
 """What throttled requests are asked to wait."""
 NETWORK = "Microsoft.Network"
@@ -116,6 +118,8 @@ def long_fault(source: random.Random, scenario: Scenario) -> Scenario:
     longest = source.random() < 0.03
     length_s = LONGEST_S if longest else source.choice(DURATIONS_S) * source.uniform(0.8, 1.25)
     kind = source.choice([*sorted(ALL_KINDS), "cut", "cut", "cut", "cut"])
+    if kind.endswith("stale"):
+        length_s = min(length_s, LONGEST_LAG_S)
     from_s = source.uniform(0, scenario.calm_at_s * 0.8)
     storm = Storm(
         kind,
@@ -212,7 +216,10 @@ def odd_fields(source: random.Random, scenario: Scenario) -> Scenario:
     if stays:
         acts.append(maintenance(end_s + 35.0, "web-1"))
         floors, kept = dict.fromkeys(scenario.floors, 1), without_late_events(scenario)
-        scenario = replace(scenario, vms=vms, floors=floors, acts=kept)
+        converge_within_s = scenario.converge_within_s + ODD_FOR_S  # the next inventory can be late
+        scenario = replace(
+            scenario, vms=vms, floors=floors, acts=kept, converge_within_s=converge_within_s
+        )
     return with_acts(scenario, *acts)
 
 
@@ -279,7 +286,10 @@ def wrong_clocks(source: random.Random, scenario: Scenario) -> Scenario:
         )
         for _ in range(source.choice((0, 1, 1, 3)))
     ]
-    return with_acts(replace(scenario, clocks=clocks), *steps)
+    # The SDK compares the end of a token with the clock. Where that is an hour late, a token is
+    # used for an hour too long, once in its lifetime.
+    settings = {**scenario.settings, "token_lifetime_s": 86_400.0}
+    return with_acts(replace(scenario, clocks=clocks, settings=settings), *steps)
 
 
 # --- people
