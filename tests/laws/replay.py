@@ -548,7 +548,9 @@ class Replay:
             event = self.event(event_id)
             if event is None:
                 continue
-            event.read = event.read or poll.at < self.held_until
+            born_at = self.born_at.get(self.holder, -math.inf)
+            led = poll.at < self.held_until and self.tenures[-1].since >= born_at
+            event.read = event.read or led
             if status != "Started":
                 continue
             reader, since = event.reader
