@@ -44,9 +44,10 @@ def test_a_set_without_problems_is_ok() -> None:
 def test_the_worst_problem_decides(kinds: tuple[str, ...], state: State) -> None:
     """The line names the first problem and counts the rest."""
     found = check(shown(*kinds))
-    more = f"; {len(kinds) - 1} more" if len(kinds) > 1 else ""
+    first, *rest = kinds
+    more = f"; {len(rest)} more" if rest else ""
     assert found.state is state
-    assert f"- web (web-rg): a problem: {kinds[0]}{more} |" in found.line
+    assert f"- web (web-rg): a problem: {first}{more} |" in found.line
 
 
 def test_what_one_agent_knows_alone_is_a_warning() -> None:
