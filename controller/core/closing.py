@@ -43,6 +43,8 @@ class Known:
     """As last read; None before the first read."""
     ledger_age_s: float
     """Seconds since storage last showed the ledger; infinite before."""
+    silent_s: float = 0.0
+    """For how many seconds storage has answered no request for the ledger."""
     document: EventDocument | None
     document_age_s: float = 0.0
     """Seconds since the document was read."""
@@ -143,7 +145,7 @@ def _closes_alone(known: Known, policy: Policy, own: ScheduledEvent) -> bool:
     if (
         known.ledger is None
         or _is_paused(known.ledger, known.vm)
-        or known.ledger_age_s <= STORAGE_SILENT_S
+        or known.silent_s <= STORAGE_SILENT_S
         or _starts_at(own, known.now) > near
     ):
         return False

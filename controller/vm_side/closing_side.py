@@ -160,6 +160,7 @@ class ClosingSide:
             peers=self._peers,
             ledger=self._follower.ledger,
             ledger_age_s=self._follower.age_s,
+            silent_s=self._follower.silent_s,
             document=self._document(),
             document_age_s=self._document_age_s(),
             found=_wish_of(found) if found else None,

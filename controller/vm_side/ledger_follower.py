@@ -7,7 +7,7 @@ from controller.clock import Clock
 from controller.core.blob_owner import BlobOwner
 from controller.core.ledger import Ledger
 from controller.core.ledger_recovery import LedgerMemory
-from controller.errors import ControllerError
+from controller.errors import ContractViolation, ControllerError
 from controller.storage.ledger_json import decode_ledger
 
 
@@ -38,6 +38,7 @@ class LedgerFollower:
         self._written: Ledger | None = None
         self._read: Ledger | None = None
         self._read_at: float | None = None
+        self._failing_since: float | None = None
 
     @property
     def ledger(self) -> Ledger | None:
@@ -52,6 +53,13 @@ class LedgerFollower:
         if self._read_at is None:
             return float("inf")
         return self._clock.monotonic() - self._read_at
+
+    @property
+    def silent_s(self) -> float:
+        """For how many seconds storage has shown no ledger to any request; 0 without a request."""
+        if self._failing_since is None or self._leads():
+            return 0.0
+        return self._clock.monotonic() - self._failing_since
 
     def _remember_own(self) -> None:
         """Keep what this agent has written: it still knows it when it has lost the lease."""
@@ -71,14 +79,28 @@ class LedgerFollower:
             return
         sent_at, written = self._clock.monotonic(), self._written
         try:
-            content = await self._blob.read_if_changed(self._etag)
-            if content is not None:
-                ledger = decode_ledger(content.body)
-                if self._owner.other_owner(ledger.set_id):
-                    return
-                if self._memory.written is not written:
-                    return  # this agent has written a newer one meanwhile
-                self._etag, self._read = content.etag, ledger
+            ledger, etag = await self._new_ledger()
         except ControllerError:
-            return  # a ledger that is lost or garbled is reported by the leader
+            # A ledger that is lost or garbled is reported by the leader.
+            self._failing_since = sent_at if self._failing_since is None else self._failing_since
+            return
+        self._failing_since = None
+        if self._memory.written is not written:
+            return  # this agent has written a newer one meanwhile
+        if ledger is not None:
+            self._etag, self._read = etag, ledger
         self._read_at = sent_at
+
+    async def _new_ledger(self) -> tuple[Ledger | None, str]:
+        """Return the ledger with its ETag; None if it has not changed.
+
+        Raises:
+            ControllerError: storage does not show a ledger of this set.
+        """
+        content = await self._blob.read_if_changed(self._etag)
+        if content is None:
+            return None, self._etag
+        ledger = decode_ledger(content.body)
+        if problem := self._owner.other_owner(ledger.set_id):
+            raise ContractViolation(problem)
+        return ledger, content.etag

@@ -711,9 +711,10 @@ class Replay:
                         for entry in self.last_ledger.get("entries", [])
                         if entry.get("out_at")
                     )
-                    # A closed VM gets nothing new in its pools, and a deleted one is gone.
+                    # A VM that is closed, stopped or deleted gets nothing new in its pools.
                     inside = self._inside(event, change.at - READ_WITHIN_S)
-                    event.inside_for_long = inside - self.closed.closed.keys() - self.gone
+                    idle = {*self.closed.closed, *self.down, *self.gone}
+                    event.inside_for_long = inside - idle
             case "event_gone" | "event_cancelled":
                 event = self.event(change.subject)
                 if event is not None:

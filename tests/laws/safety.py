@@ -316,7 +316,9 @@ def keeps_out(replay: Replay, event: Event, vm: str, at: float) -> bool:
     policy = replay.conditions.policy
     begins_at = event.not_before - float(str(policy.get("lead_time_s", 900)))
     waits = policy.get("far_ahead", "wait") == "wait" and event.source != "User"
-    begun = event.acknowledged_at is not None or event.started_at is not None
+    # What the platform does by its own policy shows in no event document.
+    acknowledged = event.acknowledged_at is not None and event.acknowledged_by != PLATFORM
+    begun = acknowledged or event.started_at is not None
     return not waits or begun or begins_at - at <= RETURNS_FOR_S
 
 

@@ -49,6 +49,7 @@ def known(
         peers=("web-1", "web-2", "web-3"),
         ledger=ledger,
         ledger_age_s=age_s,
+        silent_s=fields.pop("silent_s", age_s),
         document=EventDocument(incarnation=1, events=events),
         now=at(now),
         **fields,
@@ -93,6 +94,14 @@ def test_a_vm_closes_alone_only_for_its_own_near_event(
 ) -> None:
     """S8: without storage a VM closes shortly before its own impacting event, and never else."""
     assert state(known(announced, ledger=Ledger(), age_s=age_s)) is expected
+
+
+def test_one_lost_reply_after_an_idle_time_closes_nothing() -> None:
+    """S8: the ledger was read long ago, because nothing was announced."""
+    soon = event("web-1", not_before=5)
+    idle = known(soon, ledger=Ledger(), age_s=600, silent_s=2)
+    assert state(idle) is VmState.OPEN
+    assert state(replace(idle, silent_s=SILENT)) is VmState.CLOSED
 
 
 def test_a_vm_whose_drain_is_paused_does_not_close_alone() -> None:

@@ -127,6 +127,10 @@ class FakeFollower:
             return float("inf")
         return (self._now() - self._read_at).total_seconds()
 
+    @property
+    def silent_s(self) -> float:
+        return 0.0 if self.answers else self.age_s
+
     def is_newest(self, etag: str) -> bool:
         return etag == "known"
 

@@ -36,11 +36,11 @@ class StoredBlob:
     """Storage that answers; something else can happen before the reply arrives."""
 
     def __init__(self, body: bytes, meanwhile: Callable[[], None] = lambda: None) -> None:
-        self._body, self._meanwhile = body, meanwhile
+        self.body, self._meanwhile = body, meanwhile
 
     async def read_if_changed(self, etag: str) -> Content | None:
         self._meanwhile()
-        return Content(body=self._body, etag="new", lease_state="leased", lease_status="locked")
+        return Content(body=self.body, etag="new", lease_state="leased", lease_status="locked")
 
 
 class Clock:
@@ -148,3 +148,28 @@ async def test_a_read_that_was_overtaken_by_a_write_of_its_own_is_dropped(clock:
     )
     await follower.refresh()
     assert follower.ledger == LED
+
+
+async def test_the_silence_of_storage_begins_with_the_first_request_that_failed(
+    clock: Clock,
+) -> None:
+    """S8: an idle agent has not asked for long, and one lost reply is no silence."""
+    blob = StoredBlob(encode_ledger(LED))
+    follower = LedgerFollower(
+        cast("StateBlob", blob),
+        owner=ANY_OWNER,
+        memory=LedgerMemory(),
+        leads=lambda: False,
+        clock=cast("object", clock),  # type: ignore[arg-type]
+    )
+    await follower.refresh()
+    clock.seconds += 600
+    assert (follower.age_s, follower.silent_s) == (600, 0)
+    blob.body = b"[]"  # no ledger is no answer
+    for seconds in (0, 4, 8):
+        await follower.refresh()
+        assert follower.silent_s == seconds
+        clock.seconds += 4
+    blob.body = encode_ledger(LED)
+    await follower.refresh()
+    assert (follower.age_s, follower.silent_s) == (0, 0)
