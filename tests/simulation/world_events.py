@@ -63,11 +63,15 @@ class Stage:
         )
 
     def converged(self) -> bool:
-        """Return whether all is as it should be (law L1); a set without VMs has no agent."""
+        """Return whether all is as it should be (law L1).
+
+        A set whose VMs are deleted has no agent, or none that is able.
+        """
+        unable = self._simulation.scenario.unable
         served = {
             path: vms
             for path, vms in sets_of(self._world).items()
-            if any(self._world.serving(vm) for vm in vms)
+            if any(self._world.serving(vm) and vm not in unable for vm in vms)
         }
         if not served:
             return True
