@@ -198,7 +198,7 @@ def due_operations(
     reads = {
         operation_of(action)
         for action in plan.actions
-        if not isinstance(action, ReadInventory) or _needs_inventory(observed, policy, now)
+        if not isinstance(action, ReadInventory) or _needs_inventory(*known)
     }
     written = {WRITING_LEDGER} if plan.ledger is not None else set[Operation]()
     return frozenset(changes | reads | written)
@@ -238,11 +238,20 @@ def _all_close(observed: Observation, ledger: Ledger, policy: Policy, now: datet
     return policy.close
 
 
-def _needs_inventory(observed: Observation, policy: Policy, now: datetime) -> bool:
-    """Return whether there is no inventory, or a due event names a VM that it does not describe."""
+def _needs_inventory(observed: Observation, ledger: Ledger, policy: Policy, now: datetime) -> bool:
+    """Return whether there is no inventory, or a due event needs more than it shows.
+
+    That is a VM that it does not contain, or one that is out and that it does not describe: its
+    event cannot be acknowledged. Such a VM can be taken out by what its NICs show.
+    """
     if observed.inventory_at is None:
         return True
-    known = {fold(vm.name) for vm in (*observed.vms, *observed.former) if not vm.problem}
+    out = {fold(entry.vm) for entry in ledger.entries if entry.out_at is not None}
+    known = {
+        fold(vm.name)
+        for vm in (*observed.vms, *observed.former)
+        if not vm.problem or fold(vm.name) not in out
+    }
     events = observed.document.events if observed.document else ()
     return any(
         fold(name) not in known

@@ -64,6 +64,7 @@ from tests.support.planner_scenario import (
     T0,
     PlannerScenario,
     address,
+    at,
     event,
     membership,
     nic_id,
@@ -256,6 +257,18 @@ def test_an_inventory_is_due_only_without_another() -> None:
     assert due(scenario, ReadInventory()) == {READING_INVENTORY}
     scenario.events = [event(), event("web-9", event_id="E-2", not_before=86_400)]
     assert due(scenario, ReadInventory()) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("out_at", "expected"), [(None, frozenset()), (at(5), {READING_INVENTORY})]
+)
+def test_an_inventory_that_does_not_describe_a_vm_that_is_out_is_not_enough(
+    out_at: Any, expected: frozenset[Operation]
+) -> None:
+    """Its NICs show enough to take a VM out, not to acknowledge its event."""
+    scenario = PlannerScenario(events=[event()], vms={"web-1": {"problem": "403"}})
+    scenario.ledger = Ledger(entries=(replace(ENTRY, out_at=out_at),))
+    assert due(scenario, ReadInventory()) == expected
 
 
 def test_a_ledger_to_write_is_due_with_the_rest() -> None:
