@@ -97,14 +97,12 @@ def exit_code(*arguments: str) -> object:
     return caught.value.code
 
 
-def test_a_check_of_a_monitor_that_cannot_read_is_unknown(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_check_of_a_monitor_that_cannot_read_is_unknown(tmp_path: Path) -> None:
     """A monitor reads one line and the exit code; 1 or 78 would mean another state."""
-    assert exit_code("status", "--check", "--config", str(tmp_path / "config.toml")) == 3
-    out, err = capsys.readouterr()
-    assert out.startswith("LB-DRAIN UNKNOWN - ")
-    assert (out.count("\n"), err) == (1, "")
+    result = offline("status", "--check", "--config", str(tmp_path / "config.toml"))
+    assert (result.returncode, result.stderr) == (3, "")
+    assert result.stdout.startswith("LB-DRAIN UNKNOWN - ")
+    assert result.stdout.count("\n") == 1
 
 
 # --- help and arguments --------------------------------------------------------------------------
