@@ -26,6 +26,9 @@ MAX_EPOCHS_AWAY = 1_000_000
 """How many leaders an agent can have missed: one every 30 s for a year. A ledger without the known
 history and with a later epoch than that was not written by a leader."""
 
+LESSENING = frozenset({Step.RESTORED, Step.IN_SERVICE, Step.FORGOTTEN, Step.MEMBERSHIP_DROPPED})
+"""The steps after which an entry can record less than before."""
+
 
 class LedgerMemory:
     """The newest ledger that one agent has read or written, without what no leader can have done.
@@ -102,12 +105,15 @@ def _unrecovered(read: Ledger, known: Ledger) -> list[Entry]:
     """
     new = [line for line in read.transitions if line not in known.transitions]
     recovered = _vms(line for line in new if line.step == Step.RECOVERED)
+    lessened = _vms(line for line in new if line.step in LESSENING)
     named = _vms(new)
 
     def is_explained(entry: Entry) -> bool:
         found, vm = read.entry(entry.vm), fold(entry.vm)
         if found is None:
             return vm in recovered
+        if not _covers(found, entry):
+            return vm in lessened
         return vm in named or _continued(found, entry)
 
     return [entry for entry in known.entries if not is_explained(entry)]
@@ -127,6 +133,23 @@ def disputed(read: Ledger, known: Ledger) -> tuple[Entry, ...]:
         for entry in known.entries
         if fold(entry.vm) not in explained and not _continued(read.entry(entry.vm), entry)
     )
+
+
+def _covers(read: Entry | None, known: Entry) -> bool:
+    """Return whether an entry holds every membership that is known of the VM."""
+    held = {m.key for m in (*read.memberships, *read.lost)} if read is not None else set()
+    return read is not None and all(m.key in held for m in (*known.memberships, *known.lost))
+
+
+def _merged(read: Entry | None, known: Entry) -> Entry:
+    """Return an entry with what both record; whether the VM is out has to be observed again."""
+    if read is None or _covers(known, read):
+        return known
+    held = {m.key for m in (*read.memberships, *read.lost)}
+    added = tuple(m for m in known.memberships if m.key not in held)
+    lost = tuple(m for m in known.lost if m.key not in held)
+    memberships = (*read.memberships, *added)
+    return replace(read, memberships=memberships, lost=(*read.lost, *lost), out_at=None)
 
 
 def _vms(lines: Iterable[Transition]) -> frozenset[str]:
@@ -172,7 +195,7 @@ def lacks_entries(read: Ledger, known: Ledger) -> bool:
     """Return whether storage lacks an entry that is known, or holds one that no leader changed."""
     if not is_older(read, known):
         return bool(disputed(read, known))
-    return any(read.entry(each.vm) is None for each in _unrecovered(read, known))
+    return any(not _covers(read.entry(each.vm), each) for each in _unrecovered(read, known))
 
 
 def recover(read: Ledger, known: Ledger, *, at: datetime, by: str) -> Ledger:
@@ -201,7 +224,7 @@ def recover(read: Ledger, known: Ledger, *, at: datetime, by: str) -> Ledger:
         epoch = max(read.epoch, known.epoch)
         recovered = replace(read, epoch=epoch, transitions=tuple(lines))
         for entry in missing:
-            recovered = recovered.with_entry(entry)
+            recovered = recovered.with_entry(_merged(read.entry(entry.vm), entry))
         vms = [each.vm for each in missing]
     for vm in vms:
         detail = f"the ledger was lost or changed; as the agent on {by} remembers it"

@@ -16,6 +16,7 @@ from controller.core.ledger_recovery import (
     recover,
 )
 from tests.support.planner_scenario import (
+    API,
     PlannerScenario,
     at,
     membership,
@@ -268,6 +269,28 @@ def test_a_ledger_of_another_history_without_that_is_older() -> None:
     for each in (new, ended, changed):
         assert is_older(each, KNOWN)
         assert recover(each, KNOWN, at=at(999), by="web-1").entries == KNOWN.entries
+
+
+def test_a_new_entry_that_records_less_was_not_recovered() -> None:
+    """S3: the leader that recorded the VM anew had not read what else was removed of it."""
+    api, both = membership("web-1", API), (membership("web-2"), membership("web-2", API))
+    known = replace(KNOWN, entries=(replace(KNOWN.entries[0], memberships=both),))
+    less = replace(KNOWN.entries[0], memberships=both[:1], recorded_at=at(705))
+    new = Ledger(epoch=4, entries=(less,))
+    new = new.noting(at=at(705), vm="web-2", step=Step.RECORDED)
+    assert lacks_entries(new, known)
+    assert recover(new, known, at=at(999), by="web-1").entries == known.entries
+
+    other = replace(less, memberships=(both[0], replace(api, nic_id="/nics/other")))
+    merged = recover(replace(new, entries=(other,)), known, at=at(999), by="web-1").entries
+    assert [each.key for each in merged[0].memberships] == [
+        *(each.key for each in other.memberships),
+        both[1].key,
+    ]
+    assert merged[0].out_at is None, "what was added may be in its pool"
+
+    dropped = new.noting(at=at(706), vm="web-2", step=Step.MEMBERSHIP_DROPPED)
+    assert not lacks_entries(dropped, known)
 
 
 def test_of_a_vm_that_was_recorded_anew_the_new_entry_counts() -> None:
