@@ -51,6 +51,9 @@ REGRESSIONS = (
     110032,  # an agent that could not start left its VM closed (S9)
     90151,  # a VM closed alone while another one was restored and not open yet (S8)
     100650,  # a NIC that did not show its pool outweighed the pool that showed it (S1)
+    140393,  # two agents remembered different parts of a ledger from a backup (S3)
+    120155,  # a leader that could not read a VM never acknowledged its event (L2)
+    130172,  # one lost reply after an idle time was taken for the silence of storage (S8)
     80134,  # an event was acknowledged because Azure found no NIC and no pool at all (S1)
 )
 """Seeds whose histories broke a law before they were fixed, in the product or in the law."""
