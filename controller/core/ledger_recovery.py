@@ -137,8 +137,10 @@ def disputed(read: Ledger, known: Ledger) -> tuple[Entry, ...]:
 
 def _covers(read: Entry | None, known: Entry) -> bool:
     """Return whether an entry holds every membership that is known of the VM."""
-    held = {m.key for m in (*read.memberships, *read.lost)} if read is not None else set()
-    return read is not None and all(m.key in held for m in (*known.memberships, *known.lost))
+    if read is None:
+        return False
+    held = {m.key for m in (*read.memberships, *read.lost)}
+    return all(m.key in held for m in (*known.memberships, *known.lost))
 
 
 def _merged(read: Entry | None, known: Entry) -> Entry:
