@@ -85,9 +85,9 @@ def one_absence() -> Presence:
     return UNKNOWN.after(Existence.ABSENT, at=T0, source=Source.READ)
 
 
-def lasting_absence(*resource_ids: str) -> dict[str, Presence]:
+def lasting_absence(*resource_ids: str, source: Source = Source.READ) -> dict[str, Presence]:
     """Return what two minutes of replies prove that did not show these resources."""
-    lasting = one_absence().after(Existence.ABSENT, at=at(120), source=Source.READ)
+    lasting = one_absence().after(Existence.ABSENT, at=at(120), source=source)
     return {fold(each): lasting for each in resource_ids}
 
 

@@ -17,6 +17,7 @@ from controller.core.planning.actions import (
     ReadNic,
 )
 from controller.core.policy import Floor
+from controller.core.presence import Source
 from controller.core.resources import PoolKind
 from tests.support.planner_scenario import (
     APP,
@@ -368,6 +369,10 @@ def test_pools_of_a_resource_group_that_is_not_found_prove_nothing(scene: Planne
     kept = tuple(each for each in scene.observe().pools if each.pool_id == APP)
     planned = scene.plan(presence=lasting_absence(elsewhere), pools=kept)
     assert acknowledged(planned) == []
+
+    listed = lasting_absence(elsewhere, source=Source.LIST)
+    planned = scene.plan(presence=listed, pools=kept)
+    assert acknowledged(planned) == ["E-1"], "its load balancer is shown without the pool"
 
 
 def test_a_deleted_nic_alone_keeps_no_event_waiting(scene: PlannerScenario) -> None:
