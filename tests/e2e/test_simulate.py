@@ -176,9 +176,8 @@ def test_an_address_in_use_is_skipped() -> None:
 def test_init_works_as_the_readme_shows(simulated: Path) -> None:
     """The `init` command of the README works as written, and writes a file that an agent loads."""
     readme = (simulated / "README.md").read_text()
-    shown = readme[
-        readme.index("LB_DRAIN_AZURE_IMDS_ENDPOINT=") : readme.index("## Use the Azure CLI")
-    ]
+    begins = readme.rindex("LB_DRAIN_AZURE_IMDS_ENDPOINT=", 0, readme.index("lb-drain init"))
+    shown = readme[begins : readme.index("## Use the Azure CLI")]
     subprocess.run(["bash", "-c", shown], check=True, timeout=PATIENCE_S, stdin=subprocess.DEVNULL)
     written, given = (load(simulated / name, {}) for name in ("first.toml", "web-1.toml"))
     assert written.settings.azure == given.settings.azure
