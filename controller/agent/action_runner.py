@@ -158,7 +158,7 @@ class ActionRunner:
         ability = self._state.ability
         ability.began(operation_of(action), action.key)
         try:
-            await self._apply(action, tenure)
+            unread = await self._apply(action, tenure)
         except InvariantViolation:
             raise
         except LeaseLost:
@@ -167,10 +167,10 @@ class ActionRunner:
             ability.failed(action.key, error, absent=self._names_absent(action))
             self._react(action, error)
         else:
-            if isinstance(action, ReadInventory) and (unread := self._state.unread):
-                ability.failed(action.key, unread)  # another agent may be able to read the VM
-            else:
+            if unread is None:
                 ability.succeeded(action.key)
+            else:
+                ability.failed(action.key, unread)  # another agent may be able to read it
             self._succeeded(action)
         finally:
             ability.dropped(action.key)
@@ -193,7 +193,7 @@ class ActionRunner:
 
     # --- actions ---
 
-    async def _apply(self, action: Action, tenure: int) -> None:
+    async def _apply(self, action: Action, tenure: int) -> ControllerError | None:
         match action:
             case ReadLoadBalancer():
                 await self._inventory.load_balancer(action.load_balancer_id)
@@ -202,7 +202,7 @@ class ActionRunner:
             case ReadPower():
                 await self._read_power(action)
             case ReadInventory():
-                await self._inventory.read()
+                return await self._inventory.read()
             case ReadView():
                 await self._adapters[action.mechanism].read(action.resource_id)
             case ChangeMembership():
@@ -220,6 +220,7 @@ class ActionRunner:
                 await self._publish(action, tenure)
             case _:
                 assert_never(action)
+        return None
 
     async def _read_power(self, action: ReadPower) -> None:
         power = await self._inventory.power(action)

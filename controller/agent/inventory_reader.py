@@ -54,8 +54,10 @@ class InventoryReader:
         self._vms, self._nics, self._network = vms, nics, network
         self._pool_ids, self._state, self._now = pool_ids, state, now
 
-    async def read(self) -> None:
+    async def read(self) -> ControllerError | None:
         """Read everything, part by part.
+
+        Returns why VMs of the set could not be read, unless Azure describes them wrongly.
 
         Raises:
             ControllerError: nothing is known of any VM of the set.
@@ -70,12 +72,12 @@ class InventoryReader:
         vms = tuple(map(self._with_nics_found, read.vms))
         self._check(read, vms)
         self._state.cache.put_vms(vms, at)
-        refused = any(vm.problem for vm in vms) and not isinstance(read.error, ContractViolation)
-        self._state.unread = read.error if refused else None
         self._state.inventory = self._state.inventory.after(
             reads=read.requests + nics.requests + len(owners),
             complete=read.complete and nics.complete and all(known),
         )
+        refused = any(vm.problem for vm in vms) and not isinstance(read.error, ContractViolation)
+        return read.error if refused else None
 
     async def load_balancer(self, load_balancer_id: str) -> None:
         """Read one load balancer with its pools; if Azure refuses that, its pools, or the list.

@@ -22,7 +22,6 @@ from controller.core.backoff import ConcurrencyLimit
 from controller.core.ledger import CLOCK_SKEW
 from controller.core.observation import Observation
 from controller.core.planning.write_log import WriteLog
-from controller.errors import ControllerError
 
 
 class WorkingState:
@@ -43,8 +42,6 @@ class WorkingState:
     writes: WriteLog
     inventory: InventorySchedule
     set_read: SetRead
-    unread: ControllerError | None
-    """Why the last inventory does not describe every VM of the set."""
     acknowledged: dict[str, datetime]
     """When the acknowledgement of an event (folded id) was accepted."""
     read_at: dict[ActionKey, datetime]
@@ -81,7 +78,6 @@ class WorkingState:
         self.writes = WriteLog()
         self.inventory = InventorySchedule()
         self.set_read = SetRead()
-        self.unread = None
         self.acknowledged = {}
         self.read_at = {}
 

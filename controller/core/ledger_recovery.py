@@ -20,14 +20,16 @@ from controller.core.azure_names import fold
 from controller.core.blob_limits import MAX_COUNT
 from controller.core.drain_history import OUTSIDE, Step, Transition
 from controller.core.ledger import MAX_TRANSITIONS, Entry, Ledger
-from controller.core.resources import Membership
+from controller.core.resources import Membership, MembershipKey
 
 MAX_EPOCHS_AWAY = 1_000_000
 """How many leaders an agent can have missed: one every 30 s for a year. A ledger without the known
 history and with a later epoch than that was not written by a leader."""
 
-LESSENING = frozenset({Step.RESTORED, Step.IN_SERVICE, Step.FORGOTTEN, Step.MEMBERSHIP_DROPPED})
-"""The steps after which an entry can record less than before."""
+ENDS_MEMBERSHIPS = frozenset(
+    {Step.RESTORED, Step.IN_SERVICE, Step.FORGOTTEN, Step.MEMBERSHIP_DROPPED}
+)
+"""The steps after which an entry can have fewer memberships than before."""
 
 
 class LedgerMemory:
@@ -105,7 +107,7 @@ def _unrecovered(read: Ledger, known: Ledger) -> list[Entry]:
     """
     new = [line for line in read.transitions if line not in known.transitions]
     recovered = _vms(line for line in new if line.step == Step.RECOVERED)
-    lessened = _vms(line for line in new if line.step in LESSENING)
+    ended = _vms(line for line in new if line.step in ENDS_MEMBERSHIPS)
     named = _vms(new)
 
     def is_explained(entry: Entry) -> bool:
@@ -113,7 +115,7 @@ def _unrecovered(read: Ledger, known: Ledger) -> list[Entry]:
         if found is None:
             return vm in recovered
         if not _covers(found, entry):
-            return vm in lessened
+            return vm in ended
         return vm in named or _continued(found, entry)
 
     return [entry for entry in known.entries if not is_explained(entry)]
@@ -135,23 +137,27 @@ def disputed(read: Ledger, known: Ledger) -> tuple[Entry, ...]:
     )
 
 
+def _keys(entry: Entry) -> frozenset[MembershipKey]:
+    return frozenset(m.key for m in (*entry.memberships, *entry.lost))
+
+
 def _covers(read: Entry | None, known: Entry) -> bool:
-    """Return whether an entry holds every membership that is known of the VM."""
-    if read is None:
-        return False
-    held = {m.key for m in (*read.memberships, *read.lost)}
-    return all(m.key in held for m in (*known.memberships, *known.lost))
+    """Return whether an entry has every membership that is known of the VM."""
+    return read is not None and _keys(known) <= _keys(read)
 
 
 def _merged(read: Entry | None, known: Entry) -> Entry:
-    """Return an entry with what both record; whether the VM is out has to be observed again."""
+    """Return an entry with the memberships of both.
+
+    If memberships are added to the newer entry, the VM has to be observed out again.
+    """
     if read is None or _covers(known, read):
         return known
-    held = {m.key for m in (*read.memberships, *read.lost)}
-    added = tuple(m for m in known.memberships if m.key not in held)
-    lost = tuple(m for m in known.lost if m.key not in held)
-    memberships = (*read.memberships, *added)
-    return replace(read, memberships=memberships, lost=(*read.lost, *lost), out_at=None)
+    added = tuple(m for m in known.memberships if m.key not in _keys(read))
+    lost = tuple(m for m in known.lost if m.key not in _keys(read))
+    return replace(
+        read, memberships=(*read.memberships, *added), lost=(*read.lost, *lost), out_at=None
+    )
 
 
 def _vms(lines: Iterable[Transition]) -> frozenset[str]:

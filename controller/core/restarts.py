@@ -84,9 +84,20 @@ def outlasts(restarts: Iterable[Restart], reported_at: datetime) -> bool:
 
 
 def interrupted(
-    restarts: Iterable[Restart], since: datetime, until: datetime | None, *, besides: str
+    restarts: Iterable[Restart],
+    since: datetime,
+    until: datetime | None = None,
+    *,
+    besides: str = "",
 ) -> bool:
-    """Return whether another event restarted a VM between two instants; without `until`, to now."""
+    """Return whether an event restarted a VM between two instants.
+
+    Args:
+        restarts: the restarts of the VM.
+        since: the first instant.
+        until: the second one; None for now.
+        besides: the id of an event that does not count.
+    """
     return any(
         fold(each.event_id) != fold(besides)
         and (each.over_at is None or each.over_at > since)

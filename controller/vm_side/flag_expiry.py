@@ -44,14 +44,18 @@ class FlagExpiry:
 
     async def run(self) -> None:
         """Return when the VM is open."""
+        reported = ""
         while (flag := found_flag(self._machine, "")) is not None:
             age_s = (self._clock.now() - flag.renewed_at).total_seconds()
             if age_s > self._open_after_s and not await self._announced():
                 problem = self._machine.clear_flag()
-                message = problem or (
-                    f"open: no news from storage for {age_s:.0f} s, and this agent cannot start"
-                )
-                log(logger, logging.WARNING, message, event="vm_opened")
                 if not problem:
+                    message = (
+                        f"open: no news from storage for {age_s:.0f} s, and the agent cannot start"
+                    )
+                    log(logger, logging.WARNING, message, event="vm_opened")
                     return
+                if problem != reported:
+                    reported = problem
+                    log(logger, logging.WARNING, problem, event="vm_side_failed")
             await asyncio.sleep(CHECK_S)

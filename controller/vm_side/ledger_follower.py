@@ -1,5 +1,6 @@
 """The ledger as this VM's agent follows it: its own while it leads, else that in the blob."""
 
+import math
 from collections.abc import Callable
 
 from controller.azure.blob import StateBlob
@@ -9,6 +10,9 @@ from controller.core.ledger import Ledger
 from controller.core.ledger_recovery import LedgerMemory
 from controller.errors import ContractViolation, ControllerError
 from controller.storage.ledger_json import decode_ledger
+
+IN_A_ROW_S = 15.0
+"""Requests further apart do not show that storage was silent between them."""
 
 
 class LedgerFollower:
@@ -38,6 +42,7 @@ class LedgerFollower:
         self._written: Ledger | None = None
         self._read: Ledger | None = None
         self._read_at: float | None = None
+        self._asked_at = -math.inf
         self._failing_since: float | None = None
 
     @property
@@ -56,8 +61,12 @@ class LedgerFollower:
 
     @property
     def silent_s(self) -> float:
-        """For how many seconds storage has shown no ledger to any request; 0 without a request."""
-        if self._failing_since is None or self._leads():
+        """For how many seconds storage has shown no ledger, by requests that followed each other.
+
+        0 if the last request succeeded, and while this agent leads.
+        """
+        self._remember_own()
+        if self._failing_since is None:
             return 0.0
         return self._clock.monotonic() - self._failing_since
 
@@ -66,7 +75,7 @@ class LedgerFollower:
         if self._memory.written is not self._written:
             self._read = self._written = self._memory.written
         if self._leads():
-            self._read_at = self._clock.monotonic()
+            self._read_at, self._failing_since = self._clock.monotonic(), None
 
     def is_newest(self, etag: str) -> bool:
         """Return whether the ledger with this ETag was read."""
@@ -78,11 +87,15 @@ class LedgerFollower:
         if self._leads():
             return
         sent_at, written = self._clock.monotonic(), self._written
+        if sent_at - self._asked_at > IN_A_ROW_S:
+            self._failing_since = None
+        self._asked_at = sent_at
         try:
             ledger, etag = await self._new_ledger()
         except ControllerError:
             # A ledger that is lost or garbled is reported by the leader.
-            self._failing_since = sent_at if self._failing_since is None else self._failing_since
+            if self._failing_since is None:
+                self._failing_since = sent_at
             return
         self._failing_since = None
         if self._memory.written is not written:

@@ -132,7 +132,7 @@ def test_a_vm_closes_alone_under_conditions(
     ids=["empty", "ledger", "list", "garbage", "huge"],
 )
 def test_content_that_is_no_ledger_is_no_news_from_storage(body: str, breaches: int) -> None:
-    """S8: nobody can record the VM in it, so its agent may close it alone."""
+    """S8: no leader can record the VM in it, so its agent may close it alone."""
     story = Story()
     story.record(1)
     story.announce(2, 90)

@@ -309,7 +309,7 @@ def test_an_event_that_ended_the_last_agent_needs_no_verdict() -> None:
 
 
 def _judge_event(story: Story, verdicts: list[str]) -> None:
-    """Tell of one event and its verdicts, led by the agent of web-2."""
+    """Add one event and its verdicts; the agent of web-2 leads."""
     story.tell(-60, "calm", "set")
     story.tell(-60, "agent_started", "web-2")
     for name in ("lease", "published"):

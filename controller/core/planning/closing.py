@@ -268,7 +268,7 @@ def closed_at(evidence: Evidence, entry: Entry) -> datetime | None:
     """
     if is_proven_closed(evidence, entry):
         since, restarts = entry.closed_at, evidence.views.restarts.get(fold(entry.vm), ())
-        again = since is None or interrupted(restarts, since, None, besides="")
+        again = since is None or interrupted(restarts, since)
         return evidence.now if again else since
     report = current_report(evidence, entry)
     return None if report is not None and report.state is VmState.OPEN else entry.closed_at

@@ -1,4 +1,4 @@
-"""F11: details that made somebody stop and wonder."""
+"""F11: details that a new user stumbles over."""
 
 from controller.simulator.services.http_values import Service
 from tests.component.operator_scenes.conftest import Person
@@ -34,7 +34,7 @@ async def test_f11_several_vms_are_drained_by_one_command(
 async def test_f11_restore_names_the_event_that_keeps_a_vm_out(
     bench: InProcessSet, person: Person
 ) -> None:
-    """Nobody drained web-2 manually, and a Reboot keeps it out: the answer says so, and until when.
+    """No operator drained web-2, and a Reboot keeps it out: the answer states that, and until when.
 
     For a VM in service the answer is that there is nothing to end.
     """

@@ -37,7 +37,7 @@ async def test_f8_a_test_drain_times_every_step(bench: InProcessSet, person: Per
 async def test_f8_a_hold_of_a_test_is_marked_as_one(
     bench: InProcessSet, clients: OpenClient, hook: Hook
 ) -> None:
-    """The floor holds a test drain for so long that people are notified: the text says TEST.
+    """The floor holds a test drain until a notification is sent: its text contains TEST.
 
     The hold of a real drain beside it is no test.
     """

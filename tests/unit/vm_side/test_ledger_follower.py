@@ -81,6 +81,19 @@ def follower(clock: Clock, leader: Leader) -> LedgerFollower:
     )
 
 
+def following(
+    blob: StoredBlob, clock: Clock, memory: LedgerMemory, leads: Callable[[], bool] = lambda: False
+) -> LedgerFollower:
+    """Return a follower of this blob, of an agent that does not lead by default."""
+    return LedgerFollower(
+        cast("StateBlob", blob),
+        owner=ANY_OWNER,
+        memory=memory,
+        leads=leads,
+        clock=cast("object", clock),  # type: ignore[arg-type]
+    )
+
+
 async def test_a_leader_knows_its_own_ledger(follower: LedgerFollower) -> None:
     """It needs no read, and its knowledge is new."""
     await follower.refresh()
@@ -123,13 +136,7 @@ async def test_an_agent_that_has_not_opened_the_ledger_yet_goes_by_what_it_has_r
 ) -> None:
     """S9: between the lease and the ledger a new leader knows no entry, opens nothing by that."""
     blob = StoredBlob(encode_ledger(LED))
-    follower = LedgerFollower(
-        cast("StateBlob", blob),
-        owner=ANY_OWNER,
-        memory=LedgerMemory(),
-        leads=lambda: False,
-        clock=cast("object", clock),  # type: ignore[arg-type]
-    )
+    follower = following(blob, clock, LedgerMemory())
     await follower.refresh()
     assert follower.ledger is not None
     assert follower.ledger.entry("web-1") is not None
@@ -139,13 +146,7 @@ async def test_a_read_that_was_overtaken_by_a_write_of_its_own_is_dropped(clock:
     """The reply was sent before the write, and arrives after it."""
     memory = LedgerMemory()
     blob = StoredBlob(encode_ledger(Ledger()), meanwhile=lambda: memory.wrote(LED))
-    follower = LedgerFollower(
-        cast("StateBlob", blob),
-        owner=ANY_OWNER,
-        memory=memory,
-        leads=lambda: False,
-        clock=cast("object", clock),  # type: ignore[arg-type]
-    )
+    follower = following(blob, clock, memory)
     await follower.refresh()
     assert follower.ledger == LED
 
@@ -155,13 +156,7 @@ async def test_the_silence_of_storage_begins_with_the_first_request_that_failed(
 ) -> None:
     """S8: an idle agent has not asked for long, and one lost reply is no silence."""
     blob = StoredBlob(encode_ledger(LED))
-    follower = LedgerFollower(
-        cast("StateBlob", blob),
-        owner=ANY_OWNER,
-        memory=LedgerMemory(),
-        leads=lambda: False,
-        clock=cast("object", clock),  # type: ignore[arg-type]
-    )
+    follower = following(blob, clock, LedgerMemory())
     await follower.refresh()
     clock.seconds += 600
     assert (follower.age_s, follower.silent_s) == (600, 0)
@@ -173,3 +168,25 @@ async def test_the_silence_of_storage_begins_with_the_first_request_that_failed(
     blob.body = encode_ledger(LED)
     await follower.refresh()
     assert (follower.age_s, follower.silent_s) == (0, 0)
+
+
+async def test_requests_that_lie_far_apart_show_no_silence(clock: Clock) -> None:
+    """S8: one lost reply now and one an hour ago."""
+    follower = following(StoredBlob(b"[]"), clock, LedgerMemory())
+    await follower.refresh()
+    clock.seconds += 3600
+    await follower.refresh()
+    assert follower.silent_s == 0
+
+
+async def test_an_agent_that_has_led_since_heard_from_storage(clock: Clock) -> None:
+    """S8: what failed before its lease is no silence after it."""
+    leader = Leader()
+    leader.leads = False
+    follower = following(StoredBlob(b"[]"), clock, leader.memory, lambda: leader.leads)
+    await follower.refresh()
+    leader.leads = True
+    assert follower.silent_s == 0
+    leader.leads = False
+    clock.seconds += 12
+    assert follower.silent_s == 0
