@@ -23,7 +23,7 @@ from controller.core.azure_names import load_balancer_of, short
 from controller.core.planning.actions import ReadNic, ReadPower
 from controller.core.presence import Existence
 from controller.core.resources import PowerState
-from controller.errors import ControllerError
+from controller.errors import ControllerError, Denied
 from controller.simulator.app.server import SimulatorServer
 from controller.simulator.services.faults import Effect, Fault, FaultBook
 from controller.simulator.services.http_values import Request, Service
@@ -242,6 +242,15 @@ async def test_a_list_that_fails_is_replaced(
         await inventory.reader.read()
         assert len(inventory.known) == 3
         assert not inventory.problems
+
+
+async def test_an_inventory_returns_why_it_does_not_describe_every_vm(open_inventory: Open) -> None:
+    """K1: another agent may have the permission; a VM that Azure describes wrongly is no reason."""
+    async with open_inventory(vms=3) as inventory:
+        assert await inventory.reader.read() is None
+        inventory.fault(VM_LIST, status=403)
+        inventory.fault(lambda request: request.path.endswith("/web-1"), status=403)
+        assert isinstance(await inventory.reader.read(), Denied)
 
 
 async def test_a_cut_chain_of_pages_costs_only_the_rest(open_inventory: Open) -> None:

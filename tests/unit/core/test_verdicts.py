@@ -169,6 +169,23 @@ def test_a_vm_that_was_closed_in_its_pools_is_drained() -> None:
     assert watch.verdicts == [("web-1", "drained 9 min 40 s before NotBefore")]
 
 
+def test_another_event_that_restarts_a_closed_vm_voids_its_closing() -> None:
+    """V1: the application opened when the VM started again; no other client has put it back."""
+    watch, second = Watch(), event(event_id="E-2", not_before=660)
+    watch.passes(10, event(), second)
+    entry = watch.scene.entry()
+    watch.scene.ledger = watch.scene.ledger.with_entry(replace(entry, closed_at=at(20)))
+    watch.passes(30, event(), second)
+    watch.passes(620, started(), second)
+    watch.passes(650, second)
+    watch.passes(660, started(event_id="E-2"))
+    watch.passes(700)
+    assert watch.verdicts == [
+        ("web-1", "drained 9 min 40 s before NotBefore"),
+        ("web-1", f"hit in rotation: {NOT_IN_TIME}"),
+    ]
+
+
 def test_a_short_event_is_drained_when_it_is_gone() -> None:
     """An acknowledged event that came and went between two polls is drained, not cancelled."""
     watch = Watch()

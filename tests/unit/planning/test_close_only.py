@@ -7,6 +7,7 @@ import pytest
 
 from controller.core.azure_names import fold
 from controller.core.drain_history import Step
+from controller.core.event_record import WatchedEvent, WatchedVm
 from controller.core.planning.actions import HoldReason, Phase, ReadVmReport
 from controller.core.planning.closing import REPORT_WITHIN_S
 from controller.core.resources import PoolHealth, PowerState
@@ -122,6 +123,24 @@ def test_a_report_from_before_a_restart_acknowledges_no_other_event(
     closing.events, closing.now = [restart, other], 12
     assert acknowledged(closing.through(**proven(closing))) == []
     assert closing.entry().closed_at == at(8), "whatever the first event restarts was closed"
+
+
+def test_a_vm_that_closes_again_after_a_restart_is_closed_since_then(
+    closing: PlannerScenario,
+) -> None:
+    """V1: what was proven before the restart is not proven without a gap."""
+    take_out(closing)
+    watched = WatchedEvent(
+        event_id="E-0",
+        event_type="Reboot",
+        first_seen_at=at(0),
+        started_at=at(20),
+        gone_at=at(30),
+        vms=(WatchedVm(vm="web-1"),),
+    )
+    closing.ledger, closing.now = replace(closing.ledger, events=(watched,)), 40
+    closing.through(**proven(closing))
+    assert closing.entry().closed_at == at(40)
 
 
 def test_a_freeze_leaves_a_vm_closed(closing: PlannerScenario) -> None:
