@@ -1,8 +1,11 @@
 """What an agent finds out before it takes part: its pools, against the simulated Azure."""
 
 import asyncio
+import os
 import time
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +21,9 @@ from controller.simulator.app.server import SimulatorServer
 from controller.simulator.services.faults import Effect, Fault
 from controller.simulator.services.http_values import Service
 from controller.simulator.world.builder import build_world
+from controller.vm_side.flag import Flag
+from controller.vm_side.machine import LocalMachine
+from tests.support.in_process_set import QUICK as QUICK_TABLES
 from tests.support.in_process_set import InProcessSet
 
 QUICK = Tuning(pool_check_retry_s=0.01)
@@ -168,3 +174,26 @@ async def test_clients_that_begin_together_request_one_token(tmp_path: Path) -> 
                 azure.network.nic(world.vm("web-1").nic_ids[0]),
             )
     assert len([path for path in asked if path.endswith("/token")]) == 1
+
+
+async def test_an_agent_that_cannot_start_opens_the_vm_that_its_last_run_has_closed(
+    bench: InProcessSet, tmp_path: Path
+) -> None:
+    """S9: nothing renews the flag file while Resource Manager does not answer."""
+    flag_file = tmp_path / "draining"
+    overrides: dict[str, Any] = {
+        "policy": {**QUICK_TABLES["policy"], "close": True},
+        "drain": {"flag_file": str(flag_file), "open_after_s": 60},
+    }
+    machine = LocalMachine(bench.settings(bench.config("web-1", overrides)))
+    now = datetime.now(UTC)
+    flag = Flag(
+        since=now, event_type="Reboot", not_before=None, drain=now, boot_id=machine.boot_id,
+        renewed_at=now,
+    )  # fmt: skip
+    assert machine.set_flag(flag) == ""
+    hour_ago = time.time() - 3600
+    os.utime(flag_file, (hour_ago, hour_ago))
+    bench.fault(Service.ARM, status=503)
+    bench.start("web-1", overrides=overrides)
+    await bench.until("web-1 is open", lambda: not flag_file.exists())
