@@ -6,8 +6,8 @@ agent and its VMs (`vm_reader`, `nic_reader`).
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
@@ -17,6 +17,7 @@ from controller.agent.startup import refuse_basic
 from controller.agent.vm_reader import VmReader, VmsRead
 from controller.agent.working_state import WorkingState
 from controller.azure.network import Network
+from controller.core.action_keys import ActionKey
 from controller.core.azure_names import fold, load_balancer_of, short
 from controller.core.planning.actions import ReadLoadBalancer, ReadNic, ReadPower
 from controller.core.resources import LoadBalancer, PowerState, Vm
@@ -27,6 +28,14 @@ from controller.errors import (
     NotFound,
     Throttled,
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _LoadBalancerRead:
+    """What became of the read of one load balancer."""
+
+    known: bool
+    unread: Mapping[ActionKey, str] = field(default_factory=dict[ActionKey, str])
 
 
 class InventoryReader:
@@ -64,7 +73,7 @@ class InventoryReader:
         """
         at = self._now()
         owners = {fold(load_balancer_of(p)): load_balancer_of(p) for p in self._pool_ids()}
-        read, known = await asyncio.gather(
+        read, balancers = await asyncio.gather(
             self._vms.read(),
             asyncio.gather(*(self._load_balancer_part(owners[key]) for key in sorted(owners))),
         )
@@ -74,8 +83,11 @@ class InventoryReader:
         self._state.cache.put_vms(vms, at)
         self._state.inventory = self._state.inventory.after(
             reads=read.requests + nics.requests + len(owners),
-            complete=read.complete and nics.complete and all(known),
+            complete=read.complete and nics.complete and all(each.known for each in balancers),
         )
+        self._state.unread = dict(nics.unread)
+        for each in balancers:
+            self._state.unread |= each.unread
         refused = any(vm.problem for vm in vms) and not isinstance(read.error, ContractViolation)
         return read.error if refused else None
 
@@ -167,11 +179,11 @@ class InventoryReader:
         if problems:
             raise min(problems, key=lambda problem: problem.retry_after_s or 0.0)
 
-    async def _load_balancer_part(self, load_balancer_id: str) -> bool:
-        """Read one load balancer, unless it is deferred; return whether it is known."""
+    async def _load_balancer_part(self, load_balancer_id: str) -> "_LoadBalancerRead":
+        """Read one load balancer, unless it is deferred."""
         action, retries = ReadLoadBalancer(load_balancer_id), self._state.retries
         if action.key in retries.active:
-            return False
+            return _LoadBalancerRead(known=False, unread=retries.reported(action.key))
         try:
             await self.load_balancer(load_balancer_id)
         except InvariantViolation:
@@ -180,9 +192,9 @@ class InventoryReader:
             self._state.cache.mark_load_balancer_absent(load_balancer_id, self._now())
         except ControllerError as error:
             retries.failed(action.key, error, what=str(action))
-            return False
+            return _LoadBalancerRead(known=False, unread=retries.reported(action.key))
         retries.clear(action.key)
-        return True
+        return _LoadBalancerRead(known=True)
 
     def _with_nics_found(self, vm: Vm) -> Vm:
         """Return a VM with the NICs that name it, if it was not read itself."""

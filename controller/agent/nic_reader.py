@@ -4,7 +4,7 @@ A VM that Compute does not describe is found by its NICs: each names its VM, and
 pool names its NIC. So such a VM can be taken out of rotation.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -34,6 +34,8 @@ class NicsRead:
     requests: int
     complete: bool
     """Whether every NIC of the VMs is known."""
+    unread: Mapping[ActionKey, str]
+    """What operators have to know of the reads that failed."""
 
 
 class NicReader:
@@ -69,19 +71,20 @@ class NicReader:
             groups.setdefault(resource_group_of(nic_id), []).append(nic_id)
         for vm_id in unknown:
             groups.setdefault(resource_group_of(vm_id), [])
-        requests, complete = 0, True
+        requests, complete, unread = 0, True, dict[ActionKey, str]()
         for group, listed in groups.items():
             searched = [each for each in unknown if resource_group_of(each) == group]
-            taken, everything = await self._read_group(listed, searched, owners)
-            requests, complete = requests + taken, complete and everything
+            read = await self._read_group(listed, searched, owners)
+            requests, complete = requests + read.requests, complete and read.complete
+            unread |= read.unread
         if unknown:
             requests += await self._read_members(set(map(fold, unknown)))
-        return NicsRead(requests=requests, complete=complete)
+        return NicsRead(requests=requests, complete=complete, unread=unread)
 
     async def _read_group(
         self, nic_ids: list[str], vm_ids: list[str], owners: dict[str, str]
-    ) -> tuple[int, bool]:
-        """Read the NICs of one resource group; return the requests, and whether all are known."""
+    ) -> NicsRead:
+        """Read the NICs of one resource group."""
         cache, requests, complete = self._state.cache, 0, True
         example = nic_ids[0] if nic_ids else vm_ids[0]
         missing = nic_ids
@@ -105,7 +108,11 @@ class NicReader:
         cache.put_nics(singly.found.values())
         for nic_id in singly.absent:
             cache.mark_absent(nic_id, self._now())
-        return requests + singly.requests, complete and not singly.failed
+        return NicsRead(
+            requests=requests + singly.requests,
+            complete=complete and not singly.failed,
+            unread=singly.unread,
+        )
 
     async def _list(
         self, example_id: str, nic_ids: list[str], vm_ids: list[str]

@@ -75,6 +75,11 @@ class BackoffTable:
             for key, (due, deferral) in self._due.items()
         }
 
+    def reported(self, key: ActionKey) -> dict[ActionKey, str]:
+        """Return what operators have to know of a key that waits; empty if that is nothing."""
+        _, deferral = self._due.get(key, (0.0, None))
+        return {key: deferral.message} if deferral and deferral.message else {}
+
     @property
     def failures(self) -> Mapping[ActionKey, int]:
         """Failures in a row, by key."""

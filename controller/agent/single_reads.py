@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from controller.agent.read_ways import request_key, why_deferred
 from controller.agent.retry_schedule import BackoffTable
+from controller.core.action_keys import ActionKey
 from controller.core.azure_names import fold, short
 from controller.errors import (
     ControllerError,
@@ -40,6 +41,8 @@ class SingleReads(Generic[T]):
     """Why a resource could not be read."""
     lasting: set[str] = field(default_factory=set[str])
     """The failed resources that another attempt does not help: refused, or not readable."""
+    unread: dict[ActionKey, str] = field(default_factory=dict[ActionKey, str])
+    """What operators have to know of the failed reads, by their keys."""
     requests: int = 0
     error: ControllerError | None = None
     """The first failure."""
@@ -70,6 +73,7 @@ async def read_each(
             asked.append(resource_id)
         else:
             result.failed[fold(resource_id)] = waiting.message or why_deferred(waiting)
+            result.unread |= retries.reported(request_key(resource_id, "get"))
     first = [each for each in asked if urgent(each)]
     others = [each for each in asked if not urgent(each)]
     stopped = False
@@ -103,6 +107,7 @@ async def _read_one(
         result.absent.add(fold(resource_id))
     except ControllerError as error:
         retries.failed(key, error, what=f"read {short(resource_id)}", hold=hold)
+        result.unread |= retries.reported(key)
         result.failed[fold(resource_id)] = str(error)
         result.error = result.error or error
         if isinstance(error, NotSent | OutcomeUnknown | ServiceFault | Throttled):

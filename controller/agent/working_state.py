@@ -41,6 +41,8 @@ class WorkingState:
     limit: ConcurrencyLimit
     writes: WriteLog
     inventory: InventorySchedule
+    unread: dict[ActionKey, str]
+    """What the newest inventory could not read, and why, as operators have to know it."""
     set_read: SetRead
     acknowledged: dict[str, datetime]
     """When the acknowledgement of an event (folded id) was accepted."""
@@ -77,6 +79,7 @@ class WorkingState:
         self.limit = ConcurrencyLimit.starting_at(self._max_parallel_writes)
         self.writes = WriteLog()
         self.inventory = InventorySchedule()
+        self.unread = {}
         self.set_read = SetRead()
         self.acknowledged = {}
         self.read_at = {}
@@ -116,6 +119,7 @@ class WorkingState:
             set_problem=self.set_read.problem,
             in_flight=in_flight,
             deferred=retries.active,
+            unread={key: why for key, why in self.unread.items() if key in retries.failures},
             unsent=writes.unsent,
             presence=dict(cache.presence),
             acknowledged=dict(self.acknowledged),

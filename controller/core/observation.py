@@ -81,6 +81,8 @@ class Observation:
     """Targets of actions that are under way."""
     deferred: Mapping[ActionKey, Deferral] = field(default_factory=lambda: MappingProxyType({}))
     """Keys of actions that failed or were throttled, with the instant of the next attempt."""
+    unread: Mapping[ActionKey, str] = field(default_factory=lambda: MappingProxyType({}))
+    """What the newest inventory could not read, and why, as operators have to know it; by key."""
     attempts: Mapping[ActionKey, int] = field(default_factory=lambda: MappingProxyType({}))
     """Consecutive failures so far of actions that are not deferred now, by the action's key."""
     read_at: Mapping[ActionKey, datetime] = field(default_factory=lambda: MappingProxyType({}))

@@ -137,6 +137,10 @@ class ClosingSide:
         if self._read_next or not is_open or self._waits_for_record() or self._found:
             self._read_next = False
             await self._follower.refresh()
+            if self._read_next:
+                # Another request met a change meanwhile, and this read may have failed.
+                self._read_next = False
+                await self._follower.refresh()
         now = self._clock.now()
         open_after_s = self._configuration.settings.drain.open_after_s
         self._wish = wish(self._known(now), self._configuration.policy, open_after_s=open_after_s)

@@ -11,6 +11,8 @@ from controller.simulator.world.bodies import Json
 from controller.simulator.world.history import Change
 from tests.laws.ledger_document import is_ledger, is_ledger_write
 
+REQUEST_S = 4.0
+"""An agent waits for a reply of storage at most this long; a later one shows it nothing."""
 VIEWS = 2
 """How many of the newest ledgers that an agent read it may act on."""
 
@@ -101,9 +103,11 @@ class ClosedVms:
         good = detail["status"] in (200, 206, 304)
         if detail["service"] == "arm" and change.subject.casefold().endswith("/health"):
             self.health_read_at = change.at
-        shown = change.subject == self._ledger and detail["method"] == "GET" and good
+        sent_at = change.at if self._sent_at is None else self._sent_at
+        in_time = change.at - sent_at <= REQUEST_S
+        shown = change.subject == self._ledger and detail["method"] == "GET" and good and in_time
         if shown and self._readable:
-            self.read_at[vm] = change.at if self._sent_at is None else self._sent_at
+            self.read_at[vm] = sent_at
             if detail["status"] != 304:
                 self._saw(vm, ledger)
 

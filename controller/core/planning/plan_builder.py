@@ -237,6 +237,9 @@ class PlanBuilder:
         return next(found, ())
 
     def _hold_what_failed(self) -> None:
+        for key, message in self._observed.unread.items():
+            # The inventory has its own schedule: until it reads this again, this stays unread.
+            self._hold(*_hold_name(key), message)
         now, deferred = self._evidence.now, sorted(self._observed.deferred.items())
         of_entries = self._keys_of_entries() if deferred else {}
         ours = self._wanted | of_entries.keys()
