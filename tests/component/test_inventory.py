@@ -504,3 +504,47 @@ async def test_nothing_of_compute_and_no_nic(open_inventory: Open) -> None:
         inventory.clock.move(1201)
         await inventory.reader.read()
         assert len(inventory.known) == 3
+
+
+# --- what operators have to know -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("faults", "unread"),
+    [
+        ((NIC_LIST, "/networkInterfaces/web-2-nic"), "web-2-nic"),
+        (("/loadBalancers/web-lb", "/loadBalancers", "/backendAddressPools/app"), "web-lb"),
+    ],
+)
+async def test_what_cannot_be_read_is_unread_until_the_inventory_reads_it(
+    open_inventory: Open, faults: tuple[str, ...], unread: str
+) -> None:
+    """H1: a failure that lasts is reported once, also while its next read is not due."""
+    async with open_inventory(vms=3) as inventory:
+        for ending in faults:
+            inventory.fault(ending, status=403)
+        for _ in range(5):
+            await inventory.read()
+            inventory.clock.move(60)
+            assert [short(key.resource.partition("?")[0]) for key in inventory.state.unread] == [
+                unread
+            ]
+        inventory.heal()
+        await inventory.read()
+        assert not inventory.state.unread
+
+
+async def test_a_read_of_its_own_ends_what_the_inventory_left_unread(
+    open_inventory: Open,
+) -> None:
+    """A pass that needs the NIC has read it: the report ends before the next inventory."""
+    async with open_inventory(vms=3) as inventory:
+        inventory.fault(NIC_LIST, status=403)
+        inventory.fault("/networkInterfaces/web-2-nic", status=403)
+        await inventory.read()
+        (key,) = inventory.state.unread
+        assert key in inventory.state.retries.failures
+        inventory.heal()
+        inventory.clock.move(60)
+        await inventory.reader.nic(ReadNic(inventory.world.vm("web-2").nic_ids[0]))
+        assert key not in inventory.state.retries.failures

@@ -13,6 +13,8 @@ from tests.laws.ledger_document import is_ledger, is_ledger_write
 
 REQUEST_S = 4.0
 """An agent waits for a reply of storage at most this long; a later one shows it nothing."""
+REPORTED_S = 30.0
+"""An agent decides on a report of up to 20 s ago, read up to 10 s ago."""
 VIEWS = 2
 """How many of the newest ledgers that an agent read it may act on."""
 
@@ -56,6 +58,14 @@ class ClosedVms:
     def named(self, vm: str) -> bool:
         """Return whether an entry that the agent of a VM can know asks for it to be closed."""
         return any(names(ledger, vm) for ledger in self.views.get(vm, ()))
+
+    def known_closed(self, at: float) -> set[str]:
+        """Return the VMs that are closed as far as an agent can know.
+
+        A reboot, or the end of its agent's service, opens a VM at once; the others learn it later.
+        """
+        opened = {vm for vm, (since, _) in self.opened_alone.items() if since >= at - REPORTED_S}
+        return {*self.closed, *opened}
 
     def news_at(self, vm: str) -> float:
         """Return when the agent of a VM last had news from storage."""

@@ -713,7 +713,7 @@ class Replay:
                     )
                     # A VM that is closed, stopped or deleted gets nothing new in its pools.
                     inside = self._inside(event, change.at - READ_WITHIN_S)
-                    idle = {*self.closed.closed, *self.down, *self.gone}
+                    idle = {*self.closed.known_closed(change.at), *self.down, *self.gone}
                     event.inside_for_long = inside - idle
             case "event_gone" | "event_cancelled":
                 event = self.event(change.subject)

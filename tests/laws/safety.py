@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from controller.simulator.world.access import OPERATOR
 from controller.simulator.world.bodies import key
 from controller.simulator.world.history import Change
+from tests.laws.closed_vms import REPORTED_S
 from tests.laws.ledger_document import (
     OPERATOR_BLOBS,
     epoch_of,
@@ -33,8 +34,6 @@ ACKNOWLEDGED_VIEW_S = 10.5
 ON_ITS_WAY_S = 0.01
 """A reply handled so recently may not have arrived."""
 SILENCE_S = 5.5
-REPORTED_S = 30.0
-"""An acknowledgement is decided on a report of up to 20 s ago, read up to 10 s ago."""
 RETURNS_FOR_S = 3600.0 - 60.0
 """A VM returns between two maintenances for an hour, by a clock that can be a minute off."""
 POWER_VIEW_S = 12.0

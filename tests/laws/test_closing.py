@@ -120,6 +120,20 @@ def test_a_vm_closes_alone_under_conditions(
     assert story.broken() == ["S8 close"] * breaches
 
 
+@pytest.mark.parametrize(("sent_at", "breaches"), [(6, 0), (33, 1)])
+def test_a_reply_after_its_time_out_shows_an_agent_nothing(sent_at: float, breaches: int) -> None:
+    """S8: only what came in time counts as news, here that two other VMs are out."""
+    story = Story()
+    story.record(1)
+    story.read(5)
+    story.announce(6, 90)
+    story.record(30, "web-2", "web-3")
+    story.tell(34, "arrived", LEDGER, service="blob", vm="web-1", method="GET", sent_at=sent_at)
+    story.read(34)
+    story.close(40)
+    assert story.broken() == ["S8 close"] * breaches
+
+
 @pytest.mark.parametrize(
     ("body", "breaches"),
     [

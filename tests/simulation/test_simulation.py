@@ -54,6 +54,10 @@ REGRESSIONS = (
     140393,  # two agents remembered different parts of a ledger from a backup (S3)
     120155,  # a leader that could not read a VM never acknowledged its event (L2)
     130172,  # one lost reply after an idle time was taken for the silence of storage (S8)
+    200105,  # a NIC that could not be read was reported as readable between two inventories (H1)
+    200347,  # a VM opened while a change of the ledger was on its way to its agent (S9)
+    200247,  # a reply that came after its time-out was taken for news (S8)
+    210022,  # a VM that had opened a moment before was taken for known to be open (V1)
     80134,  # an event was acknowledged because Azure found no NIC and no pool at all (S1)
 )
 """Seeds whose histories broke a law before they were fixed, in the product or in the law."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from controller.core.action_keys import action_key
 from controller.core.azure_names import fold
 from controller.core.drain_history import Step
 from controller.core.ledger import Entry, Hold
@@ -34,6 +35,7 @@ from tests.support.planner_scenario import (
     event,
     floor,
     membership,
+    nic_id,
     nic_key,
     phase,
     pool_key,
@@ -182,6 +184,23 @@ def test_a_failed_write_to_a_nic_holds_while_an_entry_wants_it(scene: PlannerSce
     scene.ledger = replace(scene.ledger, entries=())
     planned = scene.plan(deferred=failed)
     assert (planned.holds, planned.wake_at) == ((), at(308))
+
+
+def test_what_the_inventory_could_not_read_is_held_until_it_reads_it_again(
+    scene: PlannerScenario,
+) -> None:
+    """H1: the inventory has its own schedule, so the hold outlasts the back-off of the read."""
+    scene.events, scene.now = [], 8
+    key, why = action_key("read", f"{nic_id('web-1')}?get"), "read web-1-nic: forbidden"
+    waiting = {key: Deferral(until=at(9), reason="Denied", message=why)}
+    held = [scene.plan(deferred=waiting, unread={key: why}).holds]
+    scene.now = 200
+    held += [scene.plan(deferred=waiting, unread={key: why}).holds]
+    held += [scene.plan(unread={key: why}).holds]
+    assert [[(each.subject, each.message) for each in holds] for holds in held] == [
+        [("web-1-nic", why)]
+    ] * 3
+    assert scene.plan().holds == ()
 
 
 def test_whoever_is_forgotten_stands_where_it_stands(scene: PlannerScenario) -> None:

@@ -119,6 +119,8 @@ class FakeFollower:
         self.answers = True
         self.ledger: Ledger | None = None
         self.reads = 0
+        self.during_read: Callable[[], None] = lambda: None
+        """Called while a read is on its way."""
         self._read_at: datetime | None = None
 
     @property
@@ -136,7 +138,10 @@ class FakeFollower:
 
     async def refresh(self) -> None:
         self.reads += 1
-        if self.answers:
+        answers, during = self.answers, self.during_read
+        self.during_read = lambda: None
+        during()
+        if answers:
             self.ledger, self._read_at = self.stored, self._now()
 
 
@@ -445,6 +450,39 @@ async def test_a_vm_that_boots_while_it_is_named_closes(bench: Bench) -> None:
     bench.side = bench.build()
     bench.side.ledger_changed("new")
     assert (await bench.step()).state is VmState.CLOSED
+
+
+async def test_a_change_that_shows_during_a_failing_read_is_read_before_the_vm_opens(
+    bench: Bench,
+) -> None:
+    """S9: storage answers again, so the time without news is over."""
+    bench.record()
+    await bench.step()
+    bench.follower.answers, bench.document = False, EventDocument(incarnation=2)
+    await bench.step(seconds=3600)
+
+    def answers_again() -> None:
+        bench.follower.answers = True
+        bench.side.ledger_changed("new")
+
+    bench.follower.during_read = answers_again
+    assert (await bench.step(seconds=5)).state is VmState.CLOSED
+    assert bench.follower.age_s == 0
+
+
+async def test_changes_that_show_during_every_read_delay_no_step(bench: Bench) -> None:
+    """A step reads the ledger twice at most, however often it changes."""
+    bench.record()
+    await bench.step()
+    bench.follower.answers = False
+
+    def changes() -> None:
+        bench.follower.during_read = changes
+        bench.side.ledger_changed("new")
+
+    bench.follower.during_read, before = changes, bench.follower.reads
+    await bench.step()
+    assert bench.follower.reads == before + 2
 
 
 async def test_without_storage_the_flag_is_not_renewed(bench: Bench) -> None:
