@@ -115,14 +115,6 @@ def _starts_at(event: ScheduledEvent, now: datetime) -> datetime:
     return now if event.status is EventStatus.STARTED else event.not_before or now
 
 
-def _order(event: ScheduledEvent, now: datetime) -> tuple[bool, datetime]:
-    """Return the order in which VMs may close alone, the same for every agent.
-
-    An event that has started comes before one whose NotBefore has passed by the clock.
-    """
-    return event.status is not EventStatus.STARTED, _starts_at(event, now)
-
-
 def _is_paused(ledger: Ledger, vm: str) -> bool:
     """Return whether operators had paused the drain of this VM, by the ledger."""
     return any(
@@ -135,9 +127,9 @@ def _closes_alone(known: Known, policy: Policy, own: ScheduledEvent) -> bool:
     """Return whether this VM closes without a record: law S8.
 
     No leader can record it while storage does not answer. The VM will be down in a moment, so
-    closing costs nothing but the time until then. Of several VMs with near events only as many
-    close as every floor allows, started events first, then the earliest: each agent counts the same
-    document.
+    closing costs nothing but the time until then. Of several VMs with near events all close, or
+    none if a floor does not allow that: an order among them would change with every event that
+    starts or appears, and a VM that has closed does not show to the others.
     A VM whose drain is paused stays open.
     An agent that has read no ledger cannot know which VMs are out, and closes nothing.
     """
@@ -149,18 +141,14 @@ def _closes_alone(known: Known, policy: Policy, own: ScheduledEvent) -> bool:
         or _starts_at(own, known.now) > near
     ):
         return False
-    leaving = sorted(
-        {
-            (_order(event, known.now), fold(name))
-            for event in (known.document.events if known.document else ())
-            if policy.impacting(event) and _starts_at(event, known.now) <= near
-            for name in event.resources
-        }
-    )
-    names = list(dict.fromkeys(name for _, name in leaving))
-    before = names.index(fold(known.vm)) if fold(known.vm) in names else len(names)
+    leaving = {
+        fold(name)
+        for event in (known.document.events if known.document else ())
+        if policy.impacting(event) and _starts_at(event, known.now) <= near
+        for name in event.resources
+    }
     # One that was restored may not be open yet: its entry is kept until its agent reports so.
     out = {fold(entry.vm) for entry in known.ledger.entries}
-    staying = len({fold(peer) for peer in known.peers} - out) - before - 1
+    staying = len({fold(peer) for peer in known.peers} - out - leaving)
     full = len(known.peers)
     return all(staying >= floor.members(full=full) for floor in policy.pools.values())

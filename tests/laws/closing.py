@@ -77,17 +77,35 @@ def s9_open(replay: Replay, change: Change) -> Iterator[str]:
         yield from _opened_early(replay, opened, at)
     if change.kind == "converged":
         for vm in sorted(closed.closed):
-            if _is_peer(replay, vm) and vm not in replay.gone and vm not in replay.down:
+            there = vm not in replay.gone and vm not in replay.down
+            if _is_peer(replay, vm) and there and not _waits_for_news(replay, vm, at):
                 yield f"{vm} is closed in the end"
     for vm, state in closed.closed.items():
         awake_since = closed.awake_since.get(vm)
         if awake_since is None or not _is_peer(replay, vm) or vm in replay.down:
             continue
         since = max(closed.news_at(vm), awake_since, state.since, _announced_until(replay, vm, at))
-        bound_s = replay.conditions.open_after_s + _ready_s(replay) + OPENS_WITHIN_S
-        if at - since > bound_s and not state.overdue:
+        if at - since > _opens_within_s(replay) and not state.overdue:
             state.overdue = True
             yield f"{vm} stays closed {at - since:.0f} s after the last news"
+
+
+def _waits_for_news(replay: Replay, vm: str, at: float) -> bool:
+    """Return whether an agent has read nothing since it started: it is cut off from Azure.
+
+    It cannot know that the drain of its VM is over, and opens the VM after `open_after_s`.
+    """
+    closed = replay.closed
+    awake_since = closed.awake_since.get(vm)
+    if awake_since is None or closed.views.get(vm):
+        return False
+    since = max(closed.news_at(vm), closed.closed[vm].since)
+    return at - since <= _opens_within_s(replay)
+
+
+def _opens_within_s(replay: Replay) -> float:
+    """Return how long a VM stays closed at most without news, in seconds."""
+    return replay.conditions.open_after_s + _ready_s(replay) + OPENS_WITHIN_S
 
 
 def _opened_early(replay: Replay, vm: str, at: float) -> Iterator[str]:

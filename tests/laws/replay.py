@@ -7,7 +7,7 @@ accepted a write for what was true when the write left.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from controller.simulator.world.access import OPERATOR
@@ -55,6 +55,8 @@ ABSENCE_PROVEN_S = 125.0
 """How long a leader needs to believe that a pool was deleted: 404 alone can be a lagging reply."""
 RECORDED_WITHIN_S = 10.0
 """What a leader reads is in the ledger after this time."""
+VIEW_AGE_S = 2.0
+"""How long before a write its agent has read what it changes."""
 PREDECESSOR_S = 60.0
 """How long an edit by people cannot be distinguished from a late write of a former leader."""
 
@@ -144,6 +146,11 @@ class Member:
     moved_at: float = 0.0
     doubtful: bool = False
     """Whether people took it out when a removal by an agent could have taken effect already."""
+    resource: str = ""
+    """The folded id of what people wrote when they took it out last."""
+    crossed: set[str] = field(default_factory=set[str])
+    """Unanswered writes of agents that left just after people took it out: each can have done it,
+    as far as its agent knows."""
     renewed: bool = False
     """Whether its pool, NIC or VM was created again while the ledger recorded it as removed. The
     laws leave open whether such a member comes back."""
@@ -482,6 +489,9 @@ class Replay:
         if refused and self.arrived is not None:
             serial = str(self.arrived.detail["serial"])
             self.unanswered.get(key(change.subject), set()).discard(serial)
+            for members in self.pools.values():
+                for member in members.values():
+                    member.crossed.discard(serial)
             renewal = change.detail["query"] == "renew"
             if renewal and status in LEASE_REFUSED and change.detail["vm"] == self.broken_holder:
                 # A reply after the time-out is not received.
@@ -510,7 +520,10 @@ class Replay:
         if change.at > self.converged_at and change.detail["service"] == "arm":
             self.idle_reads += 1
         if change.detail["method"] == "PUT" and change.detail["service"] == "arm":
-            self.unanswered.setdefault(key(change.subject), set()).add(str(change.detail["serial"]))
+            resource, serial = key(change.subject), str(change.detail["serial"])
+            self.unanswered.setdefault(resource, set()).add(serial)
+            for member in self._taken_out_just_before(resource, change.at):
+                member.crossed.add(serial)
         if change.detail["method"] in ("PUT", "POST"):
             vm = str(change.detail["vm"])
             self.sent[str(change.detail["serial"])] = Write(
@@ -521,6 +534,14 @@ class Replay:
                 down=dict(self.stopped),
                 polls=tuple(self.polls.get(vm, ())[-6:]),
             )
+
+    def _taken_out_just_before(self, resource: str, at: float) -> Iterator[Member]:
+        """Yield the recorded members that people took out after the view behind a write."""
+        for members in self.pools.values():
+            for member in members.values():
+                by_people = member.out_by == "people" and not member.inside and member.epoch
+                if by_people and member.resource == resource and at <= member.moved_at + VIEW_AGE_S:
+                    yield member
 
     def _unseen(self, at: float) -> bool:
         """Return whether a leader could still not know that another client wrote the ledger.
@@ -591,7 +612,8 @@ class Replay:
             member.wanted = came
             known = recorded(self.last_ledger, change)
             member.epoch = epoch_of(self.last_ledger) if known else 0
-            resource = key(str(change.detail["nic"]) or change.subject)
+            member.resource = resource = key(str(change.detail["nic"]) or change.subject)
+            member.crossed.clear()
             in_flight = not self.conditions.requests_recorded or self.unanswered.get(resource)
             inherited = self._inherited(change)
             member.doubtful = bool(member.epoch) and bool(in_flight or inherited)
@@ -737,7 +759,9 @@ class Replay:
 
 def in_doubt(member: Member, write: Write) -> bool:
     """Return whether the agent could not know that people had taken a member out."""
-    return member.doubtful or member.epoch not in (0, epoch_of(write.ledger))
+    return (
+        member.doubtful or bool(member.crossed) or member.epoch not in (0, epoch_of(write.ledger))
+    )
 
 
 def names(change: Change) -> frozenset[str]:

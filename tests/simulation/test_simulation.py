@@ -58,6 +58,9 @@ REGRESSIONS = (
     200347,  # a VM opened while a change of the ledger was on its way to its agent (S9)
     200247,  # a reply that came after its time-out was taken for news (S8)
     210022,  # a VM that had opened a moment before was taken for known to be open (V1)
+    210172,  # a VM that had closed alone was not counted when the event of another one started (S8)
+    210148,  # a write left just after people had done the same, and got no answer (S3)
+    210182,  # an agent without a metadata service could not know that a drain was over (S9)
     80134,  # an event was acknowledged because Azure found no NIC and no pool at all (S1)
 )
 """Seeds whose histories broke a law before they were fixed, in the product or in the law."""
