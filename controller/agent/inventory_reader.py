@@ -22,6 +22,7 @@ from controller.core.azure_names import fold, load_balancer_of, short
 from controller.core.planning.actions import ReadLoadBalancer, ReadNic, ReadPower
 from controller.core.resources import LoadBalancer, PowerState, Vm
 from controller.errors import (
+    Conflict,
     ContractViolation,
     ControllerError,
     InvariantViolation,
@@ -121,7 +122,8 @@ class InventoryReader:
             ControllerError: it could not be read in any way.
         """
         nic = await read_nic(self._network, action.nic_id, self._state.retries, self._now)
-        self._state.cache.put_nic(nic)
+        if not self._state.cache.put_nic(nic):
+            raise _old_reply(action.nic_id)
 
     async def power(self, action: ReadPower) -> PowerState:
         """Return the power state of a VM.
@@ -139,7 +141,8 @@ class InventoryReader:
 
     def _put(self, load_balancer: LoadBalancer) -> None:
         refuse_basic(load_balancer)
-        self._state.cache.put_load_balancer(load_balancer)
+        if not self._state.cache.put_load_balancer(load_balancer):
+            raise _old_reply(load_balancer.load_balancer_id)
         wanted = {fold(pool_id) for pool_id in self._pool_ids()}
         odd = [why for key, why in load_balancer.problems.items() if key in wanted]
         if odd:
@@ -169,7 +172,8 @@ class InventoryReader:
             way = Way(request_key(pool_id, "get"), f"read {short(pool_id)}", read)
             try:
                 pool = await first_that_works((way,), self._state.retries, self._now)
-                self._state.cache.put_pool(pool)
+                if not self._state.cache.put_pool(pool):
+                    problems.append(_old_reply(pool_id))
             except InvariantViolation:
                 raise
             except NotFound:
@@ -211,3 +215,7 @@ class InventoryReader:
         error = read.error or Throttled(f"Azure does not describe {what} now: {vms[0].problem}")
         error.retry_after_s = None  # each request waits alone, and another one may work
         raise error
+
+
+def _old_reply(resource_id: str) -> Conflict:
+    return Conflict(f"{short(resource_id)}: Azure returned an older state than it had shown before")

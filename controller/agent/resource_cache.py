@@ -14,6 +14,7 @@ from typing import TypeVar
 from controller.core.azure_names import fold, load_balancer_of
 from controller.core.ledger import Ledger
 from controller.core.observation import Observation
+from controller.core.old_replies import ShownEtags
 from controller.core.planning.mechanisms import pool_membership
 from controller.core.planning.pool_membership import PoolMembership
 from controller.core.presence import LASTING, UNKNOWN, Existence, Presence, Source
@@ -57,6 +58,7 @@ class ResourceCache:
         self.reports = dict[str, SeenReport]()
         """What the agents of VMs report, by folded name."""
         self.inventory_at: datetime | None = None
+        self._etags = ShownEtags()
 
     def watch(self, pool_ids: Iterable[str]) -> None:
         """Keep these pools too: the ledger can name a pool that is not managed any more."""
@@ -152,10 +154,14 @@ class ResourceCache:
             if known is not None and guid:
                 group[fold(vm_id)] = replace(known, guid=guid)
 
-    def put_nic(self, nic: Nic) -> None:
-        """Store a NIC."""
+    def put_nic(self, nic: Nic) -> bool:
+        """Store a NIC; return whether it was stored. An old reply is not."""
+        if self._etags.is_old(nic.nic_id, nic.etag, nic.observed_at):
+            return False
+        self._etags.show(nic.nic_id, nic.etag, nic.observed_at)
         self._note(nic.nic_id, Existence.PRESENT, nic.observed_at, Source.READ)
         self._nics[fold(nic.nic_id)] = nic
+        return True
 
     def put_nics(self, nics: Iterable[Nic]) -> None:
         """Store NICs from a list, unless a newer view is known."""
@@ -164,14 +170,26 @@ class ResourceCache:
             if known is None or known.observed_at < nic.observed_at:
                 self.put_nic(nic)
 
-    def put_pool(self, pool: Pool) -> None:
-        """Store a pool, if it is managed."""
+    def put_pool(self, pool: Pool) -> bool:
+        """Store a pool, if it is managed; return whether the reply was not an old one."""
+        if self._is_old(pool):
+            return False
         if fold(pool.pool_id) in self._managed:
+            self._etags.show(pool.pool_id, pool.etag, pool.observed_at)
             self._note(pool.pool_id, Existence.PRESENT, pool.observed_at, Source.LIST)
             self._pools[fold(pool.pool_id)] = pool
+        return True
 
-    def put_load_balancer(self, load_balancer: LoadBalancer) -> None:
-        """Store the managed pools of a load balancer; those that it does not list are absent."""
+    def _is_old(self, pool: Pool) -> bool:
+        return self._etags.is_old(pool.pool_id, pool.etag, pool.observed_at)
+
+    def put_load_balancer(self, load_balancer: LoadBalancer) -> bool:
+        """Store the managed pools of a load balancer; those that it does not list are absent.
+
+        Returns whether it was stored. An old reply is not: no part of it proves anything.
+        """
+        if any(map(self._is_old, load_balancer.pools)):
+            return False
         for pool in load_balancer.pools:
             self.put_pool(pool)
         self.rules[fold(load_balancer.load_balancer_id)] = load_balancer.rules
@@ -180,6 +198,7 @@ class ResourceCache:
             owner = fold(load_balancer_of(pool_id))
             if owner == fold(load_balancer.load_balancer_id) and key not in listed:
                 self.mark_absent(pool_id, load_balancer.observed_at, source=Source.LIST)
+        return True
 
     def put_health(self, pools: Iterable[PoolHealth]) -> None:
         """Store what the rules report about pools."""

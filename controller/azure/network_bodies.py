@@ -272,6 +272,7 @@ def parse_pool(body: Json, observed_at: datetime) -> Pool:
         pool_id=pool_id,
         kind=kind,
         members=tuple(members),
+        etag=text(body, "etag"),
         failed=_failed(properties),
         observed_at=observed_at,
     )

@@ -118,6 +118,7 @@ class Pool:
     pool_id: str
     kind: PoolKind
     members: tuple[PoolMember, ...]
+    etag: str = ""
     failed: bool = False
     """provisioningState is Failed."""
     observed_at: datetime

@@ -64,6 +64,7 @@ from controller.status.state_json import (
     verdict_json,
 )
 
+DRY_RUN = "this agent removes nothing: it is in a dry run"
 MANUAL = "Manual"
 """The status of a drain request, which is shown in the list of events."""
 
@@ -268,6 +269,8 @@ def _outlook(
         if hold.reason == HoldReason.WRITE_FAILED.value
         for vm in hold.vms
     }
+    if snapshot.health.role == "dry run":
+        stuck = dict.fromkeys(map(fold, event.resources), DRY_RUN)
     seen = (phases.get(fold(vm)) or phase_by(ledger, vm) for vm in event.resources)
     known = [phase for phase in seen if phase is not None]
     inside = [each.vm for each in known if each.phase in IN_ROTATION]

@@ -35,7 +35,7 @@ AWAY = frozenset(
 """The phases in which maintenance may end the agent of a VM."""
 SERVICES = {
     "imds": ("Scheduled events cannot be read", "LbDrainImdsFailing"),
-    "blob": ("Storage does not answer", "LbDrainStorageFailing"),
+    "blob": ("Requests to storage fail", "LbDrainStorageFailing"),
 }
 """Title and alert where a service fails; for every other one, those of Resource Manager."""
 RESOURCE_MANAGER = ("Requests to Resource Manager fail", "LbDrainArmFailing")

@@ -548,3 +548,25 @@ async def test_a_read_of_its_own_ends_what_the_inventory_left_unread(
         inventory.clock.move(60)
         await inventory.reader.nic(ReadNic(inventory.world.vm("web-2").nic_ids[0]))
         assert key not in inventory.state.retries.failures
+
+
+# --- old replies ---------------------------------------------------------------------------------
+
+
+async def test_an_old_reply_about_a_load_balancer_is_replaced_by_its_pools(
+    open_inventory: Open,
+) -> None:
+    """S5: the pools are read by themselves; what the old reply shows is not believed."""
+    async with open_inventory(vms=3) as inventory:
+        await inventory.reader.read()
+        pool_id = inventory.world.pool_id("app")
+        owner = inventory.world.load_balancer_of(pool_id)
+        assert owner is not None
+        before = json.dumps(owner)
+        inventory.world.remove_membership(pool_id, inventory.world.vm("web-1").nic_ids[0])
+        await inventory.reader.load_balancer(load_balancer_of(pool_id))
+        inventory.fault("/loadBalancers/web-lb", status=200, body=before)
+        await inventory.reader.load_balancer(load_balancer_of(pool_id))
+        (pool,) = inventory.state.cache.pools
+        assert len(pool.members) == 2
+        assert inventory.asked["app"] == 1

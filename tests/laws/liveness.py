@@ -66,6 +66,14 @@ def _held(replay: Replay, vm: str) -> bool:
     )
 
 
+def _lost(replay: Replay, vm: str) -> bool:
+    """Return whether the ledger records that a VM lost its place in every pool: an alarm."""
+    return any(
+        entry["vm"].casefold() == vm and entry.get("lost") and not entry["memberships"]
+        for entry in replay.last_ledger.get("entries", [])
+    )
+
+
 def l1_converge(replay: Replay, change: Change) -> Iterator[str]:
     """Once nothing goes wrong any more: one leader, everything restored, nothing left to do."""
     if change.kind != "not_converged":
@@ -89,7 +97,8 @@ def l2_progress(replay: Replay, change: Change) -> Iterator[str]:
     since = max(_due_at(replay, event), replay.calm_at + RECOVERED_S)
     if change.at - since < replay.needed_s(event) + ACKNOWLEDGED_WITHIN_S:
         return
-    if not any(_held(replay, vm) or replay.unmanaged(vm) for vm in event.resources):
+    excused = (_held(replay, vm) or _lost(replay, vm) for vm in event.resources)
+    if not any(excused) and not any(map(replay.unmanaged, event.resources)):
         yield "no agent acknowledged it"
 
 

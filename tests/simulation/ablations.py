@@ -44,6 +44,7 @@ from controller.core.blob_owner import BlobOwner
 from controller.core.drain_history import Step
 from controller.core.drain_requests import DrainRequest, DrainRequests
 from controller.core.ledger import Entry
+from controller.core.old_replies import ShownEtags
 from controller.core.planning import (
     acknowledgement,
     portions,
@@ -369,6 +370,7 @@ SWITCHES: Mapping[str, Safeguard] = MappingProxyType(
                 _never(request_waits, "retry_after", None)(),
             ),
         ),
+        "old-replies": Safeguard("S5 write-ahead", _never(ShownEtags, "is_old", False)),
         "set-identity": Safeguard("S5 write-ahead", _never(BlobOwner, "other_owner", "")),
         "shared-floor": Safeguard("S2 floor", _counting_other_sets),
         "shown-somewhere": Safeguard(

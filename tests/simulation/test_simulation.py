@@ -61,6 +61,8 @@ REGRESSIONS = (
     210172,  # a VM that had closed alone was not counted when the event of another one started (S8)
     210148,  # a write left just after people had done the same, and got no answer (S3)
     210182,  # an agent without a metadata service could not know that a drain was over (S9)
+    220059,  # a VM that had lost its only pool was taken for one whose event is owed (L2)
+    220318,  # an old reply showed that a VM was back in its pools (S5)
     80134,  # an event was acknowledged because Azure found no NIC and no pool at all (S1)
 )
 """Seeds whose histories broke a law before they were fixed, in the product or in the law."""
@@ -87,6 +89,7 @@ MISSED_LAST = {
 PINNED = {
     "case-folding": 1,
     "lease-id-on-ledger": 0,
+    "old-replies": 220318,
     "power-state": 10,
     "shown-somewhere": 80134,
     "two-clean-polls": 0,

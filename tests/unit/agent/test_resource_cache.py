@@ -286,3 +286,27 @@ def test_what_was_seen_lately_is_kept(views: ResourceCache) -> None:
     before = views.vms, views.nics, views.inventory_at, dict(views.presence)
     views.forget_future(later(5))
     assert (views.vms, views.nics, views.inventory_at, views.presence) == before
+
+
+def test_an_old_reply_changes_no_view() -> None:
+    """S5: it shows members that were removed meanwhile, and pools that are no proof either."""
+    views = ResourceCache([APP, ADMIN])
+    shown = [replace(pool(APP, "web-1"), etag="a"), replace(pool(ADMIN, "web-1"), etag="a")]
+    assert views.put_load_balancer(load_balancer(*shown))
+    removed = replace(pool(APP), etag="b", observed_at=later(5))
+    assert views.put_pool(removed)
+    assert not views.put_load_balancer(load_balancer(shown[0], at=later(6)))
+    assert not views.put_pool(replace(shown[0], observed_at=later(6)))
+    assert removed in views.pools
+    assert views.presence[fold(ADMIN)].existence is Existence.PRESENT
+
+
+def test_an_old_reply_about_a_nic_changes_no_view() -> None:
+    """The list of NICs can lag behind the NIC itself."""
+    views = ResourceCache([APP])
+    old, new = nic("web-1"), replace(nic("web-1", later(5), ip="10.0.0.9"), etag="2")
+    assert views.put_nic(old)
+    assert views.put_nic(new)
+    assert not views.put_nic(replace(old, observed_at=later(6)))
+    views.put_nics([replace(old, observed_at=later(7))])
+    assert views.nics == (new,)
