@@ -90,6 +90,8 @@ def l2_progress(replay: Replay, change: Change) -> Iterator[str]:
     policy = replay.conditions.policy
     if event is None or event.acknowledged_at is not None or event.started_first:
         return
+    if replay.conditions.requests_recorded and not replay.closed.awake_since:
+        return  # every VM of the set is down, with its agent
     if not policy.get("acknowledge", True) or event.event_type in ("Preempt", "Terminate"):
         return
     if not replay.impacting(event) or not event.resources <= replay.conditions.peers - replay.gone:

@@ -673,7 +673,9 @@ class Replay:
             self.gone.discard(vm)
         elif change.kind == "vm_down":
             self.down.setdefault(vm, change.at)
-            if state != "frozen":
+            if state == "frozen":
+                self.stopped.pop(vm, None)  # a reboot is over, and Compute reports no freeze
+            else:
                 self.stopped.setdefault(vm, change.at)
             if state == "deleted":
                 self.gone.add(vm)

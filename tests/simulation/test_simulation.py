@@ -63,6 +63,8 @@ REGRESSIONS = (
     210182,  # an agent without a metadata service could not know that a drain was over (S9)
     220059,  # a VM that had lost its only pool was taken for one whose event is owed (L2)
     220318,  # an old reply showed that a VM was back in its pools (S5)
+    230087,  # no agent was left to acknowledge an event: every VM was deallocated (L2)
+    230186,  # a VM that was only frozen any more was taken for one that reboots (S6)
     80134,  # an event was acknowledged because Azure found no NIC and no pool at all (S1)
 )
 """Seeds whose histories broke a law before they were fixed, in the product or in the law."""

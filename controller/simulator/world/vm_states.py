@@ -54,10 +54,13 @@ class VmStates(OperatorEdits):
     def end_impact(self, vm: str, cause: str) -> None:
         """End one impact on a VM. It runs again when no other impact is left."""
         found = self.find_vm(vm)
+        before = found.state if found is not None else ""
         if found is None or found.impacts.pop(cause, None) is None:
             return
         if found.state == "running":
             self.record("vm_up", found.name)
+        elif found.state != before:
+            self.record("vm_down", found.name, state=found.state)
 
     def set_vm_state(self, vm: str, state: VmState) -> None:
         """Stop, deallocate, start, freeze or reboot a VM; `running` ends every impact."""
