@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import json
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Coroutine
@@ -13,6 +12,7 @@ from typing import TypeVar
 
 from controller.cli.command import EXIT_FAILED, EXIT_OK, EXIT_TERMINATED, CommandGroup
 from controller.cli.options import number_between
+from controller.system.signals import TERMINATE, on_signal
 
 T = TypeVar("T")
 
@@ -100,5 +100,5 @@ def _demo(options: argparse.Namespace) -> int:
 async def _until_terminated(work: Coroutine[object, object, T]) -> T:
     """Cancel the work on SIGTERM, as ^C does, so that no child process is left."""
     task = asyncio.ensure_future(work)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    on_signal(TERMINATE, task.cancel)
     return await task

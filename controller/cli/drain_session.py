@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import logging
 import os
-import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -16,6 +15,7 @@ from controller.core.printable import printable
 from controller.errors import NotDone, WaitOver
 from controller.observability import logs
 from controller.operator.drain_client import DrainClient, connect
+from controller.system.signals import TERMINATE, on_signal
 
 
 def run_with_client(
@@ -47,7 +47,7 @@ def run_with_client(
         # SIGTERM ends the work as ^C does: the client reports what stays in effect.
         task = asyncio.current_task()
         if task is not None:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+            on_signal(TERMINATE, task.cancel)
         async with connect(
             loaded.settings,
             environ=os.environ,

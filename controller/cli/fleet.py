@@ -5,7 +5,6 @@ import asyncio
 import json
 import logging
 import os
-import signal
 import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from controller.config.base import listen_address
 from controller.config.loader import azure_from_environment
 from controller.config.schema import STORAGE_CONNECTION_STRING, Election
 from controller.observability import logs
+from controller.system.signals import STOP, on_signal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -139,8 +139,7 @@ async def _serve(options: argparse.Namespace) -> int:
     from controller.fleet.exporter import FleetExporter
 
     stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    on_signal(STOP, stopping.set)
     every_s = options.every_s or duration(SHORTEST_S)(LISTEN)
     async with _reader(options) as reader:
         exporter = FleetExporter(reader, clock=SystemClock(), every_s=every_s)

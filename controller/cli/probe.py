@@ -4,13 +4,14 @@ import argparse
 import os
 import sys
 
-from controller.cli.command import CommandGroup
+from controller.cli.command import EXIT_OK, CommandGroup
 from controller.cli.options import add_config_option
 from controller.config.base import socket_address
 from controller.config.loader import load
 from controller.config.schema import Settings
 from controller.errors import ConfigError
 from controller.probe.settings import ProbeSettings
+from controller.system.processes import REPLACES_ITSELF
 
 
 def add_parser(commands: CommandGroup) -> None:
@@ -28,14 +29,19 @@ def add_parser(commands: CommandGroup) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     # systemd passes the directory of a unit's StateDirectory.
-    directory = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    directory = os.environ.get("STATE_DIRECTORY", "").partition(os.pathsep)[0]
     loaded = load(options.config, os.environ).settings
     settings = responder_settings(loaded, state_directory=directory)
-    sys.stdout.flush()
-    # The responder is a process without the configuration's libraries: a third of the memory.
-    os.execv(  # noqa: S606 -- this program itself, with checked values
-        sys.executable, (sys.executable, "-m", "controller.probe", settings.to_json())
-    )
+    if REPLACES_ITSELF:
+        sys.stdout.flush()
+        # The responder is a process without the configuration's libraries: a third of the memory.
+        os.execv(  # noqa: S606 -- this program itself, with checked values
+            sys.executable, (sys.executable, "-m", "controller.probe", settings.to_json())
+        )
+    from controller.probe.responder import serve
+
+    serve(settings)
+    return EXIT_OK
 
 
 def responder_settings(settings: Settings, *, state_directory: str = "") -> ProbeSettings:

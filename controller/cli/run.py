@@ -5,12 +5,12 @@ import asyncio
 import gc
 import logging
 import os
-import signal
 
 from controller.cli.command import EXIT_OK, CommandGroup
 from controller.cli.options import add_config_option
 from controller.config.loader import load
 from controller.observability import logs
+from controller.system.signals import RELOAD, STOP, on_signal
 
 logger = logging.getLogger("lbdrain.cli")
 
@@ -42,10 +42,8 @@ def _run(options: argparse.Namespace) -> int:
             environ=os.environ,
             read_settings=lambda: load(options.config, os.environ).settings,
         )
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, agent.stop)
-        loop.add_signal_handler(signal.SIGHUP, agent.reload)
+        on_signal(STOP, agent.stop)
+        on_signal(RELOAD, agent.reload)
         async with StatusServer(loaded.settings.server.listen, agent.live_status) as server:
             if server.url:
                 logs.log(logger, logging.INFO, f"status page: {server.url}", event="status_served")

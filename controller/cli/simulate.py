@@ -6,7 +6,6 @@ Each command below `simulate` becomes one request to the control endpoint of the
 import argparse
 import asyncio
 import json
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import cast
 
 from controller.cli.command import EXIT_FAILED, EXIT_OK, CommandGroup
 from controller.cli.options import number_between
+from controller.system.signals import STOP, on_signal
 
 ControlRequest = tuple[str, str, object]
 """Method, path and JSON body of a request to the control endpoint of the simulator."""
@@ -288,8 +288,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     async def serve_until_interrupted() -> None:
         stopping = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        on_signal(STOP, stopping.set)
         await serve(options.directory, vms=options.vms, load=options.load, stopping=stopping)
 
     try:

@@ -27,6 +27,7 @@ from controller.config.keys import (
 )
 from controller.config.schema import STORAGE_CONNECTION_STRING, Settings
 from controller.errors import ConfigError
+from controller.system.paths import DEFAULTS
 
 MINIMAL_FILE = """a minimal file is
     [[backend_pools]]
@@ -34,7 +35,7 @@ MINIMAL_FILE = """a minimal file is
     [election]
     container_url = "https://<account>.blob.core.windows.net/<container>\""""  # noqa: E501
 
-DEFAULT_CONFIG = Path("/etc/lb-drain/config.toml")
+DEFAULT_CONFIG = Path(str(DEFAULTS.config))
 
 
 @dataclass(frozen=True, slots=True)

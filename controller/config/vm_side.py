@@ -11,6 +11,7 @@ from urllib.parse import SplitResult
 from pydantic import Field, field_validator
 
 from controller.config.base import Section, is_loopback, socket_address, split_url
+from controller.system.paths import DEFAULTS
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 QuietSeconds = Annotated[float, Field(ge=0, le=600, allow_inf_nan=False)]
@@ -25,7 +26,7 @@ https://learn.microsoft.com/en-us/azure/load-balancer/load-balancer-custom-probe
 class Drain(Section):
     """How this VM takes part in its own drain; `[drain]`."""
 
-    flag_file: str = "/run/lb-drain/draining"
+    flag_file: str = str(DEFAULTS.flag_file)
     """Absolute path of a file that exists while the VM is closed. Web servers and health pages can
     look at it. Empty: no file."""
     service_ports: Annotated[tuple[Port, ...], Field(strict=False, max_length=64)] = ()
@@ -135,7 +136,7 @@ class Hook(Section):
         if not os.path.isabs(value[0]):
             raise ValueError(
                 "must begin with the absolute path of a program; to use a shell, write "
-                '["/bin/sh", "-c", "..."]'
+                f'[{DEFAULTS.shell_words}, "..."]'
             )
         if any("\0" in part for part in value):
             raise ValueError("must not contain NUL characters")

@@ -15,6 +15,7 @@ from controller.core.drain_history import step_text
 from controller.core.event_record import verdict_text
 from controller.core.ledger import Ledger
 from controller.errors import NotDone
+from controller.system.service_manager import MANAGER
 
 LOG_LINES = 1000
 UNITS = ("lb-drain", "lb-drain-probe")
@@ -85,7 +86,9 @@ async def journal_text() -> str:
         raise NotDone(f"journalctl failed with exit code {process.returncode}: {reported}")
     if not out.strip():
         units_text = " and ".join(UNITS)
-        why = reported or "run this command as root, on the VM where the service runs"
+        why = (
+            reported or f"run this command {MANAGER.as_superuser}, on the VM where the service runs"
+        )
         raise NotDone(f"the journal has no lines of {units_text}; {why}")
     return out.decode(errors="replace")
 
@@ -116,7 +119,7 @@ async def agent_answer(listen: str, path: str) -> str:
         why = getattr(error, "strerror", "") or str(error) or "no answer in time"
         raise NotDone(
             f"the agent on this VM does not answer at {url} ({why}); "
-            "`systemctl status lb-drain` shows whether it runs"
+            f"`{MANAGER.status}` shows whether it runs"
         ) from None
     text = body.decode(errors="replace")
     return text if reply.status == 200 else f"HTTP {reply.status}\n{text}"

@@ -7,10 +7,11 @@ from controller.config.base import socket_address
 from controller.config.schema import Settings
 from controller.config.vm_side import Hook
 from controller.doctor.facts import VmSideFacts
+from controller.system.paths import DEFAULTS
 from controller.vm_side.machine import reachable
 from controller.vm_side.responder_client import refused_probes
 
-RUNTIME_DIRECTORY = Path("/run/lb-drain")
+RUNTIME_DIRECTORY = Path(str(DEFAULTS.flag_file)).parent
 """The directory that the unit of the agent creates when it starts."""
 
 

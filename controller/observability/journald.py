@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
 
+from controller.system.unix_sockets import datagram_socket
+
 SOCKET = Path("/run/systemd/journal/socket")
 SEND_BUFFER = 8 * 1024 * 1024
 """Requested size. The kernel grants up to net.core.wmem_max, about 200 kB: the longest entry."""
@@ -50,12 +52,15 @@ class Journal:
 
     def __init__(self, path: Path = SOCKET) -> None:
         self._path = str(path)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        self._socket.setblocking(False)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        self._socket = datagram_socket()
+        if self._socket is not None:
+            self._socket.setblocking(False)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
 
     def send(self, fields: Mapping[str, str]) -> bool:
         """Send one entry; return False if the journal is absent or busy, or the entry too long."""
+        if self._socket is None:
+            return False
         try:
             self._socket.sendto(encoded(fields), self._path)
         except OSError:
@@ -64,4 +69,5 @@ class Journal:
 
     def close(self) -> None:
         """Close the socket."""
-        self._socket.close()
+        if self._socket is not None:
+            self._socket.close()

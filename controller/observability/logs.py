@@ -7,6 +7,9 @@ fields: rsyslog, and with it the Azure Monitor agent, receives only the message.
 message ends with the fields, each as one word: `web-2: out of rotation  event=out  vm=web-2`.
 An entry that the journal does not accept goes to stderr as JSON. If stderr would block as well, the
 line is dropped and counted, and the count is logged later. A drain never waits for its log.
+
+On Windows, the agent writes to the event log (`windows_event_log`), with the same text. A line that
+the event log refuses goes to stderr as JSON, after one line that states why.
 """
 
 import json
@@ -23,6 +26,7 @@ from controller.core.printable import printable
 from controller.core.redaction import MAX_SCANNED, redact_start
 from controller.observability.journald import SOCKET, Journal, leads_to_journal
 from controller.observability.message_ids import LogEvent, StepEvent, kind_of
+from controller.observability.windows_event_log import EventLog, open_event_log
 
 IDENTIFIER = "lb-drain"
 """SYSLOG_IDENTIFIER in the journal, ProcessName in Azure's table Syslog."""
@@ -170,12 +174,47 @@ class _JournalHandler(_Handler):
             self._dropped = 0
 
 
+class _EventLogHandler(_Handler):
+    """Writes to the event log of Windows, and to the stream what the event log refuses."""
+
+    def __init__(self, stream: TextIO, events: EventLog) -> None:
+        super().__init__(stream)
+        self._events, self._refused = events, False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log one record."""
+        try:
+            entry = _entry_of(record)
+        except Exception:  # like every handler: a malformed line must not raise in the caller
+            self.handleError(record)
+            return
+        if self._events.write(record.levelno, entry.get("MESSAGE_ID", ""), entry["MESSAGE"]):
+            self._refused = False
+            return
+        if not self._refused:
+            self._refused = True
+            super().emit(self._notice())
+        super().emit(record)
+
+    def close(self) -> None:
+        """Release the event log."""
+        self._events.close()
+        super().close()
+
+    def _notice(self) -> logging.LogRecord:
+        message = f"the event log refuses lines ({self._events.problem}); they follow here"
+        return logging.LogRecord(f"{PARENT}.logs", logging.WARNING, "", 0, message, None, None)
+
+
 def _takes_a_line(stream: TextIO) -> bool:
     """Return whether a write would not block, as far as the kernel knows."""
+    poll, writable = getattr(select, "poll", None), getattr(select, "POLLOUT", 0)
+    if poll is None:
+        return True
     try:
-        waiting = select.poll()
-        waiting.register(stream.fileno(), select.POLLOUT)
-        return any(found & select.POLLOUT for _, found in waiting.poll(0))
+        waiting = poll()
+        waiting.register(stream.fileno(), writable)
+        return any(found & writable for _, found in waiting.poll(0))
     except (OSError, ValueError):
         return False
 
@@ -210,18 +249,22 @@ def setup(
     stream: TextIO | None = None,
     *,
     journal: Path = SOCKET,
+    events: EventLog | None = None,
     as_text: bool = False,
 ) -> None:
     """Send all logging to `stream` (stderr): as text to a terminal, else as JSON.
 
-    If the stream is the journal, entries go to the socket `journal` instead. With `as_text`, for
-    commands that people read, it is text wherever it goes.
+    If the stream is the journal, entries go to the socket `journal` instead. On Windows, what is
+    not text goes to `events`, by default the event log. With `as_text`, for commands that people
+    read, it is text wherever it goes.
     """
     target: TextIO = sys.stderr if stream is None else stream
-    handler = _Handler(target)
+    handler, text = _Handler(target), as_text or target.isatty()
     if leads_to_journal(target, os.environ):
         handler = _JournalHandler(target, Journal(journal))
-    handler.setFormatter(TextFormatter() if as_text or target.isatty() else JsonFormatter())
+    elif not text and (found := events or open_event_log(IDENTIFIER)):
+        handler = _EventLogHandler(target, found)
+    handler.setFormatter(TextFormatter() if text else JsonFormatter())
     root = logging.getLogger()
     for old in [each for each in root.handlers if isinstance(each, _Handler)]:
         root.removeHandler(old)

@@ -5,8 +5,9 @@ pass feeds the watchdog, never a timer: systemd must notice an agent that hangs.
 """
 
 import os
-import socket
 from collections.abc import Mapping
+
+from controller.system.unix_sockets import datagram_socket
 
 
 class SystemdNotifier:
@@ -44,7 +45,10 @@ class SystemdNotifier:
         if not self._address.startswith(("/", "\0")):
             return False
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+            sender = datagram_socket()
+            if sender is None:
+                return False
+            with sender:
                 sender.settimeout(1.0)  # a full queue must not block the event loop for long
                 sender.sendto(message.encode(), self._address)
         except (OSError, ValueError):

@@ -2,14 +2,13 @@
 
 import asyncio
 import os
-import signal
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 
 from controller.azure.http.session import Azure
 from controller.core.azure_names import fold
 from controller.errors import NotDone
 from controller.operator.rolling import Task
+from controller.system.processes import GROUPS
 
 CHECK_INTERVAL_S = 5.0
 TERMINATE_WITHIN_S = 10.0
@@ -81,18 +80,16 @@ async def _run(command: str, vm: str, addresses: Mapping[str, str]) -> int:
         command,
         stdin=asyncio.subprocess.DEVNULL,
         env={**os.environ, "ROLL_VM": vm, "ROLL_ADDRESS": addresses.get(fold(vm), "")},
-        start_new_session=True,
+        **GROUPS.options,
     )
     try:
         return await process.wait()
     except asyncio.CancelledError:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
+        GROUPS.ask_to_end(process)
         try:
             async with asyncio.timeout(TERMINATE_WITHIN_S):
                 await process.wait()
         except TimeoutError:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            await GROUPS.kill(process)
             await process.wait()
         raise

@@ -12,6 +12,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from controller.system.uptime import up_s
+
 UP_AT_MOST_S = 300.0
 """A machine that has been up for longer is open without a flag: its agent does not start."""
 NOTE_EVERY_S = 60.0
@@ -63,8 +65,3 @@ class BootMemory:
         self._noted_at, self._may_exist = float("-inf"), False
         with suppress(OSError, ValueError):
             self._path.unlink(missing_ok=True)
-
-
-def up_s() -> float:
-    """Return how long the machine has been up."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)

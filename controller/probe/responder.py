@@ -12,7 +12,6 @@ https://learn.microsoft.com/en-us/azure/load-balancer/load-balancer-custom-probe
 import asyncio
 import gc
 import os
-import signal
 import sys
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import cast
 from controller.probe.application_check import ApplicationCheck
 from controller.probe.flag_file import FlagFile
 from controller.probe.settings import AllowedSources, ProbeSettings, plain_address
+from controller.system.signals import STOP, on_signal
 
 MAX_CONNECTIONS = 1000
 """When there are more, the oldest one is closed: a probe that arrives now must be answered."""
@@ -205,8 +205,7 @@ def serve(settings: ProbeSettings) -> None:
 
     async def run() -> None:
         stopped = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+        on_signal(STOP, stopped.set)
         try:
             server = await Responder(settings).listen()
         except OSError as error:

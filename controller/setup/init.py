@@ -33,6 +33,7 @@ from controller.observability import logs
 from controller.setup.discovery import DiscoveredPool, Discovery, discover
 from controller.setup.participation import KEYS, ask_participation
 from controller.setup.template import TemplateContent, compose
+from controller.system.service_manager import MANAGER
 
 MODE = 0o644
 """The agent's user owns no file and must read this one. Secrets have files of their own."""
@@ -212,11 +213,7 @@ def _next_steps(path: Path, url: str, discovery: Discovery | None) -> list[str]:
     # An emulator has the account in the path, Azure in the host name.
     account = names[0] if len(names) > 1 else (parts.hostname or "").split(".", 1)[0]
     group = discovery.availability_set_id.split("/")[4] if discovery else "GROUP"
-    run = (
-        "systemctl enable --now lb-drain"
-        if path == DEFAULT_CONFIG
-        else f"lb-drain run --config {quote(str(path))}"
-    )
+    run = MANAGER.enable if path == DEFAULT_CONFIG else f"lb-drain run --config {quote(str(path))}"
     return [
         "Next, create the storage account and the container, if they do not exist, where you are "
         "signed in to Azure:",
@@ -240,8 +237,8 @@ def _check_target(path: Path, *, force: bool) -> None:
     nearest = next(each for each in path.absolute().parents if each.exists())
     if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
         raise NotDone(
-            f"{path} cannot be written by this user: run this command as root, or name another "
-            "file with --config"
+            f"{path} cannot be written by this user: run this command {MANAGER.as_superuser}, or "
+            "name another file with --config"
         )
 
 
@@ -255,7 +252,7 @@ def _write(path: Path, text: str, *, force: bool) -> Path | None:
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(text)
-                os.fchmod(file.fileno(), MODE)
+                new.chmod(MODE)
                 file.flush()
                 os.fsync(file.fileno())
             if force and path.exists():

@@ -20,6 +20,7 @@ from controller.status.overview_schema import (
     ProblemView,
     VerdictView,
 )
+from controller.system.service_manager import MANAGER
 
 MISSED_SHOWN = timedelta(hours=24)
 """How long a missed event is a problem; after that it is history."""
@@ -129,7 +130,7 @@ def _agent(shown: Overview) -> Iterator[ProblemView]:
             f"The agent on {agent['vm'] or 'this VM'} is not healthy",
             agent["why"],
             alert="LbDrainAgentStalled",
-            command="journalctl --unit lb-drain",
+            command=MANAGER.log,
         )
     if agent["role"] in {"standby", "command"} and shown["ledger"]["as_of"] and not lease["leader"]:
         yield _problem(
@@ -173,7 +174,7 @@ def _agents(shown: Overview) -> Iterator[ProblemView]:
             "; ".join(f"{each['vm']}: {each['text']}" for each in missing),
             alert="LbDrainAgentDown",
             vm="" if many else missing[0]["vm"],
-            command="systemctl status lb-drain",
+            command=MANAGER.status,
         )
     oldest = datetime.fromisoformat(shown["at"]) - STARTING
     unready = [
@@ -189,7 +190,7 @@ def _agents(shown: Overview) -> Iterator[ProblemView]:
             "; ".join(f"{each['vm']}: {each['problem']}" for each in unready),
             alert="LbDrainAgentDown",
             vm="" if many else unready[0]["vm"],
-            command="journalctl --unit lb-drain",
+            command=MANAGER.log,
         )
     digests = {each["configuration"] for each in shown["agents"] if each["configuration"]}
     if len(digests) > 1:

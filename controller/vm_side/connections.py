@@ -10,7 +10,7 @@ import socket
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 TABLES = (Path("/proc/self/net/tcp"), Path("/proc/self/net/tcp6"))
@@ -82,6 +82,12 @@ def _is_probe(remote: str) -> bool:
     if len(remote) != 32:
         return False
     words = (int(remote[start : start + 8], 16) for start in range(0, 32, 8))
-    address = IPv6Address(b"".join(struct.pack("=I", word) for word in words))
+    return is_probe_address(IPv6Address(b"".join(struct.pack("=I", word) for word in words)))
+
+
+def is_probe_address(address: IPv4Address | IPv6Address) -> bool:
+    """Return whether the load balancer's probe comes from this address."""
+    if isinstance(address, IPv4Address):
+        return address == AZURE_PROBE
     mapped = address.ipv4_mapped
     return address.is_link_local if mapped is None else mapped == AZURE_PROBE

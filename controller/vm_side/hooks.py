@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import os
-import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from controller.core.blob_limits import cut
 from controller.core.vm_report import HookOutcome
+from controller.system.pipes import read_pipe
+from controller.system.processes import GROUPS
 
 MAX_OUTPUT_BYTES = 4096
 """Of the end of the output that is kept; a command may print megabytes."""
@@ -41,7 +42,7 @@ async def run_command(
             stdout=for_command,
             stderr=for_command,
             env=dict(environment),
-            start_new_session=True,
+            **GROUPS.options,
         )
     except (OSError, ValueError) as error:
         os.close(output)
@@ -62,7 +63,7 @@ async def run_command(
         problem = f"the hook {command[0]} did not end within {timeout_s:g} s and was stopped"
         return Ended(HookOutcome.TIMED_OUT, problem, _text(tail))
     except asyncio.CancelledError:
-        _signal(process, signal.SIGKILL)
+        await GROUPS.kill(process)
         raise
     finally:
         # The end of the output may still be in the pipe.
@@ -79,17 +80,12 @@ async def run_command(
 
 async def _keep_tail(output: int, tail: bytearray) -> None:
     """Read everything from the pipe `output`, keep the end, and close it."""
-    stream, loop = asyncio.StreamReader(), asyncio.get_running_loop()
-    with os.fdopen(output, "rb", buffering=0) as pipe:
-        transport, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(stream), pipe
-        )
-        try:
-            while read := await stream.read(65_536):
-                tail += read
-                del tail[:-MAX_OUTPUT_BYTES]
-        finally:
-            transport.close()
+
+    def keep(read: bytes) -> None:
+        tail.extend(read)
+        del tail[:-MAX_OUTPUT_BYTES]
+
+    await read_pipe(output, keep)
 
 
 def _text(tail: bytearray) -> str:
@@ -98,17 +94,11 @@ def _text(tail: bytearray) -> str:
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
-    _signal(process, signal.SIGTERM)
+    GROUPS.ask_to_end(process)
     try:
         async with asyncio.timeout(KILL_AFTER_S):
             await process.wait()
     except TimeoutError:
         pass
-    _signal(process, signal.SIGKILL)
+    await GROUPS.kill(process)
     await process.wait()
-
-
-def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    """Signal the process group of a command, with everything that it started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)

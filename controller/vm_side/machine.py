@@ -4,7 +4,8 @@ Nothing here raises: what does not work is part of the result, so that a drain g
 """
 
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -18,10 +19,18 @@ from controller.vm_side.connections import ConnectionCount, count_connections
 from controller.vm_side.flag import Flag, FlagStore
 from controller.vm_side.hooks import run_command
 from controller.vm_side.responder_client import refused_probes
+from controller.vm_side.windows_connections import count_by_psutil
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 BOOT_ID_VARIABLE = "BOOT_ID"
-"""Set by the unit, whose sandbox hides that file."""
+"""Set by the unit, whose sandbox hides that file. Windows has neither: there a flag file of an
+earlier boot counts as one of this boot, until the ledger was read."""
+
+
+COUNT: Callable[[Sequence[int]], Awaitable[ConnectionCount]] = (
+    count_by_psutil if sys.platform == "win32" else count_connections
+)
+"""How connections are counted on the system on which this program runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +128,7 @@ class LocalMachine:
 
     async def connections(self, ports: Sequence[int]) -> ConnectionCount:
         """See `Machine`."""
-        return await count_connections(ports)
+        return await COUNT(ports)
 
     async def run_hook(
         self, command: Sequence[str], environment: Mapping[str, str], *, timeout_s: float

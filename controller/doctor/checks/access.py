@@ -21,6 +21,7 @@ from controller.doctor.remedies import (
 from controller.doctor.report import Finding, failed, passed, skipped, warned
 from controller.errors import ContractViolation, Denied, Obstacle, SetupError
 from controller.status.ledger_view import LeaseStatus
+from controller.system.service_manager import MANAGER
 
 
 def check_access(facts: DoctorFacts) -> list[Finding]:
@@ -216,6 +217,6 @@ def _agents(facts: DoctorFacts) -> Finding:
         return warned(
             check,
             f"no agent leads ({state}), and nothing changes until one does: {rotation}",
-            ("systemctl start lb-drain  # on a VM of the set",),
+            (f"{MANAGER.start}  # on a VM of the set",),
         )
     return passed(check, f"no agent leads yet ({state})")

@@ -4,8 +4,8 @@ A closed VM answers the load balancer's probe with 503. That is evidence only wh
 what answers so: the responder (`[probe] listen`) or the application, over HTTP.
 """
 
+import os
 from collections.abc import Iterator
-from shlex import quote
 
 from controller.azure.topology import LoadBalancerDetails
 from controller.config.base import socket_address
@@ -14,6 +14,8 @@ from controller.core.resources import HealthProbe
 from controller.doctor.facts import DoctorFacts
 from controller.doctor.remedies import az, group_and_name
 from controller.doctor.report import Finding, failed, passed, warned
+from controller.system.paths import DEFAULTS
+from controller.system.service_manager import MANAGER
 
 SHORTEST_S = 5
 """The shortest interval of a probe in Azure."""
@@ -155,12 +157,11 @@ def _flag(facts: DoctorFacts) -> Iterator[Finding]:
     check, flag_file = "flag-file", facts.settings.drain.flag_file
     if not flag_file:
         message = "flag_file in [drain] is empty: no web server can see that this VM is closed"
-        yield warned(check, message, ('flag_file = "/run/lb-drain/draining" in [drain]',))
+        yield warned(check, message, (f"flag_file = {DEFAULTS.flag_file_toml} in [drain]",))
     elif problem := facts.vm_side.flag_problem:
         fix = (
-            'flag_file = "/run/lb-drain/draining" in [drain]',
-            f"or let the unit write there: ReadWritePaths={quote(flag_file.rpartition('/')[0])} "
-            "with systemctl edit lb-drain",
+            f"flag_file = {DEFAULTS.flag_file_toml} in [drain]",
+            MANAGER.allow_writing(os.path.dirname(flag_file)),
         )
         yield failed(check, problem, fix)
     else:
@@ -170,7 +171,7 @@ def _flag(facts: DoctorFacts) -> Iterator[Finding]:
 def _hooks(facts: DoctorFacts) -> Iterator[Finding]:
     check, hooks = "hooks", facts.settings.hooks
     for program, problem in facts.vm_side.hook_problems.items():
-        fix = f"chmod a+rx {quote(program)}  # or correct command in [[hooks]]"
+        fix = MANAGER.allow_running(program)
         yield failed(check, f"{program} {problem}", (fix,), subject=program)
     if hooks and not facts.vm_side.hook_problems:
         yield passed(check, f"every program exists and can be executed ({len(hooks)})")
@@ -184,5 +185,5 @@ def _responder(facts: DoctorFacts) -> Iterator[Finding]:
         yield passed(check, f"it answers on {listen}")
         return
     message = f"nothing answers GET {facts.settings.probe.path} on {listen}"
-    fix = "systemctl enable --now lb-drain-probe  # the health probe fails until it answers"
+    fix = f"{MANAGER.enable_probe}  # the health probe fails until it answers"
     yield failed(check, message, (fix,))

@@ -15,6 +15,7 @@ from controller.doctor.obstacles import remove_obstacle
 from controller.doctor.remedies import AGAIN, az, group_and_name
 from controller.doctor.report import Finding, failed, passed, skipped, warned
 from controller.errors import Denied, NotFound, Obstacle, SetupError, Throttled
+from controller.system.service_manager import MANAGER
 
 CLOCK_WARN_S = 2.0
 """The `Date` header has whole seconds, so a smaller difference proves nothing."""
@@ -178,7 +179,7 @@ def _no_set(facts: DoctorFacts, check: str, found: Failed | Skipped) -> Finding:
     if not isinstance(error, SetupError):
         return not_known(facts, check, found)
     if error.scale_set_id:
-        remove = "systemctl disable --now lb-drain  # once every VM is in its pools"
+        remove = f"{MANAGER.disable}  # once every VM is in its pools"
         return failed(check, str(error), (remove,))
     vm_id = facts.instance.vm_id if isinstance(facts.instance, Instance) else ""
     group, name = group_and_name(vm_id) if vm_id else ("GROUP", "VM")

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from controller.simulator.app.freezing import CONTINUE, STOP
 from controller.simulator.app.server import SimulatorServer
 
 CONTAINER = "lb-drain"
@@ -115,7 +116,7 @@ class AgentProcesses:
             self._follower.cancel()
             await asyncio.gather(self._follower, return_exceptions=True)
         for vm in list(self._processes):
-            self.signal(vm, signal.SIGCONT)
+            self.signal(vm, CONTINUE)
         await asyncio.gather(*(self.kill(vm) for vm in list(self._processes)))
 
     @property
@@ -167,9 +168,9 @@ class AgentProcesses:
                 env=_environment(),
             )
 
-    def signal(self, vm: str, number: signal.Signals) -> None:
-        """Send a signal to the agent of `vm`, if it runs."""
-        if self.running(vm):
+    def signal(self, vm: str, number: signal.Signals | None) -> None:
+        """Send a signal to the agent of `vm`, if it runs and the system has that signal."""
+        if number is not None and self.running(vm):
             self._processes[vm].send_signal(number)
 
     async def kill(self, vm: str) -> None:
@@ -194,14 +195,14 @@ class AgentProcesses:
                 if change.subject not in self.vms:
                     continue
                 if change.kind == "vm_up":
-                    self.signal(change.subject, signal.SIGCONT)
+                    self.signal(change.subject, CONTINUE)
                     await self.start(change.subject)
                 elif change.kind in {"vm_down", "vm_state"}:
                     await self._goes_down(change.subject, str(change.detail.get("state", "")))
 
     async def _goes_down(self, vm: str, state: str) -> None:
         if state == "frozen":
-            self.signal(vm, signal.SIGSTOP)
+            self.signal(vm, STOP)
         elif state == "running":
             await self.start(vm)
         else:
@@ -210,7 +211,7 @@ class AgentProcesses:
 
 def _environment() -> dict[str, str]:
     """Return an environment that leaves the endpoints to the configuration alone."""
-    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH")
+    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "SYSTEMROOT")
     return {
         **{name: os.environ[name] for name in kept if name in os.environ},
         "PYTHONUNBUFFERED": "1",

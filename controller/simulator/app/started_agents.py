@@ -11,6 +11,7 @@ import signal
 from itertools import pairwise
 from pathlib import Path
 
+from controller.simulator.app.freezing import CONTINUE, STOP
 from controller.simulator.app.server import SimulatorServer
 
 PROCESSES = Path("/proc")
@@ -19,9 +20,10 @@ PROCESSES = Path("/proc")
 def agent_processes(configuration: Path) -> list[int]:
     """Return the ids of the processes that run the agent with this configuration file."""
     found: list[int] = []
-    for entry in PROCESSES.glob("[0-9]*") if PROCESSES.is_dir() else ():
+    user = getattr(os, "getuid", None)
+    for entry in PROCESSES.glob("[0-9]*") if user and PROCESSES.is_dir() else ():
         try:
-            own = entry.stat().st_uid == os.getuid()
+            own = user is not None and entry.stat().st_uid == user()
             arguments = (entry / "cmdline").read_bytes().split(b"\0") if own else []
         except OSError:
             continue  # it has ended
@@ -61,19 +63,21 @@ class StartedAgents:
                     await asyncio.to_thread(self._apply, vm, frozen=frozen)
         finally:
             for process_id in self._stopped:
-                _send(process_id, signal.SIGCONT)
+                _send(process_id, CONTINUE)
 
     def _apply(self, vm: str, *, frozen: bool) -> None:
         for process_id in agent_processes(self._directory / f"{vm}.toml"):
             if frozen:
                 self._stopped.add(process_id)
-                _send(process_id, signal.SIGSTOP)
+                _send(process_id, STOP)
             elif process_id in self._stopped:
                 self._stopped.discard(process_id)
-                _send(process_id, signal.SIGCONT)
+                _send(process_id, CONTINUE)
 
 
-def _send(process_id: int, number: signal.Signals) -> None:
+def _send(process_id: int, number: signal.Signals | None) -> None:
+    if number is None:
+        return
     try:
         os.kill(process_id, number)
     except ProcessLookupError:
