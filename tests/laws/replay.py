@@ -738,7 +738,9 @@ class Replay:
                     # A VM that is closed, stopped or deleted gets nothing new in its pools.
                     inside = self._inside(event, change.at - READ_WITHIN_S)
                     idle = {*self.closed.known_closed(change.at), *self.down, *self.gone}
-                    event.inside_for_long = inside - idle
+                    # Without a leader nothing is read; the next one knows what the ledger says.
+                    watched = self.held_until >= change.at
+                    event.inside_for_long = inside - idle if watched else frozenset()
             case "event_gone" | "event_cancelled":
                 event = self.event(change.subject)
                 if event is not None:

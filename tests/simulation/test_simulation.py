@@ -65,6 +65,7 @@ REGRESSIONS = (
     220318,  # an old reply showed that a VM was back in its pools (S5)
     230087,  # no agent was left to acknowledge an event: every VM was deallocated (L2)
     230186,  # a VM that was only frozen any more was taken for one that reboots (S6)
+    230387,  # a VM was put back and deleted while no agent led (V1)
     80134,  # an event was acknowledged because Azure found no NIC and no pool at all (S1)
 )
 """Seeds whose histories broke a law before they were fixed, in the product or in the law."""
