@@ -9,7 +9,7 @@ from pathlib import Path
 from controller.cli.command import EXIT_OK, CommandGroup
 from controller.cli.options import add_config_option
 from controller.cli.terminal import stdout_console
-from controller.config.loader import LoadedSettings, describe, load
+from controller.config.loader import LoadedSettings, describe, load_either
 from controller.observability import logs
 
 
@@ -44,10 +44,10 @@ def _check_config(options: argparse.Namespace) -> int:
     # The value comes last: a long id that is folded keeps the other columns in their places.
     key, origin = (Column(name, no_wrap=True) for name in ("key", "from"))
     table = Table(key, origin, Column("value", overflow="fold"), box=None)
-    loaded = load(options.file or options.config, os.environ)
+    loaded = load_either(options.file or options.config, os.environ)
     if options.quiet:
         return EXIT_OK
-    if options.in_force:
+    if options.in_force and isinstance(loaded, LoadedSettings):
         loaded = _in_force(loaded)
     for name, value, source in describe(loaded):
         if name.startswith("notifications[") and source == "default" and not value:

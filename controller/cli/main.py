@@ -37,6 +37,7 @@ from controller.cli import (
     simulate,
     status,
     support_bundle,
+    update_watch,
 )
 from controller.cli.command import (
     EXIT_CODES,
@@ -75,6 +76,7 @@ COMMANDS = (
     event_control,
     hand_over,
     config,
+    update_watch,
     simulate,
     demo,
     completion,

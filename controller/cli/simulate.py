@@ -8,6 +8,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -54,6 +55,7 @@ def add_parser(commands: CommandGroup) -> None:
     _add_vm(verbs)
     _add_maintenance(verbs)
     _add_replace(verbs)
+    _add_update(verbs)
     _add_settings(verbs)
     _add_reads(verbs)
 
@@ -71,7 +73,7 @@ def _add_verb(
         name, _control, summary=summary, examples=(f"{example} --directory sim".lstrip(),)
     )
     _add_directory_option(parser, "directory of the simulation (default: lb-drain-sim)")
-    parser.set_defaults(to_request=to_request)
+    parser.set_defaults(to_request=to_request, show=partial(json.dumps, indent=1))
     return parser
 
 
@@ -216,6 +218,50 @@ def _add_replace(verbs: CommandGroup) -> None:
     )
 
 
+def _add_update(verbs: CommandGroup) -> None:
+    parser = _add_verb(
+        verbs,
+        "update",
+        _update_request,
+        summary="start a run of an update of the Azure Stack Hub",
+        example="Microsoft1.2108.2.65 --run 20",
+    )
+    parser.add_argument("name", metavar="UPDATE", help="name of the update")
+    parser.add_argument(
+        "--run", type=float, default=30, metavar="S", help="seconds that it takes (default: 30)"
+    )
+    parser.add_argument(
+        "--result",
+        choices=("succeeds", "fails", "endless"),
+        default="succeeds",
+        help="how it ends (default: succeeds)",
+    )
+    parser.add_argument("--resume", action="store_true", help="resume its newest run, which failed")
+    parser.add_argument(
+        "--outage-after",
+        type=float,
+        metavar="S",
+        help="the API of the Hub stops responding after this time; by default it responds",
+    )
+    parser.add_argument(
+        "--outage",
+        type=float,
+        metavar="S",
+        help="and responds again after this time (default: it does not)",
+    )
+    status = _add_verb(
+        verbs,
+        "update-status",
+        lambda _: ("GET", "/updates/status", None),
+        summary="print the XML that a privileged endpoint of the Hub prints",
+        example="ercs01",
+    )
+    status.add_argument(
+        "endpoint", nargs="?", metavar="ENDPOINT", help="privileged endpoint; all print the same"
+    )
+    status.set_defaults(show=lambda answer: answer["xml"])
+
+
 def _add_settings(verbs: CommandGroup) -> None:
     parser = _add_verb(
         verbs,
@@ -273,6 +319,18 @@ def _maintenance_request(options: argparse.Namespace) -> ControlRequest:
     return "POST", "/maintenance", body
 
 
+def _update_request(options: argparse.Namespace) -> ControlRequest:
+    body = {
+        "name": options.name,
+        "run_s": options.run,
+        "result": options.result,
+        "resume": options.resume,
+        "outage_after_s": options.outage_after,
+        "outage_s": options.outage,
+    }
+    return "POST", "/updates", body
+
+
 def _json_object(text: str) -> object:
     try:
         value: object = json.loads(text)
@@ -305,7 +363,7 @@ def _control(options: argparse.Namespace) -> int:
     method, path, body = options.to_request(options)
     succeeded, answer = asyncio.run(send_control(options.directory, method, path, body))
     if succeeded:
-        print(json.dumps(answer, indent=1))
+        print(options.show(answer))
         return EXIT_OK
     if isinstance(answer, dict):
         answer = cast("dict[str, object]", answer).get("error", "the request failed")

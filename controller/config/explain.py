@@ -26,6 +26,11 @@ _REQUIRED: dict[Location, str] = {
     ("backend_pools",): "a [[backend_pools]] table with the id of the pool",
     ("election",): "that table with container_url, the URL of a blob container",
     ("election", "container_url"): "the URL of a blob container",
+    ("update_watch",): "that table with the administrator endpoint of the Hub and the sign-in",
+    ("update_watch", "endpoint"): "the URL of the administrator endpoint of the Hub",
+    ("update_watch", "scope"): 'the audience of the endpoint with "/.default"',
+    ("update_watch", "authority"): "the URL that issues tokens, of Entra ID or AD FS",
+    ("update_watch", "tenant"): 'the id of the tenant, or "adfs"',
 }
 _BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "max_length": "shorter: at most"}
 

@@ -4,7 +4,8 @@ A location is the path to a key: names of tables and keys, and indexes in arrays
 """
 
 from collections.abc import Iterator, Mapping
-from typing import cast, get_origin
+from types import NoneType, UnionType
+from typing import cast, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -29,11 +30,17 @@ def _types(
 ) -> Iterator[tuple[tuple[str, ...], type]]:
     """Yield every key with one value, and the type of that value."""
     for name, field in model.model_fields.items():
-        kind = field.annotation
+        kind = table_of(field.annotation)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from _types(kind, (*at, name))
         elif name not in ARRAYS:
-            yield (*at, name), _type_of(cast("object", kind))
+            yield (*at, name), _type_of(kind)
+
+
+def table_of(annotation: object) -> object:
+    """Return the type of a key; of a table that can be absent, the type of the table."""
+    given = [each for each in get_args(annotation) if each is not NoneType]
+    return given[0] if get_origin(annotation) is UnionType and len(given) == 1 else annotation
 
 
 def _type_of(kind: object) -> type:
@@ -64,14 +71,14 @@ def value_of(kind: type, text: str) -> object:
 
 
 def values_in(node: object, at: Location = ()) -> Iterator[tuple[Location, object]]:
-    """Yield every value in nested tables and arrays, with its location."""
+    """Yield every value in nested tables and arrays, with its location. None is no value."""
     if isinstance(node, dict):
         for key, value in cast("dict[str, object]", node).items():
             yield from values_in(value, (*at, key))
     elif isinstance(node, list | tuple):
         for index, value in enumerate(cast("list[object]", node)):
             yield from values_in(value, (*at, index))
-    else:
+    elif node is not None:
         yield at, node
 
 

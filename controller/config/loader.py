@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from controller.config.azure import Azure
 from controller.config.explain import explain
@@ -26,6 +26,7 @@ from controller.config.keys import (
     values_in,
 )
 from controller.config.schema import STORAGE_CONNECTION_STRING, Settings
+from controller.config.watch_settings import WatchSettings
 from controller.errors import ConfigError
 from controller.system.paths import DEFAULTS
 
@@ -37,6 +38,8 @@ MINIMAL_FILE = """a minimal file is
 
 DEFAULT_CONFIG = Path(str(DEFAULTS.config))
 
+M = TypeVar("M", bound=BaseModel)
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedSettings:
@@ -45,6 +48,14 @@ class LoadedSettings:
     settings: Settings
     origins: Mapping[str, str]
     """Dotted key to "file", "environment LB_DRAIN_…" or "default"."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedWatch:
+    """The settings of `lb-drain update-watch`, and where each value came from."""
+
+    settings: WatchSettings
+    origins: Mapping[str, str]
 
 
 class InvalidConfigError(ConfigError):
@@ -62,6 +73,29 @@ def load(path: Path, environ: Mapping[str, str]) -> LoadedSettings:
 
 def parse(text: str, environ: Mapping[str, str], path: Path) -> LoadedSettings:
     """Load `text` as the content of the file `path`, which need not exist."""
+    settings, origins = _parsed(Settings, text, environ, path)
+    return LoadedSettings(settings, origins)
+
+
+def load_watch(path: Path, environ: Mapping[str, str]) -> LoadedWatch:
+    """Read what `lb-drain update-watch` needs of the file. Raises InvalidConfigError."""
+    settings, origins = _parsed(WatchSettings, _read(path), environ, path)
+    return LoadedWatch(settings, origins)
+
+
+def load_either(path: Path, environ: Mapping[str, str]) -> LoadedSettings | LoadedWatch:
+    """Read a file of the agent, or one that is for `lb-drain update-watch` only."""
+    text = _read(path)
+    document = _document(text, path)
+    if "update_watch" in document and not {"backend_pools", "election"} & document.keys():
+        return load_watch(path, environ)
+    return parse(text, environ, path)
+
+
+def _parsed(
+    model: type[M], text: str, environ: Mapping[str, str], path: Path
+) -> tuple[M, Mapping[str, str]]:
+    """Return the validated settings, and the origin of each value by dotted key."""
     document = _document(text, path)
     origins: dict[Location, str] = {location: "file" for location, _ in values_in(document)}
     problems: list[str] = []
@@ -74,7 +108,7 @@ def parse(text: str, environ: Mapping[str, str], path: Path) -> LoadedSettings:
             origins[location] = f"environment {variable}"
     context = {"loopback_http_storage": bool(environ.get(STORAGE_CONNECTION_STRING))}
     try:
-        settings = Settings.model_validate(document, context=context)
+        settings = model.model_validate(document, context=context)
     except ValidationError as error:
         errors = error.errors(include_url=False, include_context=True)
         lines = explain(errors, path=path, text=text, origins=origins)
@@ -82,7 +116,7 @@ def parse(text: str, environ: Mapping[str, str], path: Path) -> LoadedSettings:
     if problems:
         raise InvalidConfigError(tuple(problems))
     every = {dotted(at): origins.get(at, "default") for at, _ in values_in(settings.model_dump())}
-    return LoadedSettings(settings, MappingProxyType(every))
+    return settings, MappingProxyType(every)
 
 
 def azure_from_environment(environ: Mapping[str, str]) -> Azure:
@@ -107,7 +141,7 @@ def azure_from_environment(environ: Mapping[str, str]) -> Azure:
         raise InvalidConfigError(tuple(lines)) from None
 
 
-def describe(loaded: LoadedSettings) -> list[tuple[str, str, str]]:
+def describe(loaded: LoadedSettings | LoadedWatch) -> list[tuple[str, str, str]]:
     """Return (dotted key, value as text, origin) of every setting, in the order of the file."""
     return [
         (key, str(value).lower() if isinstance(value, bool) else str(value), loaded.origins[key])
@@ -124,7 +158,7 @@ def overridden(loaded: LoadedSettings) -> dict[str, object]:
     }
 
 
-def _by_key(loaded: LoadedSettings) -> dict[str, object]:
+def _by_key(loaded: LoadedSettings | LoadedWatch) -> dict[str, object]:
     return {dotted(at): value for at, value in values_in(loaded.settings.model_dump())}
 
 

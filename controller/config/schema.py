@@ -23,6 +23,7 @@ from controller.config.base import (
 )
 from controller.config.daily_window import daily_window
 from controller.config.notifications import Notification
+from controller.config.update_watch import UpdateWatch
 from controller.config.vm_side import Drain, Hook, Probe
 from controller.core import policy as core
 from controller.core.azure_names import fold
@@ -356,6 +357,8 @@ class Settings(Section):
     """Commands that run on the affected VM; none by default."""
     notifications: Annotated[tuple[Notification, ...], Field(strict=False, max_length=20)] = ()
     """Notification channels; none by default."""
+    update_watch: UpdateWatch | None = None
+    """The updates of an Azure Stack Hub; for `lb-drain update-watch` only."""
 
     @field_validator("backend_pools")
     @classmethod

@@ -7,16 +7,18 @@ error and a status only, because URLs and passwords are secrets.
 
 import asyncio
 import logging
+import ssl
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import aiohttp
 
 from controller.config.notifications import Notification
 from controller.core.notices.notice import Notice
+from controller.errors import ConfigError
 from controller.notifications.formats import Origin, render
-from controller.notifications.senders import DeliveryFailed, Sender, problem_of
+from controller.notifications.senders import DeliveryFailed, Sender, problem_of, sender_of
 from controller.observability.logs import log
 from controller.observability.metrics import NotifyOutcome
 
@@ -93,10 +95,11 @@ class Channel:
                 await self._filled.wait()
                 continue
             queued = self._queue.popleft()
-            self.count(self.settings.kind, await self._deliver(session, queued.notice))
+            self.count(self.settings.kind, await self.deliver(session, queued.notice))
             queued.channel_done()
 
-    async def _deliver(self, session: aiohttp.ClientSession, notice: Notice) -> NotifyOutcome:
+    async def deliver(self, session: aiohttp.ClientSession, notice: Notice) -> NotifyOutcome:
+        """Send one notice, in several attempts; a failure is logged."""
         problem = ""
         for attempt in range(ATTEMPTS):
             retry_after_s = 0.0
@@ -122,3 +125,34 @@ class Channel:
         message = render(notice, template=self.settings.template, origin=self.origin)
         async with asyncio.timeout(self.sender.timeout_s):
             await self.sender.send(session, message)
+
+
+def channel_of(
+    table: str,
+    settings: Notification,
+    environ: Mapping[str, str],
+    tls: ssl.SSLContext,
+    *,
+    count: Callable[[str, NotifyOutcome], None],
+    origin: Origin,
+) -> Channel:
+    """Return the channel that the table `table` of the configuration describes.
+
+    Raises:
+        ConfigError: its secret cannot be read.
+    """
+    try:
+        sender = sender_of(settings, environ, tls)
+    except ValueError as error:
+        raise ConfigError(f"{table}: {error}") from None
+    name = f"{table} ({settings.kind})"
+    return Channel(name=name, settings=settings, sender=sender, count=count, origin=origin)
+
+
+def channel_session(tls: ssl.SSLContext) -> aiohttp.ClientSession:
+    """Return a session for channels: chat services are on the internet, maybe behind a proxy."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=tls),
+        trust_env=True,
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )

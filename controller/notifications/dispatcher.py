@@ -22,8 +22,6 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
-import aiohttp
-
 from controller.clock import Clock
 from controller.config.in_force import ConfigurationInForce
 from controller.config.notifications import Notification
@@ -38,10 +36,13 @@ from controller.core.notices.event_notices import follow_events
 from controller.core.notices.notice import DeliveredNotices, Notice
 from controller.core.notices.set_notices import current_notices, ledger_notices
 from controller.core.planning.actions import Plan
-from controller.errors import ConfigError
-from controller.notifications.channel import Channel, QueuedNotice
+from controller.notifications.channel import (
+    Channel,
+    QueuedNotice,
+    channel_of,
+    channel_session,
+)
 from controller.notifications.formats import Origin
-from controller.notifications.senders import sender_of
 from controller.observability.logs import log
 from controller.observability.metrics import STANDBY_SERVICES, NotifyOutcome
 from controller.storage.notices_json import (
@@ -157,24 +158,13 @@ class NotificationDispatcher:
             self._channel(f"notifications[{n}]", each, tls) for n, each in enumerate(settings)
         ]
         self._open, self._channels = AsyncExitStack(), channels
-        session = await self._open.enter_async_context(
-            aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=tls),
-                trust_env=True,  # chat services are on the internet, maybe behind a proxy
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        )
+        session = await self._open.enter_async_context(channel_session(tls))
         workers = [asyncio.create_task(each.work(session), name=each.name) for each in channels]
         self._open.push_async_callback(_end, channels, workers)
 
     def _channel(self, table: str, settings: Notification, tls: ssl.SSLContext) -> Channel:
-        try:
-            sender = sender_of(settings, self._environ, tls)
-        except ValueError as error:
-            raise ConfigError(f"{table}: {error}") from None
-        name = f"{table} ({settings.kind})"
-        return Channel(
-            name=name, settings=settings, sender=sender, count=self._count, origin=self._origin()
+        return channel_of(
+            table, settings, self._environ, tls, count=self._count, origin=self._origin()
         )
 
     async def __aexit__(

@@ -37,6 +37,12 @@ TITLES = {
     NoticeKind.SERVICE_RECOVERED: "Service reachable again",
     NoticeKind.NO_LEADER: "No leader",
     NoticeKind.LEADER_RESTORED: "Leader restored",
+    NoticeKind.UPDATE_STARTED: "Update of the Hub started",
+    NoticeKind.UPDATE_SUCCEEDED: "Update of the Hub succeeded",
+    NoticeKind.UPDATE_FAILED: "Update of the Hub failed",
+    NoticeKind.UPDATE_CHANGED: "Update of the Hub",
+    NoticeKind.UPDATE_UNKNOWN: "Update of the Hub: state unknown",
+    NoticeKind.UPDATE_KNOWN: "Update of the Hub: state known again",
     NoticeKind.DIGEST: "Digest",
     NoticeKind.TEST: "Notification",
 }
@@ -58,6 +64,8 @@ CHAPTERS = {
     NoticeKind.OUT_TOO_LONG: "lbdrainvmouttoolong",
     NoticeKind.SERVICE_UNREACHABLE: "troubleshooting",
     NoticeKind.NO_LEADER: "lbdrainnoleader",
+    NoticeKind.UPDATE_FAILED: "troubleshooting",
+    NoticeKind.UPDATE_UNKNOWN: "troubleshooting",
 }
 """The chapters of the runbook about the kinds that may need an action."""
 

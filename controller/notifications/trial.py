@@ -16,6 +16,7 @@ import aiohttp
 from controller.config.notifications import Notification
 from controller.config.schema import Settings
 from controller.core.notices.notice import Notice, NoticeKind, notice_id
+from controller.notifications.channel import channel_session
 from controller.notifications.formats import Message, Origin, render
 from controller.notifications.senders import (
     CHECK_REACH,
@@ -53,9 +54,7 @@ async def try_channels(
         text=TEXT,
         test=True,
     )
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=tls), trust_env=True, cookie_jar=aiohttp.DummyCookieJar()
-    ) as session:
+    async with channel_session(tls) as session:
         origin = Origin(agent=socket.gethostname(), runbook_url=settings.links.runbook_url)
         trials = (
             _try(each, environ, tls, session, render(notice, template=each.template, origin=origin))

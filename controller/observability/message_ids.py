@@ -36,6 +36,7 @@ LogEvent = Literal[
     "events_readable",
     "events_unreadable",
     "held",
+    "hub_update_changed",
     "leader_elected",
     "leader_missing",
     "leader_restored",
@@ -159,6 +160,8 @@ KINDS = (
         "controls_unreadable",
     ),
     _kind("notification_failed", "4f3fd9146ac146bd9385b349e4d8af97", "notification_failed"),
+    # lb-drain update-watch.
+    _kind("hub_update_changed", "90e4cd93b58649df9a93ed7961125907", "hub_update_changed"),
 )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from controller.config.descriptions import descriptions
-from controller.config.keys import ARRAYS
+from controller.config.keys import ARRAYS, table_of
 from controller.config.schema import Settings
 from tests.docs.markdown import code, table
 
@@ -36,7 +36,7 @@ def _sections(
         yield f"## `{name}`\n\n{' '.join(about.split())}\n\n{keys}"
     below = descriptions(model)
     for name, field in model.model_fields.items():
-        kind = field.annotation if at else ARRAYS.get(name, field.annotation)
+        kind = field.annotation if at else ARRAYS.get(name, table_of(field.annotation))
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             text = below[name] if at else _TABLE_NAME.sub("", kind.__doc__ or "")
             yield from _sections(kind, schemas, (*at, name), text)

@@ -53,6 +53,8 @@ _NAMES: Mapping[tuple[str, str], str] = {
     ("compute", "vm_view_get"): "VM instance view read",
     ("compute", "vm_maintain"): "VM maintenance start",
     ("compute", "vm_maintain_wait"): "VM maintenance",
+    ("hub", "update_list"): "update list",
+    ("hub", "update_run_list"): "update run list",
     ("imds", "acknowledge"): "event approval",
     ("imds", "instance"): "instance metadata read",
     ("imds", "poll"): "scheduled events read",
@@ -69,7 +71,7 @@ _NAMES: Mapping[tuple[str, str], str] = {
     ("network", "subnet_get"): "subnet read",
     ("network", "token"): "token request",
 }
-"""The requests in words, for messages; those of the doctor and the operator commands included."""
+"""The requests in words, for messages; those of the doctor and other commands included."""
 
 OUTCOMES: Mapping[type[ControllerError], str] = {
     each: each.word()

@@ -262,5 +262,5 @@ def _tls(ca_file: str) -> ssl.SSLContext:
         try:
             context.load_verify_locations(ca_file)
         except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"azure.ca_file: {ca_file} cannot be used: {error}") from error
+            raise ConfigError(f"ca_file: {ca_file} cannot be used: {error}") from error
     return context

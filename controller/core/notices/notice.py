@@ -35,6 +35,12 @@ class NoticeKind(Enum):
     SERVICE_RECOVERED = "answers_again"
     NO_LEADER = "no_leader"
     LEADER_RESTORED = "leader_again"
+    UPDATE_STARTED = "update_started"
+    UPDATE_SUCCEEDED = "update_succeeded"
+    UPDATE_FAILED = "update_failed"
+    UPDATE_CHANGED = "update_changed"
+    UPDATE_UNKNOWN = "update_unknown"
+    UPDATE_KNOWN = "update_known"
     DIGEST = "digest"
     TEST = "test"
 
@@ -49,6 +55,8 @@ PROBLEMS = frozenset(
         NoticeKind.OUT_TOO_LONG,
         NoticeKind.SERVICE_UNREACHABLE,
         NoticeKind.NO_LEADER,
+        NoticeKind.UPDATE_FAILED,
+        NoticeKind.UPDATE_UNKNOWN,
     }
 )
 """The kinds that may need an action of an operator."""

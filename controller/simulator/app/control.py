@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import cast
 
-from controller.simulator.app import control_edits
+from controller.simulator.app import control_edits, control_hub
 from controller.simulator.app.control_input import ControlCall, Json, MissingError
 from controller.simulator.services.faults import FaultBook
 from controller.simulator.services.http_values import Reply
@@ -175,6 +175,8 @@ _ROUTES: Mapping[tuple[str, str], Callable[[ControlCall], object]] = {
     ("POST", "nics/*/tags"): control_edits.edit_tags,
     ("POST", "nics/*/membership"): control_edits.edit_membership,
     ("POST", "replacements"): control_edits.replace,
+    ("POST", "updates"): control_hub.start_update,
+    ("GET", "updates/status"): control_hub.update_status,
     ("GET", "settings"): control_edits.settings,
     ("POST", "settings"): control_edits.set_settings,
     ("GET", "blob"): control_edits.blob_settings,

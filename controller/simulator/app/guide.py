@@ -113,6 +113,19 @@ Show the VMs, restart one (which becomes a scheduled event of source User), and 
     az vm restart --resource-group web-rg --name {first} --no-wait
     az storage blob list --container-name lb-drain --auth-mode login --blob-endpoint {blob_url}
 
+## Watch the updates of an Azure Stack Hub
+
+Start an update whose run ends after 20 seconds, and watch it until it ends; the exit code is 0:
+
+    {command} simulate update Microsoft1.2108.2.65 --run 20 --directory {here}
+    {command} update-watch --config {here}/update-watch.toml
+
+Start an update during which the API of the Hub is gone for good. The watch reports that the state
+is unknown, and what the privileged endpoint reports:
+
+    {command} simulate update Microsoft1.2108.2.66 --run 60 --outage-after 5 --directory {here}
+    {command} update-watch --config {here}/update-watch.toml
+
 ## Control the simulation
 
 Show the VMs, pools, events and leases of the simulated Azure. If the simulation runs with --load,

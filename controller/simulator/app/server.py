@@ -1,4 +1,4 @@
-"""Sockets around a simulated Azure: HTTPS for ARM and Blob, HTTP for every IMDS and for control.
+"""Sockets around a simulated Azure: HTTPS for ARM, Blob and the Hub, HTTP for IMDS and control.
 
 Everything listens on 127.0.0.1, on ports the system chooses. A separate task
 advances the world with the clock, so that operations end and events start without requests.
@@ -52,7 +52,7 @@ class SimulatorServer:
         self._changed = asyncio.Condition()
         self._woken = asyncio.Event()
         self._imds_ports: dict[str, int] = {}
-        self._arm_port = self._blob_port = self._control_port = 0
+        self._arm_port = self._blob_port = self._hub_port = self._control_port = 0
 
     @property
     def ca_file(self) -> Path:
@@ -68,6 +68,11 @@ class SimulatorServer:
     def blob_url(self) -> str:
         """The URL of the storage account."""
         return f"https://{HOST}:{self._blob_port}/{ACCOUNT}"
+
+    @property
+    def hub_url(self) -> str:
+        """The administrator endpoint of the Azure Stack Hub, which also issues its tokens."""
+        return f"https://{HOST}:{self._hub_port}"
 
     def container_url(self, container: str) -> str:
         """Return the URL of a container, which is created if it does not exist."""
@@ -101,6 +106,7 @@ class SimulatorServer:
         try:
             self._arm_port = await self._listen(self.handler(Service.ARM), tls)
             self._blob_port = await self._listen(self.handler(Service.BLOB), tls)
+            self._hub_port = await self._listen(self.handler(Service.HUB), tls)
             for vm in self.world.vms.values():
                 port = await self._listen(self.handler(Service.IMDS, vm.name), None)
                 self._imds_ports[vm.name.casefold()] = port

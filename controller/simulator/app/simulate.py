@@ -17,6 +17,7 @@ from controller.simulator.app.agent_processes import (
 )
 from controller.simulator.app.flag_files import FlagFiles
 from controller.simulator.app.guide import guide
+from controller.simulator.app.hub_files import write_hub_files
 from controller.simulator.app.server import SimulatorServer
 from controller.simulator.app.started_agents import StartedAgents
 from controller.simulator.traffic.balancer import Traffic
@@ -128,6 +129,7 @@ def _write(directory: Path, server: SimulatorServer) -> dict[str, str]:
     for name, listen in pages.items():
         text = configuration(server, name, overrides=OVERRIDES, listen=listen)
         (directory / f"{name}.toml").write_text(text)
+    write_hub_files(directory, server)
     (directory / CONTROL_FILE).write_text(server.control_url + "\n")
     (directory / "README.md").write_text(guide(directory, pages, server))
     return pages

@@ -42,11 +42,11 @@ def create_certificates(directory: Path) -> Certificates:
     )
     ca.cert_pem.write_to_path(paths.ca_file)
     paths.certificate_file.write_bytes(b"".join(pem.bytes() for pem in server.cert_chain_pems))
-    _write_private(paths.key_file, server.private_key_pem.bytes())
+    write_private(paths.key_file, server.private_key_pem.bytes())
     return paths
 
 
-def _write_private(path: Path, content: bytes) -> None:
+def write_private(path: Path, content: bytes) -> None:
     """Write a file that other users can never read, not even for a moment."""
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

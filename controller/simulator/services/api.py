@@ -7,7 +7,7 @@ tests on virtual time call it directly.
 from dataclasses import replace
 from typing import assert_never
 
-from controller.simulator.services import arm, blob, imds
+from controller.simulator.services import arm, blob, hub, imds
 from controller.simulator.services.connectivity import connectivity
 from controller.simulator.services.faults import OVERSIZED_BYTES, Effect, Fault, FaultBook
 from controller.simulator.services.http_values import Delivery, Reply, Request, Service
@@ -36,6 +36,8 @@ def calling_vm(world: World, request: Request) -> str | None:
     """Return the VM that sends this request, even with an invalid token; None if unknown."""
     if request.service is Service.IMDS:
         return request.vm
+    if request.service is Service.HUB:
+        return None
     scheme, _, credential = request.headers.get("authorization", "").partition(" ")
     if scheme.casefold() != "bearer":
         return None
@@ -56,6 +58,8 @@ def _dispatch(world: World, request: Request, now: float) -> Reply:
                 now,
                 caller=lambda token: world.caller(token, blob.AUDIENCE, now),
             )
+        case Service.HUB:
+            return hub.handle(world, request, now)
         case _:
             assert_never(request.service)
 

@@ -10,11 +10,13 @@ from enum import Enum
 
 
 class Service(Enum):
-    """Which of the three services a request is addressed to."""
+    """Which of the services a request is addressed to."""
 
     IMDS = "imds"
     ARM = "arm"
     BLOB = "blob"
+    HUB = "hub"
+    """An Azure Stack Hub: its administrator endpoint and its sign-in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from controller.simulator.world import bodies
 from controller.simulator.world.access import OPERATOR, Bucket, Issuer, Roles, same_audience
 from controller.simulator.world.blob_store import BlobStore
 from controller.simulator.world.events import EventBoard
+from controller.simulator.world.hub import Hub
 from controller.simulator.world.maintenance_windows import MaintenanceWindows
 from controller.simulator.world.replacements import Replacements
 from controller.simulator.world.scheduler import Scheduler
@@ -72,6 +73,7 @@ class World(Replacements):
         self.throttles = Throttles()
         self.buckets: dict[tuple[str, str], Bucket] = {}
         self.request_counts: Counter[tuple[str, str, str]] = Counter()
+        self.hub = Hub(seed)
         self.blobs = BlobStore(record=self.record, permit=self._permit_blob)
 
     # Availability sets

@@ -214,6 +214,12 @@ def test_kinds_are_called_as_in_configurations_and_dashboards() -> None:
         "answers_again",
         "no_leader",
         "leader_again",
+        "update_started",
+        "update_succeeded",
+        "update_failed",
+        "update_changed",
+        "update_unknown",
+        "update_known",
         "digest",
         "test",
     ]
