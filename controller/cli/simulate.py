@@ -251,7 +251,7 @@ def _add_update(verbs: CommandGroup) -> None:
     )
     status = _add_verb(
         verbs,
-        "update-status",
+        "endpoint",
         lambda _: ("GET", "/updates/status", None),
         summary="print the XML that a privileged endpoint of the Hub prints",
         example="ercs01",

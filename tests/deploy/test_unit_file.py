@@ -10,13 +10,16 @@ import pytest
 from controller.agent.agent import STOP_WITHIN_S
 from controller.agent.reconciler import PASS_AT_LEAST_EVERY_S
 from controller.cli.command import EXIT_CONFIG
+from controller.cli.update_watch import EXIT_IN_PROGRESS
 from controller.config.loader import DEFAULT_CONFIG
+from controller.config.update_watch import UpdateWatch
 from controller.config.vm_side import Drain
 from controller.vm_side.machine import BOOT_ID_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy" / "lb-drain.service"
 PROBE = ROOT / "deploy" / "lb-drain-probe.service"
+WATCH = ROOT / "deploy" / "lb-drain-update-watch.service"
 both_units = pytest.mark.parametrize("unit", [UNIT, PROBE], ids=lambda unit: unit.stem)
 EXPOSURE_BELOW = 2.0
 OFFLINE_SINCE = 250
@@ -146,3 +149,20 @@ def test_no_document_repeats_a_unit() -> None:
     """What it states would soon be another."""
     for path in (ROOT / "README.md", *(ROOT / "deploy").glob("**/*.md")):
         assert "[Service]" not in path.read_text(), path
+
+
+def test_the_units_of_the_update_watch_agree_with_the_command(tmp_path: Path) -> None:
+    """Exit codes, the directory of the state file, and a timer that starts the service."""
+    assert settings("SuccessExitStatus", WATCH) == [str(EXIT_IN_PROGRESS)]
+    state_file = Path(str(UpdateWatch.model_fields["state_file"].default))
+    assert state_file.parent == Path("/var/lib") / settings("StateDirectory", WATCH)[0]
+    (command,) = settings("ExecStart", WATCH)
+    assert (
+        command == "/opt/lb-drain/bin/lb-drain update-watch --once --config /etc/lb-drain/hub.toml"
+    )
+    for unit in (WATCH, WATCH.with_suffix(".timer")):
+        text = unit.read_text().replace(command.split()[0], str(shutil.which("true")))
+        (tmp_path / unit.name).write_text(text)
+    reported = analyze("verify", "--man=no", str(tmp_path / "lb-drain-update-watch.timer"))
+    assert [line for line in reported.stderr.splitlines() if "update-watch" in line] == []
+    assert reported.returncode == 0, reported.stderr

@@ -16,7 +16,7 @@ def write_hub_files(directory: Path, server: SimulatorServer) -> None:
     """Write a configuration that polls every two seconds, with a status command of this program."""
     write_private(directory / SECRET, server.world.hub.secret.encode())
     (directory / STATE).unlink(missing_ok=True)  # of an earlier simulation, whose runs are gone
-    command = (sys.executable, "-m", "controller", "simulate", "update-status", "--directory")
+    command = (sys.executable, "-m", "controller", "simulate", "endpoint", "--directory")
     values: dict[str, object] = {
         "endpoint": server.hub_url,
         "subscription": server.world.subscription,
