@@ -19,6 +19,7 @@ from controller.agent.operator_blobs import OperatorBlobs, watch_operator_blobs
 from controller.agent.presence_sender import PresenceSender, assemble_presence
 from controller.agent.reconciler import Reconciler
 from controller.agent.reconciler_assembly import assemble_reconciler
+from controller.agent.second_source_watch import SecondSourceWatch
 from controller.agent.standby_ledger import StandbyLedgerCache
 from controller.agent.standby_view import StandbyView
 from controller.agent.startup import AgentIdentity, blob_owner, state_blob
@@ -60,6 +61,8 @@ class Components:
     presence: PresenceSender | None
     """None for a dry run, which writes nothing."""
     agents: AgentsReader
+    second_source: SecondSourceWatch | None
+    """None if Resource Graph is not asked, and for a dry run."""
 
     def tasks(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """Return what runs until the agent ends, by name; without the election."""
@@ -78,6 +81,8 @@ class Components:
             tasks["closing"] = self.closing.run
         if self.presence is not None:
             tasks["presence"] = self.presence.run
+        if self.second_source is not None:
+            tasks["second source"] = self.second_source.run
         return tasks
 
 
@@ -142,7 +147,39 @@ def assemble(context: AgentContext) -> Components:
         agents=AgentsReader(
             lambda: read_agents(context.azure.state_blob, blob.name, context.identity.vms)
         ),
+        second_source=_assemble_second_source(context, reconciler, election, watcher),
     )
+
+
+def _assemble_second_source(
+    context: AgentContext,
+    reconciler: Reconciler,
+    election: LeaderElection | None,
+    watcher: EventWatcher,
+) -> SecondSourceWatch | None:
+    """Return what asks Resource Graph while this agent leads, if that is configured."""
+    if election is None or not context.settings.events.resource_graph:
+        return None
+    set_id = context.identity.availability_set_id
+    machines = f"{set_id.rsplit('/', 2)[0]}/virtualMachines"
+
+    def vm_ids() -> tuple[str, ...]:
+        known = tuple(vm.vm_id for vm in reconciler.cache.vms)
+        return known or tuple(f"{machines}/{name}" for name in context.identity.vms)
+
+    watch = SecondSourceWatch(
+        context.azure.resource_graph,
+        set_id=set_id,
+        vm_ids=vm_ids,
+        clock=watcher.clock,
+        leading=lambda: election.leading and not reconciler.tenure.begins,
+        ledger=lambda: reconciler.ledger,
+        document=lambda: watcher.document,
+        seen=watcher.seen_events.known,
+        changed=context.woken.set,
+    )
+    reconciler.second_source = lambda: watch.known
+    return watch
 
 
 def _assemble_watcher(context: AgentContext, requests: DrainRequestWatch) -> EventWatcher:

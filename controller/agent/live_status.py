@@ -183,6 +183,7 @@ def _with_parts(snapshot: AgentSnapshot, parts: Components) -> AgentSnapshot:
         document_age_s=None if watcher.document is None else watcher.age_s(),
         failed_polls=watcher.failures,
         seen_events=watcher.seen_events.known(),
+        second_source=reconciler.second_source() if snapshot.health.leading else None,
         plan=reconciler.plan,
         vms=cache.vms,
         nics=cache.nics,

@@ -25,6 +25,7 @@ from controller.core.observation import Observation
 from controller.core.planning.actions import Action, HoldReason, Plan, ReadInventory, is_read
 from controller.core.planning.mechanism import Mechanisms
 from controller.core.planning.planner import plan
+from controller.core.second_source import SecondSource, with_second_source
 from controller.core.verdicts import ends_soon, with_events
 
 PLANS_PER_PASS = 20
@@ -89,6 +90,8 @@ class Reconciler:
         self._last_document = watcher.document
         self._wake_at: datetime | None = None
         self.plan: Plan | None = None
+        self.second_source: Callable[[], SecondSource | None] = lambda: None
+        """Returns what Resource Graph has answered; None if it is not asked."""
 
     def on_pass(self, listener: PassListener) -> None:
         """Call `listener` with every report. It must return at once."""
@@ -222,6 +225,14 @@ class Reconciler:
         if not self._dry_run:
             seen = self._watcher.seen_events.known()
             planned = with_events(planned, *known, seen=seen, mechanisms=self._mechanisms)
+            planned = with_second_source(
+                planned,
+                self.ledger,
+                self.second_source(),
+                self._watcher.document,
+                self._watcher.now(),
+                seen=seen,
+            )
         self.plan = planned
         return planned
 

@@ -26,6 +26,8 @@ class AvailabilitySet:
     """Rules of its scheduledEventsPolicy that approve events automatically."""
     update_domains: int = 0
     """Number of update domains, which planned maintenance reaches one by one; 0 if unknown."""
+    publishes: bool = False
+    """Whether its scheduled events are sent to Resource Graph and Event Grid too (preview)."""
     migrates_to: str = ""
     """Id of the flexible scale set that the set is being migrated to; empty without one."""
 
@@ -46,6 +48,7 @@ def parse_availability_set(body: Json) -> AvailabilitySet:
         vm_ids=parse_set_vms(body).vm_ids,
         approves=_approves(body),
         update_domains=_update_domains(body),
+        publishes=_publishes(body),
         migrates_to=_migrates_to(body),
     )
 
@@ -102,3 +105,19 @@ def _approves(body: Json) -> tuple[str, ...]:
         and cast("Json", rule).get("automaticallyApprove") is True
     )
     return tuple(automatic)
+
+
+def _publishes(body: Json) -> bool:
+    """Return whether the set sends its events to Resource Graph and Event Grid.
+
+    It does so only if its owner has opted in (Microsoft docs, Scheduled Events in Azure Resource
+    Graph, preview, 05/01/2026).
+    """
+    part, what = child(body, "properties", "an availability set"), "an availability set"
+    for name in (
+        "scheduledEventsPolicy",
+        "scheduledEventsAdditionalPublishingTargets",
+        "eventGridAndResourceGraph",
+    ):
+        part = child(part, name, what)
+    return part.get("enable") is True

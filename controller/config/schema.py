@@ -22,6 +22,7 @@ from controller.config.base import (
     split_url,
 )
 from controller.config.daily_window import daily_window
+from controller.config.events import Events
 from controller.config.notifications import Notification
 from controller.config.update_watch import UpdateWatch
 from controller.config.vm_side import Drain, Hook, Probe
@@ -343,6 +344,8 @@ class Settings(Section):
     """Decisions."""
     watch: Watch = Watch()
     """Polling."""
+    events: Events = Events()
+    """Second ways to learn of events."""
     azure: Azure = Azure()
     """Endpoints and identity."""
     server: Server = Server()

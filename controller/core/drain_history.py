@@ -25,6 +25,7 @@
 | `started`            | the event started                           | when a document shows it  |
 | `completed`          | the event is gone; it began, or may have    | after two clean polls     |
 | `cancelled`          | the event is gone and did not begin         | after two clean polls     |
+| `end reported`       | Resource Graph states how the event ended   | when a query shows it     |
 
 The detail of a transition: who requested the drain and why, the pools, the event, the connections
 that are left or were cut, or why the VM or a membership is not restored. A line about an event
@@ -35,7 +36,7 @@ Rules:
 - The values are stored in the ledger and part of its format: they never change.
 - A ledger of a newer minor version may hold other steps. They are kept, and mean nothing here.
 - A drain episode of a VM ends with `in service` or `forgotten`; its next step begins another one.
-- `leads` is about the set and the last four steps are about an event: they belong to no episode.
+- `leads` is about the set and the last five steps are about an event: they belong to no episode.
 
 Pure: standard library only, no I/O, no clock.
 """
@@ -78,11 +79,18 @@ class Step(StrEnum):
     STARTED = "started"
     COMPLETED = "completed"
     CANCELLED = "cancelled"
+    END_REPORTED = "end reported"
 
 
 ENDS = frozenset({Step.IN_SERVICE, Step.FORGOTTEN})
 """The steps that end a drain episode."""
-EVENT_STEPS = (Step.ANNOUNCED, Step.STARTED, Step.COMPLETED, Step.CANCELLED)
+EVENT_STEPS = (
+    Step.ANNOUNCED,
+    Step.STARTED,
+    Step.COMPLETED,
+    Step.CANCELLED,
+    Step.END_REPORTED,
+)
 """The steps of an event, which Azure takes."""
 OUTSIDE = frozenset({Step.LEADS, *EVENT_STEPS})
 """The steps that belong to no drain episode."""
@@ -112,6 +120,7 @@ _TEXTS: Mapping[str, str] = MappingProxyType(
         Step.STARTED: "event started",
         Step.COMPLETED: "event completed",
         Step.CANCELLED: "event cancelled",
+        Step.END_REPORTED: "end of the event reported by Resource Graph",
     }
 )
 

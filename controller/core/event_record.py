@@ -126,11 +126,14 @@ class EventVerdict:
     out_at: datetime | None = None
     why: str = ""
     """Why the VM was late or hit, or why the event was ignored."""
+    end: str = ""
+    """How Resource Graph states that the event ended: `Completed` or `Canceled`, or text that only
+    a newer minor version knows. Empty while it does not. It changes no verdict."""
     extra: Extra = field(default_factory=lambda: NOTHING_EXTRA, hash=False)
 
     def __post_init__(self) -> None:
         """Keep the texts short and printable."""
-        shorten(self, "vm", "verdict")
+        shorten(self, "vm", "verdict", "end")
         shorten(self, "why", limit=MAX_MESSAGE_CHARACTERS)
 
     @property
@@ -167,7 +170,26 @@ def verdict_text(found: EventVerdict) -> str:
         case _:
             text = found.verdict.replace("_", " ")
     text = f"TEST, {text}" if is_test(found.event_id) else text
+    text += _end_text(found)
     return f"{text}: {found.why}" if found.why else text
+
+
+def _end_text(found: EventVerdict) -> str:
+    """Return what Resource Graph adds to a verdict, which was inferred from an absence."""
+    cancelled = found.verdict == Verdict.CANCELLED
+    match found.end:
+        case "":
+            return ""
+        case "Canceled":
+            return ", as Azure confirms" if cancelled else ", but Azure reports it as cancelled"
+        case "Completed":
+            return (
+                ", but Azure reports it as completed"
+                if cancelled
+                else ", and Azure confirms its end"
+            )
+        case _:
+            return f", end by Resource Graph: {found.end}"
 
 
 def _distance(found: EventVerdict) -> str:

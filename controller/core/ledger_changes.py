@@ -3,6 +3,7 @@
 Pure: standard library only, no I/O, no clock.
 """
 
+from dataclasses import replace
 from typing import TypeVar
 
 from controller.core.drain_history import Transition
@@ -20,8 +21,9 @@ def new_transitions(before: Ledger, after: Ledger) -> tuple[Transition, ...]:
 
 
 def new_verdicts(before: Ledger, after: Ledger) -> tuple[EventVerdict, ...]:
-    """Return the verdicts that the newer ledger added."""
-    return _added(before.verdicts, after.verdicts)
+    """Return the verdicts that the newer ledger added. An end that becomes known adds none."""
+    known = tuple(replace(each, end="") for each in before.verdicts)
+    return _added(known, tuple(replace(each, end="") for each in after.verdicts))
 
 
 def _added(before: tuple[Line, ...], after: tuple[Line, ...]) -> tuple[Line, ...]:

@@ -29,6 +29,7 @@ from controller.core.azure_names import fold, load_balancer_of
 from controller.core.blob_owner import ANY_OWNER, BlobOwner
 from controller.core.ledger import Ledger
 from controller.core.resources import Nic, PoolKind, Vm
+from controller.core.second_source import by_id
 from controller.core.shared_pools import SharedPool
 from controller.doctor.facts import DoctorFacts, Failed, Known, Skipped
 from controller.doctor.vm_side import read_vm_side
@@ -101,6 +102,7 @@ async def collect(
                 nic_writes=nic_writes,
                 pool_writes=pool_writes,
                 vm_side=await read_vm_side(settings),
+                resource_graph=await reader.resource_graph(availability_set),
             )
         finally:
             polling.cancel()
@@ -165,6 +167,18 @@ class _Reader:
             for subnet_id in attachments_of(nic).subnet_ids
         ]
         return await _for_each(ids, self._azure.topology.subnet)
+
+    async def resource_graph(self, availability_set: Known[AvailabilitySet]) -> Known[int] | None:
+        if not self._settings.events.resource_graph:
+            return None
+        if not isinstance(availability_set, AvailabilitySet):
+            return NEEDS_SET
+        found = await _try(
+            self._azure.resource_graph.scheduled_events(
+                availability_set.availability_set_id, availability_set.vm_ids, ()
+            )
+        )
+        return found if isinstance(found, Failed) else len(by_id(found.reply.rows))
 
     async def operations(self, instance: Known[Instance]) -> Known[None]:
         if self._settings.policy.close_only:

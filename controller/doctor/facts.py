@@ -90,6 +90,8 @@ class DoctorFacts:
     pool_writes: Mapping[str, Known[bool]]
     """The same for IP-based pools, by folded id."""
     vm_side: VmSideFacts = field(default_factory=VmSideFacts)
+    resource_graph: Known[int] | None = None
+    """How many scheduled events of the set Resource Graph announces; None if it is not asked."""
 
     @property
     def ledger(self) -> Ledger:

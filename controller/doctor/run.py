@@ -12,6 +12,7 @@ from controller.doctor.checks.closing import check_closing
 from controller.doctor.checks.host import check_host
 from controller.doctor.checks.outbound import check_outbound
 from controller.doctor.checks.pools import check_pools
+from controller.doctor.checks.second_source import check_second_source
 from controller.doctor.collect import collect
 from controller.doctor.facts import DoctorFacts
 from controller.doctor.report import Report
@@ -43,6 +44,7 @@ def run_checks(facts: DoctorFacts) -> Report:
             *check_host(facts),
             *check_pools(facts),
             *check_closing(facts),
+            *check_second_source(facts),
             *check_access(facts),
             *check_outbound(facts),
         ),

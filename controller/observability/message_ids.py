@@ -33,6 +33,7 @@ LogEvent = Literal[
     "drain_requests_unreadable",
     "dry_run",
     "event_set_aside",
+    "event_unpublished",
     "events_readable",
     "events_unreadable",
     "held",

@@ -65,6 +65,8 @@ _REMEDIES = {
     HoldReason.CONTROLS_UNREAD: "repair or delete the blob with the controls, or correct the "
     "setting that the message names",
     HoldReason.SHARED_POOL: "start an agent of the other availability set, or look at its blob",
+    HoldReason.EVENT_UNSEEN: "compare the event document on a VM of the set; to take a VM out: "
+    "lb-drain drain, with the name of the VM",
 }
 
 _CONSEQUENCES = {
@@ -81,6 +83,7 @@ _CONSEQUENCES = {
     HoldReason.CONTROLS_UNREAD: "agents work by what they read last for an hour, then by their "
     "files",
     HoldReason.VM_NOT_READY: "it is in its pools and gets no new clients",
+    HoldReason.EVENT_UNSEEN: "its VMs are not drained for it",
 }
 
 

@@ -51,6 +51,7 @@ from controller.status.overview_schema import (
     VmView,
 )
 from controller.status.problems import problems
+from controller.status.resource_graph_view import resource_graph_view
 from controller.status.snapshot import AgentSnapshot
 from controller.status.state_json import (
     control_json,
@@ -110,6 +111,7 @@ def overview(snapshot: AgentSnapshot) -> Overview:
             age_s=seconds_or_none(snapshot.document_age_s),
             failed_polls=snapshot.failed_polls,
         ),
+        resource_graph=resource_graph_view(snapshot),
         vms=list(_vms(snapshot, ledger)),
         events=list(_events(snapshot, ledger)),
         drain_requests=[

@@ -84,6 +84,21 @@ class DocumentView(TypedDict):
     """In a row, since the last good one."""
 
 
+class ResourceGraphView(TypedDict):
+    """What the leader knows from Azure Resource Graph, which decides nothing."""
+
+    as_of: str | None
+    """When the last query was answered."""
+    problem: str
+    """Why the last query failed; empty if it did not."""
+    unpublished: list[str]
+    """Ids of events that agents have read for 15 minutes and that Resource Graph lacks."""
+    early_ends: list[str]
+    """Ids of events that Resource Graph calls completed or cancelled and that agents still read."""
+    set_aside: list[str]
+    """Why rows of the last answer cannot be used."""
+
+
 class PoolView(TypedDict):
     """One pool of one VM."""
 
@@ -159,6 +174,9 @@ class VerdictView(TypedDict):
     margin_s: float | None
     """Seconds from out of rotation to NotBefore, or else to the start; negative if late."""
     why: str
+    end: str
+    """How Azure Resource Graph states that the event ended: Completed or Canceled; empty while it
+    does not."""
     text: str
     """The verdict in words for people; they may change in any version."""
 
@@ -310,6 +328,8 @@ class Overview(TypedDict):
     lease: LeaseView
     ledger: LedgerView
     document: DocumentView
+    resource_graph: ResourceGraphView | None
+    """Null if Resource Graph is not asked, and of an agent that does not lead."""
     vms: list[VmView]
     events: list[EventView]
     drain_requests: list[DrainRequestView]

@@ -37,6 +37,7 @@ AWAY = frozenset(
 SERVICES = {
     "imds": ("Scheduled events cannot be read", "LbDrainImdsFailing"),
     "blob": ("Requests to storage fail", "LbDrainStorageFailing"),
+    "resource_graph": ("Resource Graph does not answer: no end is confirmed", "LbDrainArmFailing"),
 }
 """Title and alert where a service fails; for every other one, those of Resource Manager."""
 RESOURCE_MANAGER = ("Requests to Resource Manager fail", "LbDrainArmFailing")
@@ -45,6 +46,7 @@ HOLDS = {
     HoldReason.WRITE_FAILED: ("cannot be written: Azure refuses it", "LbDrainArmFailing"),
     HoldReason.VM_GONE: ("is deleted while it is drained", "LbDrainVmGone"),
     HoldReason.LOST: ("cannot be restored completely", "LbDrainMembershipLost"),
+    HoldReason.EVENT_UNSEEN: ("is announced, and no agent reads it", "LbDrainHold"),
     HoldReason.NO_ABLE_AGENT: ("no agent can do what is due", "LbDrainNoAbleAgent"),
 }
 """What a hold means for its subject, and its alert; any other hold is named by its reason."""

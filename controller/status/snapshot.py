@@ -17,6 +17,7 @@ from controller.core.ledger import Ledger
 from controller.core.planning.actions import Plan
 from controller.core.policy import Policy
 from controller.core.resources import Nic, Pool, Vm
+from controller.core.second_source import SecondSource
 from controller.core.vm_phase import Rotation
 from controller.core.vm_report import VmReport
 from controller.observability.metrics import AzureRequestCounts
@@ -118,6 +119,8 @@ class AgentSnapshot:
     document_age_s: float | None = None
     failed_polls: int = 0
     seen_events: tuple[SeenEvent, ...] = ()
+    second_source: SecondSource | None = None
+    """None if Resource Graph is not asked, and for an agent that does not lead."""
     plan: Plan | None = None
     """None when this agent does not plan."""
     vms: tuple[Vm, ...] = ()

@@ -103,6 +103,7 @@ def verdict_json(found: EventVerdict) -> VerdictView:
         verdict=found.verdict,
         margin_s=seconds_or_none(margin.total_seconds() if margin is not None else None),
         why=found.why,
+        end=found.end,
         text=verdict_text(found),
     )
 

@@ -45,3 +45,4 @@ class StoredVerdict(Stored):
     started_at: Instant | None = None
     out_at: Instant | None = None
     why: LongText = ""
+    end: LongText = ""

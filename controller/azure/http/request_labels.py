@@ -31,6 +31,7 @@ OPERATIONS: Mapping[str, tuple[str, ...]] = {
         "pool_put",
         "pool_put_wait",
     ),
+    "resource_graph": ("query",),
     "blob": ("create", "read", "get_properties", "acquire", "renew", "release", "break", "write"),
 }
 """Every operation of an agent, per service."""
@@ -70,6 +71,7 @@ _NAMES: Mapping[tuple[str, str], str] = {
     ("network", "pool_put_wait"): "pool write",
     ("network", "subnet_get"): "subnet read",
     ("network", "token"): "token request",
+    ("resource_graph", "query"): "Resource Graph query",
 }
 """The requests in words, for messages; those of the doctor and other commands included."""
 

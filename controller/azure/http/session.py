@@ -30,6 +30,7 @@ from controller.azure.imds import Imds
 from controller.azure.maintenance import Maintenance
 from controller.azure.network import Network
 from controller.azure.permission_probe import PermissionProbe
+from controller.azure.resource_graph import ResourceGraph
 from controller.azure.topology import Topology
 from controller.clock import Clock
 from controller.config.api_versions import COMPUTE_VERSIONS, NETWORK_VERSIONS
@@ -99,6 +100,7 @@ class Azure:
     network: Network
     permissions: PermissionProbe
     topology: Topology
+    resource_graph: ResourceGraph
     state_blob: Callable[[str], StateBlob]
     """Returns the client of a blob in the configured container, by its name."""
 
@@ -194,6 +196,7 @@ def _adapters(
         network=network,
         permissions=PermissionProbe(network, arm, clock=clock, observer=observer),
         topology=Topology(arm, clock=clock, observer=observer),
+        resource_graph=ResourceGraph(arm, clock=clock, observer=observer),
         state_blob=state_blob,
     )
 

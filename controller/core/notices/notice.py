@@ -29,6 +29,7 @@ class NoticeKind(Enum):
     EVENT_HANDLED = "handled"
     EVENT_LATE = "late"
     EVENT_HIT = "hit_in_rotation"
+    EVENT_ENDED = "ended"
     FAILED = "failed"
     OUT_TOO_LONG = "out_too_long"
     SERVICE_UNREACHABLE = "silent"

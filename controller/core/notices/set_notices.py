@@ -36,6 +36,7 @@ FAILURES = frozenset(
         HoldReason.NOT_ACKNOWLEDGED.value,
         HoldReason.INVENTORY_UNREAD.value,
         HoldReason.NO_ABLE_AGENT.value,
+        HoldReason.EVENT_UNSEEN.value,
     }
 )
 
@@ -153,6 +154,9 @@ def _transition_notice(line: Transition, entry: Entry | None) -> Notice | None:
         case Step.MEMBERSHIP_DROPPED:
             kind = NoticeKind.FAILED
             text = f"{line.vm} is not restored to every pool: {line.detail}"
+        case Step.END_REPORTED:
+            kind = NoticeKind.EVENT_ENDED
+            text = f"Azure reports the end of {line.detail.replace(': ', ', ')} ({line.vm})"
         case Step.MEMBERSHIP_LOST:
             kind = NoticeKind.FAILED
             text = f"{line.vm} cannot be restored to every pool now: {line.detail}"

@@ -69,6 +69,8 @@ class HoldReason(Enum):
     CONTROLS_UNREAD = "controls_unread"
     SHARED_POOL = "shared_pool"
     """What other availability sets state about a pool cannot be read, or answered."""
+    EVENT_UNSEEN = "event_unseen"
+    """Resource Graph announces an event that no agent reads."""
 
 
 class OneKey(ABC):

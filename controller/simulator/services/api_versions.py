@@ -28,6 +28,7 @@ COMPUTE_VERSIONS = (
     "2021-11-01 2022-03-01 2022-08-01 2022-11-01 2023-03-01 2023-07-01 2023-09-01 2024-03-01 "
     "2024-07-01 2024-11-01 2025-04-01 2025-11-01 2026-04-01"
 )
+RESOURCE_GRAPH_VERSIONS = "2019-04-01 2021-03-01 2022-10-01 2024-04-01"
 VERSIONS: Mapping[str, tuple[str, list[str]]] = {
     f"{namespace}/{kind}".casefold(): (kind, versions.split())
     for namespace, versions, kinds in (
@@ -41,6 +42,7 @@ VERSIONS: Mapping[str, tuple[str, list[str]]] = {
             COMPUTE_VERSIONS,
             ("virtualMachines", "availabilitySets", "virtualMachineScaleSets"),
         ),
+        ("Microsoft.ResourceGraph", RESOURCE_GRAPH_VERSIONS, ("resources",)),
     )
     for kind in kinds
 }

@@ -16,6 +16,7 @@ from controller.simulator.services import (
     arm_resources,
     arm_roles,
     graph,
+    resource_graph,
     rule_health,
 )
 from controller.simulator.services.api_versions import check_version
@@ -147,6 +148,8 @@ def _route(call: Call) -> Reply:
     if authorization is not None:
         return authorization
     match [segment.casefold() for segment in segments]:
+        case ["providers", "microsoft.resourcegraph", "resources"]:
+            return resource_graph.query(call)
         case ["tenants"]:
             return network_reply(call, page(call, [_tenant(call.world)]))
         case ["subscriptions"]:

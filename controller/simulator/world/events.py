@@ -60,6 +60,8 @@ class SimEvent:
     start_timer: Timer | None = None
     on_impact_end: Callable[[], None] | None = None
     """Called when the VMs are back, and when the event leaves the document."""
+    states: list[tuple[float, str, str]] = field(default_factory=list[tuple[float, str, str]])
+    """When it got which status, and its id then. The last one states how it ended."""
 
 
 class Host(Protocol):
@@ -195,6 +197,22 @@ class EventBoard:
             "DurationInSeconds": event.duration_s,
         }
 
+    def rows(self, delay_s: float) -> list[tuple[SimEvent, Json]]:
+        """Return every event of at least that age with its fields as they were then.
+
+        Ended events are kept (Microsoft docs, Scheduled Events in Azure Resource Graph, preview).
+        """
+        found: list[tuple[SimEvent, Json]] = []
+        for event in self.events:
+            known = [each for each in event.states if each[0] <= self._host.scheduler.now - delay_s]
+            if known:
+                _, status, event_id = known[-1]
+                scheduled = status == "Scheduled"
+                fields = self._entry(event) | {"EventId": event_id, "EventStatus": status}
+                fields["NotBefore"] = self._spell(event.not_before) if scheduled else ""
+                found.append((event, fields))
+        return found
+
     def _spell(self, instant: float) -> str:
         if self._host.settings.not_before_format == "rfc1123":
             return formatdate(instant, usegmt=True)
@@ -202,6 +220,7 @@ class EventBoard:
 
     def _publish(self, event: SimEvent, *, started_first: bool) -> None:
         event.state = EventState.SCHEDULED
+        self._enter(event, "Scheduled")
         self._changed()
         self._record(
             "event_published",
@@ -229,6 +248,7 @@ class EventBoard:
         was = event.event_id
         if self._host.settings.event_ids_change:
             event.event_id = guid(self._host.random).upper()
+        self._enter(event, "Started")
         self._changed()
         self._record("event_started", event, was=was)
         for delay, length in event.impacts if event.impact else ():
@@ -253,6 +273,7 @@ class EventBoard:
         if event.state is EventState.STARTED or event.on_impact_end is not None:
             self._impact(event, begin=False)
         event.state = EventState.GONE
+        self._enter(event, "Canceled" if kind == "event_cancelled" else "Completed")
         self._changed()
         self._record(kind, event)
 
@@ -261,6 +282,9 @@ class EventBoard:
             action()
 
         event.timers.append(self._host.scheduler.at(self._host.scheduler.now + delay_s, run))
+
+    def _enter(self, event: SimEvent, status: str) -> None:
+        event.states.append((self._host.scheduler.now, status, event.event_id))
 
     def _changed(self) -> None:
         jumps = self._host.settings.incarnation_jumps

@@ -77,6 +77,15 @@ class WorldSettings:
     not_before_format: Literal["rfc1123", "iso8601"] = "rfc1123"
     """Spelling of NotBefore. Azure: RFC 1123; Microsoft's mock server: ISO 8601."""
 
+    resource_graph_delay_s: float = 30.0
+    """How long Resource Graph follows behind an event. Its latency is not documented."""
+    resource_graph_target: Literal["vms", "set"] = "vms"
+    """What a row names as its target: each VM of the event, in a row of its own, or the set."""
+    resource_graph_lie: str = ""
+    """The status that every row has, whatever is true; "": the status of its event."""
+    resource_graph_bucket: int = 15
+    """Queries of a principal in 5 s (Microsoft docs, Guidance for throttled requests)."""
+
     # Data plane
 
     flows_on_remove: Literal["keep", "drop", "reset"] = "drop"

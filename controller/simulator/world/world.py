@@ -88,6 +88,14 @@ class World(Replacements):
         others = (vm.other_set_id for vm in self.vms.values() if vm.other_set_id)
         return (*own, *dict.fromkeys(others))
 
+    @property
+    def publishes_events(self) -> bool:
+        """Whether the set sends its scheduled events to Resource Graph; off by default."""
+        part: bodies.Json = self.scheduled_events_policy or {}
+        for name in ("scheduledEventsAdditionalPublishingTargets", "eventGridAndResourceGraph"):
+            part = part.get(name) or {}
+        return part.get("enable") is True
+
     # Time
 
     def advance(self, now: float) -> None:

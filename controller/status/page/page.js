@@ -133,6 +133,16 @@ function tile(name, big, ...small) {
 
 const bad = (text) => make("span", { class: "bad-text" }, text);
 
+/* What Resource Graph adds to the event document, and where the two differ. */
+function secondSource(o) {
+  const graph = o.resource_graph;
+  if (!graph) return [];
+  const read = graph.as_of ? `Resource Graph: read ${span(ago(graph.as_of))} ago` : "Resource Graph: not read yet";
+  return [graph.problem ? bad(`Resource Graph: ${graph.problem}`) : read,
+    graph.unpublished.length ? `not in Resource Graph: ${graph.unpublished.join(", ")}` : "",
+    graph.early_ends.length ? `ended only by Resource Graph: ${graph.early_ends.join(", ")}` : ""];
+}
+
 function tiles(o) {
   const lease = o.lease;
   const tally = (noun, phases) => {
@@ -162,7 +172,7 @@ function tiles(o) {
     tile("Events", events.length ? String(events.length) : "none",
       next ? `next NotBefore in ${clock(-ago(next))}` : "",
       o.document.age_s == null ? "not read yet" :
-        `read ${span(o.document.age_s + (Date.now() - receivedAt) / 1000)} ago`),
+        `read ${span(o.document.age_s + (Date.now() - receivedAt) / 1000)} ago`, ...secondSource(o)),
     tile("Azure", failing.length ? bad("failing") : "answers",
       ...failing.map((s) => `${s.name || s.service}: ${count(s.failures_in_a_row, "consecutive failure")}`),
       `${asked.toLocaleString("en")} requests answered`),

@@ -45,6 +45,7 @@ STORED = {
     "started",
     "completed",
     "cancelled",
+    "end reported",
 }
 
 

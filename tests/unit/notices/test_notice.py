@@ -208,6 +208,7 @@ def test_kinds_are_called_as_in_configurations_and_dashboards() -> None:
         "handled",
         "late",
         "hit_in_rotation",
+        "ended",
         "failed",
         "out_too_long",
         "silent",

@@ -127,6 +127,12 @@ def test_an_event_that_policy_ignores() -> None:
 @pytest.mark.parametrize(
     ("step", "detail", "kind", "text"),
     [
+        (
+            Step.END_REPORTED,
+            "Reboot E-1: Completed",
+            "ended",
+            "Azure reports the end of Reboot E-1, Completed (web-1)",
+        ),
         (Step.OUT, "", "drained", "web-1 is out of rotation, 9 min 50 s before NotBefore"),
         (
             Step.OUT,
@@ -204,6 +210,7 @@ def test_one_acknowledgement_of_several_vms_is_one_notice() -> None:
         (HoldReason.UNMANAGED_RESOURCE, "held"),
         (HoldReason.WRITE_FAILED, "failed"),
         (HoldReason.NOT_ACKNOWLEDGED, "failed"),
+        (HoldReason.EVENT_UNSEEN, "failed"),
     ],
 )
 def test_a_hold_that_lasts_has_a_notice(reason: HoldReason, kind: str) -> None:

@@ -144,6 +144,7 @@ def test_reasons_are_a_closed_list() -> None:
         "not_out",
         "controls_unread",
         "shared_pool",
+        "event_unseen",
     ]
 
 

@@ -24,6 +24,7 @@ from controller.core.resources import (
     PowerState,
     Vm,
 )
+from controller.core.second_source import GraphEvent, GraphReply, GraphStatus, SecondSource
 from controller.core.vm_report import VmReport, VmState
 from controller.observability.metrics import AzureRequestCounts
 from controller.observability.release import release
@@ -111,6 +112,7 @@ def test_an_agent_that_has_just_been_started() -> None:
         },
         "ledger": {"as_of": None, "problem": ""},
         "document": {"age_s": None, "failed_polls": 0},
+        "resource_graph": None,
         "vms": [],
         "events": [],
         "drain_requests": [],
@@ -486,3 +488,26 @@ def test_every_vm_has_its_reason() -> None:
         "",
     ]
     assert [vm["recorded"] for vm in shown["vms"]] == [False, True, False]
+
+
+def test_what_resource_graph_has_shown() -> None:
+    """Where it differs from the event document, and why its last query failed."""
+    row = GraphEvent(event_id="e-1", status=GraphStatus.COMPLETED)
+    early = SecondSource().answered(GraphReply(rows=(row,), set_aside=("odd",)), NOW)
+    read = EventDocument(incarnation=1, events=(EVENT,))
+    found = overview(facts(second_source=early, document=read))["resource_graph"]
+    assert found == {
+        "as_of": "2030-01-01T12:00:00.000+00:00",
+        "problem": "",
+        "unpublished": [],
+        "early_ends": ["E-1"],
+        "set_aside": ["odd"],
+    }
+    seen = (SeenEvent(event=EVENT, first_seen_at=NOW - timedelta(hours=1)),)
+    empty = SecondSource().answered(GraphReply(), NOW)
+    shown = overview(facts(second_source=empty, document=read, seen_events=seen))["resource_graph"]
+    assert shown is not None
+    assert shown["unpublished"] == ["E-1"]
+    failed = overview(facts(second_source=SecondSource().failed("no answer")))["resource_graph"]
+    assert failed is not None
+    assert (failed["as_of"], failed["problem"]) == (None, "no answer")
