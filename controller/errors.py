@@ -7,7 +7,8 @@ ControllerError
 ├── OutcomeUnknown        it may have taken effect: observe again before anything else
 ├── Throttled             wait `retry_after_s`, then the same request may be sent again
 ├── ServiceFault          5xx: back off, then observe again
-│   └── VersionRefused    the cloud does not have this api-version: the same, with another one
+│   ├── VersionRefused    the cloud does not have this api-version: the same, with another one
+│   └── StateRefused      a pool does not take adminState: remove its members instead
 ├── Conflict              409, 412, superseded operation: drop the plan, observe again
 │   ├── Busy              an operation holds the resource: the same, and write fewer at once
 │   └── Outdated          the plan does not hold any more, nothing was sent: plan again
@@ -33,6 +34,8 @@ class ControllerError(Exception):
     """The HTTP status of the reply; 0 without one."""
     retry_after_s: float | None = None
     """How long Azure asks to wait before the same request is sent again; None if it does not."""
+    codes: frozenset[str] = frozenset()
+    """The codes of the error in the reply, in lower case."""
 
     @classmethod
     def word(cls) -> str:
@@ -95,6 +98,10 @@ class VersionRefused(ServiceFault):
     def __init__(self, message: str, *, supported: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.supported = supported
+
+
+class StateRefused(ServiceFault):
+    """A pool does not take the adminState of its members, or its reply cannot be written back."""
 
 
 class Conflict(ControllerError):

@@ -21,7 +21,7 @@ from controller.core.planning.actions import Acknowledge, ChangeMembership
 from controller.core.planning.evidence import Evidence
 from controller.core.planning.mechanism import Mechanisms
 from controller.core.planning.views import keeps_out
-from controller.core.resources import Membership
+from controller.core.resources import Membership, member_key
 from controller.errors import Outdated
 
 InFlight = Callable[[], frozenset[ActionKey]]
@@ -113,9 +113,9 @@ class ChangeGuards:
         """Law S6: since the restore was planned, its VM may have to stay out again."""
         document, now = self._watcher.document, self._watcher.now()
         policy = self._configuration.policy
-        keys = {membership.key for membership in action.memberships}
+        places = {member_key(membership) for membership in action.memberships}
         for entry in self._tenure.ledger.entries:
-            if any(entry.holds(key) for key in keys):
+            if any(member_key(membership) in places for membership in entry.memberships):
                 for request in self._operator.requests.requests or ():
                     if request.covers(entry.vm, now):
                         raise Outdated(f"a drain of {entry.vm} was requested meanwhile")

@@ -107,6 +107,7 @@ class ResourceCache:
             nics=self.nics,
             pools=self.pools,
             presence=self.presence,
+            rules=tuple(rule for rules in self.rules.values() for rule in rules),
         )
         return pool_membership(observed, ledger, self._managed.values())
 

@@ -9,7 +9,7 @@ is verified by a read: Azure can report success for a change that did not happen
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from controller.azure import network_bodies
+from controller.azure import admin_states, network_bodies
 from controller.azure.http import long_running
 from controller.azure.http.arm_client import Arm
 from controller.azure.http.call import Observer, ignore_outcome
@@ -23,6 +23,7 @@ from controller.azure.rule_health import RuleHealth
 from controller.clock import Clock
 from controller.core.resources import (
     AddressMembership,
+    AdminMembership,
     Membership,
     Nic,
     NicMembership,
@@ -35,8 +36,10 @@ from controller.errors import (
     ControllerError,
     OutcomeUnknown,
     ServiceFault,
+    StateRefused,
 )
 
+BAD_REQUEST = 400
 OPERATION_TIMEOUT_S = 120.0
 
 
@@ -187,6 +190,39 @@ class Network(NetworkReads):
             )
         return network_bodies.parse_pool(after, self._clock.now())
 
+    # --- adminState
+
+    async def write_admin_states(
+        self,
+        pool_id: str,
+        memberships: tuple[AdminMembership, ...],
+        guard: MembershipGuard,
+        *,
+        restore: bool,
+    ) -> Pool:
+        """Set these members Down in one PUT, or restore their state; return the pool as read after.
+
+        Members that are not in the pool any more are left out.
+
+        Raises:
+            StateRefused: the pool does not take the state; nothing has changed.
+        """
+        body = await self.pool_body(pool_id)
+        edit = admin_states.with_states(body, memberships, restore=restore)
+        pool = network_bodies.parse_pool(body, self._clock.now())
+        if not edit.changed and not pool.failed:
+            return pool
+        try:
+            after = await self._put_pool(pool_id, edit, guard, admin_states.states)
+        except (ContractViolation, ServiceFault) as error:
+            if error.codes & admin_states.REFUSALS or error.status == BAD_REQUEST:
+                refused = StateRefused(str(error))
+                refused.status, refused.service = error.status, error.service
+                raise refused from error
+            raise
+        admin_states.check_written(edit.body, after, memberships)
+        return network_bodies.parse_pool(after, self._clock.now())
+
     # --- requests
 
     async def client(self, subscription: str) -> NetworkClient:
@@ -217,7 +253,17 @@ class Network(NetworkReads):
             body = await self._read_back(self.nic_body(nic_id))
         return network_bodies.parse_nic(body, self._clock.now())
 
-    async def _put_pool(self, pool_id: str, edit: Edit, guard: MembershipGuard) -> Json:
+    async def _put_pool(
+        self,
+        pool_id: str,
+        edit: Edit,
+        guard: MembershipGuard,
+        shown: Callable[[Json], object] = network_bodies.address_entries,
+    ) -> Json:
+        """Send a pool body and return the pool as read after it.
+
+        `shown` returns what of a body the write has changed.
+        """
         target = ResourceId.parse(pool_id)
         pools = (await self.client(target.subscription)).load_balancer_backend_address_pools
         content, options = network_bodies.encode(edit), _options(pool_id, edit, guard)
@@ -233,12 +279,10 @@ class Network(NetworkReads):
                 **options,
             )
 
-        before, written = text(edit.body, "etag"), network_bodies.address_entries(edit.body)
+        before, written = text(edit.body, "etag"), shown(edit.body)
 
         def shows(found: Json) -> bool:
-            return text(found, "etag") != before and (
-                network_bodies.address_entries(found) == written
-            )
+            return text(found, "etag") != before and shown(found) == written
 
         check = long_running.Check(read=lambda: self.pool_body(pool_id), shows=shows)
         body = await self._run("pool_put", pool_id, begin, check)

@@ -39,6 +39,8 @@ from controller.errors import ContractViolation
 
 POOLS_KEY = "loadBalancerBackendAddressPools"
 ADDRESSES_KEY = "loadBalancerBackendAddresses"
+MAX_STATE_CHARACTERS = 40
+"""Limit for an adminState; the documented ones have at most 4."""
 _READ_ONLY_ENTRY = ("etag", "id", "type")
 _READ_ONLY_PROPERTIES = (
     "provisioningState",
@@ -257,11 +259,10 @@ def parse_pool(body: Json, observed_at: datetime) -> Pool:
     properties = required_child(body, "properties", pool_id)
     references = _references(properties, pool_id)
     members = [
-        PoolMember(ip_configuration_id=reference, admin_down=down)
-        for reference, down in references.values()
+        _member(state, ip_configuration_id=reference) for reference, state in references.values()
     ]
     addresses = [
-        PoolMember(address=_membership(pool_id, entry), admin_down=_is_admin_down(entry, pool_id))
+        _member(state_of(entry), address=_membership(pool_id, entry))
         for entry in children(properties, ADDRESSES_KEY, pool_id)
         if _is_address(entry)
     ]
@@ -278,23 +279,35 @@ def parse_pool(body: Json, observed_at: datetime) -> Pool:
     )
 
 
-def _references(properties: Json, pool_id: str) -> dict[str, tuple[str, bool]]:
-    """Return the ipConfigurations of a pool by folded id, and whether adminState is Down."""
-    found: dict[str, tuple[str, bool]] = {}
+def _member(state: str, **place: Any) -> PoolMember:
+    return PoolMember(admin_state=state, admin_down=state.casefold() == "down", **place)
+
+
+def _references(properties: Json, pool_id: str) -> dict[str, tuple[str, str]]:
+    """Return the ipConfigurations of a pool with their adminState, by folded id."""
+    found: dict[str, tuple[str, str]] = {}
     for reference in children(properties, "backendIPConfigurations", pool_id):
         reference_id = required_text(reference, "id", f"a member of {pool_id}")
-        found[fold(reference_id)] = reference_id, False
+        found[fold(reference_id)] = reference_id, ""
     for entry in children(properties, ADDRESSES_KEY, pool_id):
-        details = child(entry, "properties", pool_id)
-        if reference_id := text(child(details, "networkInterfaceIPConfiguration", pool_id), "id"):
-            found[fold(reference_id)] = reference_id, _is_admin_down(entry, pool_id)
+        if reference_id := reference_of(entry):
+            found[fold(reference_id)] = reference_id, state_of(entry)
     return found
 
 
-def _is_admin_down(entry: Json, pool_id: str) -> bool:
-    """Return whether an entry gets no new connections; clients spell the state in any case."""
-    state = child(entry, "properties", pool_id).get("adminState")
-    return isinstance(state, str) and state.casefold() == "down"
+def reference_of(entry: Json) -> str:
+    """Return the id of the ipConfiguration of a pool entry; empty for an address."""
+    details = child(entry, "properties", "a backend address")
+    return text(child(details, "networkInterfaceIPConfiguration", "a backend address"), "id")
+
+
+def state_of(entry: Json) -> str:
+    """Return the adminState of a pool entry; clients spell it in any case.
+
+    What is no text names no state.
+    """
+    state = child(entry, "properties", "a backend address").get("adminState")
+    return state[:MAX_STATE_CHARACTERS] if isinstance(state, str) else ""
 
 
 def _is_address(entry: Json) -> bool:

@@ -198,11 +198,13 @@ class PolicySection(Section):
     acknowledge_when: Literal["closed", "out"] = "closed"
     """`closed`: an event is acknowledged too when its VMs are closed and quiet, and the load
     balancer was seen to send them nothing new. `out`: only when they are out of every pool."""
-    mechanism: Literal["pool", "probe"] = "pool"
+    mechanism: Literal["pool", "probe", "admin-state"] = "pool"
     """How a VM leaves rotation. `pool`: it is removed from its pools. `probe`: its own agent closes
     it and nothing is written to Resource Manager, so the identity needs no write permission on the
     network. Needs `close` and proof that the load balancer sends nothing new: an HTTP probe
-    that `[probe]` answers, or the role for rule health."""
+    that `[probe]` answers, or the role for rule health. `admin-state`: it stays in its pools, and
+    its members get adminState Down; where that does not work it is removed. All agents have to know
+    it: upgrade them first."""
     far_ahead: Literal["wait", "drain", "window"] = "wait"
     """When VMs are drained for an event that is announced days ahead, as for failing hardware.
     `wait`: lead_time_s before NotBefore. `drain`: at once, and the event is acknowledged
@@ -240,6 +242,7 @@ class PolicySection(Section):
             restore_settle_s=self.restore_settle_s,
             close=self.close,
             close_only=self.close_only,
+            admin_state=self.mechanism == "admin-state",
             acknowledge_closed=self.acknowledge_when == "closed",
             restore_ready_timeout_s=self.restore_ready_timeout_s,
             far_ahead=FarAhead(self.far_ahead),

@@ -77,6 +77,8 @@ class Policy:
     """Whether VMs are closed by their own agents before they are removed."""
     close_only: bool
     """Whether closing alone takes a VM out: nothing is written to Resource Manager."""
+    admin_state: bool
+    """Whether VMs stay in their pools, and adminState Down takes them out, where that works."""
     acknowledge_closed: bool
     """Whether a VM that is closed and quiet may be acknowledged while it is in its pools."""
     restore_ready_timeout_s: float

@@ -53,6 +53,11 @@ class NicMembership:
     """Compute's `vmId` of the VM; empty while it is not known. Since minor 2."""
     nic_guid: str = ""
     """The `resourceGuid` of the NIC; empty while it is not known. Since minor 2."""
+    admin_state: str = ""
+    """The adminState of the member, if it was Up or Down: a NIC that leaves a pool loses it. Since
+    minor 2."""
+    lacks: str = ""
+    """What the member still lacks, which is in its pool again: its adminState. Since minor 2."""
     extra: Extra = field(default_factory=lambda: NOTHING_EXTRA, compare=False)
 
     @property
@@ -78,6 +83,59 @@ class AddressMembership:
     def key(self) -> MembershipKey:
         """Identity of the membership, independent of spelling."""
         return (fold(self.pool_id), "address", fold_address(self.ip_address))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminMembership:
+    """One member of a pool whose adminState is changed, while it stays in the pool.
+
+    Of a NIC-based pool it has the NIC and the ipConfiguration, of an IP-based one the name and the
+    address; the others are empty. The whole kind is since minor 2, and off by default: an agent
+    that does not know it refuses the ledger.
+    """
+
+    pool_id: str
+    nic_id: str = ""
+    ip_configuration: str = ""
+    name: str = ""
+    ip_address: str = ""
+    admin_state: str = ""
+    """What a restore puts back, as Azure spelled it; empty for a member without the property."""
+    vm_guid: str = ""
+    """Compute's `vmId` of the VM; empty while it is not known."""
+    nic_guid: str = ""
+    """The `resourceGuid` of the NIC; empty while it is not known."""
+    extra: Extra = field(default_factory=lambda: NOTHING_EXTRA, compare=False)
+
+    @property
+    def member(self) -> NicMembership | AddressMembership:
+        """The member, as its pool lists it."""
+        if self.nic_id:
+            return NicMembership(
+                pool_id=self.pool_id,
+                nic_id=self.nic_id,
+                ip_configuration=self.ip_configuration,
+                vm_guid=self.vm_guid,
+                nic_guid=self.nic_guid,
+            )
+        return AddressMembership(
+            pool_id=self.pool_id,
+            name=self.name,
+            ip_address=self.ip_address,
+            body="",
+            vm_guid=self.vm_guid,
+        )
+
+    @property
+    def key(self) -> MembershipKey:
+        """Identity of the membership: not that of the member, which may also be removed."""
+        pool, *rest = self.member.key
+        return (pool, "admin state", "/".join(rest))
+
+
+def member_key(membership: Membership) -> MembershipKey:
+    """Return the identity of the pool's member behind a membership, whichever way it is changed."""
+    return membership.member.key if isinstance(membership, AdminMembership) else membership.key
 
 
 class PoolKind(Enum):
@@ -109,6 +167,8 @@ class PoolMember:
     address: AddressMembership | None = None
     admin_down: bool = False
     """Its adminState is Down: Azure sends it no new connections (Load Balancer, admin state)."""
+    admin_state: str = ""
+    """Its adminState as Azure spelled it; empty for a member without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from controller.core.drain_history import Step
 
 LogEvent = Literal[
     "acknowledgement_sent",
+    "admin_state_refused",
     "agent_started",
     "agent_stopping",
     "agent_waiting",

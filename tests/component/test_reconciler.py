@@ -7,10 +7,11 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -235,10 +236,16 @@ class Leader:
 
 
 @asynccontextmanager
-async def leading(directory: Path, *pools: str, **parts: Any) -> AsyncIterator[Leader]:
+async def leading(
+    directory: Path,
+    *pools: str,
+    policy: Mapping[str, object] = MappingProxyType({}),
+    world_settings: Mapping[str, Any] = MappingProxyType({}),
+    **parts: Any,
+) -> AsyncIterator[Leader]:
     """Serve a set with `app` and `admin` (NICs) and `cache` (addresses); lead it for `pools`.
 
-    `parts` goes to `AgentContext`.
+    `policy` goes to the configuration, `world_settings` to the world, `parts` to `AgentContext`.
     """
     clock = StoppedClock(float(int(time.time())))
     world = build_world(
@@ -250,6 +257,7 @@ async def leading(directory: Path, *pools: str, **parts: Any) -> AsyncIterator[L
             pool_operation_latency_s=0,
             imds_limit=False,
             lro_retry_after_s=None,
+            **world_settings,
         ),
     )
     async with AsyncExitStack() as stack:
@@ -259,7 +267,7 @@ async def leading(directory: Path, *pools: str, **parts: Any) -> AsyncIterator[L
         settings = Settings.model_validate(
             {
                 "backend_pools": [{"id": world.pool_id(pool)} for pool in pools],
-                "policy": {"max_parallel_writes": 4, "close": False},
+                "policy": {"max_parallel_writes": 4, "close": False, **policy},
                 "election": {"container_url": server.container_url("lb-drain")},
                 "azure": {
                     "resource_manager_endpoint": server.arm_url,

@@ -33,6 +33,7 @@ from controller.core.planning.mechanisms import MECHANISMS
 from controller.core.planning.planner import plan
 from controller.core.planning.pool_membership import Rotation
 from controller.core.planning.views import Views
+from controller.core.policy import Policy
 from controller.core.resources import Membership, MembershipKey, NicMembership, Vm
 from controller.errors import OutcomeUnknown
 from controller.storage import ledger_json
@@ -94,7 +95,13 @@ class ProbeAnswer:
     def label(self, memberships: tuple[ProbeMembership, ...]) -> str:
         return f"the probe of {memberships[0].vm} ({short(memberships[0].pool_id)})"
 
-    def in_rotation(self, observed: Observation, joined: Rotation) -> Rotation:
+    def under(self, policy: Policy) -> "ProbeAnswer":
+        return self
+
+    def to_record(self, views: Views, membership: Membership) -> Membership | None:
+        return membership
+
+    def in_rotation(self, observed: Observation, ledger: Ledger, joined: Rotation) -> Rotation:
         return {
             vm: self._answering(observed, vm, memberships) for vm, memberships in joined.items()
         }

@@ -16,7 +16,7 @@ from controller.core.ledger import (
     Hold,
     Ledger,
 )
-from controller.core.resources import AddressMembership, NicMembership
+from controller.core.resources import AddressMembership, AdminMembership, NicMembership
 from controller.errors import ContractViolation
 from controller.storage.ledger_json import decode_ledger, encode_ledger
 
@@ -32,15 +32,32 @@ values = st.recursive(
     scalars, lambda v: st.lists(v, max_size=3) | st.dictionaries(texts, v), max_leaves=5
 )
 extras = st.dictionaries(texts.map(lambda name: f"x-{name}"), values, max_size=2)
-memberships = st.builds(
-    NicMembership,
-    pool_id=texts,
-    nic_id=texts,
-    ip_configuration=texts,
-    position=st.integers(0, 99),
-    extra=extras,
-) | st.builds(
-    AddressMembership, pool_id=texts, name=texts, ip_address=texts, body=texts, extra=extras
+memberships = (
+    st.builds(
+        NicMembership,
+        pool_id=texts,
+        nic_id=texts,
+        ip_configuration=texts,
+        position=st.integers(0, 99),
+        admin_state=texts,
+        lacks=texts,
+        extra=extras,
+    )
+    | st.builds(
+        AddressMembership, pool_id=texts, name=texts, ip_address=texts, body=texts, extra=extras
+    )
+    | st.builds(
+        AdminMembership,
+        pool_id=texts,
+        nic_id=texts,
+        ip_configuration=texts,
+        name=texts,
+        ip_address=texts,
+        admin_state=texts,
+        vm_guid=texts,
+        nic_guid=texts,
+        extra=extras,
+    )
 )
 references = st.builds(
     EventReference,
@@ -93,8 +110,8 @@ def test_what_is_written_is_read(ledger: Ledger) -> None:
     assert encode_ledger(again) == encode_ledger(ledger)
     for one, other in zip(ledger.entries, again.entries, strict=True):
         for mine, read in zip(one.memberships, other.memberships, strict=True):
-            assert isinstance(mine, NicMembership | AddressMembership)
-            assert isinstance(read, NicMembership | AddressMembership)
+            assert isinstance(mine, NicMembership | AddressMembership | AdminMembership)
+            assert isinstance(read, NicMembership | AddressMembership | AdminMembership)
             assert (mine.key, mine.extra) == (read.key, read.extra)
 
 

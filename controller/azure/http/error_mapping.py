@@ -224,6 +224,7 @@ def from_status(status: int, headers: Mapping[str, str], body: bytes, what: str)
     """Return the error for an error reply. Header names are lower case."""
     error = _from_reply(status, headers, body, what)
     error.status = status
+    error.codes = ErrorBody.read(body, headers).codes
     return error
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from controller.core.action_keys import ActionKey, action_key
 from controller.core.azure_names import fold, fold_address, load_balancer_of, short
-from controller.core.ledger import Entry
+from controller.core.ledger import Entry, Ledger
 from controller.core.observation import Observation
 from controller.core.planning.actions import Read, ReadLoadBalancer, ReadNic
 from controller.core.planning.mechanism import (
@@ -25,7 +25,8 @@ from controller.core.planning.mechanism import (
 )
 from controller.core.planning.pool_membership import Rotation
 from controller.core.planning.views import Views
-from controller.core.resources import AddressMembership, Vm
+from controller.core.policy import Policy
+from controller.core.resources import AddressMembership, Membership, Vm
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +63,17 @@ class AddressPool:
         addresses = ", ".join(membership.ip_address for membership in memberships)
         return f"{addresses} ({short(memberships[0].pool_id)})"
 
-    def in_rotation(self, observed: Observation, joined: Rotation) -> Rotation:
+    def under(self, policy: Policy) -> "AddressPool":
+        """Return the same: where no other mechanism is chosen, this one serves."""
+        return self
+
+    def in_rotation(self, observed: Observation, ledger: Ledger, joined: Rotation) -> Rotation:
         """Return what was joined: it comes from the pools."""
         return joined
+
+    def to_record(self, views: Views, membership: Membership) -> Membership | None:
+        """Return the membership: its body has the adminState."""
+        return membership
 
     def unseen(self, views: Views, vm: Vm) -> Iterator[Read]:
         """Yield a read for every managed pool that was never seen."""

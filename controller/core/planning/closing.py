@@ -25,7 +25,7 @@ from controller.core.planning.actions import HoldReason, Phase, ReadVmReport
 from controller.core.planning.evidence import Evidence
 from controller.core.planning.steps import Inquiry, Report, Start, Steps, WakeAt, hold_vm
 from controller.core.planning.vm_case import VmCase
-from controller.core.resources import LoadBalancingRule, Membership
+from controller.core.resources import LoadBalancingRule, Membership, member_key
 from controller.core.restarts import interrupted, outlasts
 from controller.core.vm_report import VmReport, VmState, report_text
 
@@ -254,7 +254,7 @@ def is_proven_closed(evidence: Evidence, entry: Entry) -> bool:
     every = _rules_of(evidence, entry.memberships)
     down = evidence.views.down_by_every_rule
     return bool(entry.memberships) and all(
-        membership.key in down
+        member_key(membership) in down
         or (rules and all(_has_refused(rule, report, every) for rule in rules))
         for membership in entry.memberships
         for rules in (_rules_of(evidence, (membership,)),)

@@ -34,6 +34,7 @@ class Evidence:
         now: datetime,
         mechanisms: Mechanisms,
     ) -> None:
+        mechanisms = mechanisms.under(policy)
         self.views = Views(observed, durable, policy, now, mechanisms.in_rotation)
         self.observed, self.durable, self.policy, self.now = observed, durable, policy, now
         self.mechanisms, self.controls = mechanisms, observed.controls.in_force(now)
@@ -133,6 +134,10 @@ class Evidence:
     def resource_of(self, membership: Membership) -> str:
         """Return the id of what a write changes for this membership."""
         return self.mechanisms.of(membership).resource_id(membership)
+
+    def to_record(self, membership: Membership) -> Membership | None:
+        """Return by which membership a VM leaves; None: it leaves by another one."""
+        return self.mechanisms.to_record(self.views, membership)
 
     def attempts(self, memberships: Iterable[Membership], *, restore: bool) -> int:
         """Return how often writes of these memberships have failed in a row.

@@ -8,10 +8,10 @@ The planner decides *that* a VM leaves rotation, and that it may come back. A me
 - which views have to be read before a decision, and which views prove that a VM is out, or back;
 - whether what was recorded can still be restored.
 
-`nic_pool` and `address_pool` are the first two. Adding one takes its module, its adapter in
-`controller.agent`, its settings, and its registration (`mechanisms` here, `adapters` in the agent,
-its stored form in `storage.ledger_json`). No other module asks which kind a membership is;
-`tests/component/test_third_mechanism.py` adds one.
+`nic_pool` and `address_pool` remove members from pools, `admin_state` leaves them there. Adding one
+takes its module, its adapter in `controller.agent`, its settings, and its registration
+(`mechanisms` here, `adapters` in the agent, its stored form in `storage.ledger_json`). No other
+module asks which kind a membership is; `tests/component/test_third_mechanism.py` adds one.
 
 Pure: standard library only, no I/O, no clock.
 """
@@ -22,11 +22,12 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from controller.core.azure_names import fold, load_balancer_of
-from controller.core.ledger import Entry
+from controller.core.ledger import Entry, Ledger
 from controller.core.observation import Observation
 from controller.core.planning.actions import M_contra, Read, ReadLoadBalancer, WriteMethod
 from controller.core.planning.pool_membership import Rotation
 from controller.core.planning.views import Views
+from controller.core.policy import Policy
 from controller.core.resources import Membership, NicMembership, PoolKind, Vm
 
 UNTOUCHED_S = 60.0
@@ -66,7 +67,11 @@ class Mechanism(WriteMethod[M_contra], Protocol[M_contra]):
         """Whether one write covers several VMs: it then waits until every VM was considered."""
         ...
 
-    def in_rotation(self, observed: Observation, joined: Rotation) -> Rotation:
+    def under(self, policy: Policy) -> "Mechanism[M_contra]":
+        """Return the mechanism as the operator has chosen it."""
+        ...
+
+    def in_rotation(self, observed: Observation, ledger: Ledger, joined: Rotation) -> Rotation:
         """Return by which memberships the VMs are in rotation, as this mechanism sees it.
 
         NICs and pools are joined already (`PoolMembership`). A mechanism that leaves a VM in its
@@ -74,7 +79,16 @@ class Mechanism(WriteMethod[M_contra], Protocol[M_contra]):
 
         Args:
             observed: the newest views; `observed.views` holds those of other resources.
+            ledger: what is recorded.
             joined: memberships by folded name of the VM.
+        """
+        ...
+
+    def to_record(self, views: Views, membership: Membership) -> Membership | None:
+        """Return how a VM leaves that is in rotation by this membership.
+
+        That is the membership as it is, one of this mechanism instead of it, or None: it needs no
+        record, because the VM leaves by another one.
         """
         ...
 
@@ -154,11 +168,22 @@ class Mechanisms:
     def __iter__(self) -> Iterator[Mechanism[Any]]:
         return iter(self._all)
 
-    def in_rotation(self, observed: Observation, joined: Rotation) -> Rotation:
+    def under(self, policy: Policy) -> "Mechanisms":
+        """Return the mechanisms as the operator has chosen them."""
+        return Mechanisms(mechanism.under(policy) for mechanism in self._all)
+
+    def in_rotation(self, observed: Observation, ledger: Ledger, joined: Rotation) -> Rotation:
         """Return by which memberships the VMs are in rotation, as all mechanisms see it."""
         for mechanism in self._all:
-            joined = mechanism.in_rotation(observed, joined)
+            joined = mechanism.in_rotation(observed, ledger, joined)
         return joined
+
+    def to_record(self, views: Views, membership: Membership) -> Membership | None:
+        """Return how a VM leaves that is in rotation by this membership; None by another one."""
+        chosen: Membership | None = membership
+        for mechanism in self._all:
+            chosen = mechanism.to_record(views, chosen) if chosen is not None else None
+        return chosen
 
     def of(self, membership: Membership) -> Mechanism[Any]:
         """Return the mechanism that changes a membership."""

@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from controller.core.ledger import Ledger
 from controller.core.observation import Observation
 from controller.core.planning.address_pool import AddressPool
+from controller.core.planning.admin_state import AdminState
 from controller.core.planning.mechanism import Mechanisms
 from controller.core.planning.nic_pool import NicPool
 from controller.core.planning.pool_membership import PoolMembership
 
-MECHANISMS = Mechanisms((NicPool(), AddressPool()))
+MECHANISMS = Mechanisms((NicPool(), AddressPool(), AdminState()))
 
 
 def pool_membership(

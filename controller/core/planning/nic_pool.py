@@ -9,7 +9,7 @@ from datetime import datetime
 
 from controller.core.action_keys import ActionKey, action_key
 from controller.core.azure_names import fold, load_balancer_of, short
-from controller.core.ledger import Entry
+from controller.core.ledger import Entry, Ledger
 from controller.core.observation import Observation
 from controller.core.planning.actions import Read, ReadLoadBalancer, ReadNic
 from controller.core.planning.mechanism import (
@@ -21,9 +21,11 @@ from controller.core.planning.mechanism import (
     removal_over_at,
     untouched_since,
 )
+from controller.core.planning.member_states import is_neutral, leaves_with_nic, refusal
 from controller.core.planning.pool_membership import Rotation
 from controller.core.planning.views import Views
-from controller.core.resources import Nic, NicMembership, Vm
+from controller.core.policy import Policy
+from controller.core.resources import Membership, Nic, NicMembership, Vm
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,20 @@ class NicPool:
         pools = ", ".join(short(membership.pool_id) for membership in memberships)
         return f"{short(memberships[0].nic_id)} ({pools})"
 
-    def in_rotation(self, observed: Observation, joined: Rotation) -> Rotation:
+    def under(self, policy: Policy) -> "NicPool":
+        """Return the same: where no other mechanism is chosen, this one serves."""
+        return self
+
+    def in_rotation(self, observed: Observation, ledger: Ledger, joined: Rotation) -> Rotation:
         """Return what was joined: it comes from the NICs."""
         return joined
+
+    def to_record(self, views: Views, membership: Membership) -> Membership | None:
+        """Return a membership of a NIC with its adminState, which the NIC loses as it leaves."""
+        shown = views.membership.shown(membership)
+        if not isinstance(membership, NicMembership) or shown is None:
+            return membership
+        return replace(membership, admin_state=leaves_with_nic(shown.admin_state))
 
     def unseen(self, views: Views, vm: Vm) -> Iterator[Read]:
         """Yield a read for every NIC of the VM that was never seen."""
@@ -136,6 +149,8 @@ class NicPool:
         nic = views.nic(membership.nic_id)
         if created_again(views, entry, membership.vm_guid):
             return VM_AGAIN
+        if membership.lacks:
+            return _not_as_it_was(views, membership)
         if views.missing(membership.nic_id):
             return "Azure does not find the NIC"
         if nic is None or not views.proves(nic.observed_at, since=entry.recorded_at):
@@ -153,6 +168,19 @@ def _other_place(nic: Nic, entry: Entry, membership: NicMembership) -> str:
     if fold(membership.ip_configuration) not in names:
         return "the NIC does not have that ipConfiguration"
     return ""
+
+
+def _not_as_it_was(views: Views, membership: NicMembership) -> str:
+    """Return why a member that is back in its pool lacks its adminState; empty if it need not."""
+    shown, found = (
+        views.membership.shown(membership),
+        refusal(views.observed, membership.pool_id),
+    )
+    if shown is None:
+        return "the NIC has left the pool again"  # not by us: it is never added again
+    if found is None or not is_neutral(shown.admin_state):
+        return ""
+    return f"it is in the pool without its adminState {membership.admin_state}: {found.reason}"
 
 
 def _of(entry: Entry) -> list[NicMembership]:

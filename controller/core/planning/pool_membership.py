@@ -16,6 +16,7 @@ from controller.core.observation import Observation
 from controller.core.resources import (
     NOTHING_EXTRA,
     AddressMembership,
+    AdminMembership,
     Membership,
     MembershipKey,
     Nic,
@@ -23,15 +24,17 @@ from controller.core.resources import (
     Pool,
     PoolMember,
     Vm,
+    member_key,
 )
 
 Rotation = Mapping[str, tuple[Membership, ...]]
 """Memberships by folded name of the VM."""
-Translation = Callable[[Observation, Rotation], Rotation]
+Translation = Callable[[Observation, Ledger, Rotation], Rotation]
 """What the mechanisms make of the join (`Mechanisms.in_rotation`)."""
+NOTHING_RECORDED = Ledger()
 
 
-def as_joined(_observed: Observation, joined: Rotation) -> Rotation:
+def as_joined(_observed: Observation, _ledger: Ledger, joined: Rotation) -> Rotation:
     """Return the join as it is: every VM in a pool is in rotation."""
     return joined
 
@@ -47,6 +50,7 @@ class PoolMembership:
         addresses: the owner of each address according to the ledger, because a deleted VM has no
             NIC to read.
         translate: what the mechanisms make of the memberships of the VMs.
+        ledger: what is recorded, for the mechanisms.
         down: members that the load balancer reports as down.
     """
 
@@ -73,10 +77,10 @@ class PoolMembership:
             fold_address(membership.ip_address): fold(entry.vm)
             for entry in ledger.entries
             for membership in (*entry.memberships, *entry.lost)
-            if isinstance(membership, AddressMembership)
+            if isinstance(membership, AddressMembership | AdminMembership) and membership.ip_address
         }
         pools, vms = (*pool_ids, *ledger.pool_ids), tracked_vms(observed, ledger)
-        return cls(observed, pools, vms, owners, translate, down=down)
+        return cls(observed, pools, vms, owners, translate, ledger=ledger, down=down)
 
     def __init__(
         self,
@@ -86,6 +90,7 @@ class PoolMembership:
         addresses: Mapping[str, str] = NOTHING_EXTRA,
         translate: Translation = as_joined,
         *,
+        ledger: Ledger = NOTHING_RECORDED,
         down: frozenset[MembershipKey] = frozenset(),
     ) -> None:
         self._pools = {fold(pool.pool_id): pool for pool in observed.pools}
@@ -115,13 +120,16 @@ class PoolMembership:
         that are down."""
         self._down = down.union(self._admin_down())
         """Members that get no new connections."""
-        self._inside = translate(observed, self._join_vms())
+        joined = self._join_vms()
+        for name, memberships in joined.items():
+            for membership in memberships:
+                self._members.setdefault(fold(membership.pool_id), set()).add(name)
+        self._inside = translate(observed, ledger, joined)
         for name, memberships in self._inside.items():
             for membership in memberships:
                 pool_key = fold(membership.pool_id)
                 self._keys.setdefault(pool_key, set()).add(membership.key)
-                self._members.setdefault(pool_key, set()).add(name)
-                if membership.key not in self._down and not self._failed(membership):
+                if member_key(membership) not in self._down and not self._failed(membership):
                     self._healthy.setdefault(pool_key, set()).add(name)
 
     def _find_owners(self, vms: Iterable[Vm]) -> None:
@@ -181,6 +189,12 @@ class PoolMembership:
         """Return the VMs in a pool, healthy or not: folded names."""
         return frozenset(self._members.get(fold(pool_id), ()))
 
+    def shown(self, membership: Membership) -> PoolMember | None:
+        """Return how the newest view of its pool lists a member; None if it does not."""
+        pool, key = self.pool(membership.pool_id), member_key(membership)
+        members = pool.members if pool is not None else ()
+        return next((m for m in members if key_in_pool(key[0], m) == key), None)
+
     def members(self, pool_id: str) -> set[str]:
         """Return what is in a pool, healthy or not: VMs by folded name, other machines by id."""
         wanted = fold(pool_id)
@@ -209,7 +223,7 @@ class PoolMembership:
         names: set[str] = set()
         pool = self._pools.get(pool_key)
         for member in pool.members if pool else ():
-            if serving and _key_of(pool_key, member) in self._down:
+            if serving and key_in_pool(pool_key, member) in self._down:
                 continue
             if member.address is not None:
                 address = fold_address(member.address.ip_address)
@@ -226,10 +240,10 @@ class PoolMembership:
         for pool in self._pools.values():
             for member in pool.members:
                 if member.admin_down:
-                    yield _key_of(fold(pool.pool_id), member)
+                    yield key_in_pool(fold(pool.pool_id), member)
 
     def _failed(self, membership: Membership) -> bool:
-        if not isinstance(membership, NicMembership):
+        if not isinstance(membership, NicMembership | AdminMembership):
             return False
         nic = self.nic(membership.nic_id)
         return nic is not None and nic.failed
@@ -283,12 +297,14 @@ class PoolMembership:
 
 def machine_of(membership: Membership) -> str:
     """Return how a pool lists the machine of a membership: folded NIC id, or folded address."""
+    if isinstance(membership, AdminMembership):
+        return machine_of(membership.member)
     if isinstance(membership, AddressMembership):
         return fold_address(membership.ip_address)
     return fold(membership.nic_id) if isinstance(membership, NicMembership) else ""
 
 
-def _key_of(pool_key: str, member: PoolMember) -> MembershipKey:
+def key_in_pool(pool_key: str, member: PoolMember) -> MembershipKey:
     """Return the key of a member as the load balancer lists it."""
     if member.address is not None:
         return member.address.key
@@ -304,7 +320,9 @@ def tracked_vms(observed: Observation, ledger: Ledger) -> tuple[Vm, ...]:
         vm = vms.get(fold(entry.vm), absent)
         known = {fold(nic_id) for nic_id in vm.nic_ids}
         recorded = {
-            fold(m.nic_id): m.nic_id for m in entry.memberships if isinstance(m, NicMembership)
+            fold(m.nic_id): m.nic_id
+            for m in entry.memberships
+            if isinstance(m, NicMembership | AdminMembership) and m.nic_id
         }
         added = (nic_id for key, nic_id in recorded.items() if key not in known)
         vms[fold(entry.vm)] = replace(vm, nic_ids=(*vm.nic_ids, *added))

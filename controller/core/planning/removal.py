@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
-from controller.core.azure_names import fold, load_balancer_of, short
+from controller.core.azure_names import fold, load_balancer_of
 from controller.core.cut_connections import cut_now
 from controller.core.drain_history import Step, cut_text, removed_text
 from controller.core.drain_requests import DrainRequest
@@ -23,6 +23,7 @@ from controller.core.planning.closing_notes import RECORDS
 from controller.core.planning.evidence import Evidence
 from controller.core.planning.floors import Floors
 from controller.core.planning.losses import created_again, lose, park
+from controller.core.planning.recording import pool_names, record, record_step, whole
 from controller.core.planning.steps import (
     Change,
     Forget,
@@ -38,7 +39,7 @@ from controller.core.planning.steps import (
 from controller.core.planning.views import FRESH_S
 from controller.core.planning.vm_case import VmCase, unreadable_vm
 from controller.core.rehearsals import only_tests
-from controller.core.resources import NOTHING_EXTRA, Membership, MembershipKey
+from controller.core.resources import Membership, MembershipKey
 
 
 def by_urgency(evidence: Evidence, cases: Iterable[VmCase]) -> list[VmCase]:
@@ -134,7 +135,7 @@ def _keep_closed(case: VmCase, evidence: Evidence, entry: Entry) -> Steps:
         return
     if not all(entry.holds(membership.key) for membership in case.inside):
         if (yield from _views_are_fresh(case, evidence)):
-            yield _record(case, evidence, case.inside)
+            yield record(case, evidence, case.inside)
         return
     yield from closing.read_report(evidence, entry.vm, out=entry.out_at is not None)
     closed = replace(entry, closed_at=closing.closed_at(evidence, entry))
@@ -162,7 +163,7 @@ def _remove(case: VmCase, evidence: Evidence, movable: tuple[Membership, ...]) -
         or entry.unread_at
         or not all(entry.holds(m.key) for m in movable)
     ):
-        yield _record(case, evidence, movable)
+        yield record(case, evidence, movable)
         return
     yield Report(vm=case.vm.name, phase=Phase.DRAINING)
     if operators := evidence.never_ours(entry):
@@ -172,8 +173,11 @@ def _remove(case: VmCase, evidence: Evidence, movable: tuple[Membership, ...]) -
     updated = _updated(case, evidence, entry)
     if entry.removed:
         # A VM that is in a pool again has to empty once more, and what is sent now may be late.
-        updated = replace(updated, recorded_at=evidence.now, out_at=None, closed_at=None)
-        yield Record(entry=updated, step=_record_step(entry), detail=_pool_names(movable))
+        again = whole(updated.memberships)
+        updated = replace(
+            updated, memberships=again, recorded_at=evidence.now, out_at=None, closed_at=None
+        )
+        yield Record(entry=updated, step=record_step(entry), detail=pool_names(movable))
         return
     if updated != entry:
         yield Record(entry=updated)
@@ -199,45 +203,13 @@ def _has_old_pool(evidence: Evidence, membership: Membership) -> bool:
     return not views.deferred(ReadLoadBalancer(load_balancer_of(pool_id)).key)
 
 
-def _record(case: VmCase, evidence: Evidence, movable: tuple[Membership, ...]) -> Record:
-    """Write ahead (law S5): what is about to be removed, from where, because of what."""
-    # After a finished maintenance only what is there counts: an operator may have changed the rest.
-    old = case.entry if case.recorded else None
-    unread = old if old is not None and old.unread_at else None
-    old = None if unread else old  # what was recorded without a read counts as far as it is there
-    added = tuple(m for m in movable if not (old and old.holds(m.key)))
-    entry = Entry(
-        vm=case.vm.name,
-        vm_id=case.vm.vm_id,
-        events=case.references(old),
-        memberships=(*(old.memberships if old else ()), *added),
-        recorded_at=unread.recorded_at if unread else evidence.now,
-        closed_at=unread.closed_at if unread else None,
-        restoring_at=case.entry.restoring_at if case.entry else None,
-        lost=_still_lost(case, evidence, movable),
-        extra=case.entry.extra if case.entry else NOTHING_EXTRA,
-    )
-    # A VM that closes first needs no write slot yet.
-    claims = () if evidence.policy.close else movable
-    return Record(entry=entry, step=_record_step(old), detail=_pool_names(added), claims=claims)
-
-
-def _record_step(entry: Entry | None) -> Step:
-    """Return the step of a VM that is about to be removed: after it was out, it was put back."""
-    return Step.PUT_BACK if entry is not None and entry.out_at is not None else Step.RECORDED
-
-
-def _pool_names(memberships: tuple[Membership, ...]) -> str:
-    return ", ".join(sorted({short(membership.pool_id) for membership in memberships}))
-
-
 def _close(case: VmCase, evidence: Evidence) -> Steps:
     """Record a VM whose pools or NICs cannot be read, so that it closes; nothing is removed."""
     phase = Phase.DRAINING if case.recorded else Phase.DRAIN_DUE
     yield Report(vm=case.vm.name, phase=phase, why="its pools or NICs cannot be read")
     yield from evidence.refresh_pools()
     if not case.recorded:
-        recorded = _record(case, evidence, case.inside)
+        recorded = record(case, evidence, case.inside)
         yield replace(recorded, entry=replace(recorded.entry, unread_at=evidence.now))
 
 
@@ -265,20 +237,6 @@ def _updated(case: VmCase, evidence: Evidence, entry: Entry) -> Entry:
     return replace(entry, events=case.references(entry), closed_at=closed_at)
 
 
-def _still_lost(
-    case: VmCase, evidence: Evidence, recorded: tuple[Membership, ...]
-) -> tuple[Membership, ...]:
-    """Return the lost memberships without those that an operator has restored meanwhile.
-
-    A membership of a VM or NIC that was created again is another one, in spite of its name.
-    """
-    entry, keys = case.entry, {membership.key for membership in recorded}
-    if entry is None:
-        return ()
-    again = created_again(evidence, entry, entry.lost)
-    return tuple(m for m in entry.lost if m.key not in keys or m in again)
-
-
 # --- forgetting what is not ours ---
 
 
@@ -295,7 +253,7 @@ def forget(case: VmCase, entry: Entry, detail: str = "") -> Steps:
 def drop(case: VmCase, entry: Entry, lost: frozenset[MembershipKey], why: str) -> Steps:
     """Drop memberships that are not ours to restore (law S3)."""
     kept = tuple(m for m in entry.memberships if m.key not in lost)
-    detail = f"{why}: {_pool_names(tuple(m for m in entry.memberships if m.key in lost))}"
+    detail = f"{why}: {pool_names(tuple(m for m in entry.memberships if m.key in lost))}"
     if kept:
         yield Record(
             entry=replace(entry, memberships=kept), step=Step.MEMBERSHIP_DROPPED, detail=detail

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from controller.core.azure_names import fold
 from controller.core.drain_history import Step
 from controller.core.ledger import Entry
-from controller.core.planning import closing
+from controller.core.planning import closing, put_back
 from controller.core.planning.actions import HoldReason, Phase, ReadInventory, ReadPower
 from controller.core.planning.evidence import Evidence
 from controller.core.planning.losses import created_again, found, lose, lost, regain
@@ -273,7 +273,9 @@ def _finish(case: VmCase, evidence: Evidence, entry: Entry) -> Steps:
     yield Report(
         vm=name, phase=Phase.RESTORING, why="waiting until no removal can take effect any more"
     )
-    if (yield from _is_back_for_good(evidence, entry)):
+    if not (yield from _is_back_for_good(evidence, entry)):
+        return
+    if (yield from put_back.is_complete(evidence, entry)):
         yield _restored(evidence, entry)
         yield Report(vm=name, phase=Phase.RESTORING, why="waiting for the probes")
 

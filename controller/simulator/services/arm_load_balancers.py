@@ -193,6 +193,7 @@ def _put_admin_states(call: Call, load_balancer: Json, pool: Json) -> Reply:
     (Azure/bicep-registry-modules#2512 for the eviction.)
     """
     world, pool_id = call.world, str(pool["id"])
+    check_etag(call, pool_id, pool, honoured=world.settings.if_match_on_pool)
     properties = as_object(json_body(call).get("properties") or {})
     wanted: dict[str, AdminState] = {}
     for entry in map(as_object, items(properties.get("loadBalancerBackendAddresses"))):
@@ -205,7 +206,6 @@ def _put_admin_states(call: Call, load_balancer: Json, pool: Json) -> Reply:
     }
     if not wanted.keys() <= held.keys():
         raise _nic_based(pool_id)
-    check_etag(call, pool_id, pool, honoured=world.settings.if_match_on_pool)
     _check_provisioned(world, load_balancer)
 
     def follow() -> None:

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 
 from controller.core.azure_names import load_balancer_of
+from controller.core.ledger import Ledger
 from controller.core.observation import Observation
 from controller.core.planning.actions import ReadLoadBalancer
 from controller.core.planning.address_pool import AddressPool
+from controller.core.planning.admin_state import AdminState
 from controller.core.planning.evidence import Evidence
 from controller.core.planning.mechanism import Mechanisms
 from controller.core.planning.mechanisms import MECHANISMS, pool_membership
@@ -23,19 +25,20 @@ def test_a_membership_is_changed_by_the_mechanism_of_its_type() -> None:
 
 
 def test_what_is_registered() -> None:
-    """This version takes VMs out of pools of NICs and of pools of addresses."""
-    assert list(MECHANISMS) == [NicPool(), AddressPool()]
+    """This version removes NICs and addresses from pools, and sets the adminState of members."""
+    assert list(MECHANISMS) == [NicPool(), AddressPool(), AdminState()]
 
 
 def test_ledgers_name_the_mechanisms_like_this() -> None:
     """S5: a stored membership is read by its kind, so that the names never change."""
-    assert (NicPool().name, AddressPool().name) == ("nic", "address")
+    names = (NicPool().name, AddressPool().name, AdminState().name)
+    assert names == ("nic", "address", "admin-state")
 
 
 def test_a_vm_in_a_pool_is_in_rotation(scene: PlannerScenario) -> None:
     """Neither mechanism changes what the NICs and the pools show."""
     joined = {"web-1": (membership("web-1"), address("a", "10.0.0.1"))}
-    assert MECHANISMS.in_rotation(scene.observe(), joined) == joined
+    assert MECHANISMS.in_rotation(scene.observe(), scene.ledger, joined) == joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class Without(NicPool):
 
     vm: str = ""
 
-    def in_rotation(self, observed: Observation, joined: Rotation) -> Rotation:
+    def in_rotation(self, observed: Observation, ledger: Ledger, joined: Rotation) -> Rotation:
         return {name: places for name, places in joined.items() if name != self.vm}
 
 
@@ -52,7 +55,9 @@ def test_every_mechanism_judges_what_the_one_before_has_left(scene: PlannerScena
     """S2: a VM that any mechanism keeps out of rotation is not in rotation."""
     joined = {f"web-{n}": (membership(f"web-{n}"),) for n in (1, 2, 3)}
     registered = Mechanisms((Without(vm="web-1"), NicPool(), Without(vm="web-3")))
-    assert registered.in_rotation(scene.observe(), joined) == {"web-2": joined["web-2"]}
+    assert registered.in_rotation(scene.observe(), scene.ledger, joined) == {
+        "web-2": joined["web-2"]
+    }
 
 
 def test_the_planner_sees_the_rotation_as_the_mechanisms_do(scene: PlannerScenario) -> None:
