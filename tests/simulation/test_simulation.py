@@ -66,6 +66,7 @@ REGRESSIONS = (
     230087,  # no agent was left to acknowledge an event: every VM was deallocated (L2)
     230186,  # a VM that was only frozen any more was taken for one that reboots (S6)
     230387,  # a VM was put back and deleted while no agent led (V1)
+    230666,  # a VM was forgotten as open by a report that was too old to show it (S9)
     80134,  # an event was acknowledged because Azure found no NIC and no pool at all (S1)
 )
 """Seeds whose histories broke a law before they were fixed, in the product or in the law."""

@@ -277,6 +277,18 @@ def closed_at(evidence: Evidence, entry: Entry) -> datetime | None:
 # --- restore ---
 
 
+def reports_by(evidence: Evidence, entry: Entry, restored_at: datetime) -> datetime:
+    """Return until when the report of a VM that is back in its pools is waited for.
+
+    A report that was read before may be too old to show that the VM is still closed.
+    """
+    seen = evidence.observed.reports.get(fold(entry.vm))
+    if not evidence.policy.close or (seen is not None and seen.observed_at >= restored_at):
+        return evidence.now
+    since = max(restored_at, evidence.observed.tenure_at or restored_at)
+    return since + timedelta(seconds=REPORT_WITHIN_S)
+
+
 def not_open_yet(evidence: Evidence, entry: Entry) -> VmReport | None:
     """Return the report of a VM that is back in its pools and does not take new work yet."""
     report = current_report(evidence, entry)

@@ -329,6 +329,9 @@ def _settle(case: VmCase, evidence: Evidence, entry: Entry) -> Steps:
     if settled_at > evidence.now:
         yield WakeAt(settled_at)
         yield Report(vm=name, phase=Phase.RESTORING, why="waiting for the probes")
+    elif (report_by := closing.reports_by(evidence, entry, restored_at)) > evidence.now:
+        yield WakeAt(report_by)
+        yield Report(vm=name, phase=Phase.RESTORING, why="waiting for the report of its agent")
     elif report := closing.not_open_yet(evidence, entry):
         yield from _await_open(case, evidence, report, restored_at)
     else:

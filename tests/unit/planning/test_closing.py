@@ -386,6 +386,35 @@ def test_a_vm_without_report_is_forgotten_as_before(closing: PlannerScenario) ->
     assert done.entries == ()
 
 
+@pytest.mark.parametrize("seen_s", [None, 360], ids=["never read", "read before the restore"])
+def test_a_vm_whose_report_was_not_read_since_its_restore_is_not_forgotten(
+    closing: PlannerScenario, seen_s: float | None
+) -> None:
+    """S9: it may still be closed, and without its entry no leader would hold it."""
+    restored(closing)
+    closing.now, closing.policy = 381, replace(closing.policy, restore_settle_s=0)
+    known = {} if seen_s is None else report(closing, state=VmState.CLOSED)
+    for key, each in known.get("reports", {}).items():
+        old = replace(each.report, at=at(seen_s or 0))
+        known = {"reports": {key: replace(each, report=old, observed_at=at(seen_s or 0))}}
+    planned = closing.plan(**known)
+    assert planned.ledger is None
+    assert ReadVmReport("web-1") in planned.actions
+    assert "report of its agent" in planned.phases[0].why
+    closing.now = 387
+    done = closing.plan(**known).ledger
+    assert done is not None
+    assert done.entries == ()
+
+
+def test_a_new_leader_reads_the_report_of_a_restored_vm(closing: PlannerScenario) -> None:
+    """S9: the leader before it may have ended between the restore and the opening."""
+    restored(closing)
+    closing.now = 500
+    assert closing.plan(tenure_at=at(499)).ledger is None
+    assert closing.plan(tenure_at=at(490)).ledger is not None
+
+
 def test_a_vm_that_does_not_get_ready_is_held(closing: PlannerScenario) -> None:
     """After restore_ready_timeout_s the hold states why."""
     restored(closing)
