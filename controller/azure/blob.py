@@ -14,9 +14,9 @@ from azure.core.exceptions import (
     ResourceExistsError,
 )
 from azure.core.pipeline.transport import AsyncHttpTransport
-from azure.storage.blob.aio import BlobClient, BlobLeaseClient, StorageStreamDownloader
 
 from controller.azure.http.call import Caller, Observer, ignore_outcome
+from controller.azure.http.sdk import BlobClient, BlobLeaseClient, StorageStreamDownloader
 from controller.azure.http.write_guard import WriteGuard
 from controller.clock import Clock
 from controller.core.printable import excerpt

@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import HttpResponseError
 from azure.core.pipeline.transport import AsyncHttpTransport
-from azure.storage.blob.aio import ContainerClient
 
 from controller.azure.blob import BLOBS, MAX_BODY_BYTES, Content, error_code, read_content
 from controller.azure.http.call import Caller, Observer, ignore_outcome
+from controller.azure.http.sdk import ContainerClient
 from controller.clock import Clock
 from controller.errors import ConfigError, ContractViolation, Denied, SetupError
 

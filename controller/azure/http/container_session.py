@@ -3,11 +3,10 @@
 from collections.abc import AsyncGenerator, MutableMapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from azure.identity.aio import AzureCliCredential, ManagedIdentityCredential
-
 from controller.azure.container import StateContainer
 from controller.azure.http.arm_client import GuardedTransport
 from controller.azure.http.identity import Identity, managed_identity, remove_identity_overrides
+from controller.azure.http.sdk import AzureCliCredential, ManagedIdentityCredential
 from controller.azure.http.session import (
     EMULATOR_API_VERSION,
     SessionFactory,

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit, urlunsplit
 import aiohttp
 from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
 from azure.core.pipeline.transport import AioHttpTransport, AsyncHttpTransport
-from azure.identity.aio import ManagedIdentityCredential
 
 from controller.azure.http.arm_client import CONNECT_TIMEOUT_S
+from controller.azure.http.sdk import ManagedIdentityCredential
 from controller.config.azure import Azure
 
 AUTHORITY_HOST = "AZURE_POD_IDENTITY_AUTHORITY_HOST"

@@ -16,7 +16,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
-from azure.identity.aio import AzureCliCredential, ManagedIdentityCredential
 
 from controller.azure.blob import StateBlob
 from controller.azure.compute import Compute
@@ -25,6 +24,7 @@ from controller.azure.http.arm_client import CONNECT_TIMEOUT_S, Arm, GuardedTran
 from controller.azure.http.call import Observer, ignore_outcome
 from controller.azure.http.identity import Identity, managed_identity, remove_identity_overrides
 from controller.azure.http.request_waits import RequestWaits
+from controller.azure.http.sdk import AzureCliCredential, ManagedIdentityCredential
 from controller.azure.http.write_guard import write_guard_trace
 from controller.azure.imds import Imds
 from controller.azure.maintenance import Maintenance
