@@ -19,6 +19,7 @@ from controller.agent.operator_blobs import OperatorBlobs, watch_operator_blobs
 from controller.agent.presence_sender import PresenceSender, assemble_presence
 from controller.agent.reconciler import Reconciler
 from controller.agent.reconciler_assembly import assemble_reconciler
+from controller.agent.sdk_loading import SdkLoading
 from controller.agent.second_source_watch import SecondSourceWatch
 from controller.agent.standby_ledger import StandbyLedgerCache
 from controller.agent.standby_view import StandbyView
@@ -63,6 +64,7 @@ class Components:
     agents: AgentsReader
     second_source: SecondSourceWatch | None
     """None if Resource Graph is not asked, and for a dry run."""
+    sdk: SdkLoading
 
     def tasks(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """Return what runs until the agent ends, by name; without the election."""
@@ -72,6 +74,7 @@ class Components:
             "agents": self.agents.run,
             "requests": self.operator.requests.run,
             "controls": self.operator.controls.run,
+            "sdk": self.sdk.run,
         }
         if self.standby_ledger is not None:
             tasks["standby ledger"] = self.standby_ledger.run
@@ -101,7 +104,11 @@ def assemble(context: AgentContext) -> Components:
     election: LeaderElection | None = None
     closing: ClosingSide | None = None
     operator = _watch_operator(
-        context, blob, owner, leading=lambda: election is None or election.leading
+        context,
+        blob,
+        owner,
+        leading=lambda: election is None or election.leading,
+        changed=lambda: sdk.check(),  # noqa: PLW0108 -- it is built below
     )
     watcher = _assemble_watcher(context, operator.requests)
     ability = AbilityWatch(watcher.clock)
@@ -123,7 +130,7 @@ def assemble(context: AgentContext) -> Components:
     reconciler = assemble_reconciler(
         context, store, election=election, watcher=watcher, operator=operator, ability=ability
     )
-    presence = None if election is None else assemble_presence(context, blob.name, owner)
+    sdk = _assemble_sdk(context, watcher, operator, reconciler, election)
     if election is not None and settings.policy.close:
         closing = assemble_closing(
             context,
@@ -143,11 +150,10 @@ def assemble(context: AgentContext) -> Components:
         standby_ledger=standby_ledger,
         standby_view=_assemble_view(context, standby_ledger, watcher, operator),
         closing=closing,
-        presence=presence,
-        agents=AgentsReader(
-            lambda: read_agents(context.azure.state_blob, blob.name, context.identity.vms)
-        ),
+        presence=None if election is None else assemble_presence(context, blob.name, owner),
+        agents=_assemble_agents(context, blob.name),
         second_source=_assemble_second_source(context, reconciler, election, watcher),
+        sdk=sdk,
     )
 
 
@@ -192,10 +198,43 @@ def _assemble_watcher(context: AgentContext, requests: DrainRequestWatch) -> Eve
     )
 
 
+def _assemble_agents(context: AgentContext, ledger_name: str) -> AgentsReader:
+    vms = context.identity.vms
+    return AgentsReader(lambda: read_agents(context.azure.state_blob, ledger_name, vms))
+
+
+def _assemble_sdk(
+    context: AgentContext,
+    watcher: EventWatcher,
+    operator: OperatorBlobs,
+    reconciler: Reconciler,
+    election: LeaderElection | None,
+) -> SdkLoading:
+    return SdkLoading(
+        context.azure.network.load_sdk,
+        # A leader that is about to yield leaves the writes to the next one.
+        leading=lambda: election is not None and election.leading and not election.yields,
+        watcher=watcher,
+        operator=operator,
+        configuration=context.configuration,
+        ledger=lambda: reconciler.ledger,
+    )
+
+
 def _watch_operator(
-    context: AgentContext, blob: StateBlob, owner: BlobOwner, *, leading: Callable[[], bool]
+    context: AgentContext,
+    blob: StateBlob,
+    owner: BlobOwner,
+    *,
+    leading: Callable[[], bool],
+    changed: Callable[[], None],
 ) -> OperatorBlobs:
     """Return the watches of what operators write; a dry run reads it as a leader does."""
+
+    def wake() -> None:
+        changed()
+        context.woken.set()
+
     return watch_operator_blobs(
         context.azure.state_blob,
         blob.name,
@@ -204,13 +243,16 @@ def _watch_operator(
         clock=context.clock,
         poll_s=context.tuning.drain_requests_poll_s,
         leading=leading,
-        changed=context.woken.set,
+        changed=wake,
     )
 
 
 def connect(components: Components) -> None:
     """Let the parts react to each other: a poll, or a change of the lease, leads to a pass."""
     watcher, reconciler, election = components.watcher, components.reconciler, components.election
+    sdk = components.sdk
+    watcher.on_poll(sdk.check)
+    reconciler.on_pass(lambda _: sdk.check())
     watcher.on_poll(reconciler.polled)
     if election is None:
         watcher.lead(True)  # a dry run polls as a leader does
@@ -222,6 +264,7 @@ def connect(components: Components) -> None:
         components.standby_ledger.on_blob_read(components.closing.ledger_changed)
 
     def lease_changed() -> None:
+        sdk.check()
         watcher.lead(election.leading)
         reconciler.wake()
 

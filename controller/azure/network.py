@@ -229,6 +229,10 @@ class Network(NetworkReads):
         """Return the SDK client of a subscription."""
         return await self._clients.of(subscription)
 
+    async def load_sdk(self) -> None:
+        """Load the SDK, so that the first write does not wait for it; raise NotSent if it fails."""
+        await self._clients.load()
+
     async def _put_nic(self, nic_id: str, edit: Edit, guard: MembershipGuard) -> Nic:
         target = ResourceId.parse(nic_id)
         interfaces = (await self.client(target.subscription)).network_interfaces

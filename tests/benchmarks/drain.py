@@ -65,7 +65,7 @@ CASES = (
 
 async def measure(runs: int, directory: Path) -> list[Figure]:
     """Measure one VM of three often, larger sets once per run."""
-    figures = await _one_vm(runs, directory)
+    figures = [*await _one_vm(runs, directory), await _first(runs, directory)]
     for case in CASES:
         figures += await _many(case, runs, directory)
     return figures
@@ -129,6 +129,23 @@ async def _one_vm(runs: int, directory: Path) -> list[Figure]:
             note=note,
         ),
     ]
+
+
+async def _first(runs: int, directory: Path) -> Figure:
+    """Measure leaders that have written nothing yet: they load the SDK meanwhile."""
+    samples: list[float] = []
+    for _ in range(runs + 1):
+        settings = WorldSettings(operation_latency_s=1.0, ack_starts_event_after_s=None)
+        async with rig(directory, settings=settings, overrides=AT_ONCE) as made:
+            await _follow(made, Case(vms=3, victims=1), made.others(1), samples, [])
+    return Figure(
+        group=GROUP,
+        name="the same for the first drain of a leader",
+        samples=samples,
+        unit="polls",
+        target=1.5,
+        note="it loads the SDK meanwhile",
+    )
 
 
 async def _many(case: Case, runs: int, directory: Path) -> list[Figure]:

@@ -7,7 +7,7 @@ A standby does without these large modules:
 - `azure.mgmt.network` and `azure.mgmt.compute`, 20 to 40 MB each: `sdk_clients` loads them in a
   thread, when a leader has something to do (`agent.sdk_loading`), or a command of an operator has.
 
-So these two SDKs are imported here and nowhere else. A test starts agents and lists what they have
+So the agent imports these two SDKs from here only. A test starts agents and lists what they have
 loaded.
 """
 
