@@ -71,7 +71,7 @@ class UpdateWatch(Section):
     @property
     def uses_adfs(self) -> bool:
         """Whether tokens come from AD FS."""
-        return self.tenant.casefold() == "adfs"
+        return self.tenant == "adfs"
 
     @field_validator("endpoint", "authority")
     @classmethod
@@ -91,7 +91,8 @@ class UpdateWatch(Section):
     @field_validator("tenant")
     @classmethod
     def _check_tenant(cls, value: str) -> str:
-        return _checked(value, _TENANT, 'is not the id or name of a tenant, nor "adfs"')
+        tenant = _checked(value, _TENANT, 'is not the id or name of a tenant, nor "adfs"')
+        return "adfs" if tenant.casefold() == "adfs" else tenant
 
     @field_validator("scope")
     @classmethod

@@ -92,7 +92,8 @@ async def _start(command: Sequence[str]) -> asyncio.subprocess.Process:
         return await asyncio.shield(starting)
     except asyncio.CancelledError:
         # A start that is cancelled would wait until every child has closed the pipes.
-        await _stop(await starting)
+        with contextlib.suppress(OSError, ValueError):
+            await _stop(await starting)
         raise
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)

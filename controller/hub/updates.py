@@ -27,6 +27,7 @@ VERSIONS = VersionRange(
 )
 MAX_UPDATES = 500
 """A Hub lists some dozens."""
+LONGEST_STATE = 100
 _FAILED, _RUNNING = frozenset({"error", "failed"}), frozenset({"inprogress"})
 
 
@@ -74,7 +75,7 @@ class UpdateReader:
 
 def _update(entry: Json) -> Update:
     name = _name(entry, "an update")
-    return Update(name=name, state=text(child(entry, "properties", name), "state"))
+    return Update(name=name, state=_state(child(entry, "properties", name)))
 
 
 def _run(update: str, entry: Json) -> UpdateRun:
@@ -84,7 +85,7 @@ def _run(update: str, entry: Json) -> UpdateRun:
     return UpdateRun(
         update=update,
         name=name,
-        state=text(properties, "state"),
+        state=_state(properties),
         started_at=_instant(text(properties, "timeStarted")),
         duration_s=duration_s(text(properties, "duration")),
         step=step,
@@ -98,6 +99,11 @@ def _name(entry: Json, what: str) -> str:
     if name in {"", ".", ".."}:
         raise ContractViolation(f"{what} has no usable name")
     return name
+
+
+def _state(properties: Json) -> str:
+    """Return the state; it is remembered, so one of megabytes is cut."""
+    return excerpt(text(properties, "state"), limit=LONGEST_STATE)
 
 
 def _step(properties: Json, what: str) -> tuple[str, str]:

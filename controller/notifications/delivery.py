@@ -1,10 +1,10 @@
 """Delivery of single notices through all channels, for a command without a dispatcher."""
 
 import asyncio
-import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
+from controller.azure.http.session import tls_context
 from controller.config.notifications import Notification
 from controller.core.notices.notice import Notice
 from controller.notifications.channel import channel_of, channel_session
@@ -25,11 +25,9 @@ async def open_delivery(
     """Yield a function that sends one notice through every channel that wants it.
 
     Raises:
-        ConfigError: the secret of a channel cannot be read.
+        ConfigError: the CA file or the secret of a channel cannot be used.
     """
-    tls = ssl.create_default_context()
-    if ca_file:
-        tls.load_verify_locations(ca_file)
+    tls = tls_context(ca_file)
     channels = [
         channel_of(f"notifications[{n}]", each, environ, tls, count=_ignore, origin=origin)
         for n, each in enumerate(settings)

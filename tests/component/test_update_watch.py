@@ -171,6 +171,21 @@ async def test_a_quiet_poll_prints_nothing(rig: SimulatedHub) -> None:
     assert await once(config) == (0, "")
 
 
+async def test_a_notice_that_the_receiver_refuses_is_sent_with_the_next_poll(
+    rig: SimulatedHub, hook: Hook
+) -> None:
+    """A success is not lost because a chat service had a bad minute."""
+    config = rig.config(url=hook.url)
+    rig.start()
+    hook.script = [403]
+    code, output = await once(config)
+    assert (code, hook.bodies) == (0, [])
+    assert "was not delivered" in output
+    await once(config)
+    await once(config)
+    assert hook.kinds() == ["update_succeeded"]
+
+
 async def test_a_hanging_hub_and_a_hanging_command_end_in_time(rig: SimulatedHub) -> None:
     """Both have a deadline, and the exit code is that of an unknown state."""
     rig.fault(Effect.HANG, path_contains="updateLocations")
@@ -205,6 +220,8 @@ async def test_problems_of_the_configuration_are_known_before_a_poll(rig: Simula
     rig.secret.unlink()
     code, output = await once(rig.config())
     assert (code, "update_watch.secret_file" in output) == (78, True)
+    code, output = await once(rig.config(ca_file=str(rig.directory / "hub.toml")))
+    assert (code, "cannot be used" in output) == (78, True)
     wrong.write_text("[policy]\n")
     code, output = await once(wrong)
     assert (code, "update_watch: is required" in output) == (78, True)

@@ -212,7 +212,7 @@ class Sessions:
         environ: Mapping[str, str],
     ) -> None:
         self._stack, self._factory = stack, factory
-        self._tls = _tls(ca_file)
+        self._tls = tls_context(ca_file)
         self._has_proxy = bool(proxy_variables(environ))
 
     async def open(self, traffic: TrafficKind) -> aiohttp.ClientSession:
@@ -259,7 +259,12 @@ def is_on_this_host(url: str) -> bool:
     return is_loopback(urlsplit(url).hostname)
 
 
-def _tls(ca_file: str) -> ssl.SSLContext:
+def tls_context(ca_file: str) -> ssl.SSLContext:
+    """Return the trusted authorities of this host, and those in `ca_file`, if it is not empty.
+
+    Raises:
+        ConfigError: the file cannot be used.
+    """
     context = ssl.create_default_context()
     if ca_file:
         try:

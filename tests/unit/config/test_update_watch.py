@@ -56,6 +56,7 @@ def test_a_file_needs_no_table_of_the_agent(write: Write) -> None:
     assert settings.uses_adfs
     assert (settings.poll_s, settings.failed_polls, settings.api_version) == (60, 5, "2016-05-01")
     assert settings.state_file == "/var/lib/lb-drain/update-watch.json"
+    assert load_watch(write(tenant='"ADFS"'), {}).settings.update_watch.uses_adfs
     assert not load_watch(write(tenant='"contoso.example"'), {}).settings.update_watch.uses_adfs
 
 

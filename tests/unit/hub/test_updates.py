@@ -24,6 +24,7 @@ from controller.errors import (
     Throttled,
 )
 from controller.hub.session import open_hub
+from controller.hub.updates import MAX_UPDATES
 from controller.simulator.services.faults import Effect
 from tests.support.hub import SimulatedHub, simulated_hub
 
@@ -144,6 +145,22 @@ async def test_a_bad_list_of_runs_fails_the_poll(rig: SimulatedHub) -> None:
         await read(rig)
 
 
+async def test_a_list_of_too_many_updates_fails_the_poll(rig: SimulatedHub) -> None:
+    """One poll must not become thousands of requests."""
+    entries = ",".join(f'{{"name":"M{n}","properties":{{}}}}' for n in range(MAX_UPDATES + 1))
+    rig.fault(path_contains="updateLocations", status=200, body=f'{{"value":[{entries}]}}')
+    with pytest.raises(ContractViolation, match="has 501 entries"):
+        await read(rig)
+
+
+async def test_a_state_of_megabytes_is_cut(rig: SimulatedHub) -> None:
+    """It would fill the state file."""
+    rig.start()
+    run = f'{{"name":"r1","properties":{{"state":"{"x" * 1_000_000}"}}}}'
+    rig.fault(path_contains="updateRuns", status=200, body=f'{{"value":[{run}]}}')
+    assert len((await read(rig)).runs[0].state) < 200
+
+
 async def test_a_list_that_leads_back_to_itself_ends(rig: SimulatedHub) -> None:
     """A next link that was followed before is an error, not an endless loop."""
     path = f"{rig.server.hub_url}/subscriptions/x/updateLocations/updates?again"
@@ -209,6 +226,22 @@ async def test_a_token_by_certificate(
         certificate_file=str(pem),
     )
     assert len(seen.runs) == 1
+
+
+async def test_the_environment_does_not_redirect_the_sign_in(
+    rig: SimulatedHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The authority is the configured one."""
+    monkeypatch.setenv("AZURE_REGIONAL_AUTHORITY_NAME", "westus")
+    monkeypatch.setenv("AZURE_AUTHORITY_HOST", "https://127.0.0.1:1")
+    async with open_hub(rig.settings(), SystemClock(), os.environ) as reader:
+        assert await reader.read() == HubUpdates(updates=(), runs=())
+
+
+async def test_a_ca_file_that_is_none(rig: SimulatedHub) -> None:
+    """A problem of the configuration, before any request."""
+    with pytest.raises(ConfigError, match=r"ca_file: .* cannot be used"):
+        await read(rig, ca_file=str(rig.secret))
 
 
 async def test_a_wrong_secret_is_denied_and_not_repeated(rig: SimulatedHub) -> None:
