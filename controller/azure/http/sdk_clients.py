@@ -78,7 +78,7 @@ class SdkClients(Generic[C]):
 
 def _import(package: str) -> None:
     importlib.import_module(package)
-    with suppress(OSError, AttributeError):  # not every C library can return memory
+    with suppress(AttributeError, OSError, TypeError):  # not every C library can return memory
         ctypes.CDLL(None).malloc_trim(0)
 
 

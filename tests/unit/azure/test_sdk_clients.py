@@ -2,6 +2,7 @@
 
 import asyncio
 import builtins
+import ctypes
 import importlib
 import sys
 import threading
@@ -104,3 +105,26 @@ async def test_a_package_that_cannot_be_loaded_is_reported_and_tried_again(
     source.write_text(THREAD)
     importlib.invalidate_caches()
     assert await clients.of("subscription")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(TypeError("expected str, not NoneType"), id="Windows"),
+        pytest.param(OSError("no such library"), id="static"),
+        pytest.param(AttributeError("undefined symbol: malloc_trim"), id="musl"),
+    ],
+)
+async def test_a_c_library_that_returns_no_memory_is_no_damage(
+    arm: Arm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """The package is loaded all the same."""
+
+    def refuse(_name: object) -> None:
+        raise error
+
+    package = f"sdk_without_{type(error).__name__.lower()}"
+    (tmp_path / f"{package}.py").write_text(THREAD)
+    monkeypatch.setattr(ctypes, "CDLL", refuse)
+    await SdkClients[Any](arm, package, "Client").load()
+    assert package in sys.modules
