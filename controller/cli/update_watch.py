@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import logging
 import os
-import signal
 import socket
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from controller.cli.options import add_config_option
 from controller.config.loader import load_watch
 from controller.core.hub_watch import Outcome
 from controller.observability import logs
+from controller.system.signals import TERMINATE, on_signal
 
 if TYPE_CHECKING:
     from controller.config.watch_settings import WatchSettings
@@ -69,7 +69,7 @@ async def _watch(settings: "WatchSettings", *, once: bool) -> int:
 
     task = asyncio.current_task()
     if task is not None:  # so that a command at a privileged endpoint ends with this one
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        on_signal(TERMINATE, task.cancel)
     hub, clock = settings.update_watch, SystemClock()
     origin = Origin(agent=socket.gethostname(), runbook_url=settings.links.runbook_url)
     with only_user_of(Path(hub.state_file)):

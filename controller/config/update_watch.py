@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import Field, field_validator, model_validator
 
 from controller.config.base import Section, check_origin
+from controller.system.paths import DEFAULTS
 
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _TENANT = re.compile(r"[A-Za-z0-9.-]{1,253}")
@@ -65,7 +66,7 @@ class UpdateWatch(Section):
     """Names or addresses of the privileged endpoints, in the order in which they are tried."""
     command_timeout_s: float = Field(default=60, gt=0, le=600, allow_inf_nan=False)
     """Seconds after which the command is stopped, for each endpoint."""
-    state_file: str = "/var/lib/lb-drain/update-watch.json"
+    state_file: str = str(DEFAULTS.state_directory / "update-watch.json")
     """Absolute path of the file that keeps what was reported and how many polls failed."""
 
     @property

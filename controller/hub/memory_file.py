@@ -4,7 +4,6 @@ A file that cannot be read as this memory is as good as none: the next poll repo
 once more, and failed polls are counted from zero. One process at a time uses a file.
 """
 
-import fcntl
 import os
 import tempfile
 from collections.abc import Generator, Iterator
@@ -16,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from controller.core.hub_watch import Memory
 from controller.errors import NotDone
+from controller.system import file_lock
 
 MAX_BYTES = 4 * 1024 * 1024
 _MEMORY = TypeAdapter(Memory)
@@ -34,7 +34,7 @@ def only_user_of(path: Path) -> Generator[None]:
         yield  # the memory cannot be written either, and that is reported
         return
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file_lock.lock(lock)
         yield
     except BlockingIOError:
         raise NotDone(

@@ -7,8 +7,6 @@ gets the endpoint as its last argument. No shell, a deadline, bounded output.
 
 import asyncio
 import contextlib
-import os
-import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +14,7 @@ from controller.config.update_watch import UpdateWatch
 from controller.core.hub_status import EndpointStatus, read_status
 from controller.core.printable import excerpt
 from controller.errors import ContractViolation
+from controller.system.processes import GROUPS
 
 MAX_OUTPUT_BYTES = 8 * 1024 * 1024
 """The XML of a full update has some hundred kilobytes."""
@@ -85,7 +84,7 @@ async def _start(command: Sequence[str]) -> asyncio.subprocess.Process:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
+            **GROUPS.options,
         )
     )
     try:
@@ -113,8 +112,7 @@ async def _read(stream: asyncio.StreamReader | None) -> bytes:
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
     """End the process group: the command, and everything that it has started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+    await GROUPS.kill(process)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LAST_WAIT_S):
             await process.communicate()  # the pipes are closed only when they are read to the end

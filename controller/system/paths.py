@@ -26,6 +26,8 @@ class DefaultPaths:
     """The configuration file."""
     flag_file: PurePath
     """The flag file; its directory belongs to the agent."""
+    state_directory: PurePath
+    """What outlasts a reboot."""
     shell_words: str
     """The first words of a hook that needs a shell, as items of a TOML list."""
 
@@ -40,6 +42,7 @@ def linux_paths() -> DefaultPaths:
     return DefaultPaths(
         config=Path("/etc/lb-drain/config.toml"),
         flag_file=Path("/run/lb-drain/draining"),
+        state_directory=Path("/var/lib/lb-drain"),
         shell_words='"/bin/sh", "-c"',
     )
 
@@ -54,6 +57,7 @@ def windows_paths(environ: Mapping[str, str]) -> DefaultPaths:
     return DefaultPaths(
         config=data / "config.toml",
         flag_file=data / "run" / "draining",
+        state_directory=data / "state",
         shell_words=f'{json.dumps(POWERSHELL)}, "-Command"',
     )
 

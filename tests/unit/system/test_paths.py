@@ -15,6 +15,7 @@ def test_linux() -> None:
     found = default_paths("linux", {"ProgramData": "D:\\Data"})
     assert found.config == PurePosixPath("/etc/lb-drain/config.toml") == DEFAULT_CONFIG
     assert found.flag_file == PurePosixPath("/run/lb-drain/draining")
+    assert found.state_directory == PurePosixPath("/var/lib/lb-drain")
     assert found.flag_file_toml == '"/run/lb-drain/draining"'
 
 
@@ -35,6 +36,7 @@ def test_windows(environ: dict[str, str], data: str) -> None:
     found = default_paths("win32", environ)
     assert found.config == PureWindowsPath(data, "lb-drain", "config.toml")
     assert found.flag_file == PureWindowsPath(data, "lb-drain", "run", "draining")
+    assert found.state_directory == PureWindowsPath(data, "lb-drain", "state")
     assert found.config.is_absolute()
 
 
