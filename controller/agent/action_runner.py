@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self, assert_never
 
+from controller.agent.acknowledger import Acknowledger
 from controller.agent.change_guards import ChangeGuards
 from controller.agent.inventory_reader import InventoryReader
 from controller.agent.mechanism_adapter import Adapters
@@ -19,9 +20,9 @@ from controller.agent.retry_schedule import is_logged
 from controller.agent.tenure import Tenure
 from controller.agent.working_state import WorkingState
 from controller.azure.http.error_mapping import refused
-from controller.azure.imds import Imds
 from controller.clock import Clock
 from controller.core.ability import operation_of
+from controller.core.acknowledge_channel import Channel
 from controller.core.action_keys import ActionKey
 from controller.core.azure_names import fold
 from controller.core.backoff import pause_s, reaction
@@ -65,7 +66,7 @@ class ActionRunner:
     """Runs actions as tasks; use as a context manager, which owns the tasks.
 
     Args:
-        imds: the client that acknowledges.
+        acknowledger: sends acknowledgements.
         inventory: reads the set and its parts.
         state: where results and failures go.
         tenure: the ledger, and the number of the present tenure.
@@ -82,7 +83,7 @@ class ActionRunner:
     def __init__(
         self,
         *,
-        imds: Imds,
+        acknowledger: Acknowledger,
         inventory: InventoryReader,
         state: WorkingState,
         tenure: Tenure,
@@ -95,7 +96,7 @@ class ActionRunner:
         writes: bool,
         wake: Callable[[], None],
     ) -> None:
-        self._imds, self._inventory = imds, inventory
+        self._acknowledger, self._inventory = acknowledger, inventory
         self._state, self._tenure = state, tenure
         self._guards, self._adapters = guards, adapters
         self._shared_pools, self._reports = shared_pools, reports
@@ -266,10 +267,12 @@ class ActionRunner:
 
     async def _acknowledge(self, action: Acknowledge, tenure: int) -> None:
         guard = self._guards.for_acknowledgement(action, tenure, lambda: self.in_flight)
-        await self._imds.acknowledge([action.event_id], guard)
+        channel = await self._acknowledger.send(action.event_id, guard)
         now, event_id = self._clock.now(), action.event_id
         if fold(event_id) not in self._state.acknowledged:
-            log(logger, logging.INFO, str(action), event="acknowledgement_sent", event_id=event_id)
+            through = "" if channel is Channel.IMDS else f" through {channel}"
+            message = f"{action}{through}"
+            log(logger, logging.INFO, message, event="acknowledgement_sent", event_id=event_id)
             self._state.acknowledged[fold(event_id)] = now
         self._state.retries.clear(action.key)
         self._state.retries.defer(action.key, wait_s=ACKNOWLEDGE_AGAIN_S, reason="acknowledged")
@@ -306,7 +309,10 @@ class ActionRunner:
             state.throttled += 1
             wait_s = pause_s(error, throttled=state.throttled, jitter=self._entropy.random())
             state.paused_until = self._clock.monotonic() + wait_s
-        state.retries.failed(action.key, error, what=str(action))
+        other_way = isinstance(action, Acknowledge) and self._acknowledger.has_another_way(
+            action.event_id
+        )
+        state.retries.failed(action.key, error, what=str(action), hold=not other_way)
 
     def _known_lost(self, nic_id: str) -> bool:
         lost = (m for entry in self._tenure.ledger.entries for m in entry.lost)

@@ -1,6 +1,7 @@
 """Build a reconcile loop with the parts it drives: one for the agent, one for a standby's page."""
 
 from controller.agent.ability_watch import AbilityWatch
+from controller.agent.acknowledger import Acknowledger
 from controller.agent.action_runner import ActionRunner
 from controller.agent.change_guards import ChangeGuards
 from controller.agent.context import AgentContext
@@ -66,7 +67,10 @@ def assemble_reconciler(
     )
     inventory = _assemble_inventory(context, state, tenure, watcher, operator)
     writes = election is not None
-    runner = _assemble_runner(context, state, tenure, guards, inventory, writes=writes)
+    acknowledger = _assemble_acknowledger(context, state, watcher)
+    runner = _assemble_runner(
+        context, state, tenure, guards, inventory, acknowledger=acknowledger, writes=writes
+    )
     reconciler = Reconciler(
         watcher=watcher,
         operator=operator,
@@ -119,6 +123,27 @@ def _assemble_inventory(
     )
 
 
+def _assemble_acknowledger(
+    context: AgentContext, state: WorkingState, watcher: EventWatcher
+) -> Acknowledger:
+    set_id = context.identity.availability_set_id
+
+    def targets(event_id: str) -> tuple[str, ...]:
+        """Return the set, and the VMs that an event names."""
+        events = watcher.document.events if watcher.document else ()
+        named = [each for each in events if fold(each.event_id) == fold(event_id)]
+        vms = (vm for vm in state.cache.vms if any(each.affects(vm.name) for each in named))
+        return (set_id, *(vm.vm_id for vm in vms))
+
+    both = context.settings.events.acknowledge_through == "imds-then-arm"
+    return Acknowledger(
+        context.azure.imds,
+        clock=context.clock,
+        second=context.azure.event_acknowledgement if both else None,
+        targets=targets,
+    )
+
+
 def _assemble_runner(
     context: AgentContext,
     state: WorkingState,
@@ -126,6 +151,7 @@ def _assemble_runner(
     guards: ChangeGuards,
     inventory: InventoryReader,
     *,
+    acknowledger: Acknowledger,
     writes: bool,
 ) -> ActionRunner:
     ledger_name = state_blob(context.azure, context.settings, context.identity).name
@@ -136,7 +162,7 @@ def _assemble_runner(
         )
 
     return ActionRunner(
-        imds=context.azure.imds,
+        acknowledger=acknowledger,
         inventory=inventory,
         state=state,
         tenure=tenure,

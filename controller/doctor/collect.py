@@ -103,6 +103,7 @@ async def collect(
                 pool_writes=pool_writes,
                 vm_side=await read_vm_side(settings),
                 resource_graph=await reader.resource_graph(availability_set),
+                arm_acknowledgement=await reader.arm_acknowledgement(availability_set),
             )
         finally:
             polling.cancel()
@@ -179,6 +180,18 @@ class _Reader:
             )
         )
         return found if isinstance(found, Failed) else len(by_id(found.reply.rows))
+
+    async def arm_acknowledgement(
+        self, availability_set: Known[AvailabilitySet]
+    ) -> Known[bool] | None:
+        """Probe the permission with the id of an event that does not exist."""
+        if self._settings.events.acknowledge_through == "imds":
+            return None
+        if not isinstance(availability_set, AvailabilitySet):
+            return NEEDS_SET
+        probe = self._azure.event_acknowledgement.may_acknowledge
+        found = await _try(probe(availability_set.availability_set_id))
+        return found if isinstance(found, Failed) else True
 
     async def operations(self, instance: Known[Instance]) -> Known[None]:
         if self._settings.policy.close_only:

@@ -92,6 +92,8 @@ class DoctorFacts:
     vm_side: VmSideFacts = field(default_factory=VmSideFacts)
     resource_graph: Known[int] | None = None
     """How many scheduled events of the set Resource Graph announces; None if it is not asked."""
+    arm_acknowledgement: Known[bool] | None = None
+    """True if events may be acknowledged through Resource Manager; None if that is not set."""
 
     @property
     def ledger(self) -> Ledger:

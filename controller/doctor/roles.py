@@ -7,6 +7,7 @@ from enum import Enum
 
 from controller.core.azure_names import fold
 
+ACKNOWLEDGE = "Microsoft.Maintenance/scheduledevents/acknowledge/action"
 OPERATIONS_READ = "Microsoft.Network/locations/operations/read"
 _BLOBS = "microsoft.storage/storageaccounts/blobservices/containers/blobs/"
 _IP_POOLS_ONLY = frozenset(
@@ -37,6 +38,7 @@ class Role(Enum):
     READERS = "readers"
     OPERATIONS = "operations"
     LEDGER = "ledger"
+    ACKNOWLEDGEMENT = "acknowledgement"
 
     @property
     def label(self) -> str:
@@ -50,6 +52,7 @@ _LABELS = {
     Role.READERS: "lb-drain readers",
     Role.OPERATIONS: "lb-drain operations",
     Role.LEDGER: "lb-drain ledger",
+    Role.ACKNOWLEDGEMENT: "lb-drain acknowledgement",
 }
 
 
@@ -62,6 +65,8 @@ def role_for(action: str, *, has_only_ip_pools: bool, close_only: bool) -> Role:
     key = fold(action)
     if key == fold(OPERATIONS_READ):
         return Role.OPERATIONS
+    if key == fold(ACKNOWLEDGE):
+        return Role.ACKNOWLEDGEMENT
     if key.startswith(_BLOBS):
         return Role.LEDGER
     if key in _READERS and close_only:

@@ -16,6 +16,8 @@ import pytest
 from controller.doctor.roles import Role, role_for
 from controller.simulator.app.agent_processes import CONTAINER
 from controller.simulator.app.server import ACCOUNT
+from controller.simulator.services.faults import Effect
+from controller.simulator.services.http_values import Service
 from controller.simulator.world.world import World
 from tests.conftest import OpenSet
 from tests.support.in_process_set import NEVER_S, InProcessSet
@@ -134,6 +136,28 @@ async def test_a_role_is_exactly_sufficient(
         assert bench.reported() == []
 
 
+async def test_the_role_for_acknowledgement_is_exactly_sufficient(open_set: OpenSet) -> None:
+    """With it the agents acknowledge through Resource Manager, and need nothing else for it."""
+    both = {"events": {"acknowledge_through": "imds-then-arm"}}
+    async with open_set(pools=("app",), network_group="net-rg") as bench:
+        as_documented(bench.world, "nic-pools")
+        before = bench.world.roles.granted.copy()
+        group = f"/subscriptions/{bench.world.subscription}/resourceGroups"
+        added = assign(bench.world, "acknowledgement", f"{group}/{bench.world.resource_group}")
+        bench.fault(
+            Service.IMDS, Effect.REPLY, method="POST", path_contains="scheduledevents", status=500
+        )
+        await bench.lead("web-1", overrides=both)
+        await maintain(bench, "web-2")
+        roles = bench.world.roles
+        assert {each.detail["by"] for each in bench.world.changes("event_acknowledged")} == {
+            "web-1"
+        }
+        assert added < {action for _, action in roles.granted - before}
+        optional = {role("rule-health")["Actions"][0].casefold()}
+        assert {action for _, action in roles.refused} == optional
+
+
 async def test_the_role_for_maintenance_is_exactly_sufficient(open_set: OpenSet) -> None:
     """With this role and the ledger's, operators start planned maintenance; agents cannot."""
     async with open_set(network_group="net-rg") as bench:
@@ -231,7 +255,9 @@ async def test_readers_are_exactly_sufficient_to_close(
 
 @pytest.mark.parametrize("close_only", [True, False])
 @pytest.mark.parametrize("has_only_ip_pools", [True, False])
-@pytest.mark.parametrize("name", ["nic-pools", "ip-pools", "operations", "ledger"])
+@pytest.mark.parametrize(
+    "name", ["nic-pools", "ip-pools", "operations", "ledger", "acknowledgement"]
+)
 def test_the_doctor_names_a_role_that_contains_the_action(
     name: str, has_only_ip_pools: bool, close_only: bool
 ) -> None:

@@ -32,6 +32,7 @@ OPERATIONS: Mapping[str, tuple[str, ...]] = {
         "pool_put_wait",
     ),
     "resource_graph": ("query",),
+    "maintenance": ("acknowledge",),
     "blob": ("create", "read", "get_properties", "acquire", "renew", "release", "break", "write"),
 }
 """Every operation of an agent, per service."""
@@ -59,6 +60,7 @@ _NAMES: Mapping[tuple[str, str], str] = {
     ("imds", "acknowledge"): "event approval",
     ("imds", "instance"): "instance metadata read",
     ("imds", "poll"): "scheduled events read",
+    ("maintenance", "acknowledge"): "event approval through Resource Manager",
     ("network", "load_balancer_get"): "load balancer read",
     ("network", "load_balancer_list"): "load balancer list",
     ("network", "nic_get"): "NIC read",

@@ -19,6 +19,7 @@ import aiohttp
 
 from controller.azure.blob import StateBlob
 from controller.azure.compute import Compute
+from controller.azure.event_acknowledgement import EventAcknowledgement
 from controller.azure.http.api_versions import ApiVersion
 from controller.azure.http.arm_client import CONNECT_TIMEOUT_S, Arm, GuardedTransport
 from controller.azure.http.call import Observer, ignore_outcome
@@ -101,6 +102,7 @@ class Azure:
     permissions: PermissionProbe
     topology: Topology
     resource_graph: ResourceGraph
+    event_acknowledgement: EventAcknowledgement
     state_blob: Callable[[str], StateBlob]
     """Returns the client of a blob in the configured container, by its name."""
 
@@ -197,6 +199,7 @@ def _adapters(
         permissions=PermissionProbe(network, arm, clock=clock, observer=observer),
         topology=Topology(arm, clock=clock, observer=observer),
         resource_graph=ResourceGraph(arm, clock=clock, observer=observer),
+        event_acknowledgement=EventAcknowledgement(arm, clock=clock, observer=observer),
         state_blob=state_blob,
     )
 

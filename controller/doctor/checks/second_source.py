@@ -1,4 +1,6 @@
-"""Check of the second source of scheduled events: Azure Resource Graph (preview). Pure.
+"""Checks of the second source of scheduled events and of the second acknowledgement. Pure.
+
+Both are previews: Azure Resource Graph, and the acknowledgement through Resource Manager.
 
 Facts about Azure (Microsoft docs, Scheduled Events in Azure Resource Graph, 05/01/2026): a set
 publishes its events there only if its policy states it, with the feature SendScheduledEventsPolicy.
@@ -20,13 +22,28 @@ from controller.errors import Denied, Obstacle
 
 CHECK = "resource-graph"
 PUBLISHING = "event-publishing"
+ACKNOWLEDGEMENT = "arm-acknowledgement"
 TARGETS = "scheduledEventsAdditionalPublishingTargets"
 BUILT_IN_ROLE = "Scheduled Events Contributor"
 """It holds the acknowledgement and the reads of VMs and availability sets."""
 
 
 def check_second_source(facts: DoctorFacts) -> list[Finding]:
-    """Return the findings about Resource Graph; none if it is not asked."""
+    """Return the findings about both; none about what is off."""
+    return [*_resource_graph(facts), *_acknowledgement(facts)]
+
+
+def _acknowledgement(facts: DoctorFacts) -> list[Finding]:
+    known = facts.arm_acknowledgement
+    if known is None:
+        return []
+    if isinstance(known, bool):
+        good = "the identity can acknowledge events through Resource Manager (tried, none changed)"
+        return [passed(ACKNOWLEDGEMENT, good)]
+    return [not_known(facts, ACKNOWLEDGEMENT, known)]
+
+
+def _resource_graph(facts: DoctorFacts) -> list[Finding]:
     known = facts.resource_graph
     if known is None:
         return []

@@ -29,6 +29,7 @@ COMPUTE_VERSIONS = (
     "2024-07-01 2024-11-01 2025-04-01 2025-11-01 2026-04-01"
 )
 RESOURCE_GRAPH_VERSIONS = "2019-04-01 2021-03-01 2022-10-01 2024-04-01"
+MAINTENANCE_VERSIONS = "2023-10-01-preview 2025-10-01-preview"
 VERSIONS: Mapping[str, tuple[str, list[str]]] = {
     f"{namespace}/{kind}".casefold(): (kind, versions.split())
     for namespace, versions, kinds in (
@@ -43,6 +44,7 @@ VERSIONS: Mapping[str, tuple[str, list[str]]] = {
             ("virtualMachines", "availabilitySets", "virtualMachineScaleSets"),
         ),
         ("Microsoft.ResourceGraph", RESOURCE_GRAPH_VERSIONS, ("resources",)),
+        ("Microsoft.Maintenance", MAINTENANCE_VERSIONS, ("scheduledevents",)),
     )
     for kind in kinds
 }

@@ -15,6 +15,7 @@ from controller.simulator.services import (
     arm_nics,
     arm_resources,
     arm_roles,
+    event_acknowledgements,
     graph,
     resource_graph,
     rule_health,
@@ -225,6 +226,8 @@ def _in_group(call: Call, group: str, lower: list[str], segments: list[str]) -> 
             return network_reply(call, _group(call.world, group))
         case ["resources"]:
             return arm_resources.resources(call, group)
+        case ["providers", "microsoft.compute", _, _, *_] if event_acknowledgements.serves(lower):
+            return event_acknowledgements.acknowledge(call, group, lower, segments)
         case ["providers", _, _, *_]:
             return _resources_of(call, group, lower, segments)
         case _:

@@ -23,7 +23,9 @@ def charge(world: World, principal: str, request: Request, headers: dict[str, st
     """Count a request of `principal`; refuse it if a quota is used up. Adds to `headers`."""
     _charge_subscription(world, principal, request.method, headers)
     path = request.path.casefold()
-    if "/providers/microsoft.compute/" in path:
+    if "/providers/microsoft.maintenance/" in path:
+        _check_throttles(world, principal, "Microsoft.Maintenance", request)
+    elif "/providers/microsoft.compute/" in path:
         _check_throttles(world, principal, "Microsoft.Compute", request)
         _charge_compute(world, principal, request, headers)
     elif "/providers/microsoft.network/" in path:

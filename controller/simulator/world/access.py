@@ -62,6 +62,9 @@ RULE_HEALTH = frozenset(
 )
 """The further permissions to read the health of a rule; the default role does not have them."""
 
+ACKNOWLEDGE = frozenset({"Microsoft.Maintenance/scheduledevents/acknowledge/action"})
+"""The further permission to acknowledge an event through Resource Manager."""
+
 MAINTENANCE = frozenset(
     {
         "Microsoft.Compute/virtualMachines/performMaintenance/action",

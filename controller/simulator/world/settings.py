@@ -66,6 +66,8 @@ class WorldSettings:
     """From the first acknowledgement to Started; `None`: the platform waits for NotBefore."""
     unknown_ack_status: int = 400
     """Status for an acknowledgement of an id that is not in the document. Undocumented."""
+    arm_acknowledges_under: Literal["both", "vms", "set"] = "both"
+    """Under which resource Resource Manager knows an event. Not documented."""
     user_event_notice_s: float = 900.0
     """Notice of the event of a restart or redeploy by a user. Users see 15 min (Azure/AKS#2062)."""
     user_action_s: float = 20.0

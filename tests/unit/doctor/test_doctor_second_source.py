@@ -9,6 +9,7 @@ import pytest
 from controller.azure.availability_set import AvailabilitySet, parse_availability_set
 from controller.doctor.facts import Failed, Skipped
 from controller.doctor.report import Result
+from controller.doctor.roles import ACKNOWLEDGE
 from controller.doctor.run import run_checks
 from controller.errors import ControllerError, Denied, OutcomeUnknown, ServiceFault, Throttled
 from tests.support.doctor_facts import COMPUTE, healthy, judged
@@ -20,7 +21,7 @@ SET = AvailabilitySet(availability_set_id=SET_ID, vm_ids=(), publishes=True)
 def test_nothing_is_checked_while_it_is_off() -> None:
     """It is optional, and off by default."""
     checks = {each.check for each in run_checks(healthy()).findings}
-    assert not checks & {"resource-graph", "event-publishing"}
+    assert not checks & {"resource-graph", "event-publishing", "arm-acknowledgement"}
 
 
 def test_a_set_that_publishes_passes() -> None:
@@ -114,3 +115,24 @@ def test_a_set_publishes_only_if_its_policy_states_it(policy: Any, publishes: bo
         properties["scheduledEventsPolicy"] = policy
     found = parse_availability_set({"id": SET_ID, "properties": properties})
     assert found.publishes is publishes
+
+
+@pytest.mark.parametrize(
+    ("known", "result"),
+    [
+        (True, Result.PASS),
+        (Failed(Denied("no", action=ACKNOWLEDGE, scope=SET_ID)), Result.FAIL),
+        (Failed(Throttled("429")), Result.WARN),
+        (Skipped("availability-set"), Result.SKIP),
+    ],
+)
+def test_the_second_acknowledgement_needs_a_role_of_its_own(
+    known: bool | Failed | Skipped, result: Result
+) -> None:
+    """A missing permission gets the command that assigns the role on the group of the set."""
+    found = judged("arm-acknowledgement", arm_acknowledgement=known)
+    assert found.result is result
+    if result is Result.FAIL:
+        (command,) = found.fix
+        assert "lb-drain acknowledgement" in command
+        assert "deploy/roles/acknowledgement.json" in command
