@@ -20,8 +20,9 @@ from controller.core.azure_names import fold, nic_of
 from controller.core.planning.member_states import is_down, is_neutral
 from controller.core.printable import excerpt
 from controller.core.resources import AdminMembership, MembershipKey
-from controller.errors import ServiceFault, StateRefused
+from controller.errors import ContractViolation, ControllerError, ServiceFault, StateRefused
 
+BAD_REQUEST = 400
 DOWN = "Down"
 REFUSALS = frozenset(
     {
@@ -100,6 +101,14 @@ def check_written(written: Json, after: Json, memberships: Iterable[AdminMembers
 
 class Ineffective(ServiceFault):
     """Azure reports the success of a write that changed nothing."""
+
+
+def is_refusal(error: ControllerError) -> bool:
+    """Return whether a pool does not take the adminState of its members."""
+    known = bool(error.codes & REFUSALS) or error.status == BAD_REQUEST
+    return isinstance(error, StateRefused) or (
+        known and isinstance(error, ContractViolation | ServiceFault)
+    )
 
 
 def _folded(state: str) -> str:

@@ -39,7 +39,6 @@ from controller.errors import (
     StateRefused,
 )
 
-BAD_REQUEST = 400
 OPERATION_TIMEOUT_S = 120.0
 
 
@@ -215,7 +214,7 @@ class Network(NetworkReads):
         try:
             after = await self._put_pool(pool_id, edit, guard, admin_states.states)
         except (ContractViolation, ServiceFault) as error:
-            if error.codes & admin_states.REFUSALS or error.status == BAD_REQUEST:
+            if admin_states.is_refusal(error):
                 refused = StateRefused(str(error))
                 refused.status, refused.service = error.status, error.service
                 raise refused from error

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from controller.azure import network_bodies
+from controller.azure.admin_states import with_states
 from controller.azure.http import long_running
 from controller.azure.http.arm_client import READ_TIMEOUT_S, Arm
 from controller.azure.http.arm_reader import ArmReader
@@ -66,11 +67,24 @@ class PermissionProbe:
             Conflict: the pool has no addresses.
             Denied: the write is not permitted; names what is missing.
         """
-        target = ResourceId.parse(pool_id)
         body = await self._network.pool_body(pool_id)
         if network_bodies.parse_pool(body, self._clock.now()).kind is not PoolKind.ADDRESS:
             # A pool PUT evicts NICs (Azure/bicep-registry-modules#2512): never send one here.
             raise Conflict(f"{pool_id} has no addresses any more")
+        return await self._put_pool(pool_id, body)
+
+    async def admin_state_write(self, pool_id: str) -> bool:
+        """Probe the write that changes the adminState of members, of either kind of pool.
+
+        Raises:
+            Denied: the write is not permitted; names what is missing.
+            StateRefused: the body could not be sent back whole: nothing was sent.
+        """
+        body = await self._network.pool_body(pool_id)
+        return await self._put_pool(pool_id, with_states(body, (), restore=False).body)
+
+    async def _put_pool(self, pool_id: str, body: object) -> bool:
+        target = ResourceId.parse(pool_id)
         client = await self._network.client(target.subscription)
         pools = client.load_balancer_backend_address_pools
         return await self._write(

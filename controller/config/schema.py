@@ -229,6 +229,11 @@ class PolicySection(Section):
         """Whether closing alone takes a VM out: nothing is written to Resource Manager."""
         return self.mechanism == "probe"
 
+    @property
+    def admin_state(self) -> bool:
+        """Whether VMs leave by the adminState of their members, where that works."""
+        return self.mechanism == "admin-state"
+
     def core_policy(self, pools: Mapping[str, core.Floor]) -> core.Policy:
         """Return what the core decides by, for these pools and their floors."""
         return core.Policy(
@@ -242,7 +247,7 @@ class PolicySection(Section):
             restore_settle_s=self.restore_settle_s,
             close=self.close,
             close_only=self.close_only,
-            admin_state=self.mechanism == "admin-state",
+            admin_state=self.admin_state,
             acknowledge_closed=self.acknowledge_when == "closed",
             restore_ready_timeout_s=self.restore_ready_timeout_s,
             far_ahead=FarAhead(self.far_ahead),

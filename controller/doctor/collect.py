@@ -268,14 +268,18 @@ class _Reader:
         if self._settings.policy.close_only:
             return {}
         drained = {fold(m.pool_id) for entry in ledger.entries for m in entry.memberships}
+        by_state = self._settings.policy.admin_state
+        permissions = self._azure.permissions
+        probe = permissions.admin_state_write if by_state else permissions.pool_write
+        kinds = {PoolKind.ADDRESS, PoolKind.NIC} if by_state else {PoolKind.ADDRESS}
         ids = [
             pool.pool_id
             for each in load_balancers
             if isinstance(each, LoadBalancerDetails)
             for pool in each.load_balancer.pools
-            if pool.kind is PoolKind.ADDRESS and fold(pool.pool_id) in self._managed - drained
+            if pool.kind in kinds and fold(pool.pool_id) in self._managed - drained
         ]
-        return await _for_each(ids, self._azure.permissions.pool_write, parallel=1)
+        return await _for_each(ids, probe, parallel=1)
 
 
 def _pools(nic: Nic) -> set[str]:

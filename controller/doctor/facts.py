@@ -88,7 +88,7 @@ class DoctorFacts:
     nic_writes: Mapping[str, Known[bool]]
     """By folded NIC id; True if the write is permitted, and its condition prevented it."""
     pool_writes: Mapping[str, Known[bool]]
-    """The same for IP-based pools, by folded id."""
+    """The same for IP-based pools, by folded id; with `mechanism = "admin-state"` for all pools."""
     vm_side: VmSideFacts = field(default_factory=VmSideFacts)
     resource_graph: Known[int] | None = None
     """How many scheduled events of the set Resource Graph announces; None if it is not asked."""

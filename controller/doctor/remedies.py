@@ -38,6 +38,7 @@ def assign_role(facts: DoctorFacts, action: str, scope: str) -> str:
         action,
         has_only_ip_pools=kinds == {PoolKind.ADDRESS},
         close_only=facts.settings.policy.close_only,
+        admin_state=facts.settings.policy.admin_state,
     )
     where = _assignment_scope(facts, role, scope.strip())
     return (

@@ -27,6 +27,10 @@ _READERS = frozenset(
         "microsoft.network/networkinterfaces/read",
     }
 )
+_ADMIN_STATE = _READERS | {
+    "microsoft.network/loadbalancers/backendaddresspools/read",
+    "microsoft.network/loadbalancers/backendaddresspools/write",
+}
 _BOTH = _READERS | {"microsoft.network/virtualnetworks/subnets/join/action"}
 
 
@@ -35,6 +39,7 @@ class Role(Enum):
 
     NIC_POOLS = "nic-pools"
     IP_POOLS = "ip-pools"
+    ADMIN_STATE = "admin-state"
     READERS = "readers"
     OPERATIONS = "operations"
     LEDGER = "ledger"
@@ -49,6 +54,7 @@ class Role(Enum):
 _LABELS = {
     Role.NIC_POOLS: "lb-drain NIC-based pools",
     Role.IP_POOLS: "lb-drain IP-based pools",
+    Role.ADMIN_STATE: "lb-drain admin state",
     Role.READERS: "lb-drain readers",
     Role.OPERATIONS: "lb-drain operations",
     Role.LEDGER: "lb-drain ledger",
@@ -56,7 +62,9 @@ _LABELS = {
 }
 
 
-def role_for(action: str, *, has_only_ip_pools: bool, close_only: bool) -> Role:
+def role_for(
+    action: str, *, has_only_ip_pools: bool, close_only: bool, admin_state: bool = False
+) -> Role:
     """Return the role to assign for an action, by the mechanism and the configured pools.
 
     A NIC can refer to more kinds of resources than the roles know, so the role for NIC-based pools
@@ -71,6 +79,8 @@ def role_for(action: str, *, has_only_ip_pools: bool, close_only: bool) -> Role:
         return Role.LEDGER
     if key in _READERS and close_only:
         return Role.READERS
+    if key in _ADMIN_STATE and admin_state and not has_only_ip_pools:
+        return Role.ADMIN_STATE
     if key in _IP_POOLS_ONLY or (key in _BOTH and has_only_ip_pools):
         return Role.IP_POOLS
     return Role.NIC_POOLS

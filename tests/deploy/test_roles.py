@@ -253,6 +253,40 @@ async def test_readers_are_exactly_sufficient_to_close(
         assert bench.reported() == []
 
 
+async def test_the_role_for_admin_state_is_exactly_sufficient(open_set: OpenSet) -> None:
+    """With `mechanism = "admin-state"` NIC-based pools are written, and no NIC is."""
+    async with open_set(pools=("app", "admin"), network_group="net-rg") as bench:
+        world = bench.world
+        world.settings.nic_pool_admin_state = True
+        refer_to_everything(world)
+        for name in VMS:
+            del world.roles.assignments[name]
+        subscription = f"/subscriptions/{world.subscription}"
+        assigned = (
+            assign(world, "admin-state", f"{subscription}/resourceGroups/{world.resource_group}")
+            | assign(world, "admin-state", f"{subscription}/resourceGroups/{world.network_group}")
+            | assign(world, "operations", subscription)
+            | assign(world, "ledger", world.blob_scope(f"/{ACCOUNT}/{CONTAINER}"))
+        )
+        optional = {role("rule-health")["Actions"][0].casefold()}
+        chosen = {"policy": {"mechanism": "admin-state"}}
+        await bench.lead("web-1", overrides=chosen)
+        await maintain(bench, "web-2")
+        assert {action for _, action in world.roles.refused} == optional
+        assert {action for _, action in world.roles.granted} == assigned
+        assert not [each for each in bench.writes() if "networkInterfaces" in each.subject]
+        assert bench.reported() == []
+
+
+def test_the_doctor_names_the_role_for_admin_state() -> None:
+    """Where only adminState is written, its role contains what may be missing."""
+    for action in role("admin-state")["Actions"]:
+        named = role_for(action, has_only_ip_pools=False, close_only=False, admin_state=True)
+        assert named is Role.ADMIN_STATE
+        addresses = role_for(action, has_only_ip_pools=True, close_only=False, admin_state=True)
+        assert action in role(addresses.value)["Actions"]
+
+
 @pytest.mark.parametrize("close_only", [True, False])
 @pytest.mark.parametrize("has_only_ip_pools", [True, False])
 @pytest.mark.parametrize(

@@ -71,7 +71,8 @@ def violations(
         if change.kind == "vm_down" and change.detail.get("state") == "deleted"
     }
     found: list[Violation] = []
-    for number, change in enumerate(history):
+    for number, recorded in enumerate(history):
+        change = replay.as_move(recorded)
         for name, law in () if replay.theirs(change) else laws.items():
             found += [
                 Violation(name, change.at, number, change, what) for what in law(replay, change)

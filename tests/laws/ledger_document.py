@@ -58,7 +58,7 @@ def members_of(entry: Json) -> Iterator[tuple[str, str]]:
     """Yield (pool, identity) of each membership that an entry of a ledger has recorded."""
     for membership in (*entry["memberships"], *entry.get("lost", [])):
         pool = key(membership["pool_id"])
-        if membership["kind"] == "address":
+        if membership["kind"] == "address" or not membership.get("nic_id"):
             yield pool, membership["ip_address"]
         else:
             name = membership["ip_configuration"]
@@ -74,6 +74,17 @@ def recorded(ledger: Json, change: Change) -> bool:
         for entry in ledger.get("entries", [])
         if not entry.get("restored_at") and vm in ("", entry["vm"].casefold())
     )
+
+
+def held_by_state(ledger: Json, change: Change) -> bool:
+    """Return whether a ledger records that a member is taken out by its adminState."""
+    entries = [
+        {**entry, "memberships": [m for m in entry["memberships"] if m["kind"] == "admin-state"]}
+        for entry in ledger.get("entries", [])
+    ]
+    places = {place for entry in entries for place in members_of({**entry, "lost": []})}
+    pool = key(change.subject)
+    return not places.isdisjoint({(pool, identity(change)), (pool, str(change.detail["address"]))})
 
 
 def held_by_floor(ledger: Json) -> set[str]:

@@ -8,7 +8,7 @@ accepted a write for what was true when the write left.
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from controller.simulator.world.access import OPERATOR
 from controller.simulator.world.bodies import Json, key
@@ -20,6 +20,7 @@ from tests.laws.ledger_document import (
     OPERATOR_BLOBS,
     epoch_of,
     held_by_floor,
+    held_by_state,
     identity,
     is_ledger_write,
     members_of,
@@ -151,6 +152,12 @@ class Member:
     crossed: set[str] = field(default_factory=set[str])
     """Unanswered writes of agents that left just after people took it out: each can have done it,
     as far as its agent knows."""
+    held_down: bool = False
+    """Whether an agent takes it out by adminState Down."""
+    before_down: str = ""
+    """The adminState that it had before; empty if that is not known."""
+    edited_down: bool = False
+    """Whether people have set another state while it was held Down."""
     renewed: bool = False
     """Whether its pool, NIC or VM was created again while the ledger recorded it as removed. The
     laws leave open whether such a member comes back."""
@@ -354,6 +361,24 @@ class Replay:
 
     # --- following
 
+    def as_move(self, change: Change) -> Change:
+        """Return a change of adminState that takes a member out, or back in, as such a move.
+
+        Down is what out of rotation means there. A write of the pool moves it, and no NIC.
+        """
+        if change.kind != "member_state":
+            return change
+        before, after = (change.detail[name] == "Down" for name in ("before", "state"))
+        members = self.pools.get(key(change.subject), {})
+        member = members.get(identity(change))
+        ours = member is not None and (member.held_down if before else True)
+        known = (self.ledger, self.last_ledger, self.replaced)
+        recorded_so = any(held_by_state(each, change) for each in known)
+        if before == after or not ours or not (before or recorded_so):
+            return change
+        detail = {**change.detail, "nic": ""}
+        return replace(change, kind="member_in" if before else "member_out", detail=detail)
+
     def follow(self, change: Change) -> None:
         """Take one change in."""
         kind, detail = change.kind, change.detail
@@ -385,6 +410,8 @@ class Replay:
                 self.ledger = self.last_ledger = parsed(str(detail["body"]))
             case "member_in" | "member_out":
                 self._moved(change)
+            case "member_state":
+                self._stated(change)
             case "vm_down" | "vm_up" | "vm_state":
                 self._vm(change)
             case "operator" if detail["what"] == "tags" and self.act == "edit_tags":
@@ -595,10 +622,14 @@ class Replay:
         name = identity(change)
         vm = str(change.detail["vm"]) or str(change.detail["address"])
         member = members.setdefault(name, Member(vm=vm, inside=False, wanted=False))
-        write, came = self.write_behind(change), change.kind == "member_in"
+        write, came, detail = self.write_behind(change), change.kind == "member_in", change.detail
         self.down_since.pop((key(change.subject), str(change.detail["vm"]).casefold()), None)
         who = write.vm if write is not None else "people"
         member.inside, member.moved_at = came, change.at
+        member.held_down = not came and "state" in detail
+        if member.held_down and not member.edited_down:
+            member.before_down = str(detail["before"])
+        member.edited_down = member.edited_down and not came
         if came:
             member.in_by = who
             for event in self.events:
@@ -622,11 +653,24 @@ class Replay:
         """Note the adminState of the members of a VM; a VM that is out of the pool has none."""
         vm, _, state = text.rpartition(": ")
         pool, name = key(change.subject), vm.casefold()
+        for member in self.pools.get(pool, {}).values():
+            if member.held_down and member.vm.casefold() == name and state != "Down":
+                member.inside, member.held_down, member.before_down = True, False, ""
+                member.edited_down = True
+                member.moved_at, member.in_by = change.at, "people"
         inside = any(pool == where for where, _ in self.inside(name))
         if state == "Down" and inside:
             self.down_since.setdefault((pool, name), change.at)
         else:
             self.down_since.pop((pool, name), None)
+
+    def _stated(self, change: Change) -> None:
+        """Note an adminState that was put back after its NIC: Down is Down, whoever set it."""
+        place = key(change.subject), str(change.detail["vm"]).casefold()
+        if change.detail["state"] == "Down":
+            self.down_since.setdefault(place, change.at)
+        else:
+            self.down_since.pop(place, None)
 
     def _created_again(self, resource: str) -> None:
         self.deleted_pools.discard(resource)

@@ -174,6 +174,8 @@ def _unhealthy(replay: Replay, write: Write) -> set[str]:
 
 def s3_exact(replay: Replay, change: Change) -> Iterator[str]:
     """No member comes back but those that an agent took out; those of other sets stay."""
+    if change.kind == "evicted":
+        yield f"{change.detail['ip_configuration']} left out of a list of members"
     moved = change.kind in ("member_in", "member_out") and replay.write_behind(change) is not None
     if moved and change.detail["vm"] in replay.conditions.others:
         yield f"{change.detail['vm']} is of another availability set"
@@ -182,6 +184,10 @@ def s3_exact(replay: Replay, change: Change) -> Iterator[str]:
         doubt = member is not None and (member.renewed or in_doubt(member, write))
         if member is None or not (member.wanted or doubt):
             yield f"{write.vm} added what people had removed, or what never was there"
+        if member is not None and member.held_down:
+            state, before = change.detail.get("state"), member.before_down
+            if before and state is not None and state != before:
+                yield f"its adminState was {before}, and is {state}"
 
 
 # --- S4

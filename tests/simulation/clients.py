@@ -125,6 +125,10 @@ class _SetOfMembers:
                 else:
                     member.inside.discard(identity)
                 member.pool.add(change.at, "in" if member.inside else "out")
+            case "member_state" if key(change.subject) == pool:
+                member = self._member(str(change.detail["vm"] or change.detail["address"]))
+                down = change.detail["state"] == "Down"
+                member.pool.add(change.at, "out" if down or not member.inside else "in")
             case "vm_down" if change.subject.casefold() in self.members:
                 frozen = change.detail["state"] == "frozen"
                 self._member(change.subject).state.add(change.at, FROZEN if frozen else DOWN)

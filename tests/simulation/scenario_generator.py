@@ -9,7 +9,14 @@ import random
 from dataclasses import replace
 from typing import Any
 
-from tests.simulation import drawn_closing, drawn_shapes, hardships, manual_drains, targeted_faults
+from tests.simulation import (
+    drawn_admin_state,
+    drawn_closing,
+    drawn_shapes,
+    hardships,
+    manual_drains,
+    targeted_faults,
+)
 from tests.simulation.request_faults import JOURNEYS, KINDS
 from tests.simulation.scenario import Act, ClockError, Scenario, Storm
 
@@ -23,7 +30,7 @@ def draw(seed: int) -> Scenario:
     """Return the scenario of a seed, with everything that is laid over it."""
     scenario = manual_drains.lay_over(targeted_faults.lay_over(_drawn(seed)))
     hard = hardships.lay_over(drawn_shapes.lay_over(scenario))
-    hard = drawn_closing.lay_over(hard)
+    hard = drawn_admin_state.lay_over(drawn_closing.lay_over(hard))
     return replace(hard, acts=tuple(sorted(hard.acts, key=lambda act: act.at_s)))
 
 

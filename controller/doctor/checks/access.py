@@ -1,7 +1,9 @@
 """Checks of permissions, of the ledger's blob, and of the other agents of the set. Pure."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
+from controller.azure.admin_states import is_refusal
 from controller.azure.availability_set import AvailabilitySet
 from controller.azure.topology import references_of
 from controller.core.azure_names import fold, short
@@ -18,7 +20,7 @@ from controller.doctor.remedies import (
     is_elsewhere,
     storage_names,
 )
-from controller.doctor.report import Finding, failed, passed, skipped, warned
+from controller.doctor.report import Finding, Result, failed, passed, skipped, warned
 from controller.errors import ContractViolation, Denied, Obstacle, SetupError
 from controller.status.ledger_view import LeaseStatus
 from controller.system.service_manager import MANAGER
@@ -35,7 +37,18 @@ def check_access(facts: DoctorFacts) -> list[Finding]:
 
 
 def _network_writes(facts: DoctorFacts) -> list[Finding]:
-    return [*_nic_writes(facts), *_pool_writes(facts), _operations(facts)]
+    nics = _nic_writes(facts)
+    if facts.settings.policy.admin_state:
+        nics = [_if_needed(finding) for finding in nics]
+    return [*nics, *_pool_writes(facts), _operations(facts)]
+
+
+def _if_needed(finding: Finding) -> Finding:
+    """Return what is only needed where adminState does not work, as a warning."""
+    if finding.result is not Result.FAIL:
+        return finding
+    message = f"{finding.message}; needed only for pools that do not take adminState"
+    return replace(finding, result=Result.WARN, message=message)
 
 
 def _nic_writes(facts: DoctorFacts) -> list[Finding]:
@@ -55,17 +68,35 @@ def _nic_writes(facts: DoctorFacts) -> list[Finding]:
 
 
 def _pool_writes(facts: DoctorFacts) -> list[Finding]:
-    check = "write-pools"
+    check, by_state = "write-pools", facts.settings.policy.admin_state
     not_tried = "not tried: the agents have taken VMs out of this pool"
     findings = [
         warned(check, not_tried, (AGAIN,), subject=short(pool.pool_id))
         for pool in facts.pools
-        if pool.kind is PoolKind.ADDRESS and fold(pool.pool_id) not in facts.pool_writes
+        if (pool.kind is PoolKind.ADDRESS or by_state)
+        and pool.kind is not PoolKind.EMPTY
+        and fold(pool.pool_id) not in facts.pool_writes
     ]
-    if facts.pool_writes:
-        good = "the identity can write the IP-based pools"
-        findings += _probed(facts, check, facts.pool_writes, good)
+    refused = {
+        pool_id: known
+        for pool_id, known in facts.pool_writes.items()
+        if by_state and isinstance(known, Failed) and is_refusal(known.error)
+    }
+    findings += [_refuses_state(pool_id, known) for pool_id, known in refused.items()]
+    writes = {key: known for key, known in facts.pool_writes.items() if key not in refused}
+    if writes:
+        kind = "pools" if by_state else "IP-based pools"
+        findings += _probed(facts, check, writes, f"the identity can write the {kind}")
     return findings
+
+
+def _refuses_state(pool_id: str, known: Failed) -> Finding:
+    return warned(
+        "write-pools",
+        f"the pool does not take adminState, so VMs are removed from it: {known.error}",
+        ('assign the role for NIC-based pools too, or set mechanism = "pool" in [policy]',),
+        subject=short(pool_id),
+    )
 
 
 def _probed(

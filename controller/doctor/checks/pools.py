@@ -1,6 +1,7 @@
 """Checks of the configured pools: existence, members, probes, min_in_service. Pure."""
 
 import difflib
+from dataclasses import replace
 from shlex import quote
 
 from controller.azure.topology import LoadBalancerDetails, LoadBalancingRule, attachments_of
@@ -236,7 +237,11 @@ def _probes(facts: DoctorFacts, pool: BackendPool, subject: str) -> list[Finding
     if not without_probe:
         probes = ", ".join(f"{rule.name}: {short(rule.probe_id)}" for rule in rules)
         return [passed(check, f"every rule has a health probe ({probes})", subject=subject)]
-    return [_without_probe(balancer, rule, subject) for rule in without_probe]
+    findings = [_without_probe(balancer, rule, subject) for rule in without_probe]
+    if not facts.settings.policy.admin_state:
+        return findings
+    effect = "; adminState Down has no effect without a probe, so VMs are removed from this pool"
+    return [replace(each, message=f"{each.message}{effect}") for each in findings]
 
 
 def _without_probe(balancer: LoadBalancerDetails, rule: LoadBalancingRule, subject: str) -> Finding:

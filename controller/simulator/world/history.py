@@ -10,6 +10,8 @@ class Change:
 
     - `member_in`, `member_out`: the data plane. Subject pool id; detail vm, nic, ip_configuration,
       address. Equal for NIC-based and IP-based pools; a value that does not apply is "".
+    - `member_state`: a write of a pool changed the adminState of a member. Detail as above, and
+      before, state. `evicted` (detail ip_configuration): a write of the pool left a NIC out.
     - `write`: an accepted PUT. Subject resource id; detail by, operation ("" if synchronous).
     - `operation_ended`: Subject operation id; detail resource, status.
     - `event_published`, `event_acknowledged` (detail by, first), `event_started` (detail was: its

@@ -31,6 +31,8 @@ class Network(Resources):
         self.data_plane = DataPlane()
         self.admin_states: dict[tuple[str, str], AdminState] = {}
         """States of members that come from NICs, by the keys of pool and ipConfiguration."""
+        self._edited_by_people = False
+        """Whether an operator sets an adminState now; the history has that as their edit."""
         self.failing_probes: set[str] = set()
         """Casefolded names of running VMs whose application fails the health probe."""
         self.probe_results: dict[tuple[str, str], bool] = {}
@@ -142,6 +144,7 @@ class Network(Resources):
     def evict(self, pool_id: str, ip_configuration: str) -> None:
         """Take an ipConfiguration out of a pool; its NIC loses the reference."""
         nic = self.nics[key(ip_configuration).rpartition("/ipconfigurations/")[0]]
+        self.record("evicted", pool_id, ip_configuration=ip_configuration)
         drop_pool(
             self._configuration(nic["id"], bodies.last(ip_configuration))["properties"], pool_id
         )
@@ -157,20 +160,19 @@ class Network(Resources):
     def _program(self, pool_id: str, wanted: list[Member], *, owner: str) -> bool:
         pool = self.find_pool(pool_id)
         subject = pool["id"] if pool is not None else pool_id
+        states = {each.identity: each.admin_state for each in self.members(pool_id)}
         joining, leaving = self.data_plane.replace(pool_id, wanted, owner=owner)
         for member in leaving:
             # A member that joins again is another member, without an admin state.
             self.admin_states.pop((key(pool_id), key(member.ip_configuration)), None)
         for kind, members in (("member_out", leaving), ("member_in", joining)):
             for member in members:
-                self.record(
-                    kind,
-                    subject,
-                    vm=member.vm,
-                    nic=member.nic,
-                    ip_configuration=member.ip_configuration,
-                    address=member.address,
-                )
+                self.record(kind, subject, **_named(member))
+        for member in () if self._edited_by_people else wanted:
+            before = states.get(member.identity, member.admin_state)
+            if before != member.admin_state:
+                state = {"before": before, "state": member.admin_state}
+                self.record("member_state", subject, **_named(member), **state)
         return bool(joining or leaving)
 
     def _with_admin_state(self, pool_id: str, member: Member) -> Member:
@@ -196,6 +198,16 @@ class Network(Resources):
         if pool is None:
             raise KeyError(pool_id)
         return pool
+
+
+def _named(member: Member) -> dict[str, str]:
+    """Return how the history names a member."""
+    return {
+        "vm": member.vm,
+        "nic": member.nic,
+        "ip_configuration": member.ip_configuration,
+        "address": member.address,
+    }
 
 
 def drop_pool(properties: Json, pool_id: str) -> bool:

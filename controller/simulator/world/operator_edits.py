@@ -51,8 +51,10 @@ class OperatorEdits(Network):
                 self.admin_states[key(pool_id), key(member.ip_configuration)] = state
         self.stamp_load_balancer(pool_id)
         self.record("operator", pool["id"], what=f"adminState of {vm}: {state}")
+        self._edited_by_people = True
         self.apply_admin_states(pool_id)
         self.apply_pool(pool_id)
+        self._edited_by_people = False
 
     def delete_pool(self, pool_id: str) -> None:
         """Delete a pool; its NICs lose the reference, as they do in Azure."""

@@ -1,0 +1,12 @@
+"""From which seed on worlds are drawn that lower seeds do not know.
+
+The histories of lower seeds are regressions: what is added later has a random generator of its own,
+and is laid over the scenarios of these seeds only.
+"""
+
+FIRST_LATER_SEED = 1_000_000
+
+
+def is_later(seed: int) -> bool:
+    """Return whether the scenario of a seed may have what was added later."""
+    return seed >= FIRST_LATER_SEED
