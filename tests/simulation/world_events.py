@@ -131,11 +131,15 @@ class Stage:
         ]
 
     def _can_return(self, entry: Json, ledger: Json) -> bool:
-        """Return whether the place of a lost membership exists and is the recorded one."""
+        """Return whether the place of a lost membership exists and is the recorded one.
+
+        A membership that lacks only its adminState is in its pool, and Azure refuses the rest.
+        """
         reasons = " ".join(hold["message"] for hold in ledger.get("holds", []))
-        if any(each in reasons for each in ("created again", "not attached", "not one of")):
+        for_good = ("created again", "not attached", "not one of", "does not list the member")
+        if any(each in reasons for each in for_good):
             return False
-        lost = entry.get("lost", [])
+        lost = [each for each in entry.get("lost", []) if not each.get("lacks")]
         return any(self._world.find_pool(each["pool_id"]) is not None for each in lost)
 
     def _now(self) -> datetime:
