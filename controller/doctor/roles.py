@@ -71,10 +71,9 @@ def role_for(
     is also the one that an unknown action has to be added to.
     """
     key = fold(action)
-    if key == fold(OPERATIONS_READ):
-        return Role.OPERATIONS
-    if key == fold(ACKNOWLEDGE):
-        return Role.ACKNOWLEDGEMENT
+    alone = {fold(OPERATIONS_READ): Role.OPERATIONS, fold(ACKNOWLEDGE): Role.ACKNOWLEDGEMENT}
+    if key in alone:
+        return alone[key]
     if key.startswith(_BLOBS):
         return Role.LEDGER
     if key in _READERS and close_only:
