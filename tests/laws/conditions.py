@@ -39,6 +39,8 @@ class Conditions:
     """After how long without news from storage a closed VM opens."""
     idle_s: float = 20.0
     """How long the history watches an idle set at its end."""
+    unable: frozenset[str] = frozenset()
+    """The folded names of VMs that are cut off from a service for good."""
     stale_reads: bool = False
     """Whether Azure served old views: an agent cannot count members by them."""
 

@@ -34,7 +34,7 @@ def s7_in_time(replay: Replay, change: Change) -> Iterator[str]:
             for pool, _ in replay.inside(vm):
                 yield f"{vm} still was in {pool.rsplit('/', 1)[-1]} at the start"
         return
-    if not replay.impacting(event):
+    if not replay.impacting(event) or _none_able(replay):
         return
     if event.acknowledged_by == PLATFORM or not _undisturbed(replay, event):
         return
@@ -50,6 +50,12 @@ def s7_in_time(replay: Replay, change: Change) -> Iterator[str]:
 
 def _undisturbed(replay: Replay, event: Event) -> bool:
     return event.published_at > replay.calm_at + RECOVERED_S
+
+
+def _none_able(replay: Replay) -> bool:
+    """Return whether every VM of the set is down, with its agent, or cut off from Azure."""
+    awake = replay.closed.awake_since.keys() - replay.conditions.unable
+    return replay.conditions.requests_recorded and not awake
 
 
 def _due_at(replay: Replay, event: Event) -> float:
@@ -90,8 +96,8 @@ def l2_progress(replay: Replay, change: Change) -> Iterator[str]:
     policy = replay.conditions.policy
     if event is None or event.acknowledged_at is not None or event.started_first:
         return
-    if replay.conditions.requests_recorded and not replay.closed.awake_since:
-        return  # every VM of the set is down, with its agent
+    if _none_able(replay):
+        return
     if not policy.get("acknowledge", True) or event.event_type in ("Preempt", "Terminate"):
         return
     if not replay.impacting(event) or not event.resources <= replay.conditions.peers - replay.gone:

@@ -67,6 +67,7 @@ REGRESSIONS = (
     230186,  # a VM that was only frozen any more was taken for one that reboots (S6)
     230387,  # a VM was put back and deleted while no agent led (V1)
     230666,  # a VM was forgotten as open by a report that was too old to show it (S9)
+    240034,  # the only VM that was left was cut off from storage (S7, L2)
     80134,  # an event was acknowledged because Azure found no NIC and no pool at all (S1)
 )
 """Seeds whose histories broke a law before they were fixed, in the product or in the law."""
