@@ -7,6 +7,9 @@ that has messages for all numbers, as New-EventLog does.
 https://learn.microsoft.com/en-us/windows/win32/api/winbase/nf-winbase-reporteventw
 https://learn.microsoft.com/en-us/powershell/module/microsoft.powershell.management/new-eventlog
 
+The call goes to a local service and has no deadline. It is made where the line is logged, so that
+the last lines of an agent that ends are written.
+
 Event Viewer has no fields. Therefore the text ends with the fields, as in the journal.
 """
 

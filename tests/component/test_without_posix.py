@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from controller.observability.message_ids import KINDS
+from controller.observability.windows_event_log import NO_KIND, event_number
 from controller.simulator.app.agent_processes import configuration
 from controller.simulator.app.server import SimulatorServer
 from controller.simulator.world.builder import build_world
@@ -35,14 +37,14 @@ async def server(tmp_path: Path) -> AsyncIterator[SimulatorServer]:
         yield found
 
 
-async def started(*arguments: str) -> asyncio.subprocess.Process:
-    """Start a command."""
+async def started(*arguments: str, **variables: str) -> asyncio.subprocess.Process:
+    """Start a command, with further variables."""
     return await asyncio.create_subprocess_exec(
         *WITHOUT_POSIX,
         *arguments,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env=environment(),
+        env={**environment(), **variables},
         cwd=ROOT,
     )
 
@@ -97,6 +99,45 @@ async def test_an_agent_leads_drains_and_ends_on_ctrl_c(
             agent.kill()
             await agent.communicate()
     assert agent.returncode == 0
+
+
+@pytest.mark.parametrize("takes", [True, False])
+async def test_an_agent_writes_the_event_log(
+    server: SimulatorServer, tmp_path: Path, takes: bool
+) -> None:
+    """With pywin32 its lines are events with numbers; if all are refused, it goes on with stderr."""
+    path, events = tmp_path / "web-1.toml", tmp_path / "events"
+    path.write_text(configuration(server, "web-1", overrides=QUICK))
+    if not takes:
+        events.mkdir()
+    agent = await started("run", "--config", str(path), WITHOUT_POSIX_EVENT_LOG=str(events))
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            server.world.events.schedule("Reboot", "web-2", notice_s=300)
+            app = server.world.pool_id("app")
+            await server.wait_until(lambda: "web-2" not in server.world.rotation(app))
+            agent.send_signal(signal.SIGINT)
+            _, err = await agent.communicate()
+    finally:
+        if agent.returncode is None:
+            agent.kill()
+            await agent.communicate()
+    assert agent.returncode == 0
+    numbers = {event_number(kind.message_id) for kind in KINDS}
+    if takes:
+        written = [json.loads(line) for line in events.read_text().splitlines()]
+        assert err == b""
+        assert {"agent_started", "leader_elected", "recorded", "agent_stopping"} <= {
+            kind.name
+            for kind in KINDS
+            if event_number(kind.message_id) in {each["number"] for each in written}
+        }
+        assert {each["number"] for each in written} <= numbers | {NO_KIND}
+        return
+    lines = [json.loads(line) for line in err.decode().splitlines()]
+    notices = [each for each in lines if "the event log refuses lines" in each["message"]]
+    assert len(notices) == 1
+    assert {"agent_started", "leader_elected", "recorded"} <= {each.get("event") for each in lines}
 
 
 async def test_the_responder_answers_and_ends_on_ctrl_c(
