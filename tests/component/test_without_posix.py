@@ -105,7 +105,7 @@ async def test_an_agent_leads_drains_and_ends_on_ctrl_c(
 async def test_an_agent_writes_the_event_log(
     server: SimulatorServer, tmp_path: Path, takes: bool
 ) -> None:
-    """With pywin32 its lines are events with numbers; if all are refused, it goes on with stderr."""
+    """With pywin32 its lines are events with numbers; stderr has those that are refused."""
     path, events = tmp_path / "web-1.toml", tmp_path / "events"
     path.write_text(configuration(server, "web-1", overrides=QUICK))
     if not takes:
