@@ -50,15 +50,9 @@ class ConfigError(ControllerError):
 class SetupError(ControllerError):
     """What Azure has does not fit the configuration. States what, where and the fix.
 
-    A pool, a container or an availability set is missing, or cannot be managed. The agent waits:
-    Azure may answer otherwise in a minute, and an operator may correct it there.
-
-    `scale_set_id` is the scale set that a VM is in instead of an availability set; empty otherwise.
+    A pool, a container or a set is missing, or cannot be managed. The agent waits: Azure may answer
+    otherwise in a minute, and an operator may correct it there.
     """
-
-    def __init__(self, message: str, *, scale_set_id: str = "") -> None:
-        super().__init__(message)
-        self.scale_set_id = scale_set_id
 
 
 class NotSent(ControllerError):

@@ -21,6 +21,7 @@ from controller.agent.assembly import Components, assemble, connect
 from controller.agent.context import AgentContext
 from controller.agent.leader_election import LeaderElection
 from controller.agent.live_status import LiveStatus
+from controller.agent.present_set import PresentSet
 from controller.agent.reloading import ConfigurationReload
 from controller.agent.reporting import Reporting
 from controller.agent.startup import AgentIdentity, Startup
@@ -186,6 +187,7 @@ class Agent:
         context = AgentContext(
             azure=azure,
             identity=identity,
+            present_set=PresentSet(identity.set_id),
             configuration=self._configuration,
             clock=self._clock,
             entropy=self._entropy,
@@ -199,13 +201,13 @@ class Agent:
         self.live_status.attach(components)
         self._reporting.subscribe(
             vm=identity.vm,
-            availability_set_id=identity.availability_set_id,
+            present_set=context.present_set,
             watcher=components.watcher,
             reconciler=components.reconciler,
             election=components.election,
         )
         connect(components)
-        set_name = short(identity.availability_set_id)
+        set_name = short(identity.set_id)
         message = f"agent of {identity.vm} in {set_name}, {identity.peers} VMs"
         log(logger, logging.INFO, message, event="agent_started", vm=identity.vm)
         return components

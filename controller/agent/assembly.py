@@ -98,7 +98,7 @@ def _standby_poll_s(settings: Settings) -> float:
 def assemble(context: AgentContext) -> Components:
     """Return the parts of an agent; nothing runs yet, and `connect` lets them react."""
     settings = context.settings
-    blob = state_blob(context.azure, settings, context.identity)
+    blob = state_blob(context.azure, context.identity)
     owner, memory = blob_owner(context.identity, settings), LedgerMemory()
     store = LedgerStore(blob, owner=owner, memory=memory)
     election: LeaderElection | None = None
@@ -166,7 +166,7 @@ def _assemble_second_source(
     """Return what asks Resource Graph while this agent leads, if that is configured."""
     if election is None or not context.settings.events.resource_graph:
         return None
-    set_id = context.identity.availability_set_id
+    set_id = context.identity.set_id
     machines = f"{set_id.rsplit('/', 2)[0]}/virtualMachines"
 
     def vm_ids() -> tuple[str, ...]:
@@ -175,7 +175,7 @@ def _assemble_second_source(
 
     watch = SecondSourceWatch(
         context.azure.resource_graph,
-        set_id=set_id,
+        present_set=context.present_set,
         vm_ids=vm_ids,
         clock=watcher.clock,
         leading=lambda: election.leading and not reconciler.tenure.begins,

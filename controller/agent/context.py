@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from controller.agent.adapters import BuildAdapters, build_adapters
+from controller.agent.present_set import PresentSet
 from controller.agent.startup import AgentIdentity
 from controller.agent.tuning import DEFAULT_TUNING, Tuning
 from controller.azure.http.session import Azure
@@ -24,6 +25,8 @@ class AgentContext:
 
     azure: Azure
     identity: AgentIdentity
+    present_set: PresentSet
+    """The set that the VMs are in now."""
     configuration: ConfigurationInForce
     """Settings and policy, which can change while the agent runs."""
     clock: CorrectedClock

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 
 from controller.agent.assembly import Components, assemble
 from controller.agent.context import AgentContext
+from controller.agent.ledger_place import find_ledger
+from controller.agent.present_set import PresentSet
 from controller.agent.start_reads import StartReads
 from controller.agent.startup import (
     AgentIdentity,
     check_pools,
     discover_identity,
-    state_blob,
     warn_missing_pools,
 )
 from controller.azure.http.identity import Identity
@@ -87,14 +88,15 @@ async def inspect_set(
     ) as azure:
         reads = StartReads(azure, clock=clock)
         if availability_set_id:
-            identity = await _named(azure, availability_set_id)
+            identity = await _named(azure, dry, availability_set_id)
         else:
-            identity = await discover_identity(azure, reads)
+            identity = await discover_identity(azure, dry, reads)
         if require_pools:
             warn_missing_pools(await check_pools(azure, dry, reads=reads))
         context = AgentContext(
             azure=azure,
             identity=identity,
+            present_set=PresentSet(identity.set_id),
             configuration=ConfigurationInForce(dry),
             clock=clock,
             entropy=random.SystemRandom(),
@@ -122,10 +124,11 @@ async def read_history(
         settings, clock, environ, identity=account, session_factory=session_factory
     ) as azure:
         if not set_id and not name:
-            set_id = (await discover_identity(azure)).availability_set_id
+            found = await discover_identity(azure, settings)
+            name, set_id = found.ledger_name, found.set_id
         store = LedgerStore(azure.state_blob(name or ledger_blob_name(set_id)))
         lease = await read_lease_status(store, clock.now())
-        set_id = set_id or lease.ledger.set_id
+        set_id = lease.ledger.converted_to or set_id or lease.ledger.set_id
         return history_of(lease.ledger, at=lease.at, availability_set=set_id)
 
 
@@ -138,29 +141,36 @@ async def read_controls(settings: Settings, environ: MutableMapping[str, str]) -
     clock, name = SystemClock(), settings.election.blob_name
     async with open_azure(settings, clock, environ) as azure:
         if not name:
-            name = ledger_blob_name((await discover_identity(azure)).availability_set_id)
+            name = (await discover_identity(azure, settings)).ledger_name
         store = ControlsStore(azure.state_blob(controls_blob_name(name)))
         await store.refresh_if_exists()
         return store.content.in_force(clock.now())
 
 
-async def _named(azure: Azure, availability_set_id: str) -> AgentIdentity:
+async def _named(azure: Azure, settings: Settings, set_id: str) -> AgentIdentity:
     """Return the identity of no VM, in a set that is named."""
-    names = tuple(map(short, (await azure.compute.set_vms(availability_set_id)).vm_ids))
+    names = tuple(map(short, (await azure.compute.set_vms(set_id)).vm_ids))
+    place = await find_ledger(azure, settings, set_id, names)
     nowhere = Instance(
         name="",
         vm_id="",
         subscription_id="",
-        resource_group=group_name(availability_set_id),
+        resource_group=group_name(set_id),
         location="",
         environment="",
     )
-    return AgentIdentity(instance=nowhere, availability_set_id=availability_set_id, vms=names)
+    return AgentIdentity(
+        instance=nowhere,
+        set_id=set_id,
+        vms=names,
+        ledger_name=place.name,
+        owner_id=place.owner_id,
+    )
 
 
 async def _inspect(context: AgentContext) -> Inspection:
     parts, on_vm = assemble(context), bool(context.identity.vm)
-    blob_name = state_blob(context.azure, context.settings, context.identity).name
+    blob_name = context.identity.ledger_name
 
     async def poll() -> None:
         await parts.operator.refresh(no_older_than_s=0)  # the events of rehearsals are among these
@@ -204,7 +214,7 @@ def _snapshot(
         policy=context.configuration.policy,
         pool_names=context.settings.pool_names(),
         vm=context.identity.vm,
-        availability_set_id=context.identity.availability_set_id,
+        availability_set_id=context.present_set.set_id,
         peers=context.identity.vms,
         lease_state=lease.lease_state,
         ledger=ledger,

@@ -170,6 +170,11 @@ def _role(election: LeaderElection | None) -> Role:
     return "suspect" if lapsed else ROLES[election.state]
 
 
+def _set_now(started_in: str, recorded: str) -> str:
+    """Return the set of this agent: the leader records another one if Azure has converted it."""
+    return started_in if not recorded or fold(recorded) == fold(started_in) else recorded
+
+
 def _with_parts(snapshot: AgentSnapshot, parts: Components) -> AgentSnapshot:
     """Add who this agent is, and what it reads itself."""
     identity, watcher, reconciler = parts.identity, parts.watcher, parts.reconciler
@@ -177,7 +182,7 @@ def _with_parts(snapshot: AgentSnapshot, parts: Components) -> AgentSnapshot:
     return replace(
         snapshot,
         vm=identity.vm,
-        availability_set_id=identity.availability_set_id,
+        availability_set_id=_set_now(identity.set_id, reconciler.ledger.present_set_id),
         peers=identity.vms,
         document=watcher.document,
         document_age_s=None if watcher.document is None else watcher.age_s(),

@@ -11,7 +11,6 @@ from controller.agent.leader_election import LeaderElection
 from controller.agent.nic_reader import NicReader
 from controller.agent.operator_blobs import OperatorBlobs
 from controller.agent.reconciler import Reconciler
-from controller.agent.startup import state_blob
 from controller.agent.tenure import Tenure
 from controller.agent.vm_reader import VmReader
 from controller.agent.working_state import WorkingState
@@ -109,7 +108,8 @@ def _assemble_inventory(
     return InventoryReader(
         vms=VmReader(
             compute=azure.compute,
-            availability_set_id=context.identity.availability_set_id,
+            present_set=context.present_set,
+            vm=context.identity.vm,
             names=context.identity.vms,
             urgent=urgent,
             state=state,
@@ -126,14 +126,12 @@ def _assemble_inventory(
 def _assemble_acknowledger(
     context: AgentContext, state: WorkingState, watcher: EventWatcher
 ) -> Acknowledger:
-    set_id = context.identity.availability_set_id
-
     def targets(event_id: str) -> tuple[str, ...]:
         """Return the set, and the VMs that an event names."""
         events = watcher.document.events if watcher.document else ()
         named = [each for each in events if fold(each.event_id) == fold(event_id)]
         vms = (vm for vm in state.cache.vms if any(each.affects(vm.name) for each in named))
-        return (set_id, *(vm.vm_id for vm in vms))
+        return (context.present_set.set_id, *(vm.vm_id for vm in vms))
 
     both = context.settings.events.acknowledge_through == "imds-then-arm"
     return Acknowledger(
@@ -154,7 +152,7 @@ def _assemble_runner(
     acknowledger: Acknowledger,
     writes: bool,
 ) -> ActionRunner:
-    ledger_name = state_blob(context.azure, context.settings, context.identity).name
+    ledger_name = context.identity.ledger_name
 
     async def read_report(vm: str) -> VmReport | None:
         return await read_vm_report(
@@ -170,7 +168,7 @@ def _assemble_runner(
         adapters=context.adapters(context.azure.network, state, context.clock),
         shared_pools=SharedPoolStore(
             context.azure.state_blob,
-            availability_set_id=context.identity.availability_set_id,
+            availability_set_id=context.identity.owner_id,
             clock=context.clock,
         ),
         reports=read_report,

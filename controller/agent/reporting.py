@@ -12,6 +12,7 @@ from typing import Self
 
 from controller.agent.event_watcher import EventWatcher
 from controller.agent.leader_election import LeaderElection
+from controller.agent.present_set import PresentSet
 from controller.agent.reconciler import PassReport, Reconciler
 from controller.azure.http.request_labels import service_answered
 from controller.clock import Clock
@@ -57,6 +58,8 @@ class Reporting:
         self.annotations = LedgerAnnotations()
         self._transitions = TransitionReporter(settings, self.systemd, clock)
         self._traces = Traces(environ)
+        self._set_id = ""
+        """The set that reports name; empty before the start has ended."""
         self._imagined = Ledger()
         """What the ledger would be, were this no dry run."""
         self._leader_absence = LeaderAbsence(lease_duration_s=settings.election.lease_duration_s)
@@ -116,21 +119,28 @@ class Reporting:
         self,
         *,
         vm: str,
-        availability_set_id: str,
+        present_set: PresentSet,
         watcher: EventWatcher,
         reconciler: Reconciler,
         election: LeaderElection | None,
     ) -> None:
         """Report from now on what these parts do."""
-        availability_set = SetName.of(availability_set_id)
-        self._notifications.identify(vm, availability_set)
-        self.metrics.identify(availability_set.name, availability_set.resource_group)
+        self._identify(vm, present_set)
+        reconciler.on_pass(lambda _: self._identify(vm, present_set))
         watcher.on_poll(lambda: self._polled(watcher))
         if election is None:
             reconciler.on_pass(lambda report: self._dry_run(report, watcher, reconciler))
         else:
             reconciler.on_pass(lambda report: self._passed(report, watcher, reconciler, election))
             election.on_change(lambda: self._lease_changed(election))
+
+    def _identify(self, vm: str, present_set: PresentSet) -> None:
+        """Name the set in reports, also when Azure has converted it."""
+        if self._set_id != present_set.set_id:
+            self._set_id = present_set.set_id
+            found = SetName.of(self._set_id)
+            self._notifications.identify(vm, found)
+            self.metrics.identify(found.name, found.resource_group)
 
     def _polled(self, watcher: EventWatcher) -> None:
         self._notifications.polled(succeeded=not watcher.failures)

@@ -59,6 +59,8 @@ class ResourceCache:
         """What the agents of VMs report, by folded name."""
         self.inventory_at: datetime | None = None
         self._etags = ShownEtags()
+        self.set_id = ""
+        """The set that was read last; empty before that."""
 
     def watch(self, pool_ids: Iterable[str]) -> None:
         """Keep these pools too: the ledger can name a pool that is not managed any more."""

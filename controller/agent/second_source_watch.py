@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
+from controller.agent.present_set import PresentSet
 from controller.azure.resource_graph import ResourceGraph
 from controller.clock import Clock
 from controller.core.event_progress import SeenEvent
@@ -33,7 +34,7 @@ class SecondSourceWatch:
 
     Args:
         client: of Resource Graph.
-        set_id: the availability set.
+        present_set: the set that the VMs are in now.
         vm_ids: returns the ids of its VMs.
         clock: the corrected clock.
         leading: returns whether this agent leads.
@@ -46,7 +47,7 @@ class SecondSourceWatch:
         self,
         client: ResourceGraph,
         *,
-        set_id: str,
+        present_set: PresentSet,
         vm_ids: Callable[[], Iterable[str]],
         clock: Clock,
         leading: Callable[[], bool],
@@ -55,7 +56,7 @@ class SecondSourceWatch:
         seen: Callable[[], Iterable[SeenEvent]],
         changed: Callable[[], None],
     ) -> None:
-        self._client, self._set_id, self._vm_ids = client, set_id, vm_ids
+        self._client, self._set, self._vm_ids = client, present_set, vm_ids
         self._clock, self._leading, self._changed = clock, leading, changed
         self._ledger, self._document, self._seen = ledger, document, seen
         self._asked_at: float | None = None
@@ -92,7 +93,7 @@ class SecondSourceWatch:
         before = self.known
         try:
             found = await self._client.scheduled_events(
-                self._set_id, self._vm_ids(), asked_about(self._ledger(), self._document())
+                self._set.set_id, self._vm_ids(), asked_about(self._ledger(), self._document())
             )
         except ControllerError as error:
             self._failed(error)

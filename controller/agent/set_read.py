@@ -1,4 +1,4 @@
-"""Whether the availability set itself can be read: only it shows VMs that are added to it."""
+"""Whether the set itself can be read: only it shows VMs that are added to it."""
 
 from controller.errors import ControllerError, NotFound
 

@@ -10,11 +10,11 @@ from typing import TypeVar
 
 from controller.agent.read_ways import Way, first_that_works, request_key
 from controller.agent.retry_schedule import BackoffTable
-from controller.azure.availability_set import AvailabilitySet
 from controller.azure.http.session import Azure
 from controller.azure.imds_document import Instance
+from controller.azure.vm_set import VmSet
 from controller.clock import Clock, SystemClock
-from controller.core.azure_names import resource_group_of, short
+from controller.core.azure_names import SetKind, resource_group_of, short
 from controller.core.planning.actions import ReadLoadBalancer
 from controller.core.resources import LoadBalancer
 from controller.errors import ControllerError, Denied, InvariantViolation, NotFound, SetupError
@@ -54,28 +54,28 @@ class StartReads:
             self._instance = await self._azure.imds.instance()
         return self._instance
 
-    async def availability_set(self, vm_id: str) -> AvailabilitySet:
-        """Return the availability set of a VM.
+    async def set_of(self, instance: Instance) -> VmSet:
+        """Return the set of a VM.
 
-        The list of the sets of its resource group shows both its set and the VMs of that.
+        The list of the availability sets of its resource group shows both its set and the VMs of
+        that. The metadata service names its scale set.
 
         Raises:
-            SetupError: the VM is in no availability set.
+            SetupError: the VM is in no set, or in a uniform scale set.
             ControllerError: there was no answer.
         """
-        compute, group = self._azure.compute, resource_group_of(vm_id)
+        compute, vm_id = self._azure.compute, instance.vm_id
         listed = Way(
-            request_key(group, "availability sets"),
+            request_key(resource_group_of(vm_id), "availability sets"),
             "read the list of availability sets",
             lambda: compute.listed_set_of(vm_id),
         )
 
-        async def known_by_id() -> AvailabilitySet:
+        async def known_by_id() -> VmSet:
             set_id = await self.once(
                 vm_id, f"read {short(vm_id)}", lambda: compute.set_id_of(vm_id)
             )
-            what = f"read the availability set {short(set_id)}"
-            return await self.once(set_id, what, lambda: compute.availability_set(set_id))
+            return await self._set(set_id)
 
         # Its own key has no wait: the two requests have.
         by_id = Way(request_key(vm_id, "set"), f"find the set of {short(vm_id)}", known_by_id)
@@ -88,11 +88,17 @@ class StartReads:
         finally:
             self.retries.clear(by_id.key)
         try:
+            if instance.scale_set_id:
+                return await self._set(instance.scale_set_id)
             return await first_that_works([listed], self.retries, self._clock.now)
         except InvariantViolation:
             raise
         except ControllerError:
             raise refused from None
+
+    async def _set(self, set_id: str) -> VmSet:
+        what = f"read the {SetKind.of(set_id).value} {short(set_id)}"
+        return await self.once(set_id, what, lambda: self._azure.compute.read_set(set_id))
 
     async def load_balancer(self, load_balancer_id: str) -> LoadBalancer:
         """Return a load balancer, by itself or from the list of its resource group.

@@ -1,4 +1,4 @@
-"""What an agent finds out before it takes part: its VM, its availability set, and its pools."""
+"""What an agent finds out before it takes part: its VM, its set, and its pools."""
 
 import asyncio
 import hashlib
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from controller.agent.ledger_place import find_ledger
 from controller.agent.start_reads import StartReads
 from controller.agent.tuning import DEFAULT_TUNING, Tuning
 from controller.azure.blob import StateBlob
@@ -17,7 +18,6 @@ from controller.clock import Clock
 from controller.config.schema import Settings
 from controller.core.azure_names import fold, load_balancer_of, short
 from controller.core.blob_owner import BlobOwner
-from controller.core.drain_history import Step
 from controller.core.resources import LoadBalancer
 from controller.errors import (
     ConfigError,
@@ -29,7 +29,6 @@ from controller.errors import (
 from controller.observability.logs import log
 from controller.storage.controls_store import controls_blob_name
 from controller.storage.drain_request_store import drain_requests_blob_name
-from controller.storage.ledger_store import LedgerStore, ledger_blob_name
 
 logger = logging.getLogger("lbdrain.agent")
 
@@ -47,9 +46,14 @@ class AgentIdentity:
     """Which VM this agent runs on, and the set that the VM belongs to."""
 
     instance: Instance
-    availability_set_id: str
+    set_id: str
+    """The set that the VM is in when the agent starts."""
     vms: tuple[str, ...]
     """Names of the VMs of the set when the agent started, this one included."""
+    ledger_name: str
+    """The name of the blob with the ledger."""
+    owner_id: str
+    """The set that the blobs name: another one if Azure has made this set of it."""
 
     @property
     def vm(self) -> str:
@@ -62,33 +66,38 @@ class AgentIdentity:
         return len(self.vms)
 
 
-async def discover_identity(azure: Azure, reads: StartReads | None = None) -> AgentIdentity:
-    """Read the VM from IMDS, and its availability set from Resource Manager.
+async def discover_identity(
+    azure: Azure, settings: Settings, reads: StartReads | None = None
+) -> AgentIdentity:
+    """Read the VM from IMDS, its set from Resource Manager, and where the ledger of that is.
 
     Raises:
-        SetupError: this VM is in no availability set.
+        SetupError: this VM is in no set, or in one that cannot be managed.
         ControllerError: there was no answer; worth trying again.
     """
     reads = reads or StartReads(azure)
     instance = await reads.instance()
-    found = await reads.availability_set(instance.vm_id)
+    found = await reads.set_of(instance)
+    vms = tuple(short(vm_id) for vm_id in found.vm_ids) or (instance.name,)
+    place = await find_ledger(azure, settings, found.set_id, vms)
     return AgentIdentity(
         instance=instance,
-        availability_set_id=found.availability_set_id,
-        vms=tuple(short(vm_id) for vm_id in found.vm_ids) or (instance.name,),
+        set_id=found.set_id,
+        vms=vms,
+        ledger_name=place.name,
+        owner_id=place.owner_id,
     )
 
 
-def state_blob(azure: Azure, settings: Settings, identity: AgentIdentity) -> StateBlob:
+def state_blob(azure: Azure, identity: AgentIdentity) -> StateBlob:
     """Return the blob with the ledger, whose lease is leadership."""
-    name = settings.election.blob_name or ledger_blob_name(identity.availability_set_id)
-    return azure.state_blob(name)
+    return azure.state_blob(identity.ledger_name)
 
 
 def blob_owner(identity: AgentIdentity, settings: Settings) -> BlobOwner:
     """Return what the blobs of this agent have to belong to."""
     return BlobOwner(
-        set_id=identity.availability_set_id,
+        set_id=identity.owner_id,
         vms=identity.vms,
         configuration=configuration_digest(settings),
     )
@@ -160,12 +169,8 @@ class Startup:
     async def _attempt(self) -> AgentIdentity:
         self.reads.attempt()
         if self._identity is None:
-            try:
-                self._identity = await discover_identity(self._azure, self.reads)
-            except SetupError as error:
-                if not error.scale_set_id:
-                    raise
-                self._identity = await self._former_identity(error)
+            found = await discover_identity(self._azure, self._settings, self.reads)
+            self._identity = found
         if not self._pools_checked:
             missing = await check_pools(
                 self._azure, self._settings, tuning=self._tuning, reads=self.reads
@@ -173,48 +178,13 @@ class Startup:
             warn_missing_pools(missing)
             self._pools_checked = True
         if not self._settings.policy.dry_run:
-            ledger = state_blob(self._azure, self._settings, self._identity)
+            ledger = state_blob(self._azure, self._identity)
             requests = self._azure.state_blob(drain_requests_blob_name(ledger.name))
             controls = self._azure.state_blob(controls_blob_name(ledger.name))
             for blob in (ledger, requests, controls):
                 what = f"read the blob {blob.name}"
                 await self.reads.once(blob.url, what, partial(ensure_exists, blob))
         return self._identity
-
-    async def _former_identity(self, error: SetupError) -> AgentIdentity:
-        """Return the identity in the set from which Azure made the scale set of this VM.
-
-        VMs that were out when the set was converted are recorded in its ledger only. A scale set
-        has the name of the set that was converted, unless an operator chose another one (Microsoft
-        docs, Convert API of availability sets); `election.blob_name` names the ledger in any case.
-
-        Raises:
-            SetupError: there is no ledger of such a set.
-        """
-        instance = await self.reads.instance()
-        kind, scale_set_id = "/virtualmachinescalesets/", error.scale_set_id
-        group, name = scale_set_id[: fold(scale_set_id).rfind(kind)], short(scale_set_id)
-        set_id = f"{group}/availabilitySets/{name}"
-        former = AgentIdentity(instance=instance, availability_set_id=set_id, vms=(instance.name,))
-        store = LedgerStore(state_blob(self._azure, self._settings, former))
-        await store.read()
-        ledger = store.ledger
-        recorded = [entry.vm for entry in ledger.entries]
-        recorded += [line.vm for line in ledger.transitions if line.step == Step.LEADS]
-        if not recorded:
-            raise error
-        present = map(short, await self._azure.compute.scale_set_vms(scale_set_id))
-        names = {fold(vm): vm for vm in (*present, instance.name)}
-        if not any(fold(vm) in names for vm in recorded):
-            raise error  # it is the ledger of another set, that had this name before
-        message = f"{error}. This agent continues with the ledger of the set"
-        log(logger, logging.WARNING, message, event="agent_waiting", outcome=error.word())
-        names = {**{fold(entry.vm): entry.vm for entry in ledger.entries}, **names}
-        return AgentIdentity(
-            instance=instance,
-            availability_set_id=ledger.set_id or set_id,
-            vms=tuple(names[key] for key in sorted(names)),
-        )
 
 
 def wait_s(error: ControllerError, *, attempts: int, first_s: float) -> float:

@@ -116,6 +116,7 @@ class WorkingState:
             shared_pools=dict(cache.shared_pools),
             inventory_at=cache.inventory_at,
             inventory_period_s=self.inventory.period_s,
+            set_id=cache.set_id,
             set_problem=self.set_read.problem,
             in_flight=in_flight,
             deferred=retries.active,

@@ -1,8 +1,9 @@
 """The body of an availability set: its VMs, and what decides about their events."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import cast
 
+from controller.azure.http.arm_reader import ArmReader
 from controller.azure.http.json_reader import (
     Json,
     as_object,
@@ -10,45 +11,41 @@ from controller.azure.http.json_reader import (
     required_child,
     required_text,
     text,
+    verified_body,
 )
 from controller.azure.http.resource_id import ResourceId
+from controller.azure.vm_set import SetVms, VmSet
 from controller.core.azure_names import fold
 from controller.errors import ContractViolation
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AvailabilitySet:
-    """The availability set of this VM."""
+class AvailabilitySetReader:
+    """Reads availability sets: the body of one lists its members."""
 
-    availability_set_id: str
-    vm_ids: tuple[str, ...]
-    approves: tuple[str, ...] = ()
-    """Rules of its scheduledEventsPolicy that approve events automatically."""
-    update_domains: int = 0
-    """Number of update domains, which planned maintenance reaches one by one; 0 if unknown."""
-    publishes: bool = False
-    """Whether its scheduled events are sent to Resource Graph and Event Grid too (preview)."""
-    migrates_to: str = ""
-    """Id of the flexible scale set that the set is being migrated to; empty without one."""
+    def __init__(self, reader: ArmReader) -> None:
+        self._reader = reader
 
+    async def read(self, set_id: str) -> VmSet:
+        """Return an availability set, from one GET."""
+        return replace(parse_availability_set(await self._body(set_id)), set_id=set_id)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetVms:
-    """The VMs that an availability set lists."""
+    async def vms(self, set_id: str) -> SetVms:
+        """Return the ids of the VMs, as the set itself lists them."""
+        return parse_set_vms(await self._body(set_id))
 
-    vm_ids: tuple[str, ...]
-    complete: bool = True
-    """Whether every entry of the list could be read."""
+    async def _body(self, set_id: str) -> Json:
+        ResourceId.parse(set_id)
+        return verified_body(set_id, await self._reader.get("availability_set_get", set_id))
 
 
-def parse_availability_set(body: Json) -> AvailabilitySet:
+def parse_availability_set(body: Json) -> VmSet:
     """Return the availability set in `body`."""
-    return AvailabilitySet(
-        availability_set_id=required_text(body, "id", "an availability set"),
+    return VmSet(
+        set_id=required_text(body, "id", "an availability set"),
         vm_ids=parse_set_vms(body).vm_ids,
-        approves=_approves(body),
+        approves=approves(body, "an availability set"),
         update_domains=_update_domains(body),
-        publishes=_publishes(body),
+        publishes=publishes(body, "an availability set"),
         migrates_to=_migrates_to(body),
     )
 
@@ -89,14 +86,14 @@ def _migrates_to(body: Json) -> str:
     return text(child(migration, "migrateToVirtualMachineScaleSet", "an availability set"), "id")
 
 
-def _approves(body: Json) -> tuple[str, ...]:
-    """Return the user events that the set approves automatically, before the drain has ended.
+def approves(body: Json, what: str) -> tuple[str, ...]:
+    """Return the user events that a set approves automatically, before the drain has ended.
 
     `allInstancesDown` is approved by default (Microsoft docs, api-version 2025-04-01): nothing is
     left to serve then, so it is no cause for a warning.
     """
-    properties = child(body, "properties", "an availability set")
-    policy = child(properties, "scheduledEventsPolicy", "an availability set")
+    properties = child(body, "properties", what)
+    policy = child(properties, "scheduledEventsPolicy", what)
     automatic = sorted(
         kind
         for kind, rule in policy.items()
@@ -107,13 +104,13 @@ def _approves(body: Json) -> tuple[str, ...]:
     return tuple(automatic)
 
 
-def _publishes(body: Json) -> bool:
-    """Return whether the set sends its events to Resource Graph and Event Grid.
+def publishes(body: Json, what: str) -> bool:
+    """Return whether a set sends its events to Resource Graph and Event Grid.
 
     It does so only if its owner has opted in (Microsoft docs, Scheduled Events in Azure Resource
     Graph, preview, 05/01/2026).
     """
-    part, what = child(body, "properties", "an availability set"), "an availability set"
+    part = child(body, "properties", what)
     for name in (
         "scheduledEventsPolicy",
         "scheduledEventsAdditionalPublishingTargets",

@@ -1,19 +1,14 @@
-"""Client of Microsoft.Compute: the availability set, its VMs, and their power states."""
+"""Client of Microsoft.Compute: the set, its VMs, and their power states."""
 
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol, cast
 
-from controller.azure.availability_set import (
-    AvailabilitySet,
-    SetVms,
-    parse_availability_set,
-    parse_set_vms,
-)
+from controller.azure.availability_set import AvailabilitySetReader, parse_availability_set
 from controller.azure.http.arm_client import Arm
 from controller.azure.http.arm_reader import NOTHING, ArmReader, Enough, read_all
 from controller.azure.http.call import Caller, Observer, ignore_outcome
@@ -29,8 +24,10 @@ from controller.azure.http.json_reader import (
 from controller.azure.http.long_running import Poller
 from controller.azure.http.resource_id import ResourceId
 from controller.azure.http.sdk_clients import SdkClients
+from controller.azure.scale_set import ScaleSetReader, refused_uniform
+from controller.azure.vm_set import SetReader, SetVms, VmSet
 from controller.clock import Clock
-from controller.core.azure_names import fold, short
+from controller.core.azure_names import SetKind, fold, short
 from controller.core.resources import PowerState, Vm
 from controller.errors import (
     ContractViolation,
@@ -88,6 +85,10 @@ class Compute:
         self._clients = SdkClients[ComputeClient](
             arm, "azure.mgmt.compute.aio", "ComputeManagementClient"
         )
+        self._sets: Mapping[SetKind, SetReader] = {
+            SetKind.AVAILABILITY_SET: AvailabilitySetReader(self._reader),
+            SetKind.SCALE_SET: ScaleSetReader(self._reader, self._vm),
+        }
         self._missing_since: dict[str, float] = {}
         self.guids: dict[str, str] = {}
         """The `vmId` of each VM, by folded id, as last read."""
@@ -98,44 +99,43 @@ class Compute:
 
     # --- the set
 
-    async def discover(self, vm_id: str) -> AvailabilitySet:
-        """Return the availability set of a VM, from two GETs."""
-        return await self.availability_set(await self.set_id_of(vm_id))
+    async def discover(self, vm_id: str) -> VmSet:
+        """Return the set of a VM, from a GET of the VM and one of the set."""
+        return await self.read_set(await self.set_id_of(vm_id))
 
     async def set_id_of(self, vm_id: str) -> str:
-        """Return the id of the availability set of a VM, as the VM states it.
+        """Return the id of the set of a VM, as the VM states it: in one of the two kinds.
 
-        The metadata service does not name the set (Microsoft docs, Instance Metadata Service).
+        The metadata service does not name an availability set (Microsoft docs, Instance Metadata
+        Service).
 
         Raises:
-            SetupError: the VM is in no availability set.
+            SetupError: the VM is in no set, or in a uniform scale set.
         """
+        kind = "/virtualmachinescalesets/"
+        if kind in fold(vm_id):
+            raise refused_uniform(vm_id[fold(vm_id).find(kind) :].split("/")[2])
         body = await self._reader.get("vm_get", vm_id)
-        properties = required_child(verified_body(vm_id, body), "properties", vm_id)
-        set_id = text(child(properties, "availabilitySet", vm_id), "id")
-        scale_set_id = text(child(properties, "virtualMachineScaleSet", vm_id), "id")
-        if not set_id and scale_set_id:
+        found = _stated_set(verified_body(vm_id, body), vm_id)
+        if not found:
             raise SetupError(
-                f"{vm_id} is in the scale set {short(scale_set_id)} and in no availability set, "
-                "and this service manages availability sets only. If Azure has converted the set, "
-                "check that every VM is in its pools, then remove the service",
-                scale_set_id=scale_set_id,
+                f"{vm_id} is not in an availability set or scale set, so no peer can take over. A "
+                "VM can join an availability set only when it is created: create it again in a "
+                "set, or do not install this service"
             )
-        if not set_id:
-            raise SetupError(
-                f"{vm_id} is not in an availability set, so no peer can take over. A VM can join a "
-                "set only when it is created: create it again in a set, or do not install this "
-                "service"
-            )
-        return set_id
+        return found
 
-    async def availability_set(self, set_id: str) -> AvailabilitySet:
-        """Return an availability set, from a GET."""
-        found = parse_availability_set(await self._set_body(set_id))
+    async def read_set(self, set_id: str) -> VmSet:
+        """Return a set with its members and its policy.
+
+        Raises:
+            SetupError: it is a scale set that is not flexible.
+        """
+        found = await self._sets[SetKind.of(set_id)].read(set_id)
         _warn_of_approvals(found)
-        return replace(found, availability_set_id=set_id)
+        return found
 
-    async def listed_set_of(self, vm_id: str) -> AvailabilitySet:
+    async def listed_set_of(self, vm_id: str) -> VmSet:
         """Return the availability set that lists a VM, from the list of its resource group.
 
         It needs no read of the VM or of the set, each of which has a request limit of its own. A VM
@@ -157,29 +157,13 @@ class Compute:
                     return found
         raise ContractViolation(f"no availability set of its resource group lists {vm_id}")
 
-    async def set_vms(self, availability_set_id: str) -> SetVms:
-        """Return the ids of the VMs of a set, as the set itself lists them."""
-        return parse_set_vms(await self._set_body(availability_set_id))
-
-    async def scale_set_vms(self, scale_set_id: str) -> tuple[str, ...]:
-        """Return the ids of the VMs of a flexible scale set, which are VMs of their own."""
-        group = scale_set_id[: fold(scale_set_id).rfind("/providers/")]
-        path = f"{group}/providers/Microsoft.Compute/virtualMachines"
-        found: list[str] = []
-        for body in await self._reader.entries("vm_list", path):
-            with suppress(ContractViolation):
-                vm = self._vm(body)
-                if fold(vm.scale_set_id) == fold(scale_set_id):
-                    found.append(vm.vm_id)
-        return tuple(found)
-
-    async def _set_body(self, set_id: str) -> Json:
-        ResourceId.parse(set_id)
-        return verified_body(set_id, await self._reader.get("availability_set_get", set_id))
+    async def set_vms(self, set_id: str) -> SetVms:
+        """Return the members of a set."""
+        return await self._sets[SetKind.of(set_id)].vms(set_id)
 
     # --- its VMs
 
-    async def members(self, availability_set_id: str) -> tuple[Vm, ...]:
+    async def members(self, set_id: str) -> tuple[Vm, ...]:
         """Return all VMs of the set with NICs and power, in the set's order.
 
         A VM that the list of the resource group does not show is read by its id. If that fails
@@ -188,9 +172,11 @@ class Compute:
         Raises:
             ControllerError: no VM could be read.
         """
-        vm_ids = (await self.set_vms(availability_set_id)).vm_ids
-        listing = await self.list_vms(availability_set_id, vm_ids)
-        listed = listing.vms
+        found = await self.set_vms(set_id)
+        vm_ids, listed, problem = found.vm_ids, found.vms, found.problem
+        if SetKind.of(set_id) is SetKind.AVAILABILITY_SET:
+            listing = await self.list_vms(set_id, vm_ids)
+            listed, problem = listing.vms, listing.problem
         gate = asyncio.Semaphore(PARALLEL_READS)
 
         async def find(vm_id: str) -> Vm:
@@ -201,13 +187,13 @@ class Compute:
                 return await self._read_or_set_aside(vm_id)
 
         vms = tuple(await asyncio.gather(*(find(vm_id) for vm_id in vm_ids)))
-        if listing.problem is not None and vms and all(vm.problem for vm in vms):
-            raise listing.problem
+        if problem is not None and vms and all(vm.problem for vm in vms):
+            raise problem
         self.report_problems(vms)
         return vms
 
     async def list_vms(
-        self, availability_set_id: str, vm_ids: Iterable[str], *, enough: Enough = read_all
+        self, set_id: str, vm_ids: Iterable[str], *, enough: Enough = read_all
     ) -> VmListing:
         """Return what the list of the resource group shows of these VMs.
 
@@ -216,7 +202,7 @@ class Compute:
         (Azure/azure-rest-api-specs#42411): if Azure refuses it, the list is read without them, and
         power states are unknown.
         """
-        target = ResourceId.parse(availability_set_id)
+        target = ResourceId.parse(set_id)
         path = (
             f"/subscriptions/{target.subscription}/resourceGroups/{target.group}"
             "/providers/Microsoft.Compute/virtualMachines"
@@ -292,7 +278,7 @@ class Compute:
             return await self.vm(vm_id)
         except NotFound:
             # One reply of either kind can be old. Which NICs the VM has is not known.
-            problem = "Azure lists it in the availability set, and does not find it"
+            problem = "Azure lists it in the set, and does not find it"
         except InvariantViolation:
             raise
         except ControllerError as error:
@@ -317,15 +303,23 @@ class Compute:
             power=power_in(view),
             power_observed_at=self._clock.now() if view else None,
             guid=guid,
-            scale_set_id=text(child(properties, "virtualMachineScaleSet", vm_id), "id"),
+            set_id=_stated_set(body, vm_id),
         )
 
 
-def _warn_of_approvals(found: AvailabilitySet) -> None:
+def _stated_set(body: Json, vm_id: str) -> str:
+    """Return the set that a VM states it is in; empty for none. It is in one of them at most."""
+    properties = required_child(body, "properties", vm_id)
+    scale_set_id = text(child(properties, "virtualMachineScaleSet", vm_id), "id")
+    return text(child(properties, "availabilitySet", vm_id), "id") or scale_set_id
+
+
+def _warn_of_approvals(found: VmSet) -> None:
     if found.approves:
         _log.warning(
-            "scheduledEventsPolicy of the availability set approves %s automatically: these "
-            "events start before the drain has ended",
+            "scheduledEventsPolicy of the %s approves %s automatically: these events start before "
+            "the drain has ended",
+            found.kind.value,
             ", ".join(found.approves),
         )
 

@@ -100,8 +100,8 @@ class StateContainer:
                 self.url, credential=credential, **options
             )
 
-    async def list(self) -> Listing:
-        """Return every blob of the container.
+    async def list(self, prefix: str = "") -> Listing:
+        """Return every blob of the container whose name begins so.
 
         Raises:
             SetupError: there is no such container.
@@ -115,7 +115,9 @@ class StateContainer:
             dates.append(_date(response.http_response.headers.get("date")) or self._clock.now())
 
         async with self._call("list", LIST_TIMEOUT_S):
-            async for each in self._client.list_blobs(raw_response_hook=note_date):
+            async for each in self._client.list_blobs(
+                name_starts_with=prefix or None, raw_response_hook=note_date
+            ):
                 found.append(_listed(cast("_Properties", each)))
                 if len(found) > MAX_BLOBS:
                     raise ContractViolation(

@@ -46,6 +46,8 @@ class Instance:
     resource_group: str
     location: str
     environment: str
+    scale_set_id: str = ""
+    """The scale set that the VM is in, composed of its name; empty without one."""
 
 
 def parse_document(body: bytes) -> EventDocument:
@@ -202,6 +204,19 @@ def parse_instance(body: bytes) -> Instance:
         resource_group=resource_group,
         location=_text(compute, "location"),
         environment=_text(compute, "azEnvironment"),
+        scale_set_id=_scale_set_id(compute, subscription_id, resource_group),
+    )
+
+
+def _scale_set_id(compute: Mapping[str, object], subscription_id: str, group: str) -> str:
+    """Return the id of the scale set of the VM, which is in the same resource group.
+
+    (Microsoft docs, Instance Metadata Service: `vmScaleSetName`.)
+    """
+    name = _text(compute, "vmScaleSetName")
+    provider = "providers/Microsoft.Compute/virtualMachineScaleSets"
+    return (
+        f"/subscriptions/{subscription_id}/resourceGroups/{group}/{provider}/{name}" if name else ""
     )
 
 

@@ -70,7 +70,7 @@ class ResourceGraph:
         A reply counts as a whole: if a page of it cannot be read, nothing of it is used.
 
         Args:
-            set_id: the availability set.
+            set_id: the set.
             vm_ids: its VMs.
             event_ids: events whose end is asked for.
 

@@ -75,7 +75,7 @@ def _add_inherited(parser: argparse.ArgumentParser) -> None:
         "--availability-set",
         default=argparse.SUPPRESS,
         metavar="ID",
-        help="resource id of the set, to use the account of `az login`",
+        help="resource id of the set, of either kind, to use the account of `az login`",
     )
 
 

@@ -22,14 +22,14 @@ def add_config_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_set_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that select an availability set: `--config` and `--availability-set`."""
+    """Add the options that select a set: `--config` and `--availability-set`."""
     add_config_option(parser)
     parser.add_argument(
         "--availability-set",
         default="",
         metavar="ID",
-        help="resource id of the set, to run this command on a machine outside the set with the "
-        "account of `az login` (default: the set of this VM, with the identity of the VM)",
+        help="resource id of the set, of either kind, to run this command on a machine outside the "
+        "set with the account of `az login` (default: the set of this VM, with its identity)",
     )
 
 

@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from controller.cli.set_reads import Reading
-from controller.core.azure_names import fold, short
+from controller.core.azure_names import SetKind, fold, short
 from controller.core.event_record import MISSED, length_text
 from controller.core.printable import printable
 from controller.status.overview_schema import (
@@ -45,9 +45,10 @@ def print_origin(console: Console, reading: Reading) -> None:
 def print_head(console: Console, shown: Overview) -> None:
     """Print which set it is, who leads it, and when that was read."""
     agent, lease = shown["agent"], shown["lease"]
-    name = short(agent["availability_set"] or "") or "unknown"
+    set_id = agent["availability_set"] or ""
+    name, kind = short(set_id) or "unknown", SetKind.of(set_id).value
     group = f" in {agent['resource_group']}" if agent["resource_group"] else ""
-    show_line(console, f"availability set {name}{group}, read at {clock(shown['at'])} UTC")
+    show_line(console, f"{kind} {name}{group}, read at {clock(shown['at'])} UTC")
     since = lease["since"]
     age = f", for {length_text(instant(shown['at']) - instant(since))}" if since else ""
     epoch = NONE if lease["epoch"] is None else lease["epoch"]

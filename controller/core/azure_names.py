@@ -5,6 +5,7 @@ Standard library only.
 
 import ipaddress
 from dataclasses import dataclass
+from enum import Enum
 from functools import lru_cache
 
 
@@ -58,9 +59,22 @@ def short(resource_id: str) -> str:
     return resource_id.rstrip("/").rsplit("/", 1)[-1]
 
 
+class SetKind(Enum):
+    """The kinds of sets; the values are for people to read."""
+
+    AVAILABILITY_SET = "availability set"
+    SCALE_SET = "scale set"
+
+    @classmethod
+    def of(cls, set_id: str) -> "SetKind":
+        """Return of which kind the set with this id is."""
+        scale = "/virtualmachinescalesets/" in fold(set_id)
+        return cls.SCALE_SET if scale else cls.AVAILABILITY_SET
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetName:
-    """How an availability set is named."""
+    """How a set is named: an availability set, or a flexible scale set."""
 
     name: str
     resource_group: str = ""

@@ -23,7 +23,7 @@ MAX_COUNT = 10**18
 MAX_HOLDS = 100
 """How many holds a ledger has."""
 MAX_ENTRIES = 1000
-"""How many VMs a ledger records. An availability set has at most 200 (Microsoft docs, limits)."""
+"""How many VMs a ledger records: those of the largest scale set (Microsoft docs, limits)."""
 MAX_REQUESTS_FOR_VM = 20
 """How many drain requests of one VM count: those that end last, which are what keeps it out."""
 MAX_UNKNOWN_VMS = 10

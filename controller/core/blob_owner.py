@@ -1,4 +1,4 @@
-"""Which availability set a blob belongs to, so that two sets never share a ledger unnoticed.
+"""Which set a blob belongs to, so that two sets never share a ledger unnoticed.
 
 The default names of the blobs contain the id of the set. With `election.blob_name` two sets can be
 given one blob: each would wait for the other's lease, and restore the other's VMs during their
@@ -13,7 +13,7 @@ Pure: standard library only, no I/O.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from controller.core.azure_names import fold
+from controller.core.azure_names import SetKind, fold
 from controller.core.printable import excerpt
 
 
@@ -22,7 +22,8 @@ class BlobOwner:
     """The set that an agent or command works for."""
 
     set_id: str = ""
-    """The id of the availability set; empty if it is not known, which refuses nothing."""
+    """The id of the set for which the blobs were begun; empty if it is not known, which refuses
+    nothing."""
     vms: tuple[str, ...] = ()
     """Names of the VMs of the set."""
     configuration: str = ""
@@ -33,8 +34,8 @@ class BlobOwner:
         if not recorded or not self.set_id or fold(recorded) == fold(self.set_id):
             return ""
         return (
-            f"it belongs to another availability set, {excerpt(recorded)}. Nothing is written. "
-            "Give each availability set a blob of its own: remove election.blob_name from the "
+            f"it belongs to another {SetKind.of(recorded).value}, {excerpt(recorded)}. Nothing is "
+            "written. Give each set a blob of its own: remove election.blob_name from the "
             "configuration of this set, or choose a name that no other set uses"
         )
 

@@ -143,8 +143,11 @@ class Ledger:
     verdicts: tuple[EventVerdict, ...] = ()
     """What became of events, oldest first. Since minor 2."""
     set_id: str = ""
-    """The id of the availability set, folded; empty in a ledger of an older version. Since minor
-    2."""
+    """The id of the set for which the ledger was begun, folded; empty in a ledger of an older
+    version. Since minor 2."""
+    converted_to: str = ""
+    """The id of the set that Azure has made of it, folded: the VMs are in that one now. Empty if
+    the set of `set_id` was not converted. Since minor 2."""
     configuration: str = ""
     """A digest of the configuration of the agent that wrote this. Since minor 2."""
     minor: int = MINOR
@@ -153,6 +156,21 @@ class Ledger:
     def entry(self, vm: str) -> Entry | None:
         """Return the entry of a VM, compared without case."""
         return next((entry for entry in self.entries if fold(entry.vm) == fold(vm)), None)
+
+    @property
+    def present_set_id(self) -> str:
+        """The id of the set that the VMs are in now, as far as a leader has read it."""
+        return self.converted_to or self.set_id
+
+    def in_set(self, set_id: str) -> "Ledger":
+        """Return the ledger of the set that its VMs were found in; the same one if it was known.
+
+        A ledger that names no set stays so: only its owner claims it.
+        """
+        if not self.set_id or not set_id or fold(set_id) == fold(self.present_set_id):
+            return self
+        converted_to = "" if fold(set_id) == fold(self.set_id) else fold(set_id)
+        return replace(self, converted_to=converted_to)
 
     @property
     def pool_ids(self) -> tuple[str, ...]:

@@ -75,8 +75,10 @@ class Observation:
     """When VMs, NICs and pools were last read as a whole; None before the first time."""
     inventory_period_s: float = 300
     """How long an inventory is valid while nothing happens, in seconds."""
+    set_id: str = ""
+    """The set that the VMs were last read from; empty before that. Azure can convert a set."""
     set_problem: str = ""
-    """Why the availability set itself cannot be read; VMs added to it are not known then."""
+    """Why the set itself cannot be read; VMs added to it are not known then."""
     in_flight: frozenset[ActionKey] = frozenset()
     """Targets of actions that are under way."""
     deferred: Mapping[ActionKey, Deferral] = field(default_factory=lambda: MappingProxyType({}))
@@ -137,11 +139,13 @@ class Observation:
         return LASTING.holds(self.presence_of(resource_id))
 
     def set_missing(self, set_id: str) -> bool:
-        """Return whether the availability set does not exist any more.
+        """Return whether a set does not exist any more.
 
-        A VM is in a set or in a scale set, never in both: a VM that Azure shows in a scale set
-        proves with one reply without the set that the set was converted.
+        A VM is in one set at a time: a VM that Azure shows in another one proves with one reply
+        without the set that the set was converted.
         """
-        converted = any(vm.scale_set_id for vm in (*self.vms, *self.former))
+        own = fold(set_id)
+        stated = (vm.set_id for vm in (*self.vms, *self.former) if vm.set_id)
+        converted = any(fold(each) != own for each in stated)
         absent = ONE_REPLY if converted else LASTING
         return bool(set_id) and absent.holds(self.presence_of(set_id))

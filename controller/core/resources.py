@@ -288,7 +288,7 @@ class PowerState(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vm:
-    """A peer: one VM of the availability set."""
+    """A peer: one VM of the set."""
 
     name: str
     vm_id: str
@@ -297,8 +297,8 @@ class Vm:
     power_observed_at: datetime | None = None
     problem: str = ""
     """Why its body cannot be used; its NICs are then those last seen, or not known (law S1)."""
-    scale_set_id: str = ""
-    """The scale set that it is in; empty without one."""
+    set_id: str = ""
+    """The availability set or scale set that it states it is in; empty for none."""
     guid: str = ""
     """Its `vmId`: a VM that is created again under its name has another one (Microsoft docs, Azure
     VM unique id). Empty while it is not known."""

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMappi
 from datetime import datetime
 from typing import TypeVar
 
-from controller.azure.availability_set import AvailabilitySet
+from controller.agent.ledger_place import LedgerPlace, find_ledger
 from controller.azure.blob import StateBlob
 from controller.azure.http.identity import IDENTITY_OVERRIDES
 from controller.azure.http.session import (
@@ -23,9 +23,10 @@ from controller.azure.http.session import (
 from controller.azure.imds import Poll
 from controller.azure.imds_document import Instance
 from controller.azure.topology import LoadBalancerDetails, Subnet, attachments_of
+from controller.azure.vm_set import VmSet
 from controller.clock import Clock
 from controller.config.schema import STORAGE_CONNECTION_STRING, Settings
-from controller.core.azure_names import fold, load_balancer_of
+from controller.core.azure_names import fold, load_balancer_of, short
 from controller.core.blob_owner import ANY_OWNER, BlobOwner
 from controller.core.ledger import Ledger
 from controller.core.resources import Nic, PoolKind, Vm
@@ -42,10 +43,10 @@ PARALLEL_READS = 4
 """Permission probes run one at a time: Azure's quota for writes then recovers faster than they use
 it, and an agent that has to drain at the same time has the same quota."""
 PLACEHOLDER_BLOB = "lb-drain-doctor.json"
-"""A blob that never exists. It is used while the availability set, and so the name, is unknown."""
+"""A blob that never exists. It is used while the set, and so the name, is unknown."""
 
 T = TypeVar("T")
-NEEDS_SET = Skipped("availability-set")
+NEEDS_SET = Skipped("set")
 NEEDS_IMDS = Skipped("imds")
 NEEDS_IDENTITY = Skipped("identity")
 
@@ -73,8 +74,9 @@ async def collect(
             load_balancers = await reader.load_balancers()
             availability_set, vms = await reader.availability_set(instance)
             nic_list, nics = await reader.nics(vms)
-            blob = reader.blob(availability_set)
-            lease, blob_write = await reader.lease(blob, availability_set, has_key=has_key)
+            place = await reader.ledger(availability_set, has_key=has_key)
+            blob = azure.state_blob(place.name)
+            lease, blob_write = await reader.lease(blob, place.owner_id, has_key=has_key)
             ledger = lease.ledger if isinstance(lease, LeaseStatus) else Ledger()
             nic_writes = await reader.nic_writes(vms, nics, ledger)
             pool_writes = await reader.pool_writes(load_balancers.values(), ledger)
@@ -93,7 +95,7 @@ async def collect(
                 nic_list=nic_list,
                 nics=nics,
                 load_balancers=load_balancers,
-                shared_pools=await reader.shared_pools(availability_set, has_key=has_key),
+                shared_pools=await reader.shared_pools(place.owner_id, has_key=has_key),
                 subnets=await reader.subnets(nics.values()),
                 operations=await reader.operations(instance),
                 blob_url=blob.url,
@@ -132,15 +134,15 @@ class _Reader:
 
     async def availability_set(
         self, instance: Known[Instance]
-    ) -> tuple[Known[AvailabilitySet], Known[tuple[Vm, ...]]]:
+    ) -> tuple[Known[VmSet], Known[tuple[Vm, ...]]]:
         if not isinstance(instance, Instance):
             return NEEDS_IMDS, NEEDS_IMDS
         if not self.has_token:
             return NEEDS_IDENTITY, NEEDS_IDENTITY
         found = await _try(self._azure.compute.discover(instance.vm_id))
-        if not isinstance(found, AvailabilitySet):
+        if not isinstance(found, VmSet):
             return found, NEEDS_SET
-        return found, await _try(self._azure.compute.members(found.availability_set_id))
+        return found, await _try(self._azure.compute.members(found.set_id))
 
     async def nics(
         self, vms: Known[tuple[Vm, ...]]
@@ -169,28 +171,26 @@ class _Reader:
         ]
         return await _for_each(ids, self._azure.topology.subnet)
 
-    async def resource_graph(self, availability_set: Known[AvailabilitySet]) -> Known[int] | None:
+    async def resource_graph(self, availability_set: Known[VmSet]) -> Known[int] | None:
         if not self._settings.events.resource_graph:
             return None
-        if not isinstance(availability_set, AvailabilitySet):
+        if not isinstance(availability_set, VmSet):
             return NEEDS_SET
         found = await _try(
             self._azure.resource_graph.scheduled_events(
-                availability_set.availability_set_id, availability_set.vm_ids, ()
+                availability_set.set_id, availability_set.vm_ids, ()
             )
         )
         return found if isinstance(found, Failed) else len(by_id(found.reply.rows))
 
-    async def arm_acknowledgement(
-        self, availability_set: Known[AvailabilitySet]
-    ) -> Known[bool] | None:
+    async def arm_acknowledgement(self, availability_set: Known[VmSet]) -> Known[bool] | None:
         """Probe the permission with the id of an event that does not exist."""
         if self._settings.events.acknowledge_through == "imds":
             return None
-        if not isinstance(availability_set, AvailabilitySet):
+        if not isinstance(availability_set, VmSet):
             return NEEDS_SET
         probe = self._azure.event_acknowledgement.may_acknowledge
-        found = await _try(probe(availability_set.availability_set_id))
+        found = await _try(probe(availability_set.set_id))
         return found if isinstance(found, Failed) else True
 
     async def operations(self, instance: Known[Instance]) -> Known[None]:
@@ -203,37 +203,40 @@ class _Reader:
         probe = self._azure.permissions.operation_read
         return await _try(probe(instance.subscription_id, instance.location))
 
-    def blob(self, availability_set: Known[AvailabilitySet]) -> StateBlob:
-        name = self._settings.election.blob_name
-        if not name and isinstance(availability_set, AvailabilitySet):
-            name = ledger_blob_name(availability_set.availability_set_id)
-        return self._azure.state_blob(name or PLACEHOLDER_BLOB)
+    async def ledger(self, found: Known[VmSet], *, has_key: bool) -> LedgerPlace:
+        """Return where the ledger is, as far as that can be found; what fails is found again."""
+        name, set_id = self._settings.election.blob_name, ""
+        if isinstance(found, VmSet):
+            name, set_id = name or ledger_blob_name(found.set_id), found.set_id
+            if self.has_token or has_key:
+                names = map(short, found.vm_ids)
+                place = await _try(find_ledger(self._azure, self._settings, set_id, names))
+                if isinstance(place, LedgerPlace):
+                    return place
+        return LedgerPlace(name=name or PLACEHOLDER_BLOB, owner_id=set_id)
 
     async def lease(
-        self, blob: StateBlob, availability_set: Known[AvailabilitySet], *, has_key: bool
+        self, blob: StateBlob, owner_id: str, *, has_key: bool
     ) -> tuple[Known[LeaseStatus], Known[None]]:
         if not (self.has_token or has_key):
             return NEEDS_IDENTITY, NEEDS_IDENTITY
-        owner = ANY_OWNER
-        if isinstance(availability_set, AvailabilitySet):
-            owner = BlobOwner(set_id=availability_set.availability_set_id)
-        store = LedgerStore(blob, owner=owner)
+        store = LedgerStore(blob, owner=BlobOwner(set_id=owner_id) if owner_id else ANY_OWNER)
         status = await _try(read_lease_status(store, self._clock.now()))
         if isinstance(status, Failed) and not isinstance(status.error, Denied | ContractViolation):
             return status, Skipped("read-ledger")
         return status, await _try(blob.probe_write())
 
     async def shared_pools(
-        self, availability_set: Known[AvailabilitySet], *, has_key: bool
+        self, owner_id: str, *, has_key: bool
     ) -> Mapping[str, Known[SharedPool]]:
         ids = [pool.id for pool in self._settings.backend_pools if pool.shared == "coordinate"]
-        if not isinstance(availability_set, AvailabilitySet):
+        if not owner_id:
             return dict.fromkeys(map(fold, ids), NEEDS_SET)
         if not (self.has_token or has_key):
             return dict.fromkeys(map(fold, ids), NEEDS_IDENTITY)
         store = SharedPoolStore(
             self._azure.state_blob,
-            availability_set_id=availability_set.availability_set_id,
+            availability_set_id=owner_id,
             clock=self._clock,
         )
         return await _for_each(ids, store.read)

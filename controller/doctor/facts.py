@@ -6,10 +6,10 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import TypeAlias, TypeVar
 
-from controller.azure.availability_set import AvailabilitySet
 from controller.azure.imds import Poll
 from controller.azure.imds_document import Instance
 from controller.azure.topology import LoadBalancerDetails, Subnet
+from controller.azure.vm_set import VmSet
 from controller.config.schema import Settings
 from controller.core.azure_names import fold, load_balancer_of
 from controller.core.ledger import Ledger
@@ -68,7 +68,7 @@ class DoctorFacts:
     poll_answered_at: datetime
     principal_id: Known[str]
     """Object id of the identity; empty when the token does not contain it."""
-    availability_set: Known[AvailabilitySet]
+    availability_set: Known[VmSet]
     vms: Known[tuple[Vm, ...]]
     nic_list: Known[None]
     """Whether the NICs of the set can be listed, as an agent does."""

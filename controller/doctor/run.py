@@ -2,9 +2,9 @@
 
 from collections.abc import MutableMapping
 
-from controller.azure.availability_set import AvailabilitySet
 from controller.azure.http.session import SessionFactory, tcp_session
 from controller.azure.imds_document import Instance
+from controller.azure.vm_set import VmSet
 from controller.clock import Clock
 from controller.config.schema import Settings
 from controller.doctor.checks.access import check_access
@@ -39,7 +39,7 @@ def run_checks(facts: DoctorFacts) -> Report:
     found, instance = facts.availability_set, facts.instance
     return Report(
         vm=instance.name if isinstance(instance, Instance) else "",
-        availability_set_id=found.availability_set_id if isinstance(found, AvailabilitySet) else "",
+        availability_set_id=found.set_id if isinstance(found, VmSet) else "",
         findings=(
             *check_host(facts),
             *check_pools(facts),

@@ -50,6 +50,7 @@ LogEvent = Literal[
     "notification_failed",
     "pool_not_found",
     "pool_without_members",
+    "set_converted",
     "status_served",
     "traces_failed",
     "traces_restored",
@@ -102,6 +103,7 @@ KINDS = (
     _kind("agent_started", "c66119875a3e4788830fe1664f2405fe", "agent_started"),
     _kind("agent_waiting", "e8b333b3f8584fdd89961fc0dd137e51", "agent_waiting"),
     _kind("agent_stopping", "8eb607702e2842b7bbd73bee728df91b", "agent_stopping"),
+    _kind("set_converted", "c24725d5a877405fa4aa8d1a2384298f", "set_converted"),
     _kind(
         "events_unreadable",
         "7d52fdf966c74e608e040ac74da07391",

@@ -354,7 +354,7 @@ class Metrics:
 def _set_info(registry: CollectorRegistry) -> Gauge:
     """Expose what does not change: the version, and later the set."""
     expose_release(registry)
-    text = "Always 1. set and resource_group: of the availability set of this agent."
+    text = "Always 1. set and resource_group: of the set of this agent."
     return Gauge("lbdrain_set_info", text, ("set", "resource_group"), registry=registry)
 
 

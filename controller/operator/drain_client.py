@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, MutableMapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
+from controller.agent.ledger_place import LedgerPlace, find_ledger
 from controller.agent.startup import discover_identity
 from controller.azure.http.identity import Identity
 from controller.azure.http.session import Azure, SessionFactory, open_azure, tcp_session
@@ -24,7 +25,6 @@ from controller.core.planning.actions import HoldReason
 from controller.core.vm_report import VmReport
 from controller.errors import ControllerError, Denied, NotDone
 from controller.operator.request_client import Report, RequestClient
-from controller.storage.ledger_store import ledger_blob_name
 from controller.storage.vm_report_store import read_vm_report, vm_report_blob_name
 
 LEDGER_INTERVAL_S = 1.0
@@ -247,18 +247,19 @@ async def connect(
         settings, clock, environ, identity=identity, session_factory=session_factory
     ) as azure:
         if not availability_set_id:
-            found = await discover_identity(azure)
-            set_id, vms = found.availability_set_id, found.vms
-            machine = found.instance.name
+            found = await discover_identity(azure, settings)
+            set_id, vms, machine = found.set_id, found.vms, found.instance.name
+            place = LedgerPlace(name=found.ledger_name, owner_id=found.owner_id)
         else:
             set_id, machine = availability_set_id, socket.gethostname()
             vms = await _vm_names(azure, set_id, required=read_vm_names)
+            place = await find_ledger(azure, settings, set_id, vms)
         caller = await azure.topology.caller_name()
         user = environ.get("SUDO_USER") or getpass.getuser()
         account = f", as {caller}" if caller not in {"", machine} else ""
         yield DrainClient(
             azure,
-            ledger_name=settings.election.blob_name or ledger_blob_name(set_id),
+            ledger=place,
             availability_set_id=set_id,
             requester=f"{user} on {machine}{account}",
             vms=vms,

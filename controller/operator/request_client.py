@@ -9,9 +9,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from controller.agent.ledger_place import LedgerPlace
 from controller.azure.http.session import Azure
 from controller.clock import Clock
-from controller.core.azure_names import fold
+from controller.core.azure_names import SetKind, fold
 from controller.core.blob_owner import BlobOwner
 from controller.core.drain_requests import DrainRequest, DrainRequests, Edit
 from controller.core.ledger import Ledger
@@ -65,7 +66,7 @@ class RequestClient:
         self,
         azure: Azure,
         *,
-        ledger_name: str,
+        ledger: LedgerPlace,
         availability_set_id: str,
         requester: str,
         vms: tuple[str, ...],
@@ -77,15 +78,16 @@ class RequestClient:
         options: tuple[str, ...] = (),
     ) -> None:
         self.azure, self.availability_set_id = azure, availability_set_id
-        self._ledger_name = ledger_name
+        self._ledger_name = ledger_name = ledger.name
         self.requester, self.vms, self.this_machine = requester, vms, this_machine
         self.connection_drain_s, self.report = connection_drain_s, report
-        owner = BlobOwner(set_id=availability_set_id, vms=vms)
+        owner = BlobOwner(set_id=ledger.owner_id, vms=vms)
         requests_blob = azure.state_blob(drain_requests_blob_name(ledger_name))
         self.requests = DrainRequestStore(requests_blob, owner=owner)
         self.controls = ControlsStore(
             azure.state_blob(controls_blob_name(ledger_name)), owner=owner
         )
+        self._kind = SetKind.of(availability_set_id).value
         self._options = options
         self.ledger_store = LedgerStore(azure.state_blob(ledger_name), owner=owner)
         self._clock = clock
@@ -182,7 +184,7 @@ class RequestClient:
         await self.requests.refresh_if_exists()
         # A request that names no VM of the set can be withdrawn too.
         requested = (each.vm for each in self.requests.requests.active(now))
-        names = _spelled(vms, (*self.vms, *requested) if self.vms else ())
+        names = _spelled(vms, (*self.vms, *requested) if self.vms else (), self._kind)
         lost = [each for name in names for each in recorded_requests(ledger, name)]
         found: dict[str, Withdrawal] = {}
 
@@ -243,7 +245,7 @@ class RequestClient:
         Raises:
             NotDone: one is not in the set, or named twice; the message lists every problem.
         """
-        return _spelled(vms, self.vms)
+        return _spelled(vms, self.vms, self._kind)
 
     async def wait_until_not_requested(self, vm: str) -> None:
         """Return when no drain request for a VM stands, apart from those of the rolling run."""
@@ -300,7 +302,7 @@ class RequestClient:
             self.report(text)
 
 
-def _spelled(vms: Iterable[str], of_set: tuple[str, ...]) -> tuple[str, ...]:
+def _spelled(vms: Iterable[str], of_set: tuple[str, ...], kind: str) -> tuple[str, ...]:
     """Return names of VMs as the set has them; an empty set is not known, and refuses nothing."""
     known = {fold(name): name for name in of_set}
     found: dict[str, str] = {}
@@ -312,7 +314,7 @@ def _spelled(vms: Iterable[str], of_set: tuple[str, ...]) -> tuple[str, ...]:
             near = difflib.get_close_matches(fold(vm), known, n=1)
             hint = f"did you mean {known[near[0]]}? Its" if near else "its"
             listed = f"{hint} VMs are {', '.join(known.values())}"
-            problems.append(f"{vm} is not in this availability set; {listed}")
+            problems.append(f"{vm} is not in this {kind}; {listed}")
         found.setdefault(fold(vm), known.get(fold(vm), vm))
     if problems:
         raise NotDone("\n".join(problems))

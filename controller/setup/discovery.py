@@ -51,7 +51,7 @@ class Discovery:
     """What Azure answered about the set of this VM."""
 
     vm: str
-    availability_set_id: str
+    set_id: str
     vms: int
     """Number of VMs in the set."""
     max_simultaneous: int
@@ -73,25 +73,25 @@ async def discover(
 
     Raises:
         ConfigError: this VM is in another cloud.
-        SetupError: this VM is in no availability set.
+        SetupError: this VM is in no set, or in a uniform scale set.
         Denied: a permission is missing that discovery needs.
         ControllerError: Azure did not answer.
     """
     async with open_azure(settings, clock, environ, session_factory=session_factory) as azure:
         instance = await azure.imds.instance()
         _check_cloud(instance.environment, settings)
-        availability_set = await azure.compute.discover(instance.vm_id)
-        vms = await azure.compute.members(availability_set.availability_set_id)
+        found = await azure.compute.discover(instance.vm_id)
+        vms = await azure.compute.members(found.set_id)
         nics = await azure.network.nics_in(nic_id for vm in vms for nic_id in vm.nic_ids)
         named = _named_by(nics)
-        neighbours = (availability_set.availability_set_id, *(nic.nic_id for nic in nics), *named)
+        neighbours = (found.set_id, *(nic.nic_id for nic in nics), *named)
         listed, unlisted = await _list(azure, neighbours)
         balancers = await _read(azure, named, listed)
     return Discovery(
         vm=instance.name,
-        availability_set_id=availability_set.availability_set_id,
+        set_id=found.set_id,
         vms=len(vms),
-        max_simultaneous=-(-len(vms) // max(1, availability_set.update_domains or len(vms))),
+        max_simultaneous=-(-len(vms) // max(1, found.update_domains or len(vms))),
         pools=_pools_of(vms, nics, balancers),
         unlisted=unlisted,
     )

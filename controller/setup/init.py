@@ -136,7 +136,7 @@ def _choose(
     if not chosen and discovery:
         reasons = "".join(f"; {each}" for each in discovery.unlisted)
         raise NotDone(
-            f"no VM of {discovery.availability_set_id} is in a backend pool of a Standard load "
+            f"no VM of {discovery.set_id} is in a backend pool of a Standard load "
             f"balancer{reasons}. Add the VMs to a pool, or name the pools with --pool. Nothing was "
             "written"
         )
@@ -151,7 +151,7 @@ def _proposed_url(discovery: Discovery | None, settings: Settings) -> str:
     """
     if discovery is None:
         return ""
-    digest = hashlib.sha256(fold(discovery.availability_set_id).encode()).hexdigest()
+    digest = hashlib.sha256(fold(discovery.set_id).encode()).hexdigest()
     suffix = CLOUDS[settings.azure.cloud].storage_suffix
     return f"https://lbdrain{digest[:16]}.blob.{suffix}/{CONTAINER}"
 
@@ -182,7 +182,7 @@ def _input(question: str) -> str:
 
 
 def _print_discovery(console: Console, discovery: Discovery) -> None:
-    title = f"this VM: {discovery.vm}   {discovery.vms} VMs in {discovery.availability_set_id}"
+    title = f"this VM: {discovery.vm}   {discovery.vms} VMs in {discovery.set_id}"
     console.print(Text(printable(title)))
     for reason in discovery.unlisted:
         console.print(
@@ -212,7 +212,7 @@ def _next_steps(path: Path, url: str, discovery: Discovery | None) -> list[str]:
     names = parts.path.strip("/").split("/")
     # An emulator has the account in the path, Azure in the host name.
     account = names[0] if len(names) > 1 else (parts.hostname or "").split(".", 1)[0]
-    group = discovery.availability_set_id.split("/")[4] if discovery else "GROUP"
+    group = discovery.set_id.split("/")[4] if discovery else "GROUP"
     run = MANAGER.enable if path == DEFAULT_CONFIG else f"lb-drain run --config {quote(str(path))}"
     return [
         "Next, create the storage account and the container, if they do not exist, where you are "

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from controller.config.backend_pool import BackendPool
 from controller.config.descriptions import descriptions
 from controller.config.schema import Settings
+from controller.core.azure_names import SetKind
 from controller.setup.discovery import DiscoveredPool, Discovery
 
 WIDTH = 98
@@ -62,7 +63,8 @@ def compose(content: TemplateContent) -> str:
         )
     ]
     if content.discovery:
-        lines += _comment(f"Availability set: {content.discovery.availability_set_id!a}")
+        kind = SetKind.of(content.discovery.set_id).value.capitalize()
+        lines += _comment(f"{kind}: {content.discovery.set_id!a}")
     described: set[tuple[str, str]] = set()
     for pool_id, pool in content.pools:
         lines += ["", "[[backend_pools]]", f"id = {_toml(pool_id)}"]

@@ -159,6 +159,7 @@ class StoredLedger(Stored):
     events: tuple[StoredWatchedEvent, ...] = ()
     verdicts: tuple[StoredVerdict, ...] = ()
     set_id: Text = ""
+    converted_to: Text = ""
     configuration: Text = ""
 
 

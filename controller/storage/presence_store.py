@@ -10,8 +10,8 @@ from controller.errors import ContractViolation, ControllerError, NotFound
 from controller.storage.own_blob import OwnBlob
 from controller.storage.presence_json import encode_presence, presence_blob_name, seen_agent
 
-MAX_AGENTS = 200
-"""How many presences are read; an availability set has at most 200 VMs (Microsoft docs, limits)."""
+MAX_AGENTS = 1000
+"""How many presences are read: of the largest scale set (Microsoft docs, limits)."""
 PARALLEL_READS = 8
 
 

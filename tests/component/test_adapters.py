@@ -131,7 +131,7 @@ async def test_instance_and_set_are_discovered(bench: Adapters) -> None:
     instance = await bench.azure.imds.instance()
     assert instance.name == "web-1"
     found = await bench.azure.compute.discover(instance.vm_id)
-    assert found.availability_set_id.casefold() == bench.world.availability_set_id.casefold()
+    assert found.set_id.casefold() == bench.world.availability_set_id.casefold()
     assert {vm_id.rsplit("/", 1)[1].casefold() for vm_id in found.vm_ids} == {
         "web-1",
         "web-2",

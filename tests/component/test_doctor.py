@@ -212,7 +212,7 @@ def nothing(_bench: InProcessSet) -> None:
         (
             no_machines,
             None,
-            "availability-set",
+            "set",
             Result.FAIL,
             [
                 "Microsoft.Compute/virtualMachines/read",
@@ -411,7 +411,7 @@ async def test_without_imds_the_other_checks_run(bench: InProcessSet) -> None:
     bench.fault(Service.IMDS, path_contains="/metadata/instance", status=503)
     report = await run_doctor(bench)
     assert of(report, "imds").result is Result.FAIL
-    assert of(report, "availability-set").result is Result.SKIP
+    assert of(report, "set").result is Result.SKIP
     assert of(report, "members").result is Result.SKIP
     assert of(report, "pool").result is Result.PASS
     assert of(report, "read-ledger").result is Result.PASS

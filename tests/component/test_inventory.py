@@ -2,175 +2,30 @@
 
 import copy
 import json
-import random
-import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from controller.agent.ability_watch import AbilityWatch
-from controller.agent.inventory_reader import InventoryReader
-from controller.agent.nic_reader import NicReader
-from controller.agent.vm_reader import VmReader
-from controller.agent.working_state import WorkingState
-from controller.azure.http.session import Azure, open_azure
-from controller.config.schema import Settings
 from controller.core.azure_names import load_balancer_of, short
 from controller.core.planning.actions import ReadNic, ReadPower
 from controller.core.presence import Existence
 from controller.core.resources import PowerState
 from controller.errors import ControllerError, Denied
-from controller.simulator.app.server import SimulatorServer
-from controller.simulator.services.faults import Effect, Fault, FaultBook
-from controller.simulator.services.http_values import Request, Service
-from controller.simulator.world.builder import build_world
-from controller.simulator.world.settings import WorldSettings
-from tests.support.clocks import StoppedClock
+from controller.simulator.services.faults import Effect
+from controller.simulator.services.http_values import Request
+from tests.support.inventory import Open
+from tests.support.inventory import open_inventory as inventory_of
 
-HOUR_S = 3600.0
 VM_LIST, NIC_LIST = "/virtualMachines", "/networkInterfaces"
 WAIT = (("Retry-After", "1200"),)
-Matches = Callable[[Request], bool]
-
-
-class Refusals(FaultBook):
-    """Faults by any property of a request."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rules: list[tuple[Matches, Fault]] = []
-
-    def take(self, request: Request, vm: str | None, now: float) -> Fault | None:
-        if request.service is not Service.ARM:
-            return super().take(request, vm, now)
-        return next((fault for matches, fault in self.rules if matches(request)), None)
-
-
-class Inventory:
-    """The inventory of one agent, and the simulated Azure that it reads."""
-
-    def __init__(self, server: SimulatorServer, clock: StoppedClock, azure: Azure) -> None:
-        self.server, self.world, self.clock = server, server.world, clock
-        self.urgent = {""}
-        self.state = WorkingState(
-            clock=clock,
-            entropy=random.Random(0),
-            pool_ids=self.world.pool_ids(),
-            max_parallel_writes=4,
-            ability=AbilityWatch(clock),
-            wake=lambda: None,
-        )
-        is_urgent = self.urgent.__contains__
-        self.reader = InventoryReader(
-            vms=VmReader(
-                compute=azure.compute,
-                availability_set_id=self.world.availability_set_id,
-                names=[vm.name for vm in self.world.peers()],
-                urgent=is_urgent,
-                state=self.state,
-                now=clock.now,
-            ),
-            nics=NicReader(
-                network=azure.network, urgent=is_urgent, state=self.state, now=clock.now
-            ),
-            network=azure.network,
-            pool_ids=self.world.pool_ids,
-            state=self.state,
-            now=clock.now,
-        )
-        self._faults = server.faults = Refusals()
-        self.asked: Counter[str] = Counter()
-        server.observers.append(lambda request, _: self._count(request))
-
-    def _count(self, request: Request) -> None:
-        if request.service is Service.ARM:
-            self.asked[request.path.rsplit("/", 1)[-1]] += 1
-
-    def fault(self, matches: Matches | str, effect: Effect = Effect.REPLY, **answer: Any) -> None:
-        """Answer these requests so, or those whose path ends so, until `heal`."""
-        ending = matches.casefold() if isinstance(matches, str) else ""
-
-        def hits(request: Request) -> bool:
-            if isinstance(matches, str):
-                return request.path.casefold().endswith(ending)
-            return matches(request)
-
-        self._faults.rules.append((hits, Fault(effect=effect, **answer)))
-
-    def heal(self) -> None:
-        """End every fault."""
-        self._faults.rules.clear()
-
-    async def read(self) -> None:
-        """Read the inventory as soon as it is due."""
-        self.clock.move(self.state.inventory.period_s)
-        await self.reader.read()
-
-    async def reads_in_an_hour(self) -> float:
-        """Return the reads of an hour, after two inventories of which the first knows nothing."""
-        await self.reader.read()
-        await self.read()
-        self.asked.clear()
-        passed_s = 0.0
-        while passed_s < HOUR_S:
-            passed_s += self.state.inventory.period_s
-            await self.read()
-        return self.asked.total() * HOUR_S / passed_s
-
-    @property
-    def problems(self) -> dict[str, str]:
-        """Why VMs are set aside."""
-        return {vm.name: vm.problem for vm in self.state.cache.vms if vm.problem}
-
-    @property
-    def known(self) -> set[str]:
-        """The VMs whose NIC was read."""
-        nics = {nic.nic_id.casefold() for nic in self.state.cache.nics}
-        return {
-            vm.name
-            for vm in self.state.cache.vms
-            if vm.nic_ids and {each.casefold() for each in vm.nic_ids} <= nics
-        }
-
-
-Open = Callable[..., Any]
 
 
 @pytest.fixture
 def open_inventory(tmp_path: Path) -> Open:
     """Return what opens an inventory of a world with these options."""
-
-    @asynccontextmanager
-    async def opened(**options: Any) -> AsyncIterator[Inventory]:
-        clock = StoppedClock(float(int(time.time())))
-        world = build_world(
-            now=clock.azure(),
-            settings=WorldSettings(throttle=False),
-            **{"pools": ("app",), **options},
-        )
-        async with AsyncExitStack() as stack:
-            server = await stack.enter_async_context(
-                SimulatorServer(world, tmp_path / "pki", clock=clock.azure)
-            )
-            settings = Settings.model_validate(
-                {
-                    "backend_pools": [{"id": each} for each in world.pool_ids()],
-                    "election": {"container_url": server.container_url("lb-drain")},
-                    "azure": {
-                        "resource_manager_endpoint": server.arm_url,
-                        "imds_endpoint": server.imds_url("web-1"),
-                        "ca_file": str(server.ca_file),
-                    },
-                }
-            )
-            azure = await stack.enter_async_context(open_azure(settings, clock, {}))
-            yield Inventory(server, clock, azure)
-
-    return opened
+    return partial(inventory_of, tmp_path)
 
 
 # --- cost (H1) -----------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from controller.agent.inventory_schedule import HOLE_S
 from controller.agent.leader_election import LeaderElection
 from controller.agent.operator_blobs import OperatorBlobs
 from controller.agent.overrides import OverridesInForce
+from controller.agent.present_set import PresentSet
 from controller.agent.read_ways import request_key
 from controller.agent.reconciler_assembly import assemble_reconciler
 from controller.agent.startup import AgentIdentity
@@ -123,9 +124,12 @@ class Leader:
                     location="",
                     environment="",
                 ),
-                availability_set_id=self.world.availability_set_id,
+                set_id=self.world.availability_set_id,
                 vms=("web-1", "web-2", "web-3"),
+                ledger_name="web.json",
+                owner_id=self.world.availability_set_id,
             ),
+            present_set=PresentSet(self.world.availability_set_id),
             configuration=ConfigurationInForce(settings),
             clock=CorrectedClock(clock),
             entropy=random.Random(0),

@@ -158,6 +158,29 @@ async def test_the_role_for_acknowledgement_is_exactly_sufficient(open_set: Open
         assert {action for _, action in roles.refused} == optional
 
 
+@pytest.mark.parametrize("reads_policy", [False, True])
+async def test_the_roles_are_sufficient_in_a_scale_set(
+    open_set: OpenSet, *, reads_policy: bool
+) -> None:
+    """A flexible scale set needs no more than an availability set; its own role is optional."""
+    async with open_set(network_group="net-rg", flexible=True) as bench:
+        world = bench.world
+        assigned = as_documented(world, "nic-pools")
+        policy = {action.casefold() for action in role("scale-sets")["Actions"]}
+        health = {role("rule-health")["Actions"][0].casefold()}
+        if reads_policy:
+            scope = f"/subscriptions/{world.subscription}/resourceGroups/{world.resource_group}"
+            assigned |= assign(world, "scale-sets", scope)
+        await bench.lead("web-1")
+        await maintain(bench, "web-2")
+        refused = {action for _, action in world.roles.refused}
+        assert refused == (health if reads_policy else health | policy)
+        granted = {action for _, action in world.roles.granted}
+        assert granted <= assigned
+        assert (policy <= granted) == reads_policy
+        assert bench.reported() == []
+
+
 async def test_the_role_for_maintenance_is_exactly_sufficient(open_set: OpenSet) -> None:
     """With this role and the ledger's, operators start planned maintenance; agents cannot."""
     async with open_set(network_group="net-rg") as bench:

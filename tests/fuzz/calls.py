@@ -170,7 +170,7 @@ def _discovered(outcome: Outcome) -> None:
             oracles.strict(oracles.body_of(reply)) for reply in outcome.replies[:2]
         )
         assert fold(vm["id"]) == fold(VM_2)
-        assert fold(availability_set["id"]) == fold(outcome.result.availability_set_id)
+        assert fold(availability_set["id"]) == fold(outcome.result.set_id)
         _told_apart(outcome.result.vm_ids)
 
 

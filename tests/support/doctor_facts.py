@@ -4,11 +4,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from controller.azure.availability_set import AvailabilitySet
 from controller.azure.imds import Poll
 from controller.azure.imds_document import Instance
 from controller.azure.network_bodies import parse_load_balancer, parse_nic
 from controller.azure.topology import Subnet, parse_load_balancer_details
+from controller.azure.vm_set import VmSet
 from controller.config.schema import Settings
 from controller.core.events import EventDocument
 from controller.core.ledger import Entry, Ledger
@@ -111,8 +111,8 @@ def healthy() -> DoctorFacts:
         poll_sent_at=NOW + timedelta(seconds=0.4),
         poll_answered_at=NOW + timedelta(seconds=0.6),
         principal_id=IDENTITY,
-        availability_set=AvailabilitySet(
-            availability_set_id=f"{COMPUTE}/availabilitySets/set",
+        availability_set=VmSet(
+            set_id=f"{COMPUTE}/availabilitySets/set",
             vm_ids=tuple(f"{COMPUTE}/virtualMachines/{vm}" for vm in VMS),
         ),
         vms=tuple(

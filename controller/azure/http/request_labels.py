@@ -50,6 +50,7 @@ _NAMES: Mapping[tuple[str, str], str] = {
     ("blob", "write"): "blob write",
     ("compute", "availability_set_get"): "availability set read",
     ("compute", "availability_set_list"): "availability set list",
+    ("compute", "scale_set_get"): "scale set read",
     ("compute", "vm_get"): "VM read",
     ("compute", "vm_list"): "VM list",
     ("compute", "vm_view_get"): "VM instance view read",

@@ -19,6 +19,7 @@ import aiohttp
 
 from controller.azure.blob import StateBlob
 from controller.azure.compute import Compute
+from controller.azure.container import StateContainer
 from controller.azure.event_acknowledgement import EventAcknowledgement
 from controller.azure.http.api_versions import ApiVersion
 from controller.azure.http.arm_client import CONNECT_TIMEOUT_S, Arm, GuardedTransport
@@ -105,6 +106,8 @@ class Azure:
     event_acknowledgement: EventAcknowledgement
     state_blob: Callable[[str], StateBlob]
     """Returns the client of a blob in the configured container, by its name."""
+    container: Callable[[], StateContainer]
+    """Returns the client of the configured container, to list its blobs."""
 
 
 @asynccontextmanager
@@ -158,33 +161,26 @@ async def open_azure(
         blob_transport = GuardedTransport(
             await sessions.open(TrafficKind.BLOB), settings.election.container_url
         )
-        state_blob = partial(
-            _state_blob,
-            settings,
-            transport=blob_transport,
-            clock=clock,
-            credential=credential,
-            connection_string=connection_string,
-            observer=observer,
-        )
-        yield _adapters(arm, imds, state_blob, clock=clock, observer=observer)
-
-
-def _state_blob(settings: Settings, blob_name: str, **options: Any) -> StateBlob:
-    container_url = settings.election.container_url
-    return StateBlob(
-        container_url,
-        blob_name,
-        api_version=EMULATOR_API_VERSION if is_on_this_host(container_url) else "",
-        request_timeout_s=settings.election.request_timeout_s,
-        **options,
-    )
+        container_url = settings.election.container_url
+        options: dict[str, Any] = {
+            "transport": blob_transport,
+            "clock": clock,
+            "credential": credential,
+            "connection_string": connection_string,
+            "observer": observer,
+            "api_version": EMULATOR_API_VERSION if is_on_this_host(container_url) else "",
+            "request_timeout_s": settings.election.request_timeout_s,
+        }
+        state_blob = partial(StateBlob, container_url, **options)
+        container = partial(StateContainer, container_url, **options)
+        yield _adapters(arm, imds, state_blob, container, clock=clock, observer=observer)
 
 
 def _adapters(
     arm: Arm,
     imds: Imds,
     state_blob: Callable[[str], StateBlob],
+    container: Callable[[], StateContainer],
     *,
     clock: Clock,
     observer: Observer,
@@ -201,6 +197,7 @@ def _adapters(
         resource_graph=ResourceGraph(arm, clock=clock, observer=observer),
         event_acknowledgement=EventAcknowledgement(arm, clock=clock, observer=observer),
         state_blob=state_blob,
+        container=container,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from functools import cached_property
 
-from controller.core.azure_names import fold
+from controller.core.azure_names import SetKind, fold
 from controller.core.drain_requests import DrainRequest
 from controller.core.events import EventStatus
 from controller.core.ledger import Entry, Ledger
@@ -43,6 +43,16 @@ class Evidence:
             fold(name) for each in (document.set_aside if document else ()) for name in each.vms
         }
         self._requests = RequestsInForce(observed.requests, now)
+
+    @property
+    def set_id(self) -> str:
+        """The set that the VMs are in: the one they were read from, or else that of the ledger."""
+        return self.observed.set_id or self.durable.present_set_id
+
+    @property
+    def set_kind(self) -> str:
+        """What people call a set of this kind."""
+        return SetKind.of(self.set_id).value
 
     # --- one VM ---
 

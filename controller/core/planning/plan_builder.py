@@ -140,7 +140,7 @@ class PlanBuilder:
         ledger = self._durable
         for vm, entry in self._changed.items():
             ledger = ledger.without_entry(vm) if entry is None else ledger.with_entry(entry)
-        ledger = self._identified(ledger)
+        ledger = self._identified(ledger).in_set(self._observed.set_id)
         for vm, step, detail in (*self._new_requests(ledger), *self._history):
             ledger = ledger.noting(at=self._evidence.now, vm=vm, step=step, detail=detail)
         return ledger

@@ -180,14 +180,15 @@ def _refuse_unknown_vms(evidence: Evidence) -> Steps:
     unknown = {fold(request.vm): request for request in evidence.unknown_vms}
     for request in list(unknown.values())[:MAX_UNKNOWN_VMS]:
         message = (
-            f"a drain request names {request.vm}, which is not in this availability set: "
+            f"a drain request names {request.vm}, which is not in this {evidence.set_kind}: "
             f"withdraw it with lb-drain restore {request.vm}"
         )
         reason = HoldReason.UNMANAGED_RESOURCE
         yield HoldBack(subject=request.vm, reason=reason, message=message)
     if len(unknown) > MAX_UNKNOWN_VMS:
         others = len(unknown) - MAX_UNKNOWN_VMS
-        message = f"drain requests name {others} more VMs that are not in this availability set"
+        kind = evidence.set_kind
+        message = f"drain requests name {others} more VMs that are not in this {kind}"
         reason = HoldReason.UNMANAGED_RESOURCE
         yield HoldBack(subject=DRAIN_REQUESTS, reason=reason, message=message)
 

@@ -119,7 +119,7 @@ def _come_back(
         yield from _await_power(case, evidence)  # it may be deleted
     elif not _is_ours(case, evidence, entry):
         message = (
-            f"the ledger records {name} as drained, and it is not in this availability set: "
+            f"the ledger records {name} as drained, and it is not in this {evidence.set_kind}: "
             f"nothing is restored; to give it up: lb-drain forget {name}"
         )
         yield from hold_vm(name, HoldReason.NOT_IN_SET, message)
@@ -241,14 +241,14 @@ def _is_gone(case: VmCase, evidence: Evidence) -> bool:
 def _is_ours(case: VmCase, evidence: Evidence, entry: Entry) -> bool:
     """Return whether the entry is about a VM of this set: the ledger alone does not prove it.
 
-    When the set that the ledger names does not exist any more (it was converted), no VM is a peer:
-    the recorded `vmId` then shows that it is the VM that was taken out.
+    When the set does not exist any more, and none that Azure has made of it was read, no VM is a
+    peer: the recorded `vmId` then shows that it is the VM that was taken out.
     """
     peer = evidence.views.membership.peer(entry.vm)
     if peer is not None:
         return fold(peer.vm_id) == fold(entry.vm_id)
     guids = {fold(str(getattr(m, "vm_guid", ""))) for m in (*entry.memberships, *entry.lost)}
-    converted = evidence.observed.set_missing(evidence.durable.set_id)
+    converted = evidence.observed.set_missing(evidence.set_id)
     return converted and (not case.vm.guid or guids == {fold(case.vm.guid)})
 
 

@@ -7,7 +7,7 @@ Pure: standard library only, no I/O, no clock.
 
 from collections.abc import Iterable
 
-from controller.core.azure_names import short
+from controller.core.azure_names import SetKind, fold, short
 from controller.core.drain_history import Step, episodes
 from controller.core.planning.actions import HoldReason
 from controller.core.planning.evidence import Evidence
@@ -20,17 +20,21 @@ INVENTORY = "inventory"
 
 
 def missing_set(evidence: Evidence) -> Steps:
-    """Report that the set does not exist any more; its VMs are still managed as they are known."""
-    set_id = evidence.durable.set_id
+    """Report that the set does not exist any more; its VMs are still managed as they are known.
+
+    If Azure has made another set of it, the agent continues in that one as soon as it can be read.
+    """
+    set_id = evidence.set_id
     if not evidence.observed.set_missing(set_id):
         return
-    found = {short(vm.scale_set_id) for vm in evidence.observed.vms if vm.scale_set_id}
-    names = ", ".join(sorted(found))
-    fate = f"was converted to the scale set {names}" if names else "was deleted"
+    stated = {fold(vm.set_id): vm.set_id for vm in evidence.observed.vms if vm.set_id}
+    found = [stated[key] for key in sorted(stated) if key != fold(set_id)]
+    names = ", ".join(f"the {SetKind.of(each).value} {short(each)}" for each in found)
+    fate = f"was converted to {names}, which cannot be read yet" if names else "was deleted"
     message = (
-        f"the availability set {short(set_id)} {fate}: VMs that are out of rotation are restored "
-        "from the ledger, and the VMs of the set are drained as they are known, while this agent "
-        "runs. This service manages availability sets only: plan how the VMs are drained later"
+        f"the {evidence.set_kind} {short(set_id)} {fate}: VMs that are out of rotation are "
+        "restored from the ledger, and the VMs of the set are drained as they are known, while "
+        "this agent runs"
     )
     yield HoldBack(subject=short(set_id), reason=HoldReason.SET_MISSING, message=message)
 
@@ -38,7 +42,7 @@ def missing_set(evidence: Evidence) -> Steps:
 def unread_set(evidence: Evidence) -> Steps:
     """Report that the set cannot be read, while the VMs that are known are managed."""
     if problem := evidence.observed.set_problem:
-        message = f"VMs that are added to the availability set are not known: {problem}"
+        message = f"VMs that are added to the {evidence.set_kind} are not known: {problem}"
         yield HoldBack(subject=INVENTORY, reason=HoldReason.INVENTORY_UNREAD, message=message)
 
 

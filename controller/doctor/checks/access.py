@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from controller.azure.admin_states import is_refusal
-from controller.azure.availability_set import AvailabilitySet
 from controller.azure.topology import references_of
+from controller.azure.vm_set import VmSet
 from controller.core.azure_names import fold, short
 from controller.core.resources import PoolKind
 from controller.core.vm_phase import rotation_of
@@ -178,16 +178,14 @@ def _blob_read(facts: DoctorFacts) -> Finding:
         return passed(
             check,
             "the identity can read blobs of the container; the name of the ledger's blob is not "
-            "known without the availability set",
+            "known without the set",
         )
     return passed(check, f"the identity can read {facts.blob_url}")
 
 
 def _has_blob_name(facts: DoctorFacts) -> bool:
     """Return whether the name of the ledger's blob is known."""
-    return bool(facts.settings.election.blob_name) or isinstance(
-        facts.availability_set, AvailabilitySet
-    )
+    return bool(facts.settings.election.blob_name) or isinstance(facts.availability_set, VmSet)
 
 
 def _blob_write(facts: DoctorFacts) -> Finding:
@@ -236,7 +234,7 @@ def _agents(facts: DoctorFacts) -> Finding:
     if not isinstance(facts.lease, LeaseStatus):
         return skipped(check, "read-ledger")
     if not _has_blob_name(facts):
-        return skipped(check, "availability-set")
+        return skipped(check, "set")
     status, ledger = facts.lease, facts.lease.ledger
     rotation = rotation_of(ledger, None)
     if status.leader:

@@ -3,10 +3,10 @@
 import json
 from shlex import quote
 
-from controller.azure.availability_set import AvailabilitySet
 from controller.azure.imds import EVENTS_VERSION, INSTANCE_VERSION, Poll
 from controller.azure.imds_document import Instance
-from controller.core.azure_names import fold, short
+from controller.azure.vm_set import VmSet
+from controller.core.azure_names import SetKind, fold, short
 from controller.core.lease import required_duration_s
 from controller.core.resources import Nic, PowerState, Vm
 from controller.doctor.facts import DoctorFacts, Failed, Skipped
@@ -15,7 +15,6 @@ from controller.doctor.obstacles import remove_obstacle
 from controller.doctor.remedies import AGAIN, az, group_and_name
 from controller.doctor.report import Finding, failed, passed, skipped, warned
 from controller.errors import Denied, NotFound, Obstacle, SetupError, Throttled
-from controller.system.service_manager import MANAGER
 
 CLOCK_WARN_S = 2.0
 """The `Date` header has whole seconds, so a smaller difference proves nothing."""
@@ -23,6 +22,8 @@ CLOCK_FAIL_S = 60.0
 SET_VERSION = "2024-07-01"
 MIGRATION_VERSION = "2024-11-01"
 NEEDS_VMS = Skipped("vms")
+MOST_NAMES = 20
+"""How many VMs of a set are named."""
 
 
 def check_host(facts: DoctorFacts) -> list[Finding]:
@@ -150,26 +151,39 @@ def _identity(facts: DoctorFacts) -> Finding:
 
 
 def _set(facts: DoctorFacts) -> Finding:
-    check, found = "availability-set", facts.availability_set
-    if not isinstance(found, AvailabilitySet):
+    check, found = "set", facts.availability_set
+    if not isinstance(found, VmSet):
         return _no_set(facts, check, found)
-    names = ", ".join(map(short, found.vm_ids))
+    names = ", ".join(map(short, found.vm_ids[:MOST_NAMES]))
+    if len(found.vm_ids) > MOST_NAMES:
+        names += f" and {len(found.vm_ids) - MOST_NAMES} more"
     ours = facts.instance.vm_id if isinstance(facts.instance, Instance) else ""
     if fold(ours) not in map(fold, found.vm_ids):
-        return warned(check, f"{found.availability_set_id} does not list this VM yet", (AGAIN,))
+        return warned(check, f"{found.set_id} does not list this VM yet", (AGAIN,))
     if found.migrates_to:
         return _migrates(facts, check, found)
     if len(found.vm_ids) == 1:
-        group, name = group_and_name(found.availability_set_id)
         return warned(
             check,
-            f"{name} contains only this VM: during its maintenance no agent leads",
-            (
-                az("vm create", resource_group=group, name="NEW", availability_set=name)
-                + " ...  # then add it to the pools",
-            ),
+            f"{short(found.set_id)} contains only this VM: during its maintenance no agent leads",
+            (_another_vm(found),),
         )
-    return passed(check, f"{short(found.availability_set_id)} with {names}")
+    if found.unread:
+        return warned(
+            check,
+            f"the {found.kind.value} {short(found.set_id)} with {names} is used without its "
+            f"scheduledEventsPolicy: {found.unread}",
+            ("assign the role in deploy/roles/scale-sets.json on its resource group",),
+        )
+    return passed(check, f"{short(found.set_id)} ({found.kind.value}) with {names}")
+
+
+def _another_vm(found: VmSet) -> str:
+    group, name = group_and_name(found.set_id)
+    if found.kind is SetKind.SCALE_SET:
+        return az("vmss scale", resource_group=group, name=name, new_capacity="2")
+    created = az("vm create", resource_group=group, name="NEW", availability_set=name)
+    return f"{created} ...  # then add it to the pools"
 
 
 def _no_set(facts: DoctorFacts, check: str, found: Failed | Skipped) -> Finding:
@@ -178,9 +192,6 @@ def _no_set(facts: DoctorFacts, check: str, found: Failed | Skipped) -> Finding:
         return warned(check, f"cannot be checked now: {error}", (AGAIN,))
     if not isinstance(error, SetupError):
         return not_known(facts, check, found)
-    if error.scale_set_id:
-        remove = f"{MANAGER.disable}  # once every VM is in its pools"
-        return failed(check, str(error), (remove,))
     vm_id = facts.instance.vm_id if isinstance(facts.instance, Instance) else ""
     group, name = group_and_name(vm_id) if vm_id else ("GROUP", "VM")
     return failed(
@@ -193,17 +204,17 @@ def _no_set(facts: DoctorFacts, check: str, found: Failed | Skipped) -> Finding:
     )
 
 
-def _migrates(facts: DoctorFacts, check: str, found: AvailabilitySet) -> Finding:
-    """Warn of a conversion: Azure deletes the set then (Microsoft docs, Convert API, preview)."""
+def _migrates(facts: DoctorFacts, check: str, found: VmSet) -> Finding:
+    """Warn of a migration to a scale set (Microsoft docs, preview)."""
     endpoint, name = facts.settings.azure.resource_manager_endpoint, short(found.migrates_to)
-    action = f"{found.availability_set_id}/cancelMigrationToVirtualMachineScaleSet"
+    action = f"{found.set_id}/cancelMigrationToVirtualMachineScaleSet"
     url = f"{endpoint}{action}?api-version={MIGRATION_VERSION}"
     return warned(
         check,
-        f"{short(found.availability_set_id)} is being migrated to the scale set {name}: once it is "
-        "converted it does not exist any more, and this service does not drain the VMs of a scale "
-        "set; VMs that are out of rotation then are still restored",
-        (az("rest", method="post", url=url) + "  # or plan how the VMs are drained afterwards",),
+        f"{short(found.set_id)} is being migrated to the scale set {name}. If it is converted as a "
+        "whole, the agents continue in the scale set. VMs that are moved one by one are another "
+        "set, which needs a blob of its own if it has the same name",
+        (az("rest", method="post", url=url) + "  # to cancel the migration",),
     )
 
 
@@ -245,15 +256,15 @@ def _names(vms: list[Vm]) -> str:
 
 def _approval(facts: DoctorFacts) -> Finding:
     check = "automatic-approval"
-    if not isinstance(facts.availability_set, AvailabilitySet):
-        return skipped(check, "availability-set")
+    if not isinstance(facts.availability_set, VmSet):
+        return skipped(check, "set")
     found = facts.availability_set
     if not found.approves:
         return passed(check, "scheduledEventsPolicy approves no event automatically")
     off = {kind: {"automaticallyApprove": False} for kind in found.approves}
     body = json.dumps({"properties": {"scheduledEventsPolicy": off}})
     endpoint = facts.settings.azure.resource_manager_endpoint
-    url = f"{endpoint}{found.availability_set_id}?api-version={SET_VERSION}"
+    url = f"{endpoint}{found.set_id}?api-version={SET_VERSION}"
     return warned(
         check,
         f"scheduledEventsPolicy approves {', '.join(found.approves)} automatically: these events "

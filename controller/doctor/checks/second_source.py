@@ -10,8 +10,8 @@ that the role suffices.
 
 import json
 
-from controller.azure.availability_set import AvailabilitySet
 from controller.azure.imds import EVENTS_VERSION
+from controller.azure.vm_set import VmSet
 from controller.core.azure_names import short
 from controller.doctor.checks.host import SET_VERSION
 from controller.doctor.facts import DoctorFacts, Failed, Skipped
@@ -47,7 +47,7 @@ def _resource_graph(facts: DoctorFacts) -> list[Finding]:
     known = facts.resource_graph
     if known is None:
         return []
-    if not isinstance(facts.availability_set, AvailabilitySet):
+    if not isinstance(facts.availability_set, VmSet):
         return [skipped(CHECK, "availability-set")]
     return [_answer(facts, known), _publishing(facts, facts.availability_set)]
 
@@ -68,15 +68,15 @@ def _answer(facts: DoctorFacts, known: int | Failed | Skipped) -> Finding:
     return not_known(facts, CHECK, known)
 
 
-def _publishing(facts: DoctorFacts, found: AvailabilitySet) -> Finding:
-    name = short(found.availability_set_id)
+def _publishing(facts: DoctorFacts, found: VmSet) -> Finding:
+    name = short(found.set_id)
     if found.publishes:
         return passed(PUBLISHING, f"{name} publishes its scheduled events")
     target = {"enable": True, "scheduledEventsApiVersion": EVENTS_VERSION}
     policy = {TARGETS: {"eventGridAndResourceGraph": target}}
     body = json.dumps({"properties": {"scheduledEventsPolicy": policy}})
     endpoint = facts.settings.azure.resource_manager_endpoint
-    url = f"{endpoint}{found.availability_set_id}?api-version={SET_VERSION}"
+    url = f"{endpoint}{found.set_id}?api-version={SET_VERSION}"
     register = az(
         "feature register", namespace="Microsoft.Compute", name="SendScheduledEventsPolicy"
     )

@@ -283,6 +283,7 @@ def scale_sets(call: Call, group: str, names: list[str]) -> Reply:
 
 
 def _scale_set(world: World) -> Json:
+    policy = world.scheduled_events_policy
     return {
         "name": bodies.last(world.scale_set_id),
         "id": world.scale_set_id,
@@ -290,9 +291,10 @@ def _scale_set(world: World) -> Json:
         "location": world.location,
         "properties": {
             "singlePlacementGroup": False,
-            "orchestrationMode": "Flexible",
+            "orchestrationMode": world.orchestration_mode,
             "platformFaultDomainCount": 3,
             "provisioningState": "Succeeded",
             "uniqueId": world.scale_set_id[-36:],
+            **({"scheduledEventsPolicy": policy} if policy is not None else {}),
         },
     }

@@ -19,7 +19,7 @@ from controller.simulator.world.bodies import key
 from controller.simulator.world.events import SimEvent
 
 ACTION = "Microsoft.Maintenance/scheduledevents/acknowledge/action"
-KINDS = {"virtualmachines": "vms", "availabilitysets": "set"}
+KINDS = {"virtualmachines": "vms", "availabilitysets": "set", "virtualmachinescalesets": "set"}
 
 
 def serves(lower: list[str]) -> bool:
@@ -37,7 +37,8 @@ def acknowledge(call: Call, group: str, lower: list[str], segments: list[str]) -
     require_action(call, ACTION, target)
     vm = world.find_vm(name)
     known = vm.resource_id if vm is not None else ""
-    if key(target) not in {key(known), *map(key, world.set_ids())} - {""}:
+    scale_set = world.scale_set_id if world.converted else ""
+    if key(target) not in {key(known), key(scale_set), *map(key, world.set_ids())} - {""}:
         raise missing_resource(kind, name, group)
     event = world.events.find(event_id)
     under = world.settings.arm_acknowledges_under
@@ -49,4 +50,4 @@ def acknowledge(call: Call, group: str, lower: list[str], segments: list[str]) -
 
 def _named(event: SimEvent, lower: list[str]) -> bool:
     """Return whether an event names the VM; a set has all events of its VMs."""
-    return lower[2] == "availabilitysets" or lower[3] in map(key, event.resources)
+    return KINDS[lower[2]] == "set" or lower[3] in map(key, event.resources)

@@ -13,6 +13,13 @@ def document(world: World, vm: SimVm) -> Json:
     return {"compute": _compute(world, vm), "network": _network(world, vm)}
 
 
+def _resource_id(world: World, vm: SimVm, scale_set: str) -> str:
+    """Return the id; that of a uniform instance is below its scale set."""
+    if scale_set and world.orchestration_mode == "Uniform":
+        return f"{scale_set}/virtualMachines/{vm.name.rpartition('-')[2]}"
+    return vm.resource_id
+
+
 def _compute(world: World, vm: SimVm) -> Json:
     """Return the `compute` part."""
     scale_set = world.scale_set_id if world.converted and vm.in_set else ""
@@ -43,7 +50,7 @@ def _compute(world: World, vm: SimVm) -> Json:
         "publicKeys": [],
         "publisher": "canonical",
         "resourceGroupName": group_of(vm.resource_id),
-        "resourceId": vm.resource_id,
+        "resourceId": _resource_id(world, vm, scale_set),
         "securityProfile": {
             "encryptionAtHost": "false",
             "secureBootEnabled": "true",

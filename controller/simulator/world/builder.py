@@ -150,13 +150,15 @@ def build_world(
     subscription: str = "11111111-2222-4333-8444-555555555555",
     location: str = "westeurope",
     probe_threshold: int = 1,
+    flexible: bool = False,
 ) -> World:
     """Return a world with VMs `web-1` to `web-N`, each in all pools.
 
     `pools` are NIC-based, on the public load balancer `web-lb`; with `ipv6` each gets a twin
     `<name>-v6`. `ip_pools` are IP-based, on the internal `web-internal`. `foreign_vms` (`other-1`)
     are members of the pools, but not of the availability set. `network_group`: a separate resource
-    group for NICs and load balancers. `probe_threshold`: that of every health probe.
+    group for NICs and load balancers. `probe_threshold`: that of every health probe. `flexible`:
+    the set is a flexible scale set of the same name.
     """
     world = World(
         now=now,
@@ -187,9 +189,22 @@ def build_world(
     for name in (*names, *foreign):
         scope = f"/subscriptions/{subscription}"
         world.roles.assign(name, LEAST_PRIVILEGE, scope, data_actions=BLOB_CONTRIBUTOR)
+    if flexible:
+        world.convert_set()
     # Building is not part of the history.
     world.history.clear()
     return world
+
+
+def scale_out(world: World, name: str, order: int, pools: tuple[str, ...]) -> None:
+    """Add a VM to the set and its NIC-based pools, as autoscale or an instance repair does."""
+    vm = _new_vm(world, name, order, in_set=True)
+    Builder(world, nics_per_vm=1, ipv6=False).add_vm(vm, order, pools)
+    for nic_id in vm.nic_ids:
+        world.apply_nic(nic_id)
+    scope = f"/subscriptions/{world.subscription}"
+    world.roles.assign(name, LEAST_PRIVILEGE, scope, data_actions=BLOB_CONTRIBUTOR)
+    world.record("vm_up", vm.name)
 
 
 def _new_vm(world: World, name: str, order: int, *, in_set: bool) -> SimVm:

@@ -162,6 +162,16 @@ class Replacements(VmStates):
             vm.etag += 1
         self.record("operator", self.availability_set_id, what="converted to a scale set")
 
+    def revert_set(self) -> None:
+        """Turn the scale set into the availability set again, with the same VMs.
+
+        Azure has no call for that; a simulation asks more than Azure does.
+        """
+        self.scale_set_id, self.converted = "", False
+        for vm in self.peers():
+            vm.etag += 1
+        self.record("operator", self.availability_set_id, what="turned into an availability set")
+
     def _renew_nic(self, nic: Json) -> None:
         """Give a NIC the properties that differ after it was created again."""
         nic["properties"]["resourceGuid"] = bodies.guid(self.random)

@@ -60,6 +60,8 @@ class World(Replacements):
         )
         self.scale_set_id = ""
         self.converted = False
+        self.orchestration_mode = "Flexible"
+        """Of the scale set. Uniform instances are no VMs of their own."""
         self.scheduled_events_policy: bodies.Json | None = None
         self.writes = Writes(self)
         self.events = EventBoard(self)

@@ -241,45 +241,6 @@ def test_a_lost_ledger_loses_no_vm(how: str, crash: bool) -> None:
 # --- the set ---
 
 
-def converted(simulation: Simulation, restart: tuple[str, ...]) -> None:
-    """Convert the set while web-2 is out, and end the processes of agents."""
-    [entry] = simulation.stage.ledger()["entries"]
-    assert entry["out_at"]
-    simulation.world.advance(simulation.epoch())
-    simulation.world.convert_set()
-    for vm in restart:
-        simulation.hosts[vm].crash(5.0)
-
-
-@pytest.mark.parametrize(
-    "restart",
-    [(), ("web-1",), ("web-1", "web-2", "web-3")],
-    ids=["no agent restarts", "leader restarts", "all restart"],
-)
-def test_a_converted_set_loses_no_vm(restart: tuple[str, ...]) -> None:
-    """L1: VMs that are out when the set is converted return from the ledger, without the set."""
-    scenario = replace(OUT_FOR_AN_EVENT, calm_at_s=570.0, patience_s=10.0, look_s=5.0)
-    simulation = Simulation(scenario)
-    told: list[tuple[bool, str]] = []
-
-    def ask() -> None:
-        answers = [host.live_status for host in simulation.hosts.values()]
-        told.extend(each.ready() for each in answers if each is not None)
-
-    simulation.loop.call_at(60.0, lambda: converted(simulation, restart))
-    for at_s in (400.0, 565.0):  # the inventory of a small set is read every 300 s
-        simulation.loop.call_at(at_s, ask)
-    history = simulation.run().history
-    assert len(back_at(history)) == 1
-    assert ended(history) == []
-    assert simulation.stage.ledger()["entries"] == []
-    assert [(hold["subject"], hold["reason"]) for hold in simulation.stage.ledger()["holds"]] == [
-        ("web", "set_missing")
-    ]
-    assert {ready for ready, _ in told} == {False}
-    assert all("converted to the scale set web" in why for _, why in told)
-
-
 def recreate_load_balancer(simulation: Simulation) -> None:
     """Delete the load balancer and create it again with its members, apart from web-2."""
     world = simulation.world

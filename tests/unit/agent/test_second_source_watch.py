@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import pytest
 
+from controller.agent.present_set import PresentSet
 from controller.agent.second_source_watch import (
     BUSY_PERIOD_S,
     IDLE_PERIOD_S,
@@ -41,7 +42,7 @@ class Bench:
         self.changes = 0
         self.watch = SecondSourceWatch(
             cast("ResourceGraph", self),
-            set_id="/set",
+            present_set=PresentSet("/set"),
             vm_ids=lambda: ("/vm",),
             clock=self.clock,
             leading=lambda: self.leading,

@@ -11,10 +11,10 @@ from typing import Any, cast
 import pytest
 from rich.console import Console
 
-from controller.azure.availability_set import AvailabilitySet
 from controller.azure.http.token_claims import principal_of
 from controller.azure.imds import Poll
 from controller.azure.topology import LoadBalancerDetails
+from controller.azure.vm_set import VmSet
 from controller.cli.doctor_table import show
 from controller.config.schema import Settings
 from controller.core.events import EventDocument
@@ -257,36 +257,52 @@ def test_a_client_id_is_looked_up() -> None:
 def test_a_set_of_one_vm_is_a_warning() -> None:
     """A set that contains only this VM is a warning."""
     vm_ids = (f"{COMPUTE}/virtualMachines/web-1",)
-    home = AvailabilitySet(availability_set_id=f"{COMPUTE}/availabilitySets/set", vm_ids=vm_ids)
-    found = judged("availability-set", availability_set=home)
+    home = VmSet(set_id=f"{COMPUTE}/availabilitySets/set", vm_ids=vm_ids)
+    found = judged("set", availability_set=home)
     assert found.result is Result.WARN
     assert "--availability-set set" in found.fix[0]
 
 
 def test_a_vm_without_a_set() -> None:
     """A VM that is not in a set has to be created again in one."""
-    found = judged("availability-set", availability_set=Failed(SetupError("web-1 is not in a set")))
+    found = judged("set", availability_set=Failed(SetupError("web-1 is not in a set")))
     assert found.result is Result.FAIL
     assert found.fix[0].startswith("az vm create --resource-group web --name web-1 ")
 
 
-def test_a_vm_of_a_scale_set() -> None:
-    """A VM whose set was converted is not reported to be created again."""
-    error = SetupError("web-1 is in the scale set flex", scale_set_id="/flex")
-    found = judged("availability-set", availability_set=Failed(error))
-    assert found.result is Result.FAIL
-    assert found.fix[0].startswith("systemctl disable --now lb-drain")
+@pytest.mark.parametrize(
+    ("vms", "unread", "result", "words"),
+    [
+        (3, "", Result.PASS, "flex (scale set) with web-1, web-2, web-3"),
+        (1, "", Result.WARN, "contains only this VM"),
+        (3, "403 lacks it", Result.WARN, "without its scheduledEventsPolicy: 403 lacks it"),
+        (23, "", Result.PASS, "web-20 and 3 more"),
+    ],
+    ids=["whole", "one VM", "the policy is not allowed", "large"],
+)
+def test_a_flexible_scale_set(vms: int, unread: str, result: Result, words: str) -> None:
+    """A scale set is judged as an availability set is, and named as what it is."""
+    home = VmSet(
+        set_id=f"{COMPUTE}/virtualMachineScaleSets/flex",
+        vm_ids=tuple(f"{COMPUTE}/virtualMachines/web-{n}" for n in range(1, vms + 1)),
+        unread=unread,
+    )
+    found = judged("set", availability_set=home)
+    assert found.result is result
+    assert words in found.message
+    if vms == 1:
+        assert found.fix[0].startswith("az vmss scale ")
 
 
 def test_a_set_that_is_migrated_to_a_scale_set() -> None:
     """Before a conversion the doctor warns, and states how to cancel it."""
     set_id = f"{COMPUTE}/availabilitySets/set"
-    home = AvailabilitySet(
-        availability_set_id=set_id,
+    home = VmSet(
+        set_id=set_id,
         vm_ids=tuple(f"{COMPUTE}/virtualMachines/web-{n}" for n in (1, 2, 3)),
         migrates_to=f"{COMPUTE}/virtualMachineScaleSets/flex",
     )
-    found = judged("availability-set", availability_set=home)
+    found = judged("set", availability_set=home)
     assert found.result is Result.WARN
     assert "being migrated to the scale set flex" in found.message
     assert f"{set_id}/cancelMigrationToVirtualMachineScaleSet" in found.fix[0]
@@ -295,10 +311,10 @@ def test_a_set_that_is_migrated_to_a_scale_set() -> None:
 def test_a_set_that_lags_behind() -> None:
     """A set that does not list this VM, or is not found, has to be checked again."""
     vm_ids = (f"{COMPUTE}/virtualMachines/web-2", f"{COMPUTE}/virtualMachines/web-3")
-    home = AvailabilitySet(availability_set_id=f"{COMPUTE}/availabilitySets/set", vm_ids=vm_ids)
-    assert judged("availability-set", availability_set=home).result is Result.WARN
+    home = VmSet(set_id=f"{COMPUTE}/availabilitySets/set", vm_ids=vm_ids)
+    assert judged("set", availability_set=home).result is Result.WARN
     gone = Failed(NotFound("404"))
-    assert judged("availability-set", availability_set=gone).result is Result.WARN
+    assert judged("set", availability_set=gone).result is Result.WARN
 
 
 def test_a_poll_without_a_date() -> None:

@@ -244,7 +244,7 @@ def test_pools_without_a_nic_to_probe() -> None:
 def test_a_ledger_without_a_name() -> None:
     """Without the set, and so without the name of the blob, the check of agents is skipped."""
     facts: dict[str, Any] = {"availability_set": Failed(ServiceFault("503"))}
-    assert "not known without the availability set" in judged("read-ledger", **facts).message
+    assert "not known without the set" in judged("read-ledger", **facts).message
     assert judged("agents", **facts).result is Result.SKIP
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from controller.azure.availability_set import AvailabilitySet, parse_availability_set
+from controller.azure.availability_set import parse_availability_set
+from controller.azure.vm_set import VmSet
 from controller.doctor.facts import Failed, Skipped
 from controller.doctor.report import Result
 from controller.doctor.roles import ACKNOWLEDGE
@@ -15,7 +16,7 @@ from controller.errors import ControllerError, Denied, OutcomeUnknown, ServiceFa
 from tests.support.doctor_facts import COMPUTE, healthy, judged
 
 SET_ID = f"{COMPUTE}/availabilitySets/set"
-SET = AvailabilitySet(availability_set_id=SET_ID, vm_ids=(), publishes=True)
+SET = VmSet(set_id=SET_ID, vm_ids=(), publishes=True)
 
 
 def test_nothing_is_checked_while_it_is_off() -> None:

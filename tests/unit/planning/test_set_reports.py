@@ -18,6 +18,7 @@ from tests.support.planner_scenario import (
 )
 
 MISSING = frozenset({"/set"})
+FLEX = "/x/providers/Microsoft.Compute/virtualMachineScaleSets/flex"
 
 
 @pytest.fixture
@@ -29,13 +30,14 @@ def scene() -> PlannerScenario:
 
 
 @pytest.mark.parametrize(
-    ("scale_set", "fate"), [("", "was deleted"), ("/x/flex", "was converted to the scale set flex")]
+    ("scale_set", "fate"),
+    [("", "was deleted"), (FLEX, "was converted to the scale set flex, which cannot be read yet")],
 )
 def test_a_set_that_does_not_exist_is_reported(
     scene: PlannerScenario, scale_set: str, fate: str
 ) -> None:
     """The hold names the set and what became of it, once and for all VMs."""
-    scene.vms = {"web-1": {"scale_set_id": scale_set}, "web-2": {"scale_set_id": scale_set}}
+    scene.vms = {"web-1": {"set_id": scale_set}, "web-2": {"set_id": scale_set}}
     planned = scene.through(missing=MISSING)
     assert reasons(planned) == {"set": "set_missing"}
     assert f"the availability set set {fate}:" in planned.holds[0].message
@@ -44,14 +46,14 @@ def test_a_set_that_does_not_exist_is_reported(
 
 @pytest.mark.parametrize(
     ("scale_set", "replies", "reported"),
-    [("/x/flex", 1, True), ("", 1, False), ("/x/flex", 0, False)],
+    [(FLEX, 1, True), ("", 1, False), (FLEX, 0, False)],
     ids=["converted", "one reply without the set", "the set is migrated, and still there"],
 )
 def test_a_vm_in_a_scale_set_shows_the_conversion(
     scene: PlannerScenario, scale_set: str, replies: int, reported: bool
 ) -> None:
     """One reply without the set proves nothing, unless a VM is in a scale set."""
-    scene.vms = {"web-1": {"scale_set_id": scale_set}, "web-2": {}}
+    scene.vms = {"web-1": {"set_id": scale_set}, "web-2": {}}
     presence = Presence()
     existence = Existence.ABSENT if replies else Existence.PRESENT
     presence = presence.after(existence, at=at(0), source=Source.READ)

@@ -24,7 +24,7 @@ PLACE = Path("config.toml")
 def found(*pools: DiscoveredPool, vms: int = 3, max_simultaneous: int = 1) -> Discovery:
     return Discovery(
         vm="web-1",
-        availability_set_id="/subscriptions/1/availabilitySets/web\n[policy]",
+        set_id="/subscriptions/1/availabilitySets/web\n[policy]",
         vms=vms,
         max_simultaneous=max_simultaneous,
         pools=pools,
