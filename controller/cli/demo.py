@@ -55,6 +55,11 @@ def add_parser(commands: CommandGroup) -> None:
         help="one request per connection, all kinds of clients, or clients that hold one "
         "connection for ever (default: mixed)",
     )
+    parser.add_argument(
+        "--convert",
+        action="store_true",
+        help="convert the availability set to a flexible scale set while the first VM is out",
+    )
     parser.add_argument("--keep", action="store_true", help="keep configuration files and logs")
 
 
@@ -74,6 +79,7 @@ def _demo(options: argparse.Namespace) -> int:
         close=not options.without_closing,
         flows_on_remove=options.flows,
         clients=options.clients,
+        convert=options.convert,
         show=screen.show,
     )
     keep = True

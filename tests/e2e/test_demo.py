@@ -38,6 +38,19 @@ def test_maintenance_of_the_whole_set_loses_no_request() -> None:
     assert "requests lost" in ran.stderr, "tables go to stderr, so that stdout can be parsed"
 
 
+def test_a_set_that_is_converted_under_load_loses_no_request() -> None:
+    """Azure makes a scale set of the set while a VM is out; every membership is restored."""
+    ran = demo("--convert", "--json")
+    assert ran.stdout, ran.stderr
+    shown: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
+    assert ran.returncode == 0, ran.stderr
+    assert shown["requests"]["lost"] == 0
+    assert shown["memberships_restored"] is True
+    assert shown["converted"] is True
+    assert [each["acknowledged"] for each in shown["events"]] == [True, True]
+    assert "converted to scale set: the agents continued in it" in ran.stderr
+
+
 def test_without_the_controller_requests_are_lost() -> None:
     """The same maintenance without agents loses requests, says how many, and exits with 1."""
     ran = demo("--without-controller")

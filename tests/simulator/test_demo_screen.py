@@ -133,6 +133,20 @@ def test_the_summary_compares_with_the_twin() -> None:
     assert "lost: with" not in shown
     assert " ".join(shown.split()).endswith(NEXT_STEPS)
     assert "NO" in summary(replace(RESULT, memberships_restored=False))
+    assert "scale set" not in shown
+
+
+@pytest.mark.parametrize(
+    ("converted", "said"), [(True, "the agents continued in it"), (False, "did NOT continue")]
+)
+def test_the_summary_of_a_conversion(converted: bool, said: str) -> None:
+    """A set that was converted is a success only if the agents continued in it."""
+    result = replace(RESULT, converted=converted)
+    shown = summary(result)
+    assert "converted to scale set:" in shown
+    assert said in shown
+    assert result.good is converted
+    assert result.as_json()["converted"] is converted
 
 
 @pytest.mark.parametrize("flows", ["keep", "drop", "reset"])

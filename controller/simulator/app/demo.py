@@ -70,13 +70,15 @@ class Result:
     """Requests to the set without agents."""
     events: tuple[EventResult, ...]
     memberships_restored: bool
+    converted: bool | None = None
+    """Whether the agents continued in the scale set; None if the set was not to be converted."""
     leader_changes: int
     duration_s: float
 
     @property
     def good(self) -> bool:
-        """Nothing lost, everything restored."""
-        return self.requests.lost == 0 and self.memberships_restored
+        """Nothing lost, everything restored, and no set left behind."""
+        return self.requests.lost == 0 and self.memberships_restored and self.converted is not False
 
     def as_json(self) -> dict[str, Any]:
         """Return the object of `--json`."""
@@ -87,6 +89,7 @@ class Result:
             "requests_without_controller": self.requests_without.as_json(),
             "events": [asdict(event) for event in self.events],
             "memberships_restored": self.memberships_restored,
+            "converted": self.converted,
             "leader_changes": self.leader_changes,
             "duration_s": round(self.duration_s, 1),
         }
@@ -115,6 +118,7 @@ class Demo:
         close: whether agents close their VMs before these are removed.
         flows_on_remove: what Azure does to established flows of a removed member (undocumented).
         clients: the mix of clients.
+        convert: whether Azure converts the set to a scale set while the first VM is out.
         show: called about five times per second.
     """
 
@@ -127,6 +131,7 @@ class Demo:
         close: bool = True,
         flows_on_remove: Flows = "drop",
         clients: ClientMix = "mixed",
+        convert: bool = False,
         show: Callable[[Progress], None] = lambda _: None,
     ) -> None:
         settings = WorldSettings(
@@ -139,7 +144,7 @@ class Demo:
         now = time.time()
         self._directory, self._with_controller, self._show = directory, with_controller, show
         self._clients: ClientMix = clients
-        self._close = close
+        self._close, self._convert = close, convert
         self._world = build_world(
             now=now, vms=vms, settings=settings, probe_threshold=PROBE_THRESHOLD
         )
@@ -185,6 +190,7 @@ class Demo:
             requests_without=self._twin_traffic.counts(),
             events=tuple(self._results),
             memberships_restored=_comparable(before) == _comparable(self._world.nics),
+            converted=self._continued() if self._convert else None,
             leader_changes=max(0, len(leaders) - 1),
             duration_s=time.monotonic() - started,
         )
@@ -232,6 +238,8 @@ class Demo:
             leader = self._leader()
             await self._server.notify()
             self._headline = f"{event_type} of {', '.join(vms)}"
+            if self._convert and number == 0:
+                await self._convert_set(vms)
             await self._server.wait_until(self._is_gone(event), PHASE_TIMEOUT_S)
             self._headline = f"restore of {', '.join(vms)}"
             await self._server.wait_until(self._all_in_rotation, PHASE_TIMEOUT_S)
@@ -241,6 +249,20 @@ class Demo:
         if self._with_controller:
             self._headline = "end of the last drain"
             await self._server.wait_until(self._ledger_is_empty, PHASE_TIMEOUT_S)
+
+    async def _convert_set(self, vms: list[str]) -> None:
+        """Convert the set while VMs are out: they are recorded in the ledger only."""
+        if self._with_controller:
+            out = set(vms)
+            await self._server.wait_until(
+                lambda: out.isdisjoint(self._world.rotation(self._pool_id)), PHASE_TIMEOUT_S
+            )
+        self._world.convert_set()
+        await self._server.notify()
+
+    def _continued(self) -> bool:
+        """Return whether the ledger names the scale set as the one that its VMs are in."""
+        return '"converted_to"' in self._last_ledger()
 
     def _result(self, event: SimEvent, vm: str, leader: str) -> EventResult:
         published = next(c for c in self._world.history if c.subject == event.event_id)
@@ -276,9 +298,13 @@ class Demo:
         return next((lease.holder for lease in leases if lease.state == "leased"), None) or ""
 
     def _ledger_is_empty(self) -> bool:
+        return '"entries": []' in self._last_ledger()
+
+    def _last_ledger(self) -> str:
+        """Return the ledger that was written last; empty before the first."""
         written = reversed(self._world.changes("blob_written"))
         bodies = (str(change.detail.get("body", "")) for change in written)
-        return '"entries": []' in next((each for each in bodies if '"entries"' in each), "")
+        return next((each for each in bodies if '"entries"' in each), "")
 
     async def _mirror_forever(self) -> None:
         """Apply every impact of maintenance in the world to the twin, at the same instants."""

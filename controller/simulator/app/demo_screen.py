@@ -159,12 +159,21 @@ def summarise(console: Console, result: Result, *, with_controller: bool) -> Non
         f"saved:                  {without.lost - requests.lost} requests\n"
         f"memberships restored:   {'yes, all' if result.memberships_restored else 'NO'}\n"
         f"leader changes:         {result.leader_changes}\n"
+        f"{_conversion(result)}"
         "lead time: from the moment the VM was out of every pool to NotBefore\n"
         "ack: whether the leader acknowledged the event, so that Azure could start it early"
     )
     if requests.lost:
         console.print(LOSSES[result.flows])
     console.print(Text(NEXT_STEPS))
+
+
+def _conversion(result: Result) -> str:
+    """Return the line about the conversion of the set; empty without one."""
+    if result.converted is None:
+        return ""
+    outcome = "the agents continued in it" if result.converted else "the agents did NOT continue"
+    return f"converted to scale set: {outcome}\n"
 
 
 def _by_kind(result: Result, *, with_controller: bool) -> Table:
