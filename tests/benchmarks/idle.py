@@ -11,7 +11,8 @@ from tests.benchmarks.figures import Figure
 from tests.benchmarks.rig import Rig, rig
 
 GROUP = "idle"
-SIZES = (3, 200)
+SIZES = ((3, False), (200, False), (3, True), (1000, True))
+"""VMs, and whether they are in a flexible scale set."""
 LONG_WINDOW_S = 660.0
 
 
@@ -24,14 +25,17 @@ async def measure(runs: int, directory: Path, *, long: bool = False) -> list[Fig
         long: wait for a second inventory instead of believing the leader.
     """
     figures: list[Figure] = []
-    for vms in SIZES:
+    for vms, flexible in SIZES:
+        kind = "scale set" if flexible else "set"
         hourly: list[float] = []
         writes: list[float] = []
         notes: set[str] = set()
         for _ in range(1 if long else max(1, runs // 2)):
             port = _free_port()
             overrides = {"server": {"listen": f"127.0.0.1:{port}"}}
-            async with rig(directory, vms=vms, agents=1, overrides=overrides) as made:
+            async with rig(
+                directory, vms=vms, agents=1, flexible=flexible, overrides=overrides
+            ) as made:
                 reads, period_s = await (_observe(made) if long else _ask(made, port))
                 hourly.append(reads * 3600 / period_s)
                 writes.append(float(sum(a.kind in {"write", "refused"} for a in made.asked)))
@@ -41,12 +45,14 @@ async def measure(runs: int, directory: Path, *, long: bool = False) -> list[Fig
         figures += [
             Figure(
                 group=GROUP,
-                name=f"ARM reads per hour, {vms} VMs",
+                name=f"ARM reads per hour, {kind} of {vms:,} VMs",
                 samples=hourly,
                 target=60,
                 note=note,
             ),
-            Figure(group=GROUP, name=f"ARM writes, {vms} VMs", samples=writes, target=0),
+            Figure(
+                group=GROUP, name=f"ARM writes, {kind} of {vms:,} VMs", samples=writes, target=0
+            ),
         ]
     return figures
 

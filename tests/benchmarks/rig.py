@@ -209,15 +209,17 @@ async def rig(
     agents: int = 3,
     settings: WorldSettings | None = None,
     ip_based: bool = False,
+    flexible: bool = False,
     overrides: Overrides = ACCELERATED,
 ) -> AsyncGenerator[Rig]:
-    """Run a set until left. Its one pool is called `app`."""
+    """Run a set until left: an availability set, or a flexible scale set. Its pool is `app`."""
     world = build_world(
         now=time.time(),
         vms=vms,
         settings=settings or WorldSettings(ack_starts_event_after_s=None),
         pools=() if ip_based else ("app",),
         ip_pools=("app",) if ip_based else (),
+        flexible=flexible,
     )
     home = directory / f"{next(_numbers):03}"
     home.mkdir()
