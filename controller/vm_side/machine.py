@@ -27,9 +27,15 @@ BOOT_ID_VARIABLE = "BOOT_ID"
 earlier boot counts as one of this boot, until the ledger was read."""
 
 
-COUNT: Callable[[Sequence[int]], Awaitable[ConnectionCount]] = (
-    count_by_psutil if sys.platform == "win32" else count_connections
-)
+Count = Callable[[Sequence[int]], Awaitable[ConnectionCount]]
+
+
+def counting(platform: str) -> Count:
+    """Return how connections are counted on a platform, as `sys.platform` names it."""
+    return count_by_psutil if platform == "win32" else count_connections
+
+
+COUNT = counting(sys.platform)
 """How connections are counted on the system on which this program runs."""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from controller.vm_side.connections import ConnectionCount, count_connections
-from controller.vm_side.machine import COUNT
+from controller.vm_side.machine import COUNT, counting
 from controller.vm_side.windows_connections import count_by_psutil
 
 Row = namedtuple("Row", "fd family type laddr raddr status pid")
@@ -50,9 +50,10 @@ async def count(
     return await count_by_psutil(ports)
 
 
-def test_linux_reads_the_table_of_the_kernel() -> None:
-    """psutil is neither needed nor installed there."""
-    assert COUNT is count_connections
+def test_the_system_decides_how_to_count() -> None:
+    """Linux reads the table of the kernel, and neither needs nor installs psutil."""
+    assert COUNT is counting("linux") is count_connections
+    assert counting("win32") is count_by_psutil
 
 
 async def test_established_connections_on_service_ports_count(
