@@ -17,6 +17,7 @@ from controller.core.acknowledge_channel import (
     is_channel_failure,
 )
 from controller.core.azure_names import fold
+from controller.core.planning.actions import Acknowledge, Action
 from controller.errors import ControllerError, retry_after_of
 
 MAX_EVENTS = 100
@@ -49,16 +50,17 @@ class Acknowledger:
         self._last: dict[tuple[str, Channel], str] = {}
         self._blocked_until: dict[Channel, float] = {}
 
-    def has_another_way(self, event_id: str) -> bool:
+    def has_another_way(self, action: Action) -> bool:
         """Return whether the other channel is to be tried before a failure is an obstacle."""
-        tried = self._failures.get(fold(event_id), 0)
-        return self._second is not None and tried <= CHANNEL_FAILURES
+        if self._second is None or not isinstance(action, Acknowledge):
+            return False
+        return self._failures.get(fold(action.event_id), 0) <= CHANNEL_FAILURES
 
     async def send(self, event_id: str, guard: WriteGuard) -> Channel:
         """Acknowledge an event once; return through which channel.
 
         Raises:
-            ControllerError: it was not accepted; states what the other channel said before.
+            ControllerError: it was not accepted; states how the other channel failed before.
         """
         key, now = fold(event_id), self._clock.monotonic()
         blocked = {each for each, until in self._blocked_until.items() if until > now}

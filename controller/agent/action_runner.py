@@ -26,6 +26,7 @@ from controller.core.acknowledge_channel import Channel
 from controller.core.action_keys import ActionKey
 from controller.core.azure_names import fold
 from controller.core.backoff import pause_s, reaction
+from controller.core.ledger import Ledger
 from controller.core.planning.actions import (
     Acknowledge,
     Action,
@@ -270,8 +271,7 @@ class ActionRunner:
         channel = await self._acknowledger.send(action.event_id, guard)
         now, event_id = self._clock.now(), action.event_id
         if fold(event_id) not in self._state.acknowledged:
-            through = "" if channel is Channel.IMDS else f" through {channel}"
-            message = f"{action}{through}"
+            message = str(action) if channel is Channel.IMDS else f"{action} through {channel}"
             log(logger, logging.INFO, message, event="acknowledgement_sent", event_id=event_id)
             self._state.acknowledged[fold(event_id)] = now
         self._state.retries.clear(action.key)
@@ -288,7 +288,7 @@ class ActionRunner:
             return
         if todo.mark_absent and isinstance(action, ReadNic):
             state.cache.mark_absent(action.nic_id, now)
-            if self._known_lost(action.nic_id):
+            if _is_lost(self._tenure.ledger, action.nic_id):
                 return  # a check of what is held already: the planner decides when to repeat it
         if todo.mark_absent and isinstance(action, ReadLoadBalancer):
             state.cache.mark_load_balancer_absent(action.load_balancer_id, now)
@@ -309,11 +309,10 @@ class ActionRunner:
             state.throttled += 1
             wait_s = pause_s(error, throttled=state.throttled, jitter=self._entropy.random())
             state.paused_until = self._clock.monotonic() + wait_s
-        other_way = isinstance(action, Acknowledge) and self._acknowledger.has_another_way(
-            action.event_id
-        )
-        state.retries.failed(action.key, error, what=str(action), hold=not other_way)
+        hold = not self._acknowledger.has_another_way(action)
+        state.retries.failed(action.key, error, what=str(action), hold=hold)
 
-    def _known_lost(self, nic_id: str) -> bool:
-        lost = (m for entry in self._tenure.ledger.entries for m in entry.lost)
-        return any(isinstance(m, NicMembership) and fold(m.nic_id) == fold(nic_id) for m in lost)
+
+def _is_lost(ledger: Ledger, nic_id: str) -> bool:
+    lost = (m for entry in ledger.entries for m in entry.lost)
+    return any(isinstance(m, NicMembership) and fold(m.nic_id) == fold(nic_id) for m in lost)

@@ -63,7 +63,7 @@ class AdminStateAdapter:
         """Every write of a pool starts from a read: there is nothing to forget."""
 
     def _note(self, pool_id: str, error: ControllerError, *, restore: bool) -> None:
-        """Remember that a pool, or the role, refuses the state; say so once."""
+        """Remember that a pool, or the role, refuses the state; log it once."""
         operation_failed = isinstance(error, ServiceFault) and error.status == OK
         if isinstance(error, Ineffective) or operation_failed:
             self._without_effect[fold(pool_id)] += 1

@@ -225,14 +225,9 @@ class Reconciler:
         if not self._dry_run:
             seen = self._watcher.seen_events.known()
             planned = with_events(planned, *known, seen=seen, mechanisms=self._mechanisms)
-            planned = with_second_source(
-                planned,
-                self.ledger,
-                self.second_source(),
-                self._watcher.document,
-                self._watcher.now(),
-                seen=seen,
-            )
+            document, now = self._watcher.document, self._watcher.now()
+            source = self.second_source()
+            planned = with_second_source(planned, self.ledger, source, document, now, seen=seen)
         self.plan = planned
         return planned
 

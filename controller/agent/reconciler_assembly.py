@@ -64,11 +64,8 @@ def assemble_reconciler(
         configuration=context.configuration,
         mechanisms=context.mechanisms,
     )
-    inventory = _assemble_inventory(context, state, tenure, watcher, operator)
-    writes = election is not None
-    acknowledger = _assemble_acknowledger(context, state, watcher)
     runner = _assemble_runner(
-        context, state, tenure, guards, inventory, acknowledger=acknowledger, writes=writes
+        context, state, tenure, guards, watcher=watcher, operator=operator, election=election
     )
     reconciler = Reconciler(
         watcher=watcher,
@@ -78,7 +75,7 @@ def assemble_reconciler(
         runner=runner,
         state=state,
         mechanisms=context.mechanisms,
-        dry_run=not writes,
+        dry_run=election is None,
         woken=context.woken,
     )
     if election is not None:
@@ -147,10 +144,10 @@ def _assemble_runner(
     state: WorkingState,
     tenure: Tenure,
     guards: ChangeGuards,
-    inventory: InventoryReader,
     *,
-    acknowledger: Acknowledger,
-    writes: bool,
+    watcher: EventWatcher,
+    operator: OperatorBlobs,
+    election: LeaderElection | None,
 ) -> ActionRunner:
     ledger_name = context.identity.ledger_name
 
@@ -160,8 +157,8 @@ def _assemble_runner(
         )
 
     return ActionRunner(
-        acknowledger=acknowledger,
-        inventory=inventory,
+        acknowledger=_assemble_acknowledger(context, state, watcher),
+        inventory=_assemble_inventory(context, state, tenure, watcher, operator),
         state=state,
         tenure=tenure,
         guards=guards,
@@ -174,6 +171,6 @@ def _assemble_runner(
         reports=read_report,
         clock=context.clock,
         entropy=context.entropy,
-        writes=writes,
+        writes=election is not None,
         wake=context.woken.set,
     )

@@ -175,7 +175,7 @@ class ResourceCache:
 
     def put_pool(self, pool: Pool) -> bool:
         """Store a pool, if it is managed; return whether the reply was not an old one."""
-        if self._is_old(pool):
+        if self._etags.is_old(pool.pool_id, pool.etag, pool.observed_at):
             return False
         if fold(pool.pool_id) in self._managed:
             self._etags.show(pool.pool_id, pool.etag, pool.observed_at)
@@ -183,17 +183,15 @@ class ResourceCache:
             self._pools[fold(pool.pool_id)] = pool
         return True
 
-    def _is_old(self, pool: Pool) -> bool:
-        return self._etags.is_old(pool.pool_id, pool.etag, pool.observed_at)
-
     def put_load_balancer(self, load_balancer: LoadBalancer) -> bool:
         """Store the managed pools of a load balancer; those that it does not list are absent.
 
         Returns whether it was stored. An old reply is not: no part of it proves anything.
         """
-        if any(map(self._is_old, load_balancer.pools)):
+        pools, at = load_balancer.pools, load_balancer.observed_at
+        if any(self._etags.is_old(pool.pool_id, pool.etag, at) for pool in pools):
             return False
-        for pool in load_balancer.pools:
+        for pool in pools:
             self.put_pool(pool)
         self.rules[fold(load_balancer.load_balancer_id)] = load_balancer.rules
         listed = {fold(pool.pool_id) for pool in load_balancer.pools} | set(load_balancer.problems)

@@ -263,10 +263,7 @@ class Network(NetworkReads):
         guard: MembershipGuard,
         shown: Callable[[Json], object] = network_bodies.address_entries,
     ) -> Json:
-        """Send a pool body and return the pool as read after it.
-
-        `shown` returns what of a body the write has changed.
-        """
+        """Send a pool body; return the pool as read after it. `shown` returns what is written."""
         target = ResourceId.parse(pool_id)
         pools = (await self.client(target.subscription)).load_balancer_backend_address_pools
         content, options = network_bodies.encode(edit), _options(pool_id, edit, guard)

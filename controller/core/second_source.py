@@ -1,4 +1,4 @@
-"""What Azure Resource Graph says about scheduled events: their end, and whether agents see them.
+"""What Azure Resource Graph reports about scheduled events: their end, and whether agents see them.
 
 The metadata service shows the end of an event and its cancellation alike: the event is absent.
 Resource Graph keeps a row with `Completed` or `Canceled` (Microsoft docs, Scheduled Events in Azure
@@ -83,7 +83,7 @@ class GraphReply:
 def by_id(rows: Iterable[GraphEvent]) -> dict[str, GraphEvent]:
     """Return the events by folded id. Azure may write one row for each VM of an event.
 
-    Rows that state different statuses prove none of them.
+    Rows that state different statuses prove no status.
     """
     found: dict[str, GraphEvent] = {}
     for row in rows:
@@ -155,8 +155,8 @@ def _is_announced(event: GraphEvent, now: datetime, *, before: bool) -> bool:
 def ends(known: SecondSource, document: EventDocument | None) -> dict[str, GraphStatus]:
     """Return how events have ended, by folded id, of those that the metadata service lacks.
 
-    An event in the document has not ended, whatever Resource Graph says. Without a document nothing
-    has.
+    An event in the document has not ended, whatever Resource Graph reports. Without a document no
+    event has.
     """
     if document is None or document.set_aside:
         return {}
@@ -228,7 +228,7 @@ def unseen(
     meanwhile, and its row follows late. What the ledger holds already counts at once.
     """
     if document is not None and document.set_aside:
-        return  # an event that cannot be read may be any of them, and is reported as such
+        return  # an event that cannot be read may be any event, and is reported as such
     read = {fold(each.event.event_id) for each in seen}
     read |= {fold(each.event_id) for each in ledger.events}
     read |= {fold(each.event_id) for each in ledger.verdicts}

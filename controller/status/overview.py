@@ -73,23 +73,11 @@ MANUAL = "Manual"
 def overview(snapshot: AgentSnapshot) -> Overview:
     """Return what the status page shows."""
     ledger = snapshot.ledger or Ledger()
-    healthy, why = snapshot.health.healthy
     leader = current_leader(ledger, lease_state=snapshot.lease_state)
     shown = Overview(
         version=VERSION,
         at=instant(snapshot.now),
-        agent=AgentView(
-            vm=snapshot.vm or None,
-            availability_set=snapshot.availability_set_id or None,
-            resource_group=fold(group_name(snapshot.availability_set_id)) or None,
-            release=release(),
-            role=snapshot.health.role,
-            headline=snapshot.health.headline,
-            healthy=healthy,
-            why=why,
-            listen=snapshot.listen,
-            runbook=snapshot.runbook_url,
-        ),
+        agent=_agent(snapshot),
         agents=agents_view(
             snapshot.agents,
             leader=leader,
@@ -131,6 +119,22 @@ def overview(snapshot: AgentSnapshot) -> Overview:
     )
     shown["problems"] = problems(shown)
     return shown
+
+
+def _agent(snapshot: AgentSnapshot) -> AgentView:
+    healthy, why = snapshot.health.healthy
+    return AgentView(
+        vm=snapshot.vm or None,
+        availability_set=snapshot.availability_set_id or None,
+        resource_group=fold(group_name(snapshot.availability_set_id)) or None,
+        release=release(),
+        role=snapshot.health.role,
+        headline=snapshot.health.headline,
+        healthy=healthy,
+        why=why,
+        listen=snapshot.listen,
+        runbook=snapshot.runbook_url,
+    )
 
 
 # --- VMs ---

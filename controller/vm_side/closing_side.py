@@ -133,14 +133,13 @@ class ClosingSide:
 
     async def step(self) -> None:
         """Read what there is to read, close or open, and report."""
-        is_open = self._report.state is VmState.OPEN
-        if self._read_next or not is_open or self._waits_for_record() or self._found:
-            self._read_next = False
-            await self._follower.refresh()
-            if self._read_next:
-                # Another request met a change meanwhile, and this read may have failed.
+        due = self._read_next or self._report.state is not VmState.OPEN or self._found is not None
+        due = due or self._waits_for_record()
+        for _ in range(2):  # again if another request met a change: this read may have failed
+            if due:
                 self._read_next = False
                 await self._follower.refresh()
+                due = self._read_next
         now = self._clock.now()
         open_after_s = self._configuration.settings.drain.open_after_s
         self._wish = wish(self._known(now), self._configuration.policy, open_after_s=open_after_s)
@@ -158,7 +157,6 @@ class ClosingSide:
         self._sender.send(self._report)
 
     def _known(self, now: datetime) -> Known:
-        found = self._found
         return Known(
             vm=self._vm,
             peers=self._peers,
@@ -167,8 +165,8 @@ class ClosingSide:
             silent_s=self._follower.silent_s,
             document=self._document(),
             document_age_s=self._document_age_s(),
-            found=_wish_of(found) if found else None,
-            found_age_s=(now - found.renewed_at).total_seconds() if found else 0.0,
+            found=_wish_of(self._found) if self._found else None,
+            found_age_s=(now - self._found.renewed_at).total_seconds() if self._found else 0.0,
             now=now,
         )
 

@@ -28,7 +28,7 @@ from controller.core.planning.address_pool import AddressPool
 from controller.core.planning.mechanism import Mechanism, Proof, removal_over_at
 from controller.core.planning.member_states import has_effect, is_down, is_refused, view_of
 from controller.core.planning.nic_pool import NicPool
-from controller.core.planning.pool_membership import Rotation, key_in_pool
+from controller.core.planning.pool_membership import Rotation, key_in_pool, shown_member
 from controller.core.planning.views import Views
 from controller.core.policy import Policy
 from controller.core.resources import (
@@ -121,7 +121,7 @@ class AdminState:
         observed, pool_id = views.observed, membership.pool_id
         works = has_effect(observed, pool_id) and not is_refused(observed, pool_id)
         mine = isinstance(membership, AdminMembership)
-        shown = views.membership.shown(membership)
+        shown = shown_member(views.pool(membership.pool_id), membership)
         if not works or shown is None or not (mine or self.in_use):
             return None if mine else membership
         return _with_state(membership, shown.admin_state)
@@ -188,14 +188,14 @@ class AdminState:
         """Return why the state cannot be put back; empty if it can.
 
         A member that another client has removed has no state any more. It is kept as lost: the
-        view that does not show it may be wrong, and a member that stays Down serves nobody.
+        view that does not show it may be wrong, and a member that stays Down serves no client.
         """
         if found := _method(membership).obstacle(views, entry, membership.member):
             return found
         pool = views.pool(membership.pool_id)
         if pool is None or not views.proves(pool.observed_at, since=entry.recorded_at):
             return ""
-        return "" if views.membership.shown(membership) else "the pool does not list the member"
+        return "" if shown_member(pool, membership) else "the pool does not list the member"
 
 
 def _recorded(

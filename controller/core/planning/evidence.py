@@ -247,16 +247,6 @@ class Evidence:
         for mechanism in self.mechanisms:
             yield from mechanism.proofs_back(self.views, entry)
 
-    def why_over(self, entry: Entry) -> str:
-        """Return how the requests ended because of which a VM was out; empty if there were none."""
-        asked = {fold(each.event_id) for each in entry.events}
-        ends = [
-            f"withdrawn by {request.ended_by}" if request.ended_at else "the request is over"
-            for request in self.observed.requests or ()
-            if fold(request.request_id) in asked
-        ]
-        return ", ".join(dict.fromkeys(ends))
-
     # --- reads ---
 
     def read_unseen(self, vm: Vm) -> Inquiry:

@@ -63,6 +63,6 @@ def is_neutral(state: str) -> bool:
     return fold(state) in {"", "none"}
 
 
-def leaves_with_nic(state: str) -> str:
+def state_lost_with_nic(state: str) -> str:
     """Return the adminState that a NIC loses as it leaves a pool; empty if it loses none."""
     return "" if is_neutral(state) else state

@@ -21,8 +21,8 @@ from controller.core.planning.mechanism import (
     removal_over_at,
     untouched_since,
 )
-from controller.core.planning.member_states import is_neutral, leaves_with_nic, refusal
-from controller.core.planning.pool_membership import Rotation
+from controller.core.planning.member_states import is_neutral, refusal, state_lost_with_nic
+from controller.core.planning.pool_membership import Rotation, shown_member
 from controller.core.planning.views import Views
 from controller.core.policy import Policy
 from controller.core.resources import Membership, Nic, NicMembership, Vm
@@ -72,10 +72,10 @@ class NicPool:
 
     def to_record(self, views: Views, membership: Membership) -> Membership | None:
         """Return a membership of a NIC with its adminState, which the NIC loses as it leaves."""
-        shown = views.membership.shown(membership)
+        shown = shown_member(views.pool(membership.pool_id), membership)
         if not isinstance(membership, NicMembership) or shown is None:
             return membership
-        return replace(membership, admin_state=leaves_with_nic(shown.admin_state))
+        return replace(membership, admin_state=state_lost_with_nic(shown.admin_state))
 
     def unseen(self, views: Views, vm: Vm) -> Iterator[Read]:
         """Yield a read for every NIC of the VM that was never seen."""
@@ -173,7 +173,7 @@ def _other_place(nic: Nic, entry: Entry, membership: NicMembership) -> str:
 def _not_as_it_was(views: Views, membership: NicMembership) -> str:
     """Return why a member that is back in its pool lacks its adminState; empty if it need not."""
     shown, found = (
-        views.membership.shown(membership),
+        shown_member(views.pool(membership.pool_id), membership),
         refusal(views.observed, membership.pool_id),
     )
     if shown is None:

@@ -189,12 +189,6 @@ class PoolMembership:
         """Return the VMs in a pool, healthy or not: folded names."""
         return frozenset(self._members.get(fold(pool_id), ()))
 
-    def shown(self, membership: Membership) -> PoolMember | None:
-        """Return how the newest view of its pool lists a member; None if it does not."""
-        pool, key = self.pool(membership.pool_id), member_key(membership)
-        members = pool.members if pool is not None else ()
-        return next((m for m in members if key_in_pool(key[0], m) == key), None)
-
     def members(self, pool_id: str) -> set[str]:
         """Return what is in a pool, healthy or not: VMs by folded name, other machines by id."""
         wanted = fold(pool_id)
@@ -310,6 +304,13 @@ def key_in_pool(pool_key: str, member: PoolMember) -> MembershipKey:
         return member.address.key
     nic_id, name = nic_of(member.ip_configuration_id)
     return (pool_key, fold(nic_id), fold(name))
+
+
+def shown_member(pool: Pool | None, membership: Membership) -> PoolMember | None:
+    """Return how a view of its pool lists a member; None if it does not."""
+    key = member_key(membership)
+    members = pool.members if pool is not None else ()
+    return next((m for m in members if key_in_pool(key[0], m) == key), None)
 
 
 def tracked_vms(observed: Observation, ledger: Ledger) -> tuple[Vm, ...]:

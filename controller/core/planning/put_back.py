@@ -3,7 +3,7 @@
 A NIC joins a pool without an adminState. What an operator had set there (Down keeps a member out of
 service, Up overrides its probe) is in the record, and a write of the pool puts it back. Where Azure
 or the role refuses that write, the membership is reported as lost: its place is there, and not as
-it was. It is complete as soon as the pool shows the state, whoever set it.
+it was. It is complete as soon as the pool shows the state, also if another client set it.
 
 Pure: standard library only, no I/O, no clock.
 """
@@ -17,6 +17,7 @@ from controller.core.planning.admin_state import of_member
 from controller.core.planning.evidence import Evidence
 from controller.core.planning.losses import lose
 from controller.core.planning.member_states import Lack, is_neutral, refusal
+from controller.core.planning.pool_membership import shown_member
 from controller.core.planning.steps import Change, Inquiry, Start, WakeAt
 from controller.core.resources import AdminMembership, NicMembership
 
@@ -35,7 +36,8 @@ def is_complete(evidence: Evidence, entry: Entry) -> Inquiry:
     for membership in entry.memberships:
         if not isinstance(membership, NicMembership) or not membership.admin_state:
             continue
-        pool, shown = views.pool(membership.pool_id), views.membership.shown(membership)
+        pool = views.pool(membership.pool_id)
+        shown = shown_member(pool, membership)
         if pool is None or shown is None or not views.proves(pool.observed_at, since=sent_at):
             complete = False
             if views.age_s(pool.observed_at if pool else None) >= 1:

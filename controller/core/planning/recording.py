@@ -12,7 +12,7 @@ from controller.core.drain_history import Step
 from controller.core.ledger import Entry
 from controller.core.planning.evidence import Evidence
 from controller.core.planning.losses import created_again
-from controller.core.planning.member_states import leaves_with_nic, refusal
+from controller.core.planning.member_states import refusal, state_lost_with_nic
 from controller.core.planning.steps import Record
 from controller.core.planning.vm_case import VmCase
 from controller.core.resources import (
@@ -96,7 +96,7 @@ def _added(
 def _with_admin_state(membership: Membership, state: str) -> Membership:
     """Return a member that is removed after all, with the adminState that it had before Down."""
     if isinstance(membership, NicMembership):
-        return replace(membership, admin_state=leaves_with_nic(state))
+        return replace(membership, admin_state=state_lost_with_nic(state))
     if isinstance(membership, AddressMembership):
         body = json.loads(membership.body)
         details = body.get("properties") or {}

@@ -30,6 +30,17 @@ def recorded_end(entry: Entry, reference: EventReference) -> datetime:
     return min(reference.until or entry.recorded_at + UNDATED_REQUEST, latest)
 
 
+def why_over(entry: Entry, requests: Iterable[DrainRequest]) -> str:
+    """Return how the requests ended because of which a VM was out; empty if there were none."""
+    asked = {fold(each.event_id) for each in entry.events}
+    ends = [
+        f"withdrawn by {request.ended_by}" if request.ended_at else "the request is over"
+        for request in requests
+        if fold(request.request_id) in asked
+    ]
+    return ", ".join(dict.fromkeys(ends))
+
+
 class RequestsInForce:
     """The drain requests of one pass, by VM.
 

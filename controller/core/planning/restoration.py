@@ -18,6 +18,7 @@ from controller.core.planning.actions import HoldReason, Phase, ReadInventory, R
 from controller.core.planning.evidence import Evidence
 from controller.core.planning.losses import created_again, found, lose, lost, regain
 from controller.core.planning.removal import drop, forget
+from controller.core.planning.requests_in_force import why_over
 from controller.core.planning.steps import (
     Change,
     Inquiry,
@@ -147,7 +148,7 @@ def _restore(
     pools: it opens.
     """
     if not outside:
-        yield _restored(evidence, entry, detail=evidence.why_over(entry))
+        yield _restored(evidence, entry, detail=_why_over(evidence, entry))
         return
     unknown: set[Membership] = set()
     for membership in outside:
@@ -165,7 +166,7 @@ def _restore(
         yield Change(memberships=there or outside, restore=True)
     elif entry.removed or (yield from _is_back_for_good(evidence, entry)):
         sent = replace(entry, restoring_at=evidence.now, out_at=None)
-        yield Record(entry=sent, step=Step.RESTORING, detail=evidence.why_over(entry))
+        yield Record(entry=sent, step=Step.RESTORING, detail=_why_over(evidence, entry))
 
 
 # --- may it come back? ---
@@ -352,3 +353,7 @@ def _await_open(case: VmCase, evidence: Evidence, report: VmReport, restored_at:
             'restore_when_not_ready = "open" in [policy]'
         )
         yield from hold_vm(name, HoldReason.VM_NOT_READY, message)
+
+
+def _why_over(evidence: Evidence, entry: Entry) -> str:
+    return why_over(entry, evidence.observed.requests or ())

@@ -7,6 +7,7 @@ import pytest
 from controller.agent.acknowledger import MAX_EVENTS, Acknowledger
 from controller.azure.http.write_guard import WriteGuard
 from controller.core.acknowledge_channel import Channel
+from controller.core.planning.actions import Acknowledge
 from controller.errors import (
     Conflict,
     ControllerError,
@@ -108,13 +109,13 @@ async def test_both_channels_take_turns_and_the_message_states_both(bench: Bench
 
 async def test_a_failure_is_an_obstacle_only_when_both_ways_have_failed(bench: Bench) -> None:
     """Before that nothing is held."""
-    assert bench.sender.has_another_way("E-1")
+    assert bench.sender.has_another_way(Acknowledge("E-1"))
     bench.imds.error = bench.arm.error = ServiceFault("500")
     await bench.tries("E-1", "E-1")
-    assert bench.sender.has_another_way("E-1")
+    assert bench.sender.has_another_way(Acknowledge("E-1"))
     await bench.tries("E-1")
-    assert not bench.sender.has_another_way("E-1")
-    assert not Bench(both=False).sender.has_another_way("E-1")
+    assert not bench.sender.has_another_way(Acknowledge("E-1"))
+    assert not Bench(both=False).sender.has_another_way(Acknowledge("E-1"))
 
 
 async def test_a_channel_that_throttles_does_not_hold_up_the_other(bench: Bench) -> None:
