@@ -308,7 +308,7 @@ class Compute:
 
 
 def _stated_set(body: Json, vm_id: str) -> str:
-    """Return the set that a VM states it is in; empty for none. It is in one of them at most."""
+    """Return the set that a VM states it is in; empty for none. It is in one set at most."""
     properties = required_child(body, "properties", vm_id)
     scale_set_id = text(child(properties, "virtualMachineScaleSet", vm_id), "id")
     return text(child(properties, "availabilitySet", vm_id), "id") or scale_set_id

@@ -36,6 +36,7 @@ from controller.azure.resource_graph import ResourceGraph
 from controller.azure.topology import Topology
 from controller.clock import Clock
 from controller.config.api_versions import COMPUTE_VERSIONS, NETWORK_VERSIONS
+from controller.config.azure import Azure as AzureSettings
 from controller.config.base import is_loopback
 from controller.config.schema import STORAGE_CONNECTION_STRING, Settings
 from controller.errors import ConfigError
@@ -140,16 +141,7 @@ async def open_azure(
         else:
             credential = AzureCliCredential()
         stack.push_async_callback(credential.close)
-        arm = Arm(
-            endpoint=settings.azure.resource_manager_endpoint.rstrip("/"),
-            scope=settings.azure.token_audience.rstrip("/") + "/.default",
-            credential=credential,
-            session=await sessions.open(TrafficKind.ARM),
-            waits=RequestWaits(clock),
-            poll_fallback_s=settings.azure.poll_fallback_s,
-            compute_version=ApiVersion(COMPUTE_VERSIONS, settings.azure.compute_api_version),
-            network_version=ApiVersion(NETWORK_VERSIONS, settings.azure.network_api_version),
-        )
+        arm = _arm(settings.azure, credential, await sessions.open(TrafficKind.ARM), clock)
         imds = Imds(
             await sessions.open(TrafficKind.IMDS),
             endpoint=settings.azure.imds_endpoint,
@@ -174,6 +166,24 @@ async def open_azure(
         state_blob = partial(StateBlob, container_url, **options)
         container = partial(StateContainer, container_url, **options)
         yield _adapters(arm, imds, state_blob, container, clock=clock, observer=observer)
+
+
+def _arm(
+    azure: AzureSettings,
+    credential: ManagedIdentityCredential | AzureCliCredential,
+    session: aiohttp.ClientSession,
+    clock: Clock,
+) -> Arm:
+    return Arm(
+        endpoint=azure.resource_manager_endpoint.rstrip("/"),
+        scope=azure.token_audience.rstrip("/") + "/.default",
+        credential=credential,
+        session=session,
+        waits=RequestWaits(clock),
+        poll_fallback_s=azure.poll_fallback_s,
+        compute_version=ApiVersion(COMPUTE_VERSIONS, azure.compute_api_version),
+        network_version=ApiVersion(NETWORK_VERSIONS, azure.network_api_version),
+    )
 
 
 def _adapters(

@@ -43,16 +43,10 @@ class Evidence:
             fold(name) for each in (document.set_aside if document else ()) for name in each.vms
         }
         self._requests = RequestsInForce(observed.requests, now)
-
-    @property
-    def set_id(self) -> str:
+        self.set_id = observed.set_id or durable.present_set_id
         """The set that the VMs are in: the one they were read from, or else that of the ledger."""
-        return self.observed.set_id or self.durable.present_set_id
-
-    @property
-    def set_kind(self) -> str:
+        self.set_kind = SetKind.of(self.set_id).value
         """What people call a set of this kind."""
-        return SetKind.of(self.set_id).value
 
     # --- one VM ---
 

@@ -156,9 +156,8 @@ def build_world(
 
     `pools` are NIC-based, on the public load balancer `web-lb`; with `ipv6` each gets a twin
     `<name>-v6`. `ip_pools` are IP-based, on the internal `web-internal`. `foreign_vms` (`other-1`)
-    are members of the pools, but not of the availability set. `network_group`: a separate resource
-    group for NICs and load balancers. `probe_threshold`: that of every health probe. `flexible`:
-    the set is a flexible scale set of the same name.
+    are members of the pools, but not of the set. `network_group`: a separate resource group for
+    NICs and load balancers. `flexible`: the set is a flexible scale set of the same name.
     """
     world = World(
         now=now,
@@ -171,17 +170,17 @@ def build_world(
         availability_set=availability_set,
     )
     builder = Builder(world, nics_per_vm=nics_per_vm, ipv6=ipv6)
-    nic_pools = (*pools, *(f"{pool}-v6" for pool in pools if ipv6))
     names = [f"{prefix}-{order}" for order in range(1, vms + 1)]
     foreign = [f"other-{order}" for order in range(1, foreign_vms + 1)]
+    nic_pools = (*pools, *(f"{pool}-v6" for pool in pools if ipv6))
     builder.public_load_balancer(f"{prefix}-lb", nic_pools, names)
     for order, name in enumerate((*names, *foreign)):
         builder.add_vm(_new_vm(world, name, order, in_set=order < vms), order, pools)
     if ip_pools:
         builder.internal_load_balancer(f"{prefix}-internal", ip_pools)
-    for load_balancer in world.load_balancers.values():
-        for probe in load_balancer["properties"]["probes"]:
-            probe["properties"]["probeThreshold"] = probe_threshold
+    probes = [p for each in world.load_balancers.values() for p in each["properties"]["probes"]]
+    for probe in probes:
+        probe["properties"]["probeThreshold"] = probe_threshold
     for nic in list(world.nics.values()):
         world.apply_nic(nic["id"])
     for name in ip_pools:
@@ -191,8 +190,7 @@ def build_world(
         world.roles.assign(name, LEAST_PRIVILEGE, scope, data_actions=BLOB_CONTRIBUTOR)
     if flexible:
         world.convert_set()
-    # Building is not part of the history.
-    world.history.clear()
+    world.history.clear()  # building is not part of it
     return world
 
 
