@@ -20,7 +20,7 @@ from controller.errors import (
 )
 from controller.observability.logs import log
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("lbdrain.reconcile")
 OK = 200
 """The status of an operation that failed."""
 FAILED_TRIES = 2

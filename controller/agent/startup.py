@@ -103,9 +103,18 @@ def blob_owner(identity: AgentIdentity, settings: Settings) -> BlobOwner:
     )
 
 
+NOT_CHOSEN = "admin_state=False"
+"""How the policy shows a choice of a later version that is not made."""
+
+
 def configuration_digest(settings: Settings) -> str:
-    """Return a digest of the pools and the policy, which are alike on all VMs of a set."""
-    digest = hashlib.sha256(repr(settings.core_policy()).encode()).hexdigest()
+    """Return a digest of the pools and the policy, which are alike on all VMs of a set.
+
+    A choice that is not made leaves no trace, so that an agent of an older version, which does not
+    know it, has the same digest.
+    """
+    text = repr(settings.core_policy()).replace(f", {NOT_CHOSEN}", "")
+    digest = hashlib.sha256(text.encode()).hexdigest()
     return digest[:DIGEST_LENGTH]
 
 

@@ -69,6 +69,13 @@ def final_differences(replay: Replay, *, start: World, end: World) -> Iterator[s
                 stands = "is" if member.inside else "is not"
                 yield f"{member.vm} {stands} in {pool.rsplit('/', 1)[-1]} in the end"
     yield from _nics(replay, start, end)
+    # What a deleted VM had in a pool stays as it was when the VM was out.
+    gone = {
+        name
+        for members in replay.pools.values()
+        for name, member in members.items()
+        if member.vm in replay.gone
+    }
     for pool_id in end.pool_ids():
         before = {
             entry["properties"]["ipAddress"]: entry
@@ -77,7 +84,7 @@ def final_differences(replay: Replay, *, start: World, end: World) -> Iterator[s
         for entry in _addresses(end.find_pool(pool_id)):
             address = entry["properties"]["ipAddress"]
             untouched = address in before and not str(entry["name"]).startswith("by-hand")
-            if untouched and entry != before[address]:
+            if untouched and address not in gone and entry != before[address]:
                 yield f"address {address} of {pool_id.rsplit('/', 1)[-1]} is not what it was"
 
 

@@ -31,7 +31,7 @@ from controller.agent.election_state import ElectionState
 from controller.agent.event_watcher import EventWatcher
 from controller.agent.leader_election import LeaderElection
 from controller.agent.single_reads import SingleReads
-from controller.azure import network, network_bodies
+from controller.azure import admin_states, network, network_bodies
 from controller.azure.blob import StateBlob
 from controller.azure.http import error_mapping, request_waits
 from controller.azure.http.long_running import Check
@@ -47,6 +47,7 @@ from controller.core.ledger import Entry
 from controller.core.old_replies import ShownEtags
 from controller.core.planning import (
     acknowledgement,
+    admin_state,
     portions,
     removal,
     requests_in_force,
@@ -161,8 +162,10 @@ def _without_verifying() -> Block:
         await real_nic(self, nic_id, edit, fence)
         return network_bodies.parse_nic(edit.body, self._clock.now())
 
-    async def put_pool(self: Network, pool_id: str, edit: network_bodies.Edit, fence: Any) -> Any:
-        await real_pool(self, pool_id, edit, fence)
+    async def put_pool(
+        self: Network, pool_id: str, edit: network_bodies.Edit, fence: Any, *shown: Any
+    ) -> Any:
+        await real_pool(self, pool_id, edit, fence, *shown)
         return edit.body
 
     return _all(
@@ -330,6 +333,29 @@ def _still_held(self: ElectionState) -> bool:
     return self.term is not None
 
 
+def _with_ours_alone() -> Block:
+    """A write of adminState has the members that it changes, and no other ones."""
+    real = admin_states.with_states
+
+    def edit(body: Any, memberships: Any, *, restore: bool) -> network_bodies.Edit:
+        found = real(body, memberships, restore=restore)
+        listed = found.body["properties"]["loadBalancerBackendAddresses"]
+        states = {str(entry["name"]): entry for entry in listed}
+        before = {
+            str(entry["name"]): entry
+            for entry in body["properties"]["loadBalancerBackendAddresses"]
+        }
+        found.body["properties"]["loadBalancerBackendAddresses"] = [
+            entry for name, entry in states.items() if entry != before.get(name)
+        ]
+        return found
+
+    return _all(
+        patch.object(admin_states, "with_states", edit),
+        patch.object(admin_states, "check_written", _returning(None)),
+    )
+
+
 SWITCHES: Mapping[str, Safeguard] = MappingProxyType(
     {
         "ability": Safeguard("S7 in time", _never(AbilityWatch, "inability", "")),
@@ -382,6 +408,12 @@ SWITCHES: Mapping[str, Safeguard] = MappingProxyType(
         "single-reads": Safeguard("S7 in time", _lists_only),
         "two-clean-polls": Safeguard(
             "S6 no early return", _never(restoration, "_two_clean_polls", True)
+        ),
+        "state-full-list": Safeguard("S3 exact", _with_ours_alone),
+        "state-if-match": Safeguard("S3 exact", _without_if_match("/backendaddresspools/")),
+        "state-refusal": Safeguard("S7 in time", _never(admin_state, "is_refused", False)),
+        "state-verified": Safeguard(
+            "S1 ack", lambda: _all(_without_verifying(), _without_reads_while_out())
         ),
         "verdicts": Safeguard(
             "V1 verdict", lambda: patch.object(reconciler, "with_events", _as_planned)

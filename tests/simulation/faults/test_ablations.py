@@ -18,6 +18,7 @@ from tests.simulation import ablations
 from tests.simulation.campaign import judge
 from tests.simulation.faults.refusals import gets, refusing, reply
 from tests.simulation.faults.test_refused_writes import moves, set_roles
+from tests.simulation.request_faults import RIVAL
 from tests.simulation.runner import EPOCH, Played, Simulation
 from tests.simulation.scenario import Act, Scenario, Shape, Storm
 
@@ -199,6 +200,35 @@ def play_leader_without_storage() -> Played:
     return Simulation(scenario(event(), storms=(cut,), policy=policy, calm_at_s=300.0)).run()
 
 
+def by_state(*, accepted: bool = True, **fields: Any) -> Played:
+    """Play the drain of web-2 by adminState, in a set whose pools take it or not."""
+    policy = {"connection_drain_s": 2, "restore_settle_s": 3, "mechanism": "admin-state"}
+    settings = {"nic_pool_admin_state": accepted, "pool_operation_latency_s": 3.0}
+    return Simulation(scenario(event(), policy=policy, settings=settings, **fields)).run()
+
+
+def play_states() -> Played:
+    """VMs leave by adminState, which the pool takes."""
+    return by_state()
+
+
+def play_refused_states() -> Played:
+    """VMs are to leave by adminState, which the pool refuses."""
+    return by_state(accepted=False)
+
+
+def play_hollow_states() -> Played:
+    """Azure reports the success of every write of the pool, and changes nothing for a minute."""
+    storm = Storm("operation without effect", ANNOUNCED_S, ANNOUNCED_S + 60.0)
+    return by_state(storms=(storm,), calm_at_s=ANNOUNCED_S + 60.0)
+
+
+def play_states_and_rivals() -> Played:
+    """People add an address right after every read of the pool."""
+    storm = Storm(RIVAL, ANNOUNCED_S, 400.0)
+    return by_state(pools=(), ip_pools=("internal",), storms=(storm,), calm_at_s=400.0)
+
+
 # --- what is kept
 
 
@@ -239,6 +269,10 @@ PLAYED: Mapping[str, Callable[[], Played]] = {
     "set-identity": play_foreign_ledger,
     "shared-floor": play_shared_pool,
     "single-reads": play_refused_list,
+    "state-full-list": play_states,
+    "state-if-match": play_states_and_rivals,
+    "state-refusal": play_refused_states,
+    "state-verified": play_hollow_states,
 }
 """A history in which a safeguard is needed, by its name."""
 SEEN: Mapping[str, Callable[[Played], bool]] = {
