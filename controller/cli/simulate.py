@@ -259,7 +259,7 @@ def _add_update(verbs: CommandGroup) -> None:
     status.add_argument(
         "endpoint", nargs="?", metavar="ENDPOINT", help="privileged endpoint; all print the same"
     )
-    status.set_defaults(show=lambda answer: answer["xml"])
+    status.set_defaults(show=_xml_of)
 
 
 def _add_settings(verbs: CommandGroup) -> None:
@@ -329,6 +329,10 @@ def _update_request(options: argparse.Namespace) -> ControlRequest:
         "outage_s": options.outage,
     }
     return "POST", "/updates", body
+
+
+def _xml_of(answer: dict[str, str]) -> str:
+    return answer["xml"]
 
 
 def _json_object(text: str) -> object:

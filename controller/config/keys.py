@@ -34,7 +34,7 @@ def _types(
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from _types(kind, (*at, name))
         elif name not in ARRAYS:
-            yield (*at, name), _type_of(kind)
+            yield (*at, name), _type_of(cast("object", field.annotation))
 
 
 def table_of(annotation: object) -> object:

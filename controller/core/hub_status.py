@@ -5,10 +5,8 @@ Microsoft documents the steps only ("Monitor updates in Azure Stack Hub using th
 endpoint"), so the status of the whole is looked for in the root first, then below it. Pure.
 """
 
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
-from xml.etree import ElementTree as ET
+from xml.parsers.expat import ExpatError, ParserCreate
 
 from controller.core.azure_names import fold
 from controller.core.hub_updates import RunState
@@ -22,7 +20,6 @@ _MEANINGS = {
 }
 _LONGEST_STATUS = 60
 _BYTE_ORDER_MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
-_DECLARATION = re.compile(r"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,44 +47,64 @@ def read_status(output: bytes) -> EndpointStatus:
     start = text.find("<")
     if start < 0:
         raise ContractViolation(f"it printed no XML: {excerpt(text, limit=120) or 'nothing'}")
-    if _DECLARATION.search(text):
+    document = _Document()
+    try:
+        document.parser.Parse(text[start : text.rfind(">") + 1], True)
+    except (ExpatError, ValueError) as error:
+        raise ContractViolation(f"it printed no valid XML ({excerpt(str(error))})") from None
+    if not document.statuses:
+        raise ContractViolation("it printed XML without a Status")
+    status = excerpt(document.statuses[0], limit=_LONGEST_STATUS)
+    return EndpointStatus(status=status, step=document.step())
+
+
+class _Document:
+    """Takes the statuses and the steps from a document while it is parsed."""
+
+    def __init__(self) -> None:
+        self.statuses: list[str] = []
+        """Every status, that of the whole first."""
+        self._steps: list[tuple[str, str]] = []
+        self._text: list[str] | None = None
+        self.parser = ParserCreate()
+        self.parser.StartDoctypeDeclHandler = self._doctype
+        self.parser.StartElementHandler = self._start
+        self.parser.CharacterDataHandler = self._characters
+        self.parser.EndElementHandler = self._end
+
+    def step(self) -> str:
+        """Return the name of the last step with an error, or else of the last one in progress.
+
+        It is the innermost one: steps come after those around them.
+        """
+        for wanted in (RunState.FAILED, RunState.IN_PROGRESS):
+            found = [name for status, name in self._steps if _MEANINGS.get(fold(status)) is wanted]
+            if found:
+                return excerpt(found[-1], limit=120)
+        return ""
+
+    def _doctype(self, *_declaration: object) -> None:
         # Entities can expand to gigabytes. The cmdlet prints none.
         raise ContractViolation("it printed XML with a document type, which is refused")
-    try:
-        root = ET.fromstring(text[start : text.rfind(">") + 1])  # noqa: S314 -- no entities, above
-    except (ET.ParseError, ValueError, RecursionError) as error:
-        raise ContractViolation(f"it printed no valid XML ({excerpt(str(error))})") from None
-    status = next(_statuses(root), "")
-    if not status:
-        raise ContractViolation("it printed XML without a Status")
-    return EndpointStatus(status=excerpt(status, limit=_LONGEST_STATUS), step=_step(root))
+
+    def _start(self, tag: str, attributes: dict[str, str]) -> None:
+        given = {fold(key): each.strip() for key, each in attributes.items()}
+        if status := given.get("status", ""):
+            self.statuses.append(status)
+            if name := given.get("name", ""):
+                self._steps.append((status, name))
+        self._text = [] if fold(tag) == "status" else None
+
+    def _characters(self, text: str) -> None:
+        if self._text is not None:
+            self._text.append(text)
+
+    def _end(self, _tag: str) -> None:
+        if self._text and (status := "".join(self._text).strip()):
+            self.statuses.append(status)
+        self._text = None
 
 
 def _decoded(output: bytes) -> str:
     encoding = next((name for mark, name in _BYTE_ORDER_MARKS if output.startswith(mark)), "")
     return output.decode(encoding or "utf-8-sig", errors="replace")
-
-
-def _statuses(root: ET.Element) -> Iterator[str]:
-    """Yield every status, that of the whole first."""
-    for element in root.iter():
-        attribute = _attribute(element, "status")
-        below = (element.text or "").strip() if fold(element.tag) == "status" else ""
-        yield from filter(None, (attribute, below))
-
-
-def _step(root: ET.Element) -> str:
-    """Return the name of the innermost step with an error, or else of the one in progress."""
-    for wanted in (RunState.FAILED, RunState.IN_PROGRESS):
-        found = [
-            _attribute(each, "name")
-            for each in root.iter()
-            if _MEANINGS.get(fold(_attribute(each, "status"))) is wanted
-        ]
-        if named := [each for each in found if each]:
-            return excerpt(named[-1], limit=120)
-    return ""
-
-
-def _attribute(element: ET.Element, name: str) -> str:
-    return next((text.strip() for key, text in element.attrib.items() if fold(key) == name), "")

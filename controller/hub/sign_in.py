@@ -12,7 +12,8 @@ import logging
 import os
 import stat
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from azure.core.credentials import AccessToken
 from azure.core.exceptions import AzureError, ClientAuthenticationError
@@ -95,10 +96,15 @@ class ServicePrincipal:
         """Close the connections."""
         await asyncio.to_thread(self._credential.close)
 
-    async def __aenter__(self) -> "ServicePrincipal":
+    async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_error: object) -> None:
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
         await self.close()
 
 
