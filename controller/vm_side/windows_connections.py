@@ -19,6 +19,8 @@ from controller.vm_side.connections import MAX_LINES, ConnectionCount, is_probe_
 ESTABLISHED = "ESTABLISHED"
 """`psutil.CONN_ESTABLISHED`, in every language."""
 
+COUNT_WITHIN_S = 5.0
+
 
 class Psutil(Protocol):
     """What is used of psutil."""
@@ -28,10 +30,29 @@ class Psutil(Protocol):
         ...
 
 
-async def count_by_psutil(ports: Sequence[int]) -> ConnectionCount:
-    """Count the established connections on these local ports. Never raises."""
-    # A busy server has 100,000 connections: the event loop must not wait for the list.
-    return await asyncio.to_thread(_count, frozenset(ports))
+class PsutilCounter:
+    """Counts in a thread: a busy server has 100,000 connections. One count runs at a time."""
+
+    def __init__(self) -> None:
+        self._counting: asyncio.Future[ConnectionCount] | None = None
+
+    async def __call__(self, ports: Sequence[int]) -> ConnectionCount:
+        """Count the established connections on these local ports. Never raises."""
+        if self._counting is not None and not self._counting.done():
+            return _uncounted("the count before this one has not ended")
+        work = asyncio.to_thread(_count, frozenset(ports))
+        self._counting = asyncio.ensure_future(work)
+        try:
+            ended, _ = await asyncio.wait({self._counting}, timeout=COUNT_WITHIN_S)
+        except asyncio.CancelledError:
+            self._counting.cancel()
+            raise
+        if not ended:
+            return _uncounted(f"Windows does not list them within {COUNT_WITHIN_S:g} s")
+        return self._counting.result()
+
+
+count_by_psutil = PsutilCounter()
 
 
 def _count(ports: frozenset[int]) -> ConnectionCount:

@@ -1,6 +1,7 @@
 """Counting connections on Windows: the rows of psutil, the probe left out, and bad rows."""
 
 import sys
+import threading
 from collections import namedtuple
 from collections.abc import Sequence
 from types import ModuleType
@@ -8,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from controller.vm_side import windows_connections
 from controller.vm_side.connections import ConnectionCount, count_connections
 from controller.vm_side.machine import COUNT, counting
-from controller.vm_side.windows_connections import count_by_psutil
+from controller.vm_side.windows_connections import PsutilCounter, count_by_psutil
 
 Row = namedtuple("Row", "fd family type laddr raddr status pid")
 Address = namedtuple("Address", "ip port")
@@ -115,6 +117,32 @@ async def test_100_000_connections_are_counted(monkeypatch: pytest.MonkeyPatch) 
     """Busy servers have them."""
     rows = [row(("10.0.0.4", 80), ("203.0.113.9", 50000))] * 100_000
     assert (await count(monkeypatch, Psutil(rows))).connections == 100_000
+
+
+async def test_a_list_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The VM's own side goes on, no second thread is started, and a later count counts again."""
+    answers, asked = threading.Event(), list[str]()
+
+    class Hanging(ModuleType):
+        def net_connections(self, kind: str) -> list[object]:
+            asked.append(kind)
+            answers.wait(60)
+            return [row(("10.0.0.4", 80), ("203.0.113.9", 50000))]
+
+    monkeypatch.setitem(sys.modules, "psutil", Hanging("psutil"))
+    monkeypatch.setattr(windows_connections, "COUNT_WITHIN_S", 0.05)
+    counter = PsutilCounter()
+    first, second = await counter((80,)), await counter((80,))
+    assert not first.counted
+    assert "within 0.05 s" in first.problem
+    assert not second.counted
+    assert "has not ended" in second.problem
+    assert asked == ["tcp"]
+    answers.set()
+    monkeypatch.setattr(windows_connections, "COUNT_WITHIN_S", 60.0)
+    assert counter._counting is not None
+    await counter._counting
+    assert await counter((80,)) == ConnectionCount(1)
 
 
 @pytest.mark.parametrize("kind", ["not installed", "no function", "no list", "denied", "kernel"])
