@@ -13,6 +13,7 @@ from controller.agent.assembly import Components, assemble
 from controller.agent.context import AgentContext
 from controller.agent.ledger_place import find_ledger
 from controller.agent.present_set import PresentSet
+from controller.agent.resource_cache import all_rules
 from controller.agent.start_reads import StartReads
 from controller.agent.startup import (
     AgentIdentity,
@@ -227,6 +228,7 @@ def _snapshot(
         vms=cache.vms,
         nics=cache.nics,
         pools=cache.pools,
+        rules=all_rules(cache),
         pools_without_peers=cache.pools_without_peers(ledger),
         reports={key: each.report for key, each in cache.reports.items() if each.report},
         agents=agents,

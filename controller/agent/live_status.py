@@ -10,6 +10,7 @@ from functools import partial
 from controller.agent.assembly import Components
 from controller.agent.leader_election import LeaderElection
 from controller.agent.reporting import Reporting
+from controller.agent.resource_cache import all_rules
 from controller.agent.standby_ledger import StandbyLedgerCache
 from controller.agent.standby_view import StandbyView
 from controller.clock import CorrectedClock
@@ -193,6 +194,7 @@ def _with_parts(snapshot: AgentSnapshot, parts: Components) -> AgentSnapshot:
         vms=cache.vms,
         nics=cache.nics,
         pools=cache.pools,
+        rules=all_rules(cache),
         pools_without_peers=cache.pools_without_peers(reconciler.ledger),
         reports=_reports(parts),
         agents=parts.agents.agents,
@@ -232,7 +234,7 @@ def _with_ledger(snapshot: AgentSnapshot, parts: Components) -> AgentSnapshot:
             ledger_at=snapshot.now,
         )
     # What it knew when it was the leader gets older and older.
-    snapshot = replace(snapshot, plan=None, vms=(), nics=(), pools=())
+    snapshot = replace(snapshot, plan=None, vms=(), nics=(), pools=(), rules=())
     snapshot = replace(snapshot, ledger_problem=cached.problem)
     if cached.latest is None:
         return snapshot
@@ -267,6 +269,7 @@ def _with_view(
         vms=cache.vms,
         nics=cache.nics,
         pools=cache.pools,
+        rules=all_rules(cache),
         pools_without_peers=cache.pools_without_peers(ledger),
         reports={**read, **snapshot.reports},
     )

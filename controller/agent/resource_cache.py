@@ -109,7 +109,7 @@ class ResourceCache:
             nics=self.nics,
             pools=self.pools,
             presence=self.presence,
-            rules=tuple(rule for rules in self.rules.values() for rule in rules),
+            rules=all_rules(self),
         )
         return pool_membership(observed, ledger, self._managed.values())
 
@@ -263,6 +263,11 @@ class ResourceCache:
     def _note(self, resource_id: str, existence: Existence, at: datetime, source: Source) -> None:
         known = self.presence.get(fold(resource_id), UNKNOWN)
         self.presence[fold(resource_id)] = known.after(existence, at=at, source=source)
+
+
+def all_rules(cache: ResourceCache) -> tuple[LoadBalancingRule, ...]:
+    """Return the rules of all load balancers that were read."""
+    return tuple(rule for key in sorted(cache.rules) for rule in cache.rules[key])
 
 
 def _outdate(views: dict[str, View], latest: datetime) -> None:

@@ -13,7 +13,7 @@ from controller.agent.ability_watch import AbilityWatch
 from controller.agent.event_watcher import EventWatcher
 from controller.agent.inventory_schedule import InventorySchedule
 from controller.agent.operator_blobs import OperatorBlobs
-from controller.agent.resource_cache import ResourceCache
+from controller.agent.resource_cache import ResourceCache, all_rules
 from controller.agent.retry_schedule import BackoffTable
 from controller.agent.set_read import SetRead
 from controller.clock import Clock
@@ -137,7 +137,7 @@ class WorkingState:
             write_slots=self._write_slots(in_flight),
             write_limit=self.limit.limit,
             write_s=self.writes.slowest_s,
-            rules=tuple(rule for key in sorted(cache.rules) for rule in cache.rules[key]),
+            rules=all_rules(cache),
             reports=dict(cache.reports),
         )
 

@@ -25,7 +25,7 @@ from controller.core.lease import current_leader
 from controller.core.ledger import Entry, Ledger
 from controller.core.observation import Observation
 from controller.core.planning.actions import HoldReason, VmPhase
-from controller.core.planning.mechanisms import pool_membership
+from controller.core.planning.mechanisms import MECHANISMS, pool_membership
 from controller.core.planning.pool_membership import PoolMembership
 from controller.core.resources import Vm
 from controller.core.vm_phase import phase_by
@@ -215,9 +215,14 @@ def _pools(
 def _membership(snapshot: AgentSnapshot, ledger: Ledger) -> PoolMembership:
     """Return which VM is in which pool, as the planner sees it."""
     observed = Observation(
-        document=None, vms=snapshot.vms, nics=snapshot.nics, pools=snapshot.pools
+        document=None,
+        vms=snapshot.vms,
+        nics=snapshot.nics,
+        pools=snapshot.pools,
+        rules=snapshot.rules,
     )
-    return pool_membership(observed, ledger, snapshot.policy.pools)
+    mechanisms = MECHANISMS.under(snapshot.policy)
+    return pool_membership(observed, ledger, snapshot.policy.pools, mechanisms)
 
 
 # --- events ---

@@ -16,7 +16,7 @@ from controller.core.events import EventDocument
 from controller.core.ledger import Ledger
 from controller.core.planning.actions import Plan
 from controller.core.policy import Policy
-from controller.core.resources import Nic, Pool, Vm
+from controller.core.resources import LoadBalancingRule, Nic, Pool, Vm
 from controller.core.second_source import SecondSource
 from controller.core.vm_phase import Rotation
 from controller.core.vm_report import VmReport
@@ -126,6 +126,8 @@ class AgentSnapshot:
     vms: tuple[Vm, ...] = ()
     nics: tuple[Nic, ...] = ()
     pools: tuple[Pool, ...] = ()
+    rules: tuple[LoadBalancingRule, ...] = ()
+    """The rules of the load balancers: adminState has an effect only where they have probes."""
     pools_without_peers: tuple[str, ...] = ()
     """Ids of managed pools that no VM of the set is in."""
     reports: Mapping[str, VmReport] = field(default_factory=lambda: MappingProxyType({}))

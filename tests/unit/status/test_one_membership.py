@@ -6,18 +6,20 @@ from typing import Any
 
 import pytest
 
-from controller.agent.resource_cache import ResourceCache
+from controller.agent.resource_cache import ResourceCache, all_rules
 from controller.clock import SystemClock
 from controller.config.schema import Settings
 from controller.core.ledger import Ledger
 from controller.core.planning.actions import Phase, Plan
 from controller.core.planning.planner import plan
+from controller.core.policy import Floor
 from controller.core.resources import IpConfiguration, Nic, Pool
 from controller.observability.systemd_notify import SystemdNotifier
 from controller.observability.transition_log import TransitionReporter
 from controller.status.overview import overview
 from controller.status.snapshot import AgentHealth, AgentSnapshot
-from tests.support.planner_scenario import APP, PlannerScenario, at, ip_id, phase
+from tests.support.admin_states import StateScenario
+from tests.support.planner_scenario import APP, PlannerScenario, at, event, ip_id, phase
 
 NOW = 100.0
 
@@ -67,6 +69,38 @@ def page_says(cache: ResourceCache) -> list[dict[str, object]]:
     )
     (row,) = overview(facts)["vms"]
     return [dict(each) for each in row["pools"]]
+
+
+def test_page_and_metric_agree_about_adminstate() -> None:
+    """A VM that is held Down is in no pool for planner, page and metric."""
+    scene = StateScenario(inside={"web-1": [APP]}, now=NOW, events=[event()])
+    scene.policy = replace(scene.policy, pools={APP: Floor(number=0)})
+    scene.settle(NOW)
+    scene.states[APP, "web-1"] = "Down"
+    observed = scene.observe()
+    cache = ResourceCache([APP])
+    cache.put_vms(observed.vms, at(NOW))
+    cache.put_nic(observed.nics[0])
+    cache.put_pool(observed.pools[0])
+    cache.rules["web"] = observed.rules
+    facts = AgentSnapshot(
+        now=at(NOW),
+        health=AgentHealth(role="leader"),
+        lease_duration_s=30,
+        policy=scene.policy,
+        pool_names={APP.casefold(): "app"},
+        ledger=scene.ledger,
+        vms=cache.vms,
+        nics=cache.nics,
+        pools=cache.pools,
+        rules=all_rules(cache),
+        peers=("web-1",),
+        plan=scene.settle(NOW + 5),
+        consecutive_failures={},
+    )
+    (row,) = overview(facts)["vms"]
+    assert [dict(each) for each in row["pools"]] == [{"pool": "app", "inside": False}]
+    assert not cache.membership(scene.ledger).keys(APP)
 
 
 def metric_says(cache: ResourceCache) -> float:
