@@ -11,6 +11,8 @@ import asyncio
 import logging
 import os
 import stat
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,9 +32,15 @@ MAX_SECRET_BYTES = 64 * 1024
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 5, 10
 """Of each of the two requests for a token. A thread cannot be cancelled, so they are short."""
 
+Credential = ClientSecretCredential | CertificateCredential
+
 
 class ServicePrincipal:
-    """The credential of the polls; a token is cached until shortly before it expires.
+    """The credential of the polls.
+
+    Each call signs in: azure-core keeps the token until shortly before it expires, and asks for
+    another one if the Hub refuses it. A second cache would return the refused one again, and an
+    update of the Hub can make all its tokens invalid.
 
     Args:
         settings: authority, tenant, client and the file with the secret.
@@ -42,33 +50,7 @@ class ServicePrincipal:
     """
 
     def __init__(self, settings: UpdateWatch) -> None:
-        self._settings = settings
-        options: dict[str, Any] = {
-            "authority": settings.authority,
-            "disable_instance_discovery": True,
-            "retry_total": 0,  # the next poll tries again
-            "connection_timeout": CONNECT_TIMEOUT_S,
-            "read_timeout": READ_TIMEOUT_S,
-        }
-        if settings.uses_adfs and settings.ca_file:
-            # AD FS has a certificate of the Hub's authority, Entra ID has a public one.
-            options["connection_verify"] = settings.ca_file
-        key = "secret_file" if settings.secret_file else "certificate_file"
-        secret = _read_secret(key, Path(settings.secret_file or settings.certificate_file))
-        who = (settings.tenant, settings.client_id)
-        self._credential: ClientSecretCredential | CertificateCredential
-        try:
-            if key == "secret_file":
-                self._credential = ClientSecretCredential(*who, secret.decode().strip(), **options)
-            else:
-                self._credential = CertificateCredential(*who, certificate_data=secret, **options)
-        except ValueError:
-            # The message of the library can repeat a part of the file.
-            raise ConfigError(
-                f"update_watch.{key}: {settings.secret_file or settings.certificate_file} cannot "
-                "be used: it must hold a client secret as text, or for certificate_file a "
-                "certificate and its RSA key as PEM without a password"
-            ) from None
+        self._settings, self._open = settings, _opener(settings)
 
     async def get_token(self, *scopes: str, **_options: object) -> AccessToken:
         """Return a token.
@@ -80,7 +62,7 @@ class ServicePrincipal:
         settings = self._settings
         where = f"sign-in at {settings.authority} as {settings.client_id}"
         try:
-            return await asyncio.to_thread(self._credential.get_token, *scopes)
+            return await asyncio.to_thread(self._sign_in, *scopes)
         except ClientAuthenticationError as error:
             reason = excerpt(str(error.message))
             if not _is_refusal(error):
@@ -92,9 +74,12 @@ class ServicePrincipal:
         except (AzureError, OSError, ValueError) as error:
             raise NotSent(f"{where}: no token ({excerpt(str(error))})") from None
 
+    def _sign_in(self, *scopes: str) -> AccessToken:
+        with self._open() as credential:
+            return credential.get_token(*scopes)
+
     async def close(self) -> None:
-        """Close the connections."""
-        await asyncio.to_thread(self._credential.close)
+        """Close nothing: no connection outlives a request for a token."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -106,6 +91,37 @@ class ServicePrincipal:
         traceback: TracebackType | None = None,
     ) -> None:
         await self.close()
+
+
+def _opener(settings: UpdateWatch) -> Callable[[], Credential]:
+    """Return what makes a credential. Raises ConfigError if it cannot."""
+    options: dict[str, Any] = {
+        "authority": settings.authority,
+        "disable_instance_discovery": True,
+        "retry_total": 0,  # the next poll tries again
+        "connection_timeout": CONNECT_TIMEOUT_S,
+        "read_timeout": READ_TIMEOUT_S,
+    }
+    if settings.uses_adfs and settings.ca_file:
+        # AD FS has a certificate of the Hub's authority, Entra ID has a public one.
+        options["connection_verify"] = settings.ca_file
+    key = "secret_file" if settings.secret_file else "certificate_file"
+    path = Path(settings.secret_file or settings.certificate_file)
+    secret, who = _read_secret(key, path), (settings.tenant, settings.client_id)
+    opener: Callable[[], Credential]
+    try:
+        if key == "secret_file":
+            opener = partial(ClientSecretCredential, *who, secret.decode().strip(), **options)
+        else:
+            opener = partial(CertificateCredential, *who, certificate_data=secret, **options)
+        opener().close()
+    except ValueError:
+        # The message of the library can repeat a part of the file.
+        raise ConfigError(
+            f"update_watch.{key}: {path} cannot be used: it must hold a client secret as text, or "
+            "for certificate_file a certificate and its RSA key as PEM without a password"
+        ) from None
+    return opener
 
 
 def _is_refusal(error: ClientAuthenticationError) -> bool:

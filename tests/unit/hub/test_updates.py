@@ -279,6 +279,22 @@ async def test_no_token_is_no_poll(rig: SimulatedHub, fault: dict[str, object]) 
         await read(rig)
 
 
+async def test_a_token_is_used_until_the_hub_refuses_it(rig: SimulatedHub) -> None:
+    """An update can make all tokens invalid: the poll after a refusal signs in again."""
+    asked: list[str] = []
+    rig.server.observers.append(lambda request, _: asked.append(request.path))
+    rig.start()
+    async with open_hub(rig.settings(), SystemClock(), {}) as reader:
+        await reader.read()
+        await reader.read()
+        assert asked.count("/adfs/oauth2/token") == 1
+        rig.fault(path_contains="updateLocations", status=401, times=1)
+        with pytest.raises(Denied):
+            await reader.read()
+        assert len((await reader.read()).runs) == 1
+    assert asked.count("/adfs/oauth2/token") == 2
+
+
 async def test_the_audience_of_the_token_is_that_of_the_scope(rig: SimulatedHub) -> None:
     """A wrong scope is refused by the Hub, not by the sign-in."""
     with pytest.raises(Denied, match="InvalidAuthenticationToken"):
