@@ -122,8 +122,10 @@ class AdminState:
         works = has_effect(observed, pool_id) and not is_refused(observed, pool_id)
         mine = isinstance(membership, AdminMembership)
         shown = shown_member(views.pool(membership.pool_id), membership)
-        if not works or shown is None or not (mine or self.in_use):
+        if not works or not (mine or self.in_use):
             return None if mine else membership
+        if shown is None:
+            return membership  # a NIC that is newer than the view of its pool
         return _with_state(membership, shown.admin_state)
 
     def unseen(self, views: Views, vm: Vm) -> Iterator[Read]:

@@ -353,6 +353,21 @@ def test_the_next_maintenance_records_the_state_of_that_time(scene: StateScenari
     assert scene.entry().memberships == (state_of("web-1", state="Up"),)
 
 
+def test_a_nic_that_is_newer_than_its_pool_is_recorded_all_the_same(scene: StateScenario) -> None:
+    """S5: a member that its pool does not list yet is recorded, by whichever mechanism."""
+    drained(scene)
+    scene.events = []
+    scene.settle(300)
+    del scene.states[APP, "web-1"]
+    scene.settle(380)
+    assert scene.entry().restored_at is not None
+    scene.events = [event(event_id="E-2", not_before=900)]
+    pool = replace(scene.observe().pools[0], observed_at=at(381))
+    others = tuple(m for m in pool.members if m.ip_configuration_id != ip_id("web-1"))
+    scene.settle(385, pools=(replace(pool, members=others),))
+    assert scene.entry().memberships == (state_of("web-1"),)
+
+
 def test_hundreds_of_members_are_one_write() -> None:
     """One PUT of the pool for a whole fault domain, whatever the size of the pool."""
     names = [f"web-{n}" for n in range(1, 401)]
