@@ -157,6 +157,12 @@ SCENARIOS: Mapping[str, Maintenance] = MappingProxyType(
                     "converted set", "web-2", acts=(Act(PUBLISHED_AT_S + 2.6, "convert_set"),)
                 )
             ),
+            # The next leader reads the inventory, and continues in the scale set.
+            Maintenance(
+                scenario=_scenario(
+                    "conversion", LEADER, acts=(Act(PUBLISHED_AT_S - 0.5, "convert_set"),)
+                )
+            ),
             # Network finds nothing for minutes, while the VM is out: its membership is lost.
             Maintenance(
                 scenario=replace(

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from controller.core.verdict_rules import PLACE_KNOWN_S
 from controller.simulator.world.access import CONTAINERS
 from tests.simulation.harsh_acts import ODD_EVENTS, ODD_VMS, SPOILT
 from tests.simulation.manual_drains import several_askers
@@ -469,20 +468,6 @@ def balancers_again(source: random.Random, scenario: Scenario) -> Scenario:
         for _ in range(source.choice((1, 1, 2)))
     ]
     return with_acts(scenario, *acts)
-
-
-def converted(source: random.Random, scenario: Scenario) -> Scenario:
-    """Azure converts the set to a scale set, while VMs are out.
-
-    No list shows any more whether a VM was deleted: the verdict on its event waits for its place.
-    """
-    at_s = source.uniform(15, scenario.calm_at_s)
-    acts = [*without_late_events(scenario), Act(at_s, "convert_set")]
-    return replace(
-        scenario,
-        acts=tuple(sorted(acts, key=lambda act: act.at_s)),
-        converge_within_s=scenario.converge_within_s + PLACE_KNOWN_S,
-    )
 
 
 HARDSHIPS: tuple[Hardship, ...] = (

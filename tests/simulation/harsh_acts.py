@@ -296,11 +296,17 @@ class HarshActs:
         if self._world.writes.in_flight.keys().isdisjoint(pools):
             self._world.recreate_load_balancer(balancer["id"], members=members)
 
-    def convert_set(self) -> None:
+    def convert_set(self, scale_set: str = "") -> None:
         """The set is converted to a scale set, and deleted, once an agent has led in it.
 
         Without that there is no ledger, and the agents wait until the service is removed.
         """
         if self._document("ledger").get("epoch"):
-            self._world.convert_set()
+            self._world.convert_set(scale_set)
             self._simulation.marks.add("set: converted")
+
+    def revert_set(self) -> None:
+        """The scale set becomes the availability set again, as no call of Azure does it."""
+        if self._world.converted:
+            self._world.revert_set()
+            self._simulation.marks.add("set: reverted")

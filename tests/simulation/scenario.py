@@ -129,6 +129,8 @@ class Scenario:
     foreign_vms: int = 0
     shape: Shape = Shape()
     second_set: SecondSet | None = None
+    flexible: bool = False
+    """Whether the set is a flexible scale set from the start."""
     settings: Mapping[str, object] = field(default_factory=_nothing)
     """Knobs of the simulated Azure."""
     policy: Mapping[str, object] = field(default_factory=_nothing)

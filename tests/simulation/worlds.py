@@ -34,6 +34,7 @@ def world_of(scenario: Scenario, now: float) -> World:
         ipv6=scenario.ipv6,
         foreign_vms=scenario.foreign_vms,
         network_group=shape.network_group or None,
+        flexible=scenario.flexible,
     )
     if scenario.second_set is not None:
         _add_second_set(world, scenario, scenario.second_set)
