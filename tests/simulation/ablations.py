@@ -24,12 +24,14 @@ from controller.agent import (
     nic_reader,
     read_ways,
     reconciler,
+    startup,
     vm_reader,
 )
 from controller.agent.ability_watch import AbilityWatch
 from controller.agent.election_state import ElectionState
 from controller.agent.event_watcher import EventWatcher
 from controller.agent.leader_election import LeaderElection
+from controller.agent.ledger_place import LedgerPlace
 from controller.agent.single_reads import SingleReads
 from controller.azure import admin_states, network, network_bodies
 from controller.azure.blob import StateBlob
@@ -63,7 +65,7 @@ from controller.core.planning.steps import Forget, Record, Steps
 from controller.core.resources import MembershipKey, NicMembership
 from controller.errors import LeaseLost
 from controller.storage import ledger_json
-from controller.storage.ledger_store import LedgerStore
+from controller.storage.ledger_store import LedgerStore, ledger_blob_name
 from controller.vm_side import closing_side
 
 Block = AbstractContextManager[object]
@@ -242,6 +244,15 @@ def _one_way_to_read() -> Block:
     return _all(*(patch.object(reader, "first_that_works", first) for reader in readers))
 
 
+def _ledger_by_name() -> Block:
+    """Take the blob with the name of the set for its ledger, whatever the set was made of."""
+
+    async def own(_azure: Any, _settings: Any, set_id: str, _vms: Any) -> LedgerPlace:
+        return LedgerPlace(name=ledger_blob_name(set_id), owner_id=set_id)
+
+    return patch.object(startup, "find_ledger", own)
+
+
 def _lists_only() -> Block:
     """Read VMs and NICs by their lists alone."""
 
@@ -368,6 +379,7 @@ SWITCHES: Mapping[str, Safeguard] = MappingProxyType(
         ),
         "date-correction": Safeguard("S7 in time", _never(EventWatcher, "_correct", None)),
         "floor": Safeguard("S2 floor", _never(Floors, "shortage", "")),
+        "continued-ledger": Safeguard("L1 converge", _ledger_by_name),
         "early-end": Safeguard("L2 progress", _following_operations_alone),
         "fresh-acknowledgement": Safeguard("S1 ack", _without_reads_while_out),
         "if-match-on-ledger": Safeguard("S5 write-ahead", _ledger_without_if_match),

@@ -229,6 +229,20 @@ def play_states_and_rivals() -> Played:
     return by_state(pools=(), ip_pools=("internal",), storms=(storm,), calm_at_s=400.0)
 
 
+def play_renamed_set() -> Played:
+    """Azure makes a scale set of another name while web-2 is out, and all agents restart."""
+    simulation = Simulation(scenario(event(20.0, notice_s=60.0, impact_s=40.0, started_s=60.0)))
+
+    def convert() -> None:
+        simulation.world.advance(simulation.epoch())
+        simulation.world.convert_set("web-flex")
+        for host in simulation.hosts.values():
+            host.crash(5.0)
+
+    simulation.loop.call_at(60.0, convert)
+    return simulation.run()
+
+
 # --- what is kept
 
 
@@ -258,6 +272,7 @@ def keeps_two_members(played: Played) -> bool:
 PLAYED: Mapping[str, Callable[[], Played]] = {
     "admin-state": play_member_down,
     "blob-limits": play_huge_requests,
+    "continued-ledger": play_renamed_set,
     "early-end": play_patient_operations,
     "kept-as-lost": play_pool_not_found,
     "lease-deadline": play_leader_without_storage,
