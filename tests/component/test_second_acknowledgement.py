@@ -14,7 +14,7 @@ from tests.conftest import OpenSet
 from tests.support.in_process_set import NEVER_S, InProcessSet
 
 BOTH: dict[str, Any] = {"events": {"acknowledge_through": "imds-then-arm"}}
-POSTS = {"method": "POST", "path_contains": "scheduledevents"}
+POSTS: dict[str, Any] = {"method": "POST", "path_contains": "scheduledevents"}
 FAILURES = [
     {"status": 500},
     {"status": 429},

@@ -6,6 +6,7 @@ Pure: standard library only, no I/O, no clock.
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 from controller.core.azure_names import short
 from controller.core.drain_history import Step
@@ -98,8 +99,8 @@ def _with_admin_state(membership: Membership, state: str) -> Membership:
     if isinstance(membership, NicMembership):
         return replace(membership, admin_state=state_lost_with_nic(state))
     if isinstance(membership, AddressMembership):
-        body = json.loads(membership.body)
-        details = body.get("properties") or {}
+        body: dict[str, Any] = json.loads(membership.body)
+        details: dict[str, Any] = dict(body.get("properties") or {})
         details.pop("adminState", None)
         body["properties"] = {**details, **({"adminState": state} if state else {})}
         return replace(membership, body=json.dumps(body, separators=(",", ":")))

@@ -270,7 +270,7 @@ def test_it_lasts_when_the_event_starts_and_ends_with_the_row() -> None:
 )
 def test_an_event_that_an_agent_has_read_is_none(read: dict[str, Any]) -> None:
     """Its row only follows late."""
-    given = {"ledger": Ledger(), "seen": (), "events": ()} | read
+    given: dict[str, Any] = {"ledger": Ledger(), "seen": (), "events": (), **read}
     known = announced(200)
     planned = with_second_source(
         PLAN, given["ledger"], known, document(*given["events"]), at(900), seen=given["seen"]
