@@ -13,6 +13,7 @@ from controller.agent.ability_watch import AbilityWatch
 from controller.agent.agents_reader import AgentsReader
 from controller.agent.closing_assembly import assemble_closing
 from controller.agent.context import AgentContext
+from controller.agent.coverage_watch import CoverageWatch
 from controller.agent.event_watcher import EventWatcher
 from controller.agent.leader_election import LeaderElection
 from controller.agent.operator_blobs import OperatorBlobs, watch_operator_blobs
@@ -28,6 +29,7 @@ from controller.azure.blob import StateBlob
 from controller.config.schema import Settings
 from controller.core.blob_owner import BlobOwner
 from controller.core.lease import LeaseState, ReasonsNotToLead, reasons_not_to_lead
+from controller.core.ledger import Ledger
 from controller.core.ledger_recovery import LedgerMemory
 from controller.storage.drain_request_store import DrainRequestWatch
 from controller.storage.ledger_store import LedgerStore
@@ -65,6 +67,8 @@ class Components:
     second_source: SecondSourceWatch | None
     """None if Resource Graph is not asked, and for a dry run."""
     sdk: SdkLoading
+    coverage: CoverageWatch | None
+    """None for a dry run."""
 
     def tasks(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """Return what runs until the agent ends, by name; without the election."""
@@ -97,8 +101,7 @@ def _standby_poll_s(settings: Settings) -> float:
 
 def assemble(context: AgentContext) -> Components:
     """Return the parts of an agent; nothing runs yet, and `connect` lets them react."""
-    settings = context.settings
-    blob = state_blob(context.azure, context.identity)
+    settings, blob = context.settings, state_blob(context.azure, context.identity)
     owner, memory = blob_owner(context.identity, settings), LedgerMemory()
     store = LedgerStore(blob, owner=owner, memory=memory)
     election: LeaderElection | None = None
@@ -154,6 +157,31 @@ def assemble(context: AgentContext) -> Components:
         agents=_assemble_agents(context, blob.name),
         second_source=_assemble_second_source(context, reconciler, election, watcher),
         sdk=sdk,
+        coverage=_assemble_coverage(context, watcher, election, standby_ledger),
+    )
+
+
+def _assemble_coverage(
+    context: AgentContext,
+    watcher: EventWatcher,
+    election: LeaderElection | None,
+    standby_ledger: StandbyLedgerCache | None,
+) -> CoverageWatch | None:
+    """Return what compares the documents of a standby with what the leader records."""
+    if election is None or standby_ledger is None:
+        return None
+
+    def read_as_standby() -> Ledger | None:
+        latest = standby_ledger.latest
+        return None if election.leading or latest is None else latest.ledger
+
+    return CoverageWatch(
+        vm=context.identity.vm,
+        present_set=context.present_set,
+        clock=watcher.clock,
+        policy=lambda: context.configuration.policy,
+        ledger=read_as_standby,
+        document=lambda: watcher.document,
     )
 
 
@@ -258,6 +286,8 @@ def connect(components: Components) -> None:
         watcher.lead(True)  # a dry run polls as a leader does
         return
     watcher.on_poll(election.polled)
+    if components.coverage is not None:
+        watcher.on_poll(components.coverage.polled)
     if components.closing is not None:
         watcher.on_poll(components.closing.polled)
     if components.standby_ledger is not None and components.closing is not None:

@@ -136,13 +136,17 @@ class LiveStatus:
         )
 
     def _unread(self, parts: Components, *, plans: bool) -> str:
-        """Return why the set is not known or does not exist; a standby knows it from the ledger."""
+        """Return why the set is not known or does not exist; a standby knows it from the ledger.
+
+        For a standby also what its document shows and the leader does not know.
+        """
         if plans:
             return parts.reconciler.unread
         latest = parts.standby_ledger.latest if parts.standby_ledger else None
         holds = latest.ledger.holds if latest else ()
         missing = HoldReason.SET_MISSING.value
-        return next((hold.message for hold in holds if hold.reason == missing), "")
+        unseen = parts.coverage.problem if parts.coverage else ""
+        return next((hold.message for hold in holds if hold.reason == missing), unseen)
 
     def _snapshot(self) -> AgentSnapshot:
         metrics = self._reporting.metrics

@@ -33,6 +33,7 @@ LogEvent = Literal[
     "controls_unreadable",
     "drain_requests_unreadable",
     "dry_run",
+    "event_not_covered",
     "event_set_aside",
     "event_unpublished",
     "events_readable",
@@ -111,6 +112,7 @@ KINDS = (
         "events_readable",
         "event_set_aside",
     ),
+    _kind("event_not_covered", "83569b2e12e74bbc832039174a9b4707", "event_not_covered"),
     # The leader.
     _kind("leader_elected", "344a24817c7548e78cb0f349f966db4e", "leader_elected"),
     _kind("lease_yielded", "71ba708830a24e56bce567db58372662", "lease_yielded"),
