@@ -97,3 +97,34 @@ def identity(change: Change) -> str:
     """Return what distinguishes the member of a move from other members of its pool."""
     configuration = str(change.detail["ip_configuration"])
     return key(configuration) if configuration else str(change.detail["address"])
+
+
+END_REPORTED = "reported by Resource Graph"
+"""Part of the log line about the end of an event."""
+
+
+def only_states_ends(before: Json, body: str) -> bool:
+    """Return whether a written ledger differs from the one before by the ends of events alone."""
+    after = parsed(body)
+    if not after or not before:
+        return False
+    kept, known = _lines(after), _lines(before)
+    rest = {"verdicts", "transitions"}
+    return (
+        any(each.get("end") for each in after.get("verdicts", []))
+        and {key: each for key, each in after.items() if key not in rest}
+        == {key: each for key, each in before.items() if key not in rest}
+        and _without_ends(after) == _without_ends(before)
+        and known[len(known) - len(kept) :] == kept
+    )
+
+
+def _lines(ledger: Json) -> list[Json]:
+    return [each for each in ledger.get("transitions", []) if each["what"] != "end reported"]
+
+
+def _without_ends(ledger: Json) -> list[Json]:
+    return [
+        {key: value for key, value in each.items() if key != "end"}
+        for each in ledger.get("verdicts", [])
+    ]

@@ -216,9 +216,10 @@ def _written(replay: Replay, change: Change) -> tuple[str, float] | None:
     """Return which agent sent a write, and when; None if the change is no write of an agent."""
     detail = change.detail
     if replay.conditions.requests_recorded:
+        if change.kind != "sent":
+            return None
         acknowledges = change.subject.endswith("/acknowledge") and detail["method"] == "POST"
-        writes = change.kind == "sent" and (acknowledges or _is_write(detail))
-        writes = writes and not is_report(change.subject)
+        writes = (acknowledges or _is_write(detail)) and not is_report(change.subject)
         if writes and not _of_command(replay, change):
             return str(detail["vm"]), change.at
         return None

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from controller.simulator.world.bodies import Json
 from controller.simulator.world.history import Change
+from tests.laws.ledger_document import is_ledger_write, parsed
 from tests.laws.replay import Event, Replay
 
 JUDGED_WITHIN_S = 15.0
@@ -12,7 +13,12 @@ JUDGED_WITHIN_S = 15.0
 
 
 def v1_verdict(replay: Replay, change: Change) -> Iterator[str]:
-    """In the end every event has one verdict for each VM, and none contradicts the history."""
+    """In the end every event has one verdict for each VM, and none contradicts the history.
+
+    At no time does a verdict state the end of an event that its agent reads as announced.
+    """
+    if is_ledger_write(change) and change.detail["body"]:
+        yield from _early_ends(replay, change)
     if change.kind != "converged":
         return
     verdicts: list[Json] = replay.last_ledger.get("verdicts", [])
@@ -30,6 +36,20 @@ def v1_verdict(replay: Replay, change: Change) -> Iterator[str]:
                 if each["event_id"].casefold() in event.ids and each["vm"].casefold() == vm
             ]
             yield from _of_one(replay, event, vm, mine)
+
+
+def _early_ends(replay: Replay, change: Change) -> Iterator[str]:
+    write = replay.write_of(change)
+    good = [poll for poll in (write.polls if write else ()) if poll.good]
+    known = {(each["event_id"], each["vm"]) for each in _ended(replay.last_ledger)}
+    for verdict in _ended(parsed(str(change.detail["body"]))):
+        new = (verdict["event_id"], verdict["vm"]) not in known
+        if new and good and verdict["event_id"].casefold() in good[-1].events:
+            yield f"states the end of event {verdict['event_id']}, which goes on"
+
+
+def _ended(ledger: Json) -> list[Json]:
+    return [each for each in ledger.get("verdicts", []) if each.get("end")]
 
 
 def _of_one(replay: Replay, event: Event, vm: str, verdicts: list[Json]) -> Iterator[str]:

@@ -18,6 +18,8 @@ from unittest.mock import patch
 from azure.core import MatchConditions
 
 from controller.agent import (
+    acknowledger,
+    assembly,
     election_state,
     inventory_reader,
     leader_election,
@@ -35,16 +37,19 @@ from controller.agent.ledger_place import LedgerPlace
 from controller.agent.single_reads import SingleReads
 from controller.azure import admin_states, network, network_bodies
 from controller.azure.blob import StateBlob
+from controller.azure.event_acknowledgement import EventAcknowledgement
 from controller.azure.http import error_mapping, request_waits
 from controller.azure.http.long_running import Check
 from controller.azure.http.write_guard import WriteGuard
 from controller.azure.network import Network
-from controller.core import azure_names, blob_limits
+from controller.core import azure_names, blob_limits, second_source
 from controller.core import closing as core_closing
+from controller.core.acknowledge_channel import Channel
 from controller.core.azure_names import load_balancer_of
 from controller.core.blob_owner import BlobOwner
 from controller.core.drain_history import Step
 from controller.core.drain_requests import DrainRequest, DrainRequests
+from controller.core.events import EventDocument
 from controller.core.ledger import Entry
 from controller.core.old_replies import ShownEtags
 from controller.core.planning import (
@@ -336,6 +341,50 @@ def _any_report(evidence: Any, entry: Entry) -> Any:
     return seen.report if seen else None
 
 
+def _believing_resource_graph() -> Block:
+    """Take an event that Resource Graph calls ended for one that is not there."""
+    real_assemble, real_poll = assembly._assemble_second_source, EventWatcher._succeeded
+
+    def assemble(context: Any, reconciler: Any, election: Any, watcher: Any) -> Any:
+        watch = real_assemble(context, reconciler, election, watcher)
+        watcher.second_source = watch
+        return watch
+
+    def succeeded(self: EventWatcher, document: EventDocument) -> None:
+        watch = getattr(self, "second_source", None)
+        rows = watch.known.events if watch is not None else {}
+        over = {key for key, row in rows.items() if row.status in second_source.ENDS}
+        kept = (each for each in document.events if azure_names.fold(each.event_id) not in over)
+        real_poll(self, replace(document, events=tuple(kept)))
+
+    return _all(
+        patch.object(assembly, "_assemble_second_source", assemble),
+        patch.object(EventWatcher, "_succeeded", succeeded),
+    )
+
+
+def _ends_of_all() -> Block:
+    """Let a row state the end of an event that is still in the document."""
+    real = second_source.ends
+
+    def ends(known: Any, _document: object) -> Any:
+        return real(known, EventDocument(incarnation=None))
+
+    return patch.object(second_source, "ends", ends)
+
+
+def _unguarded_channel() -> Block:
+    """Send an acknowledgement through Resource Manager as it was planned."""
+    real = EventAcknowledgement.acknowledge
+
+    async def acknowledge(
+        self: EventAcknowledgement, event_id: str, targets: Any, _guard: object
+    ) -> None:
+        await real(self, event_id, targets, None)
+
+    return patch.object(EventAcknowledgement, "acknowledge", acknowledge)
+
+
 def _as_planned(planned: Plan, *_arguments: object, **_options: object) -> Plan:
     return planned
 
@@ -378,13 +427,16 @@ SWITCHES: Mapping[str, Safeguard] = MappingProxyType(
             "S1 ack", lambda: patch.object(planning_closing, "current_report", _any_report)
         ),
         "date-correction": Safeguard("S7 in time", _never(EventWatcher, "_correct", None)),
+        "ends-of-the-absent": Safeguard("V1 verdict", _ends_of_all),
         "floor": Safeguard("S2 floor", _never(Floors, "shortage", "")),
         "continued-ledger": Safeguard("L1 converge", _ledger_by_name),
         "early-end": Safeguard("L2 progress", _following_operations_alone),
         "fresh-acknowledgement": Safeguard("S1 ack", _without_reads_while_out),
+        "guarded-channel": Safeguard("S1 ack", _unguarded_channel),
         "if-match-on-ledger": Safeguard("S5 write-ahead", _ledger_without_if_match),
         "if-match-on-nic": Safeguard("S3 exact", _without_if_match("/networkinterfaces/")),
         "if-match-on-pool": Safeguard("S3 exact", _without_if_match("/backendaddresspools/")),
+        "imds-decides": Safeguard("S6 no early return", _believing_resource_graph),
         "kept-as-lost": Safeguard("S5 write-ahead", _forgetting_what_is_absent),
         "lease-deadline": Safeguard(
             "S4 fence", lambda: patch.object(ElectionState, "is_valid", _still_held)
@@ -409,6 +461,9 @@ SWITCHES: Mapping[str, Safeguard] = MappingProxyType(
             ),
         ),
         "old-replies": Safeguard("S5 write-ahead", _never(ShownEtags, "is_old", False)),
+        "second-channel": Safeguard(
+            "L2 progress", _never(acknowledger, "channel_for", Channel.IMDS)
+        ),
         "set-identity": Safeguard("S5 write-ahead", _never(BlobOwner, "other_owner", "")),
         "shared-floor": Safeguard("S2 floor", _counting_other_sets),
         "shown-somewhere": Safeguard(

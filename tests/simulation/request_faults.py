@@ -161,6 +161,35 @@ MORE_KINDS: Mapping[str, Kind] = MappingProxyType(
 """Faults that hardships draw, and ordinary storms do not."""
 ALL_KINDS: Mapping[str, Kind] = MappingProxyType({**KINDS, **MORE_KINDS})
 
+_GRAPH = "/providers/microsoft.resourcegraph/"
+
+
+def _graph(fault: Fault) -> Kind:
+    return Kind(Service.ARM, ("POST",), fault, _GRAPH)
+
+
+def _acknowledge(fault: Fault) -> Kind:
+    return Kind(Service.ARM, ("POST",), fault, "/acknowledge")
+
+
+SECOND_KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        "graph 403": _graph(_reply(403, _error("AuthorizationFailed", "Not permitted."))),
+        "graph 429": _graph(_reply(429, _error("RateLimiting", "Too many."), retry_after="9")),
+        "graph garbage": _graph(Fault(effect=Effect.GARBAGE)),
+        "graph hangs": _graph(Fault(effect=Effect.HANG)),
+        "graph oversized": _graph(Fault(effect=Effect.OVERSIZED)),
+        "imds refuses acks": Kind(Service.IMDS, ("POST",), _reply(500), _EVENTS),
+        "imds acks hang": Kind(Service.IMDS, ("POST",), Fault(effect=Effect.HANG), _EVENTS),
+        "arm refuses acks": _acknowledge(_reply(503)),
+        "arm loses acks": _acknowledge(Fault(effect=Effect.RESET_AFTER)),
+        "arm throttles acks": _acknowledge(_reply(429, _MANY, retry_after="45")),
+    }
+)
+"""Faults of the second source and of both acknowledgements; only `drawn_second_source` draws them.
+"""
+EVERY_KIND: Mapping[str, Kind] = MappingProxyType({**ALL_KINDS, **SECOND_KINDS})
+
 JOURNEYS = ("slow", "late")
 """Faults of the way to ARM and Blob: a long one, and one longer than the sender waits."""
 LATE_LEDGER = "late ledger"
@@ -183,7 +212,7 @@ class Weather(FaultBook):
     ) -> None:
         super().__init__()
         self._seed, self._start, self._struck, self._arrived = seed, start, struck, arrived
-        self._storms = [storm for storm in storms if storm.kind in ALL_KINDS]
+        self._storms = [storm for storm in storms if storm.kind in EVERY_KIND]
         self._seen: dict[tuple[str, str, str, str], int] = {}
 
     def take(self, request: Request, vm: str | None, now: float) -> Fault | None:
@@ -193,7 +222,7 @@ class Weather(FaultBook):
         for storm in self._storms:
             if not storm.from_s <= at_s < storm.until_s or storm.vm not in ("", vm):
                 continue
-            kind = ALL_KINDS[storm.kind]
+            kind = EVERY_KIND[storm.kind]
             if not kind.covers(request) or storm.path not in request.path.casefold():
                 continue
             which = (storm.kind, vm or "", request.method, request.path)

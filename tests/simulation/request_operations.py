@@ -67,6 +67,10 @@ def _label(change: Change, *, create: bool, written: dict[str, str]) -> str:
 
 def _arm(path: str, method: str, written: dict[str, str]) -> str:
     segments = path.strip("/").split("/")
+    if segments[-2:] == ["microsoft.resourcegraph", "resources"]:
+        return "resource_graph query"
+    if segments[-1] == "acknowledge":
+        return "maintenance acknowledge"
     if segments[-2:-1] == ["operations"]:
         resource = key(written.get(segments[-1], ""))
         return f"network {'nic' if '/networkinterfaces/' in resource else 'pool'}_put_wait"

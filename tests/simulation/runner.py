@@ -384,6 +384,7 @@ def settings_of(scenario: Scenario, world: World, vm: str) -> Settings:
                 "imds_endpoint": IMDS,
                 **scenario.azure,
             },
+            "events": dict(scenario.events),
             "server": {"listen": ""},
         }
     )

@@ -142,6 +142,11 @@ class Scenario:
     election: Mapping[str, object] = field(default_factory=_nothing)
     watch: Mapping[str, object] = field(default_factory=_nothing)
     azure: Mapping[str, object] = field(default_factory=_nothing)
+    events: Mapping[str, object] = field(default_factory=_nothing)
+    publishes: bool = False
+    """Whether the set sends its events to Resource Graph."""
+    may_acknowledge: bool = False
+    """Whether the agents may acknowledge through Resource Manager."""
     own_policy: Mapping[str, Mapping[str, object]] = field(
         default_factory=dict[str, Mapping[str, object]]
     )

@@ -12,6 +12,7 @@ from typing import Any
 from tests.simulation import (
     drawn_admin_state,
     drawn_closing,
+    drawn_second_source,
     drawn_sets,
     drawn_shapes,
     hardships,
@@ -33,6 +34,7 @@ def draw(seed: int) -> Scenario:
     hard = hardships.lay_over(drawn_shapes.lay_over(scenario))
     hard = drawn_admin_state.lay_over(drawn_closing.lay_over(hard))
     hard = drawn_sets.lay_over(hard)
+    hard = drawn_second_source.lay_over(hard)
     return replace(hard, acts=tuple(sorted(hard.acts, key=lambda act: act.at_s)))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from controller.simulator.world.history import Change
 from tests.simulation import ablations, campaign, targeted_faults, trace_report
-from tests.simulation.faults import test_ablations, test_closing
+from tests.simulation.faults import test_ablations, test_closing, test_second_channel
 from tests.simulation.scenario_generator import draw
 
 ROOT = Path(__file__).parents[2]
@@ -175,7 +175,11 @@ def test_a_safeguard_is_missed_in_its_seed(name: str) -> None:
 
 def test_every_safeguard_is_switched_off_in_some_test() -> None:
     """Each of them has seeds, a trial, or a history of its own."""
-    played = {*test_ablations.PLAYED, *test_closing.CLOSING}
+    played = {
+        *test_ablations.PLAYED,
+        *test_closing.CLOSING,
+        *test_second_channel.PLAYED,
+    }
     tested = {*QUICK, *MADE_TO_MEASURE, *PINNED, *played, *ELSEWHERE}
     assert tested == {*ablations.SWITCHES}
 

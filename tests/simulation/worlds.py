@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from controller.simulator.app.agent_processes import CONTAINER
 from controller.simulator.app.server import ACCOUNT
 from controller.simulator.world import bodies
-from controller.simulator.world.access import BLOB_CONTRIBUTOR, LEAST_PRIVILEGE
+from controller.simulator.world.access import ACKNOWLEDGE, BLOB_CONTRIBUTOR, LEAST_PRIVILEGE
 from controller.simulator.world.builder import AGE_S, Builder, build_world
 from controller.simulator.world.settings import WorldSettings
 from controller.simulator.world.vm import SimVm
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from controller.simulator.world.bodies import Json
 
 SECOND_BALANCER = "web-lb-2"
+PUBLISHING = {
+    "scheduledEventsAdditionalPublishingTargets": {"eventGridAndResourceGraph": {"enable": True}}
+}
+"""The `scheduledEventsPolicy` of a set that sends its events to Resource Graph."""
 
 
 def world_of(scenario: Scenario, now: float) -> World:
@@ -42,6 +46,10 @@ def world_of(scenario: Scenario, now: float) -> World:
     _add_configurations(world, scenario)
     for vm, pool in shape.outside:
         _leave(world, vm, pool)
+    if scenario.publishes:
+        world.scheduled_events_policy = copy.deepcopy(PUBLISHING)
+    for vm in world.vms if scenario.may_acknowledge else ():
+        world.roles.assign(vm, ACKNOWLEDGE, f"/subscriptions/{world.subscription}")
     world.history.clear()  # building is not part of the history
     return world
 
