@@ -11,9 +11,12 @@ from controller.agent.agent import Agent
 from controller.azure.http.session import open_azure
 from controller.azure.resource_graph import MAX_PAGES, PATH, QueryResult
 from controller.core import second_source
+from controller.doctor.report import Result
+from controller.doctor.run import examine
 from controller.errors import ContractViolation, ControllerError, Denied, ServiceFault, Throttled
 from controller.simulator.services.faults import Effect
 from controller.simulator.services.http_values import Service
+from controller.simulator.world.access import ACKNOWLEDGE
 from tests.conftest import OpenSet
 from tests.support.in_process_set import NEVER_S, InProcessSet
 
@@ -236,3 +239,30 @@ async def test_errors_are_those_of_resource_manager(graph: InProcessSet) -> None
     graph.fault(Service.ARM, path_contains="ResourceGraph", status=500)
     with pytest.raises(ServiceFault):
         await query(graph)
+
+
+# --- the doctor ----------------------------------------------------------------------------------
+
+
+async def findings(bench: InProcessSet) -> dict[str, Result]:
+    """Return what the doctor finds about the second source and the second acknowledgement."""
+    both = {"events": {"resource_graph": True, "acknowledge_through": "imds-then-arm"}}
+    settings = bench.settings(bench.config("web-1", both))
+    report = await examine(settings, environ={}, clock=bench.clock)
+    wanted = {"resource-graph", "event-publishing", "arm-acknowledgement"}
+    return {each.check: each.result for each in report.findings if each.check in wanted}
+
+
+async def test_the_doctor_finds_what_is_missing_and_changes_nothing(graph: InProcessSet) -> None:
+    """The policy of the set and the role; the probe acknowledges no event."""
+    event = graph.world.events.schedule("Reboot", "web-2", notice_s=NEVER_S)
+    graph.world.scheduled_events_policy = None
+    assert await findings(graph) == {
+        "resource-graph": Result.PASS,
+        "event-publishing": Result.WARN,
+        "arm-acknowledgement": Result.FAIL,
+    }
+    graph.world.scheduled_events_policy = PUBLISHED
+    graph.world.roles.assign("web-1", ACKNOWLEDGE, f"/subscriptions/{graph.world.subscription}")
+    assert set((await findings(graph)).values()) == {Result.PASS}
+    assert event.acknowledged_by == []
