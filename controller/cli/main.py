@@ -104,7 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = CommandParser(
         prog="lb-drain",
-        description="Drains the VMs of an Azure availability set from load balancer "
+        description="Drains the VMs of an availability set or scale set from load balancer "
         "backend\npools before maintenance, and restores them afterwards.",
         epilog=EXIT_CODES,
         formatter_class=HelpFormatter,

@@ -31,7 +31,7 @@ def _lines(parser: argparse.ArgumentParser, version: str, config: Path) -> Itera
     # No hyphenation and no justification: a user copies commands from the page.
     yield from (".nh", ".ad l")
     yield ".SH NAME"
-    yield r"lb\-drain \- drain the VMs of an Azure availability set around host maintenance"
+    yield r"lb\-drain \- drain the VMs of a set around host maintenance in Azure"
     yield ".SH SYNOPSIS"
     for name, command in commands:
         if command.get_default("command"):

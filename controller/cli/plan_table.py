@@ -66,7 +66,7 @@ def _print_pools(console: Console, found: Inspection) -> None:
         table.add_row(text(name), text(pool.kind.value), text(str(len(pool.members))))
     console.print(table)
     for pool_id in found.snapshot.pools_without_peers:
-        show_line(console, f"No VM of this availability set is in {pool_id}.")
+        show_line(console, f"No VM of this set is in {pool_id}.")
 
 
 def _print_vms(console: Console, shown: Overview) -> None:

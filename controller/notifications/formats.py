@@ -49,7 +49,7 @@ TITLES = {
 FACTS = {
     "not_before": "NotBefore",
     "event_id": "event",
-    "availability_set": "availability set",
+    "availability_set": "set",
     "resource_group": "resource group",
     "agent": "reported by",
     "runbook_url": "runbook",

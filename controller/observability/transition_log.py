@@ -223,7 +223,7 @@ class TransitionReporter:
         for pool_id in pool_ids:
             if fold(pool_id) not in self._without_peers:
                 message = (
-                    f"pool {short(pool_id)} has no member in this availability set: "
+                    f"pool {short(pool_id)} has no member in this set: "
                     f"add the VMs to {pool_id}, or correct [[backend_pools]]"
                 )
                 label = self._names.get(fold(pool_id), short(pool_id))

@@ -364,7 +364,7 @@ async def test_slack_is_sent_text(hook: Hook) -> None:
         "&lt;!channel&gt; Reboot of web-2 announced &amp; more",
         "",
         "event: E-1",
-        "availability set: web-as",
+        "set: web-as",
         "resource group: web-rg",
         "reported by: web-1",
     )
@@ -389,7 +389,7 @@ async def test_teams_is_sent_an_adaptive_card(hook: Hook) -> None:
         "Reboot of web-2 announced",
         "",
         "event: E-1",
-        "availability set: web-as",
+        "set: web-as",
         "resource group: web-rg",
         "reported by: web-1",
     )

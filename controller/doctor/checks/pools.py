@@ -120,7 +120,7 @@ def _members(
     if not peers and not facts.drained_from(pool.id):
         return warned(
             check,
-            "it has no member from this availability set, so there is nothing to drain",
+            "it has no member from this set, so there is nothing to drain",
             (
                 _join(facts, found, facts.known_vms[0])
                 if facts.known_vms
@@ -138,13 +138,13 @@ def _other_members(
 ) -> Finding:
     """Return the finding about a pool that has members outside the availability set (law S2)."""
     check = "members"
-    named = f"{ours}; not of this availability set: {', '.join(map(short, others))}"
+    named = f"{ours}; not of this set: {', '.join(map(short, others))}"
     if pool.shared == "ignore":
         return warned(
             check,
             f'{named}. These count as in service (shared = "ignore"), also while another '
             "controller takes them out",
-            ('set shared = "coordinate" when the agent runs on their availability set as well',),
+            ('set shared = "coordinate" when the agent runs on their set as well',),
             subject=subject,
         )
     known = facts.shared_pools.get(fold(pool.id))
@@ -165,7 +165,7 @@ def _other_members(
         f"{', '.join(map(short, silent))}{why}. They do not count for min_in_service, because "
         "another controller may take them out at the same time",
         (
-            "install the agent on their availability set, with the same election.container_url",
+            "install the agent on their set, with the same election.container_url",
             f'or set shared = "ignore" for {pool.id} if nothing takes these members out',
         ),
         subject=subject,

@@ -35,7 +35,7 @@ def test_a_headline_names_the_set_and_its_resource_group() -> None:
         "At risk: web-2 (web in web-rg)",
         "it is in rotation",
         "",
-        "availability set: web",
+        "set: web",
         "resource group: web-rg",
         "reported by: web-1",
         f"runbook: {RUNBOOK}#lbdrainatrisk",
