@@ -109,7 +109,8 @@ class Polling:
 @pytest.fixture(autouse=True)
 def levels() -> Iterator[None]:
     """Give the SDK's loggers their levels back: the adapters set them for a whole process."""
-    loggers = [logging.getLogger(name) for name in ("azure", "azure.identity")]
+    names = ("azure", "azure.identity", "azure.mgmt", "azure.storage")
+    loggers = [logging.getLogger(name) for name in names]
     before = [each.level for each in loggers]
     yield
     for each, level in zip(loggers, before, strict=True):
