@@ -8,6 +8,7 @@ Contributor; its reads are those of the shipped roles.
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,8 +139,9 @@ class ResourceGraph:
 
 async def _read_bounded(response: Any, name: str) -> bytes:
     content = bytearray()
-    async for chunk in response.iter_bytes():
-        content += chunk
-        if len(content) > MAX_PAGE_BYTES:
-            raise ContractViolation(f"{name}: a page of more than {MAX_PAGE_BYTES} bytes")
+    async with aclosing(response.iter_bytes()) as chunks:
+        async for chunk in chunks:
+            content += chunk
+            if len(content) > MAX_PAGE_BYTES:
+                raise ContractViolation(f"{name}: a page of more than {MAX_PAGE_BYTES} bytes")
     return bytes(content)

@@ -3,6 +3,7 @@
 Each history is played twice: its law is kept, and breaks without the safeguard that it is for.
 """
 
+import gc
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
@@ -112,3 +113,12 @@ def test_the_second_channel_acknowledges_within_seconds() -> None:
     history = play_refused_acknowledgements().history
     assert first(history, "member_out") < first(history, "event_acknowledged") < ANNOUNCED_S + 45
     assert asked(history, "/acknowledge", "POST")
+
+
+def test_an_oversized_reply_leaves_nothing_open() -> None:
+    """The rest of it is not read, and what read it is closed at once."""
+    storm = Storm("graph oversized", 0.0, 900.0)
+    played = play_lie("", storms=(storm,), calm_at_s=60.0, idle_s=1.0)
+    assert "graph oversized" in played.marks
+    gc.collect()  # pytest fails a test that leaves an exception to the garbage collector
+    assert judge(played) == []
