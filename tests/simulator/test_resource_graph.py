@@ -9,6 +9,7 @@ import pytest
 from controller.azure.resource_graph_rows import events_query
 from controller.simulator.services.arm import handle
 from controller.simulator.services.http_values import Reply, Request, Service
+from controller.simulator.world.access import OPERATOR
 from controller.simulator.world.builder import build_world
 from controller.simulator.world.settings import WorldSettings
 from controller.simulator.world.world import World
@@ -156,3 +157,29 @@ def test_the_quota_is_stated_and_refuses() -> None:
     assert [each.status for each in replies[14:]] == [200, 429]
     assert replies[15].headers["Retry-After"] == "5"
     assert ask(world, everything(world), NOW + 5).status == 200
+
+
+def test_the_owner_of_the_set_opts_in() -> None:
+    """By the request that the doctor prints; what the policy states besides stays."""
+    world = world_of(published=False)
+    world.scheduled_events_policy = {"userInitiatedReboot": {"automaticallyApprove": True}}
+    body = {"properties": {"scheduledEventsPolicy": PUBLISHED}}
+
+    def patch(principal: str) -> Reply:
+        token = world.token(principal, "https://management.azure.com")
+        request = Request(
+            service=Service.ARM,
+            method="PATCH",
+            path=world.availability_set_id,
+            query=(("api-version", "2024-07-01"),),
+            headers={"authorization": f"Bearer {token}"},
+            body=json.dumps(body).encode(),
+        )
+        return handle(world, request, NOW)
+
+    assert patch("web-1").status == 403
+    assert not world.publishes_events
+    reply = patch(OPERATOR)
+    shown = json.loads(reply.body)["properties"]["scheduledEventsPolicy"]
+    assert shown == {"userInitiatedReboot": {"automaticallyApprove": True}, **PUBLISHED}
+    assert world.publishes_events

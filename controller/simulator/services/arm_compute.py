@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from controller.simulator.services.arm_replies import (
     Call,
+    as_object,
     bad_request,
     compute_reply,
     missing_resource,
@@ -17,7 +18,7 @@ from controller.simulator.services.arm_replies import (
 )
 from controller.simulator.services.arm_vm_actions import vm_action
 from controller.simulator.services.http_values import Reply
-from controller.simulator.services.network_requests import list_scope
+from controller.simulator.services.network_requests import json_body, list_scope
 from controller.simulator.world import bodies
 from controller.simulator.world.bodies import Json, key
 from controller.simulator.world.vm import SimVm
@@ -205,9 +206,13 @@ def instance_view(world: World, vm: SimVm) -> Json:
 
 
 def availability_sets(call: Call, group: str, names: list[str]) -> Reply:
-    """Answer one availability set. It has no etag, in body or header."""
+    """Answer one availability set, or change its `scheduledEventsPolicy`.
+
+    It has no etag, in body or header.
+    """
     world = call.world
-    if call.request.method != "GET" or len(names) > 1:
+    patches = call.request.method == "PATCH" and len(names) == 1
+    if not patches and (call.request.method != "GET" or len(names) > 1):
         raise not_allowed(call.request.method)
     if not names:
         _require(call, "availabilitySets/read", list_scope(call, group))
@@ -218,10 +223,14 @@ def availability_sets(call: Call, group: str, names: list[str]) -> Reply:
         ]
         return compute_reply(call, page(call, shown))
     scope = bodies.resource_id(world.subscription, group, f"{COMPUTE}/availabilitySets", names[0])
-    _require(call, "availabilitySets/read", scope)
+    _require(call, f"availabilitySets/{'write' if patches else 'read'}", scope)
     found = next((set_id for set_id in world.set_ids() if key(set_id) == key(scope)), None)
     if found is None:
         raise missing_resource(f"{COMPUTE}/availabilitySets", names[0], group)
+    if patches:
+        properties = as_object(json_body(call).get("properties") or {})
+        policy = as_object(properties.get("scheduledEventsPolicy") or {})
+        world.scheduled_events_policy = {**(world.scheduled_events_policy or {}), **policy}
     return compute_reply(call, _availability_set(world, found))
 
 
