@@ -13,7 +13,12 @@ from controller.agent.ability_watch import AbilityWatch
 from controller.agent.agents_reader import AgentsReader
 from controller.agent.closing_assembly import assemble_closing
 from controller.agent.context import AgentContext
-from controller.agent.coverage_watch import CoverageWatch
+from controller.agent.event_forwarding import (
+    EventForwarder,
+    ForwardedReader,
+    assemble_forwarded,
+    assemble_forwarder,
+)
 from controller.agent.event_watcher import EventWatcher
 from controller.agent.leader_election import LeaderElection
 from controller.agent.operator_blobs import OperatorBlobs, watch_operator_blobs
@@ -29,7 +34,6 @@ from controller.azure.blob import StateBlob
 from controller.config.schema import Settings
 from controller.core.blob_owner import BlobOwner
 from controller.core.lease import LeaseState, ReasonsNotToLead, reasons_not_to_lead
-from controller.core.ledger import Ledger
 from controller.core.ledger_recovery import LedgerMemory
 from controller.storage.drain_request_store import DrainRequestWatch
 from controller.storage.ledger_store import LedgerStore
@@ -67,8 +71,9 @@ class Components:
     second_source: SecondSourceWatch | None
     """None if Resource Graph is not asked, and for a dry run."""
     sdk: SdkLoading
-    coverage: CoverageWatch | None
+    forwarder: EventForwarder | None
     """None for a dry run."""
+    forwarded: ForwardedReader
 
     def tasks(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """Return what runs until the agent ends, by name; without the election."""
@@ -90,6 +95,9 @@ class Components:
             tasks["presence"] = self.presence.run
         if self.second_source is not None:
             tasks["second source"] = self.second_source.run
+        if self.forwarder is not None:
+            tasks["forward events"] = self.forwarder.run
+            tasks["forwarded events"] = self.forwarded.run
         return tasks
 
 
@@ -104,8 +112,7 @@ def assemble(context: AgentContext) -> Components:
     settings, blob = context.settings, state_blob(context.azure, context.identity)
     owner, memory = blob_owner(context.identity, settings), LedgerMemory()
     store = LedgerStore(blob, owner=owner, memory=memory)
-    election: LeaderElection | None = None
-    closing: ClosingSide | None = None
+    election, closing, standby_ledger = None, None, None
     operator = _watch_operator(
         context,
         blob,
@@ -113,9 +120,9 @@ def assemble(context: AgentContext) -> Components:
         leading=lambda: election is None or election.leading,
         changed=lambda: sdk.check(),  # noqa: PLW0108 -- it is built below
     )
-    watcher = _assemble_watcher(context, operator.requests)
+    forwarded = assemble_forwarded(context, leading=lambda: bool(election and election.leading))
+    watcher = _assemble_watcher(context, operator.requests, forwarded)
     ability = AbilityWatch(watcher.clock)
-    standby_ledger: StandbyLedgerCache | None = None
     if not settings.policy.dry_run:
         standby_ledger = StandbyLedgerCache(
             LedgerStore(blob, owner=owner, memory=memory),
@@ -157,31 +164,8 @@ def assemble(context: AgentContext) -> Components:
         agents=_assemble_agents(context, blob.name),
         second_source=_assemble_second_source(context, reconciler, election, watcher),
         sdk=sdk,
-        coverage=_assemble_coverage(context, watcher, election, standby_ledger),
-    )
-
-
-def _assemble_coverage(
-    context: AgentContext,
-    watcher: EventWatcher,
-    election: LeaderElection | None,
-    standby_ledger: StandbyLedgerCache | None,
-) -> CoverageWatch | None:
-    """Return what compares the documents of a standby with what the leader records."""
-    if election is None or standby_ledger is None:
-        return None
-
-    def read_as_standby() -> Ledger | None:
-        latest = standby_ledger.latest
-        return None if election.leading or latest is None else latest.ledger
-
-    return CoverageWatch(
-        vm=context.identity.vm,
-        present_set=context.present_set,
-        clock=watcher.clock,
-        policy=lambda: context.configuration.policy,
-        ledger=read_as_standby,
-        document=lambda: watcher.document,
+        forwarder=assemble_forwarder(context, watcher, election, standby_ledger),
+        forwarded=forwarded,
     )
 
 
@@ -216,13 +200,16 @@ def _assemble_second_source(
     return watch
 
 
-def _assemble_watcher(context: AgentContext, requests: DrainRequestWatch) -> EventWatcher:
+def _assemble_watcher(
+    context: AgentContext, requests: DrainRequestWatch, forwarded: ForwardedReader
+) -> EventWatcher:
     return EventWatcher(
         imds=context.azure.imds,
         clock=context.clock,
         leader_poll_s=context.settings.watch.leader_poll_s,
         standby_poll_s=_standby_poll_s(context.settings),
-        rehearsed=requests.rehearsed_events,
+        rehearsed=lambda now: (*requests.rehearsed_events(now), *forwarded.events(now)),
+        complete=forwarded.is_known,
     )
 
 
@@ -286,8 +273,9 @@ def connect(components: Components) -> None:
         watcher.lead(True)  # a dry run polls as a leader does
         return
     watcher.on_poll(election.polled)
-    if components.coverage is not None:
-        watcher.on_poll(components.coverage.polled)
+    watcher.on_poll(components.forwarded.polled)
+    if components.forwarder is not None:
+        watcher.on_poll(components.forwarder.polled)
     if components.closing is not None:
         watcher.on_poll(components.closing.polled)
     if components.standby_ledger is not None and components.closing is not None:

@@ -45,7 +45,9 @@ class EventWatcher:
         imds: the metadata service.
         clock: the wall clock to correct.
         leader_poll_s, standby_poll_s: seconds between two polls.
-        rehearsed: returns the events of rehearsals, which are added to each document.
+        rehearsed: returns the events of rehearsals, and those that other agents forward, which
+            are added to each document.
+        complete: returns whether these are known; a document without them is not clean.
     """
 
     def __init__(
@@ -56,9 +58,10 @@ class EventWatcher:
         leader_poll_s: float,
         standby_poll_s: float,
         rehearsed: Callable[[datetime], tuple[ScheduledEvent, ...]] = _none_rehearsed,
+        complete: Callable[[], bool] = lambda: True,
     ) -> None:
         self._imds, self._clock = imds, clock
-        self._rehearsed = rehearsed
+        self._rehearsed, self._complete = rehearsed, complete
         self.clock: Clock = clock
         """The wall clock, corrected by IMDS, and the monotonic clock."""
         self._leader_poll_s, self._standby_poll_s = leader_poll_s, standby_poll_s
@@ -155,7 +158,7 @@ class EventWatcher:
         self.document_at = self.now()
         self._polled_at = self._clock.monotonic()
         self.seen_events.record(document, self.document_at)
-        clean = not document.set_aside
+        clean = not document.set_aside and self._complete()
         self.clean_documents = (*self.clean_documents, document)[-2:] if clean else ()
 
     def _report(self, document: EventDocument) -> None:

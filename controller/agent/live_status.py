@@ -145,7 +145,7 @@ class LiveStatus:
         latest = parts.standby_ledger.latest if parts.standby_ledger else None
         holds = latest.ledger.holds if latest else ()
         missing = HoldReason.SET_MISSING.value
-        unseen = parts.coverage.problem if parts.coverage else ""
+        unseen = parts.forwarder.coverage.problem if parts.forwarder else ""
         return next((hold.message for hold in holds if hold.reason == missing), unseen)
 
     def _snapshot(self) -> AgentSnapshot:

@@ -3,8 +3,8 @@
 All VMs of an availability set have one event document (Microsoft docs, Scheduled Events). Whether
 the instances of a flexible scale set have one is not documented; per placement group they do. So no
 agent of a scale set relies on it: a VM is covered by the leader only as far as the leader records
-what the agent of that VM sees. An event that it does not record is reported by the agent that sees
-it, which is the one that can.
+what the agent of that VM sees. An event that it does not record is forwarded by that agent, and
+reported if that does not help: no other agent can know it.
 
 Pure: standard library only, no I/O, no clock.
 """

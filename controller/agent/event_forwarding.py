@@ -1,0 +1,273 @@
+"""Forwards events of this VM that the leader does not see; as the leader, reads what is forwarded.
+
+Only in a scale set (`core.forwarded_events`). A standby asks storage only while there is something
+to forward, and once at its start. The leader lists the blobs of the set every 15 seconds: without a
+forwarded event that is one request. Nothing here has a timer: the polls of the document drive it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+
+from controller.agent.context import AgentContext
+from controller.agent.coverage_watch import CoverageWatch
+from controller.agent.event_watcher import EventWatcher
+from controller.agent.leader_election import LeaderElection
+from controller.agent.present_set import PresentSet
+from controller.agent.standby_ledger import StandbyLedgerCache
+from controller.azure.blob import StateBlob
+from controller.azure.container import StateContainer
+from controller.clock import Clock
+from controller.core.azure_names import SetKind, fold
+from controller.core.events import ScheduledEvent
+from controller.core.forwarded_events import (
+    RENEWED_S,
+    ForwardedEvent,
+    ForwardedEvents,
+    events_of,
+    merged,
+    to_forward,
+)
+from controller.core.ledger import Ledger
+from controller.errors import ContractViolation, ControllerError, NotFound
+from controller.observability.logs import log
+from controller.storage.forwarded_events_store import (
+    ENDING,
+    decode_forwarded,
+    encode_forwarded,
+    forwarded_blob_name,
+    forwarded_folder,
+)
+from controller.storage.own_blob import OwnBlob
+
+logger = logging.getLogger("lbdrain.agent")
+
+LIST_PERIOD_S = 15.0
+"""How often the leader looks for forwarded events."""
+TRIES = 3
+"""After so many failures in a row the leader goes on without them."""
+
+
+class EventForwarder:
+    """Forwards the events of this VM; `run` is a task.
+
+    Args:
+        coverage: finds what the leader does not know.
+        blob: of this agent.
+        vm: the VM of this agent.
+        present_set: the set.
+        watcher: the event document and the clock.
+    """
+
+    def __init__(
+        self,
+        coverage: CoverageWatch,
+        blob: StateBlob,
+        *,
+        vm: str,
+        present_set: PresentSet,
+        watcher: EventWatcher,
+    ) -> None:
+        self.coverage, self._blob, self._own = coverage, blob, OwnBlob(blob)
+        self._vm, self._set, self._watcher = vm, present_set, watcher
+        self._woken = asyncio.Event()
+        self._sent: ForwardedEvents | None = None
+        """None until it is known what an earlier run of this agent has forwarded."""
+
+    def polled(self) -> None:
+        """Look again; called after every poll."""
+        self.coverage.polled()
+        if self._set.kind is SetKind.SCALE_SET and (self._sent is None or self._is_due()):
+            self._woken.set()
+
+    async def run(self) -> None:
+        """Forward until cancelled. What fails is tried again after the next poll."""
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            with suppress(ControllerError):
+                await self.step()
+
+    async def step(self) -> None:
+        """Write what has to be forwarded, if that has changed or is old.
+
+        Raises:
+            ControllerError: storage did not answer, or refused the write.
+        """
+        if self._sent is None:
+            self._sent = await self._read()
+        if self._is_due():
+            wanted = ForwardedEvents(vm=self._vm, at=self._watcher.now(), events=self._events())
+            await self._own.replace(encode_forwarded(wanted))
+            self._sent = wanted
+
+    async def _read(self) -> ForwardedEvents:
+        nothing = ForwardedEvents(vm=self._vm, at=self._watcher.now())
+        try:
+            return decode_forwarded((await self._blob.read()).body, self._blob.name)
+        except (NotFound, ContractViolation):
+            return nothing
+
+    def _is_due(self) -> bool:
+        sent, events = self._sent, self._events()
+        if sent is None or events != sent.events:
+            return sent is not None
+        return bool(events) and (self._watcher.now() - sent.at).total_seconds() >= RENEWED_S
+
+    def _events(self) -> tuple[ForwardedEvent, ...]:
+        clean = self._watcher.clean_documents
+        document = self._watcher.document
+        shown = [e for e in (document.events if document else ()) if e.affects(self._vm)]
+        over = len(clean) == 2 and not any(
+            event.affects(self._vm) for each in clean for event in each.events
+        )
+        return to_forward(
+            self._sent.events if self._sent else (),
+            shown=[e for e in shown if e.acknowledgeable],
+            unknown=[e for e in self.coverage.unknown if e.affects(self._vm)],
+            over=over,
+        )
+
+
+class ForwardedReader:
+    """Reads what agents forward while this one leads; `run` is a task.
+
+    Args:
+        container: lists the blobs of the container.
+        blob_of: returns the client of the blob with this name.
+        folder: how the names of the blobs of this set begin.
+        vm: the VM of this agent, whose own document shows its events.
+        present_set: the set.
+        clock: the monotonic clock.
+        leading: returns whether this agent leads.
+    """
+
+    def __init__(
+        self,
+        container: Callable[[], StateContainer],
+        blob_of: Callable[[str], StateBlob],
+        *,
+        folder: str,
+        vm: str,
+        present_set: PresentSet,
+        clock: Clock,
+        leading: Callable[[], bool],
+    ) -> None:
+        self._container, self._blob_of, self._folder = container, blob_of, folder
+        self._own = f"/{fold(vm)}{ENDING}"
+        self._set, self._clock, self._leading = present_set, clock, leading
+        self._woken = asyncio.Event()
+        self._found: dict[str, tuple[str, ForwardedEvents]] = {}
+        """ETag and content, by the name of the blob."""
+        self._listed_at: float | None = None
+        self._failed = 0
+        self._known = False
+
+    def polled(self) -> None:
+        """Look for forwarded events if that is due; called after every poll."""
+        if not self._leading() or self._set.kind is SetKind.AVAILABILITY_SET:
+            self._known, self._listed_at, self._failed = False, None, 0
+            return
+        now = self._clock.monotonic()
+        if self._listed_at is None or now - self._listed_at >= LIST_PERIOD_S:
+            self._listed_at = now
+            self._woken.set()
+
+    def events(self, now: datetime) -> tuple[ScheduledEvent, ...]:
+        """Return the forwarded events that count."""
+        if not self._leading() or self._set.kind is SetKind.AVAILABILITY_SET:
+            return ()
+        return merged(event for _, each in self._found.values() for event in events_of(each, now))
+
+    def is_known(self) -> bool:
+        """Return whether the events of the document are all that there are (law S6)."""
+        return not self._leading() or self._set.kind is SetKind.AVAILABILITY_SET or self._known
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            try:
+                await self.step()
+            except ControllerError as error:
+                self._failed += 1
+                if self._failed == TRIES:
+                    self._known = True
+                    message = f"events that other agents forward cannot be read: {error}"
+                    log(
+                        logger,
+                        logging.WARNING,
+                        message,
+                        event="azure_request_failed",
+                        outcome=error.word(),
+                    )
+
+    async def step(self) -> None:
+        """Read what has changed.
+
+        Raises:
+            ControllerError: storage did not answer.
+        """
+        listing = await self._container().list(prefix=self._folder)
+        etags = {
+            each.name: each.etag
+            for each in listing.blobs
+            if each.name.endswith(ENDING) and not each.name.endswith(self._own)
+        }
+        for name in self._found.keys() - etags.keys():
+            del self._found[name]
+        for name, etag in etags.items():
+            if name in self._found and self._found[name][0] == etag:
+                continue
+            with suppress(NotFound, ContractViolation):
+                content = await self._blob_of(name).read()
+                self._found[name] = content.etag, decode_forwarded(content.body, name)
+        self._failed, self._known = 0, True
+
+
+def assemble_forwarder(
+    context: AgentContext,
+    watcher: EventWatcher,
+    election: LeaderElection | None,
+    standby_ledger: StandbyLedgerCache | None,
+) -> EventForwarder | None:
+    """Return what forwards events; None for a dry run, which writes nothing."""
+    if election is None or standby_ledger is None:
+        return None
+
+    def read_as_standby() -> Ledger | None:
+        latest = standby_ledger.latest
+        return None if election.leading or latest is None else latest.ledger
+
+    vm = context.identity.vm
+    coverage = CoverageWatch(
+        vm=vm,
+        present_set=context.present_set,
+        clock=watcher.clock,
+        policy=lambda: context.configuration.policy,
+        ledger=read_as_standby,
+        document=lambda: watcher.document,
+    )
+    return EventForwarder(
+        coverage,
+        context.azure.state_blob(forwarded_blob_name(context.identity.ledger_name, vm)),
+        vm=vm,
+        present_set=context.present_set,
+        watcher=watcher,
+    )
+
+
+def assemble_forwarded(context: AgentContext, *, leading: Callable[[], bool]) -> ForwardedReader:
+    """Return what reads forwarded events."""
+    return ForwardedReader(
+        context.azure.container,
+        context.azure.state_blob,
+        folder=forwarded_folder(context.identity.ledger_name),
+        vm=context.identity.vm,
+        present_set=context.present_set,
+        clock=context.clock,
+        leading=leading,
+    )

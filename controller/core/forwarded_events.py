@@ -1,0 +1,119 @@
+"""Events that an agent sees and the leader does not: the agent forwards them in a blob of its own.
+
+Only in a scale set, whose instances may have more than one event document (`event_coverage`). Each
+agent speaks for its own VM alone. The leader adds such events to its document, so the VM is drained
+before the event and stays out as long as it is forwarded. No agent acknowledges it, so it begins at
+its NotBefore.
+
+An agent that ends with its VM withdraws nothing: the VM is in its maintenance. What it has
+forwarded counts for an hour, and a VM that does not run is not restored (law S6).
+
+Pure: standard library only, no I/O, no clock.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from controller.core.azure_names import fold
+from controller.core.events import EventSource, EventStatus, ScheduledEvent
+from controller.core.resources import NOTHING_EXTRA, Extra
+
+MINOR = 0
+"""The minor version of the format that this agent writes."""
+STANDS_FOR = timedelta(hours=1)
+"""How long a forwarded event counts after its NotBefore, or after it was forwarded last."""
+RENEWED_S = 600.0
+"""How often an agent forwards an event again, though nothing has changed."""
+STATUSES = {each.value: each for each in EventStatus}
+SOURCES = {each.value: each for each in EventSource}
+MOST_EVENTS = 100
+"""How many events of one VM are forwarded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardedEvent:
+    """One event of the VM."""
+
+    event_id: str
+    event_type: str
+    status: str
+    source: str
+    not_before: datetime | None = None
+    duration_s: int = -1
+    extra: Extra = field(default_factory=lambda: NOTHING_EXTRA, hash=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardedEvents:
+    """What the agent of one VM forwards."""
+
+    vm: str
+    at: datetime
+    events: tuple[ForwardedEvent, ...] = ()
+    extra: Extra = field(default_factory=lambda: NOTHING_EXTRA, hash=False)
+
+
+def forwarded(event: ScheduledEvent) -> ForwardedEvent:
+    """Return an event as it is forwarded."""
+    return ForwardedEvent(
+        event_id=event.event_id,
+        event_type=event.event_type,
+        status=event.status.value,
+        source=event.source.value,
+        not_before=event.not_before,
+        duration_s=event.duration_s,
+    )
+
+
+def to_forward(
+    before: tuple[ForwardedEvent, ...],
+    *,
+    shown: Iterable[ScheduledEvent],
+    unknown: Iterable[ScheduledEvent],
+    over: bool,
+) -> tuple[ForwardedEvent, ...]:
+    """Return what an agent has to forward now.
+
+    What was forwarded stays, also when the leader knows it: it knows it from here.
+
+    Args:
+        before: what it has forwarded.
+        shown: the events of its VM in its document.
+        unknown: those that the leader does not know.
+        over: no event of its VM is in either of two clean documents.
+    """
+    if over:
+        return ()
+    events = {fold(each.event_id): each for each in before}
+    wanted = events.keys() | {fold(each.event_id) for each in unknown}
+    news = {fold(e.event_id): forwarded(e) for e in shown if fold(e.event_id) in wanted}
+    return tuple((events | news).values())[:MOST_EVENTS]
+
+
+def events_of(found: ForwardedEvents, now: datetime) -> tuple[ScheduledEvent, ...]:
+    """Return the events that an agent has forwarded for its VM, and that still count."""
+    return tuple(
+        ScheduledEvent(
+            event_id=each.event_id,
+            event_type=each.event_type,
+            status=STATUSES.get(each.status, EventStatus.UNKNOWN),
+            resources=(found.vm,),
+            not_before=each.not_before,
+            duration_s=each.duration_s,
+            source=SOURCES.get(each.source, EventSource.UNKNOWN),
+            acknowledgeable=False,
+        )
+        for each in found.events[:MOST_EVENTS]
+        if now < max(each.not_before or found.at, found.at) + STANDS_FOR
+    )
+
+
+def merged(events: Iterable[ScheduledEvent]) -> tuple[ScheduledEvent, ...]:
+    """Return the events with one entry for each id, which names the VMs of all."""
+    found: dict[str, ScheduledEvent] = {}
+    for event in events:
+        known = found.get(fold(event.event_id))
+        resources = (*known.resources, *event.resources) if known else event.resources
+        found[fold(event.event_id)] = replace(event, resources=resources)
+    return tuple(found.values())

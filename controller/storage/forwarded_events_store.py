@@ -1,0 +1,70 @@
+"""The blobs in which agents forward events, beside the ledger: one writer each, the VM's agent."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from controller.core.azure_names import fold
+from controller.core.blob_limits import MAX_COUNT
+from controller.core.forwarded_events import MINOR, ForwardedEvent, ForwardedEvents
+from controller.errors import ContractViolation
+from controller.storage.stored_json import OPTIONAL, Instant, Stored, Text, dump, read
+
+MAJOR = 1
+MAX_BODY_BYTES = 256 * 1024
+ENDING = ".events.json"
+
+
+class StoredForwardedEvent(Stored):
+    """One event."""
+
+    value_type = ForwardedEvent
+
+    event_id: Text
+    event_type: Text
+    status: Text
+    source: Text
+    not_before: Instant | None = OPTIONAL
+    duration_s: Annotated[int, Field(strict=True, ge=-1, le=MAX_COUNT)] = -1
+
+
+class StoredForwardedEvents(Stored):
+    """The whole content of the blob."""
+
+    value_type = ForwardedEvents
+
+    version: Text
+    vm: Text
+    at: Instant
+    events: tuple[StoredForwardedEvent, ...] = ()
+
+
+def forwarded_folder(ledger_name: str) -> str:
+    """Return how the names of these blobs begin, from the name of the ledger's blob."""
+    return f"{ledger_name.removesuffix('.json')}.vms/"
+
+
+def forwarded_blob_name(ledger_name: str, vm: str) -> str:
+    """Return the name of the blob of a VM."""
+    return f"{forwarded_folder(ledger_name)}{fold(vm)}{ENDING}"
+
+
+def encode_forwarded(found: ForwardedEvents) -> bytes:
+    """Return the events as JSON."""
+    return dump(found, version=f"{MAJOR}.{MINOR}")
+
+
+def decode_forwarded(body: bytes, blob_name: str) -> ForwardedEvents:
+    """Return the events in `body`.
+
+    Raises:
+        ContractViolation: the content is something else, or speaks for another VM.
+    """
+    if len(body) > MAX_BODY_BYTES:
+        raise ContractViolation(f"forwarded events: more than {MAX_BODY_BYTES} bytes")
+    found: ForwardedEvents = read(
+        StoredForwardedEvents, body, what="forwarded events", major=MAJOR
+    )[0]
+    if not blob_name.endswith(f"/{fold(found.vm)}{ENDING}"):
+        raise ContractViolation(f"the blob {blob_name} has events of {found.vm[:64]}")
+    return found

@@ -1,0 +1,79 @@
+"""What an agent forwards of the events that only it sees, and what the leader makes of it."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from controller.core.events import EventStatus
+from controller.core.forwarded_events import (
+    STANDS_FOR,
+    ForwardedEvents,
+    events_of,
+    forwarded,
+    merged,
+    to_forward,
+)
+from controller.errors import ContractViolation
+from controller.storage.forwarded_events_store import (
+    decode_forwarded,
+    encode_forwarded,
+    forwarded_blob_name,
+)
+from tests.support.planner_scenario import at, event
+
+REBOOT = event("web-2", "web-3", event_id="E-1")
+OTHER = event("web-2", event_id="E-2")
+BLOB = forwarded_blob_name("s/rg/flex.json", "Web-2")
+
+
+def test_an_event_is_forwarded_until_it_is_over() -> None:
+    """S6: also when the leader knows it, because it knows it from here."""
+    first = to_forward((), shown=(REBOOT, OTHER), unknown=(REBOOT,), over=False)
+    assert first == (forwarded(REBOOT),)
+    assert to_forward(first, shown=(), unknown=(), over=False) == first
+    started = replace(REBOOT, status=EventStatus.STARTED, not_before=None)
+    [news] = to_forward(first, shown=(started, OTHER), unknown=(), over=False)
+    assert news.status == "Started"
+    assert to_forward(first, shown=(), unknown=(), over=True) == ()
+
+
+def test_an_agent_speaks_for_its_own_vm_alone() -> None:
+    """The leader does not acknowledge what it does not see; the event counts for a while."""
+    found = ForwardedEvents(vm="web-2", at=at(0), events=(forwarded(REBOOT),))
+    [seen] = events_of(found, at(0))
+    assert seen == replace(REBOOT, resources=("web-2",), acknowledgeable=False)
+    assert REBOOT.not_before is not None
+    assert events_of(found, REBOOT.not_before + STANDS_FOR - timedelta(seconds=1))
+    assert events_of(found, REBOOT.not_before + STANDS_FOR) == ()
+
+
+def test_one_event_of_several_agents_names_the_vms_of_all() -> None:
+    """It is one event, whatever the case of its id."""
+    one, two = replace(REBOOT, resources=("web-2",)), replace(REBOOT, resources=("web-3",))
+    [event_of_both] = merged((one, replace(two, event_id="e-1")))
+    assert event_of_both.resources == ("web-2", "web-3")
+
+
+def test_the_blob_is_read_as_it_was_written() -> None:
+    """With every field, and without events as well."""
+    for events in ((forwarded(REBOOT), forwarded(OTHER)), ()):
+        found = ForwardedEvents(vm="web-2", at=at(3), events=events)
+        assert decode_forwarded(encode_forwarded(found), BLOB) == found
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b'{"version": "2.0", "vm": "web-2", "at": "2026-01-01T00:00:00+00:00"}',
+        encode_forwarded(ForwardedEvents(vm="web-3", at=at(0))),
+        b" " * 300_000,
+    ],
+    ids=["empty", "no object", "a newer format", "another VM", "too large"],
+)
+def test_what_is_no_list_of_events_is_refused(body: bytes) -> None:
+    """S3: an agent cannot speak for another VM."""
+    with pytest.raises(ContractViolation):
+        decode_forwarded(body, BLOB)
