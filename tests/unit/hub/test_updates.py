@@ -315,7 +315,11 @@ async def test_a_missing_secret_is_a_problem_of_the_configuration(
         await read(rig, **{"secret_file": "", key: str(path)})
 
 
-@pytest.mark.parametrize("content", [b"C4NARY", base64.b64encode(os.urandom(60)), b"\xff\xfe\x00"])
+@pytest.mark.parametrize(
+    "content",
+    [b"C4NARY", base64.b64encode(os.urandom(60)), b"\xff\xfe\x00"],
+    ids=["text", "random", "binary"],
+)
 async def test_a_certificate_that_is_none(rig: SimulatedHub, content: bytes) -> None:
     """The file is not repeated."""
     path = rig.directory / "other.pem"
