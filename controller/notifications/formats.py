@@ -28,6 +28,7 @@ TITLES = {
     NoticeKind.EVENT_STARTED: "Maintenance started",
     NoticeKind.VM_RESTORED: "Back in rotation",
     NoticeKind.EVENT_CANCELLED: "Maintenance cancelled",
+    NoticeKind.EVENT_ENDED: "End reported by Azure",
     NoticeKind.EVENT_HANDLED: "Drained in time",
     NoticeKind.EVENT_LATE: "Drained late",
     NoticeKind.EVENT_HIT: "Hit in rotation",
