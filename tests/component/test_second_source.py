@@ -131,7 +131,7 @@ async def test_an_event_that_is_not_published_is_information(
     agent = await graph.lead(overrides=ASKING)
     event_id = await graph.announce("web-2", started_s=NEVER_S)
     await graph.until("shown", lambda: overview(agent)["unpublished"] == [event_id])
-    assert graph.logged("Resource Graph does not show it", "INFO")
+    await graph.until("logged", lambda: graph.logged("Resource Graph does not show it", "INFO"))
     assert graph.ledger()["holds"] == []
 
 
