@@ -134,7 +134,8 @@ class Lines:
 
     def settings(self, vm: str) -> Overrides:
         """Return the settings of one agent: its own way to each service."""
-        imds, arm, blob = (self.proxies[vm, service].port for service in Service)
+        services = (Service.IMDS, Service.ARM, Service.BLOB)
+        imds, arm, blob = (self.proxies[vm, service].port for service in services)
         return {
             "election": {"container_url": f"https://{HOST}:{blob}/{ACCOUNT}/{CONTAINER}"},
             "azure": {

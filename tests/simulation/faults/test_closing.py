@@ -130,12 +130,13 @@ def test_without_proof_a_vm_is_out_before_it_is_acknowledged(habits: Mapping[str
 
 
 @pytest.mark.parametrize(
-    ("vms", "floor", "alone"), [(("web-2",), 1, 1), (("web-1", "web-2"), 2, 1)]
+    ("vms", "floor", "alone"),
+    [(("web-2",), 1, 1), (("web-1", "web-2"), 1, 2), (("web-1", "web-2"), 2, 0)],
 )
 def test_a_vm_closes_alone_before_its_own_event(
     vms: tuple[str, ...], floor: int, alone: int
 ) -> None:
-    """Storage does not answer, and no more VMs close alone than the floor allows."""
+    """Storage does not answer: all VMs with near events close, or none if the floor forbids it."""
     played = play_near_in_silence(vms, floor)
     assert judge(played) == []
     closed = {
