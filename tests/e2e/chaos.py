@@ -71,6 +71,7 @@ from tests.e2e.schedule import (
     MOST_LATE_S,
     NOTICE_S,
     PERMISSIONS,
+    SERVICES,
     UNANNOUNCED,
     Step,
     steps,
@@ -134,8 +135,7 @@ class Lines:
 
     def settings(self, vm: str) -> Overrides:
         """Return the settings of one agent: its own way to each service."""
-        services = (Service.IMDS, Service.ARM, Service.BLOB)
-        imds, arm, blob = (self.proxies[vm, service].port for service in services)
+        imds, arm, blob = (self.proxies[vm, service].port for service in SERVICES)
         return {
             "election": {"container_url": f"https://{HOST}:{blob}/{ACCOUNT}/{CONTAINER}"},
             "azure": {

@@ -17,6 +17,8 @@ from tests.support.proxy import Network
 
 LEADER = "whoever leads"
 EVERYBODY = "everybody"
+SERVICES = (Service.IMDS, Service.ARM, Service.BLOB)
+"""What the agents of a set use."""
 LEASE_S = 15.0
 """The shortest lease that Azure grants."""
 MOST_LATE_S = 10.0
@@ -95,7 +97,7 @@ def _network(source: random.Random, vms: Sequence[str]) -> Step:
         kind=network.value,
         vms=(EVERYBODY if everybody else _any_or_leader(source, vms),),
         for_s=source.uniform(1, longest_s),
-        service=source.choice(tuple(Service)),
+        service=source.choice(SERVICES),
         network=network,
     )
 
@@ -132,7 +134,7 @@ def _cut(source: random.Random, vms: Sequence[str]) -> Step:
         kind="cut",
         vms=(_any_or_leader(source, vms),),
         for_s=source.uniform(LEASE_S + 5, LONGEST_CUT_S),
-        service=source.choice(tuple(Service)),
+        service=source.choice(SERVICES),
         network=Network.REFUSED,
     )
 
