@@ -84,6 +84,11 @@ class WorkingState:
         self.acknowledged = {}
         self.read_at = {}
 
+    def still_unread(self) -> dict[ActionKey, str]:
+        """Return what the newest inventory could not read, and no pass has read since."""
+        failing = self.retries.failures
+        return {key: why for key, why in self.unread.items() if key in failing}
+
     def observation(
         self,
         *,
@@ -120,7 +125,7 @@ class WorkingState:
             set_problem=self.set_read.problem,
             in_flight=in_flight,
             deferred=retries.active,
-            unread={key: why for key, why in self.unread.items() if key in retries.failures},
+            unread=self.still_unread(),
             unsent=writes.unsent,
             presence=dict(cache.presence),
             acknowledged=dict(self.acknowledged),

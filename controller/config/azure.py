@@ -1,13 +1,12 @@
 """The settings of `[azure]`: endpoints, identity and api-versions."""
 
-import os
 import re
 from typing import cast
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from controller.config.api_versions import COMPUTE_VERSIONS, NETWORK_VERSIONS
-from controller.config.base import Section, check_origin
+from controller.config.base import Section, check_ca_file, check_origin
 from controller.config.clouds import CLOUDS, CloudName
 
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -57,13 +56,7 @@ class Azure(Section):
     @field_validator("ca_file")
     @classmethod
     def _check_ca_file(cls, value: str) -> str:
-        # os.path returns False for a name that no file can have; pathlib raises.
-        readable = os.path.isfile(value) and os.access(value, os.R_OK)
-        if value and not (os.path.isabs(value) and readable):
-            raise ValueError(
-                "is not a file that this user can read; give its absolute path or remove the key"
-            )
-        return value
+        return check_ca_file(value)
 
     @field_validator("client_id")
     @classmethod

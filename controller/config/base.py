@@ -1,6 +1,7 @@
 """What every table of the configuration shares: strictness, and checks of URLs and addresses."""
 
 import ipaddress
+import os
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, ConfigDict
@@ -61,6 +62,21 @@ def listen_address(listen: str) -> tuple[str, int]:
             "not authenticated"
         )
     return host, port
+
+
+def check_ca_file(value: str) -> str:
+    """Return the path of a file with certificates, or an empty text.
+
+    Raises:
+        ValueError: this user cannot read the file, or the path is not absolute.
+    """
+    # os.path returns False for a name that no file can have; pathlib raises.
+    readable = os.path.isfile(value) and os.access(value, os.R_OK)
+    if value and not (os.path.isabs(value) and readable):
+        raise ValueError(
+            "is not a file that this user can read; give its absolute path or remove the key"
+        )
+    return value
 
 
 def check_origin(value: str, *, scheme: str) -> str:

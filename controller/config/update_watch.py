@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
-from controller.config.base import Section, check_origin
+from controller.config.base import Section, check_ca_file, check_origin
 from controller.system.paths import DEFAULTS
 
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -117,12 +117,7 @@ class UpdateWatch(Section):
     @field_validator("ca_file")
     @classmethod
     def _check_ca_file(cls, value: str) -> str:
-        readable = os.path.isfile(value) and os.access(value, os.R_OK)
-        if value and not (os.path.isabs(value) and readable):
-            raise ValueError(
-                "is not a file that this user can read; give its absolute path or remove the key"
-            )
-        return value
+        return check_ca_file(value)
 
     @field_validator("command")
     @classmethod

@@ -53,7 +53,7 @@ async def test_resource_manager_takes_over(bench: InProcessSet, failure: dict[st
 
 @pytest.mark.parametrize("under", ["vms", "set"])
 async def test_the_set_and_its_vms_are_tried(open_set: OpenSet, under: str) -> None:
-    """Azure does not document under which of them it knows an event."""
+    """Azure does not document under which resource it knows an event."""
     async with open_set(settings={"arm_acknowledges_under": under}) as bench:
         permit(bench)
         bench.fault(Service.IMDS, status=500, **POSTS)

@@ -72,7 +72,7 @@ def test_isinstance_compares_with_the_real_class(import_library: Import) -> None
 
 
 def test_an_annotation_loads_nothing(import_library: Import) -> None:
-    """Libraries name the types of their arguments; nobody asks for them at run time."""
+    """Libraries name the types of their arguments; nothing asks for them at run time."""
     library = import_library(
         "from typing import List, Optional, Union\n"
         "from large.keys import Key\n"

@@ -37,7 +37,7 @@ class Client:
 
 
 class NoToken:
-    """A credential that nobody asks."""
+    """A credential that is not asked."""
 
     async def get_token(self, *_scopes: str, **_options: object) -> None: ...
 
