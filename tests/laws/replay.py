@@ -665,7 +665,7 @@ class Replay:
             self.down_since.pop((pool, name), None)
 
     def _stated(self, change: Change) -> None:
-        """Note an adminState that was put back after its NIC: Down is Down, also if another client set it."""
+        """Note an adminState that was put back after its NIC, whichever client set Down."""
         place = key(change.subject), str(change.detail["vm"]).casefold()
         if change.detail["state"] == "Down":
             self.down_since.setdefault(place, change.at)
