@@ -213,7 +213,7 @@ class Reconciler:
             opened = await self.tenure.open()
             self._wake_at = self.tenure.reopen_at
             return opened
-        if self.tenure.overwritten and not await self.tenure.commit(self.ledger):
+        if self.tenure.overwritten and not await self.tenure.write_again():
             return False
         return not self.tenure.leaving
 

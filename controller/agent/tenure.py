@@ -200,6 +200,14 @@ class Tenure:
         self._state.writes.recorded(before, self.ledger)
         return True
 
+    async def write_again(self) -> bool:
+        """Write the ledger that another writer has changed; return whether it is durable.
+
+        Nothing is planned before that. So the write is due, and an agent that cannot write yields.
+        """
+        self._state.ability.planned({WRITING_LEDGER}, self._state.retries.active)
+        return await self.commit(self.ledger)
+
     def _overwritten(self, written: Written) -> None:
         message = "another writer changed the ledger: its change was replaced and changes nothing"
         if written is Written.SET_ASIDE:

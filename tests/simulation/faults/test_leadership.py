@@ -132,6 +132,18 @@ def reply(service: Service, status: int, **matches: Any) -> Fault:
     return Fault(effect=Effect.REPLY, service=service, status=status, vm="web-1", **matches)
 
 
+def overwritten(simulation: Simulation) -> None:
+    """Change the ledger past the lease, which web-1 may not read any more."""
+    revoke("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read")(simulation)
+
+    def change() -> None:
+        blob = simulation.world.blobs.find(simulation.stage.blob_path)
+        assert blob is not None
+        blob.etag = simulation.world.blobs.next_etag()
+
+    simulation.loop.call_at(45.0, change)
+
+
 CUT = (Storm("cut", 40.0, 400.0, vm="web-1", service="arm"),)
 THROTTLED = reply(Service.ARM, 429, method="PUT", headers=(("Retry-After", "1200"),))
 MEMBERS: Mapping[str, tuple[Trouble, tuple[Storm, ...]]] = {
@@ -147,6 +159,7 @@ MEMBERS: Mapping[str, tuple[Trouble, tuple[Storm, ...]]] = {
         meet(reply(Service.ARM, 403, method="GET"), from_s=0.4),
         (),
     ),
+    "the ledger was changed and cannot be read": (overwritten, ()),
     "the ledger cannot be written": (
         meet(
             reply(Service.BLOB, 403, method="PUT", path_contains="web.json"),
