@@ -13,7 +13,13 @@ from controller.core.drain_history import Step
 from controller.core.ledger import Entry
 from controller.core.planning.evidence import Evidence
 from controller.core.planning.losses import created_again
-from controller.core.planning.member_states import refusal, state_lost_with_nic
+from controller.core.planning.member_states import (
+    is_down,
+    is_neutral,
+    refusal,
+    state_lost_with_nic,
+)
+from controller.core.planning.pool_membership import shown_member
 from controller.core.planning.steps import Record
 from controller.core.planning.vm_case import VmCase
 from controller.core.resources import (
@@ -50,6 +56,19 @@ def record(case: VmCase, evidence: Evidence, movable: tuple[Membership, ...]) ->
     claims = () if evidence.policy.close else added
     detail = _detail(evidence, kept, added)
     return Record(entry=entry, step=record_step(old), detail=detail, claims=claims)
+
+
+def as_set_since(membership: Membership, evidence: Evidence) -> Membership:
+    """Return a recorded member with the adminState that people have given it since.
+
+    Only a state that serves: Down is that of this drain, and none is no choice.
+    """
+    if not isinstance(membership, AdminMembership):
+        return membership
+    shown = shown_member(evidence.views.pool(membership.pool_id), membership)
+    if shown is None or is_neutral(shown.admin_state) or is_down(shown.admin_state):
+        return membership
+    return replace(membership, admin_state=shown.admin_state)
 
 
 def record_step(entry: Entry | None) -> Step:

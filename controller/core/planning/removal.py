@@ -23,7 +23,13 @@ from controller.core.planning.closing_notes import RECORDS
 from controller.core.planning.evidence import Evidence
 from controller.core.planning.floors import Floors
 from controller.core.planning.losses import created_again, lose, park
-from controller.core.planning.recording import pool_names, record, record_step, whole
+from controller.core.planning.recording import (
+    as_set_since,
+    pool_names,
+    record,
+    record_step,
+    whole,
+)
 from controller.core.planning.steps import (
     Change,
     Forget,
@@ -232,9 +238,13 @@ def _is_closing(case: VmCase, evidence: Evidence, leaving: tuple[Membership, ...
 
 
 def _updated(case: VmCase, evidence: Evidence, entry: Entry) -> Entry:
-    """Return an entry with the events that are known now, and since when the VM is closed."""
-    closed_at = closing.closed_at(evidence, entry)
-    return replace(entry, events=case.references(entry), closed_at=closed_at)
+    """Return an entry as it is known now: its events, its members, since when the VM is closed."""
+    return replace(
+        entry,
+        events=case.references(entry),
+        memberships=tuple(as_set_since(m, evidence) for m in entry.memberships),
+        closed_at=closing.closed_at(evidence, entry),
+    )
 
 
 # --- forgetting what is not ours ---

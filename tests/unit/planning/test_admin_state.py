@@ -98,18 +98,33 @@ def test_out_is_proven_by_a_view_after_the_write(scene: StateScenario) -> None:
     assert phase(scene.settle(6, **{**sent, "ended_at": {APP.casefold(): at(6)}})) is Phase.OUT
 
 
-@pytest.mark.parametrize("state", ["Up", "None", ""])
+@pytest.mark.parametrize(
+    ("state", "restored"), [("Up", "Up"), ("Sideways", "Sideways"), ("None", ""), ("", "")]
+)
 def test_a_member_that_another_client_sets_up_is_set_down_again(
-    scene: StateScenario, state: str
+    scene: StateScenario, state: str, restored: str
 ) -> None:
-    """S1: seen by the regular reads while the event is announced, and recorded as put back."""
+    """S1: seen by the regular reads while the event is announced, and recorded as put back.
+
+    S3: what people chose last comes back. A member has no state also because its NIC was written.
+    """
     drained(scene)
     scene.states[APP, "web-1"] = state
     planned = scene.settle(30)
     assert texts(planned) == ["remove adminState of web-1-nic (app)"]
     assert scene.ledger.transitions[-1].step == Step.PUT_BACK
-    assert scene.entry().memberships == (state_of("web-1"),), "what comes back is what was there"
+    assert scene.entry().memberships == (state_of("web-1", state=restored),)
     assert acknowledged(planned) == []
+
+
+def test_what_people_set_before_the_first_write_takes_effect_comes_back(
+    scene: StateScenario,
+) -> None:
+    """S3: the record is older than their choice, and the write that followed it changed nothing."""
+    scene.settle(0)
+    scene.states[APP, "web-1"] = "Up"
+    assert texts(scene.settle(5)) == ["remove adminState of web-1-nic (app)"]
+    assert scene.entry().memberships == (state_of("web-1", state="Up"),)
 
 
 def test_the_pools_are_read_while_a_vm_is_down(scene: StateScenario) -> None:
