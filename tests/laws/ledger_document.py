@@ -101,6 +101,14 @@ def identity(change: Change) -> str:
 
 END_REPORTED = "reported by Resource Graph"
 """Part of the log line about the end of an event."""
+CONVERSION_FOUND = "this agent continues in it, with the same ledger"
+"""Part of the log line of an agent that finds its set converted."""
+
+
+def only_names_set(before: Json, body: str) -> bool:
+    """Return whether a written ledger differs from the one before by its present set alone."""
+    after, name = parsed(body), "converted_to"
+    return after.get(name) != before.get(name) and {**after, name: ""} == {**before, name: ""}
 
 
 def only_states_ends(before: Json, body: str) -> bool:

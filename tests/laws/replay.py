@@ -46,6 +46,8 @@ PEOPLE = frozenset(
 """Acts by which people decide which VMs are in a pool."""
 ADMIN_STATE = "adminState of "
 PLATFORM = "platform policy"
+SET_CHANGES = ("converted to a scale set", "turned into an availability set")
+"""What the simulated Azure records when a set becomes another one."""
 LEASE_REFUSED = (404, 409, 412)
 """Replies that mean to a holder that its lease is gone; any other may be a passing fault."""
 READ_WITHIN_S = 13.0
@@ -235,6 +237,8 @@ class Replay:
         self.closed = ClosedVms(conditions.ledger, conditions.lease_s)
         self.renewed: set[str] = set()
         """Resources that were created again, by folded id."""
+        self.conversion_unread = False
+        """Whether the set became another one since the ledger last named its present set."""
 
     # --- questions
 
@@ -432,6 +436,8 @@ class Replay:
                 self._admin_state(change, str(detail["what"]).removeprefix(ADMIN_STATE))
             case "operator" if detail["what"] == "created again":
                 self._created_again(key(change.subject))
+            case "operator" if detail["what"] in SET_CHANGES:
+                self.conversion_unread = True
             case "agent_started":
                 if change.subject.casefold() in self.closed.awake_since:
                     self.doubled.add(change.subject)
@@ -477,6 +483,8 @@ class Replay:
         before, self.ledger = self.last_ledger, parsed(str(change.detail["body"]))
         self.last_ledger = self.ledger or before
         self._recorded_too_late(before)
+        if self.last_ledger.get("converted_to") != before.get("converted_to"):
+            self.conversion_unread = False
         for vm in held_by_floor(before) - held_by_floor(self.last_ledger):
             self.released_at[vm] = change.at
         if change.detail["body"] and self.arrived is not None:
