@@ -32,6 +32,7 @@ from controller.agent.standby_view import StandbyView
 from controller.agent.startup import AgentIdentity, blob_owner, state_blob
 from controller.azure.blob import StateBlob
 from controller.config.schema import Settings
+from controller.core.azure_names import fold
 from controller.core.blob_owner import BlobOwner
 from controller.core.lease import LeaseState, ReasonsNotToLead, reasons_not_to_lead
 from controller.core.ledger_recovery import LedgerMemory
@@ -120,7 +121,11 @@ def assemble(context: AgentContext) -> Components:
         leading=lambda: election is None or election.leading,
         changed=lambda: sdk.check(),  # noqa: PLW0108 -- it is built below
     )
-    forwarded = assemble_forwarded(context, leading=lambda: bool(election and election.leading))
+    forwarded = assemble_forwarded(
+        context,
+        leading=lambda: bool(election and election.leading),
+        vms=lambda: frozenset(fold(vm.name) for vm in reconciler.cache.vms),
+    )
     watcher = _assemble_watcher(context, operator.requests, forwarded)
     ability = AbilityWatch(watcher.clock)
     if not settings.policy.dry_run:
@@ -208,7 +213,7 @@ def _assemble_watcher(
         clock=context.clock,
         leader_poll_s=context.settings.watch.leader_poll_s,
         standby_poll_s=_standby_poll_s(context.settings),
-        rehearsed=lambda now: (*requests.rehearsed_events(now), *forwarded.events(now)),
+        added=lambda now: (*requests.rehearsed_events(now), *forwarded.events(now)),
         complete=forwarded.is_known,
     )
 

@@ -1,6 +1,6 @@
-"""Forwards events of this VM that the leader does not see; as the leader, reads what is forwarded.
+"""Forwards the events of this VM to the leader; as the leader, reads what is forwarded.
 
-Only in a scale set (`core.forwarded_events`). A standby asks storage only while there is something
+Only in a scale set (`core.forwarded_events`). An agent asks storage only while there is something
 to forward, and once at its start. The leader lists the blobs of the set every 15 seconds: without a
 forwarded event that is one request. Nothing here has a timer: the polls of the document drive it.
 """
@@ -31,6 +31,7 @@ from controller.core.forwarded_events import (
     to_forward,
 )
 from controller.core.ledger import Ledger
+from controller.core.policy import Policy
 from controller.errors import ContractViolation, ControllerError, NotFound
 from controller.observability.logs import log
 from controller.storage.forwarded_events_store import (
@@ -59,6 +60,7 @@ class EventForwarder:
         vm: the VM of this agent.
         present_set: the set.
         watcher: the event document and the clock.
+        policy: returns the policy in force.
     """
 
     def __init__(
@@ -69,9 +71,10 @@ class EventForwarder:
         vm: str,
         present_set: PresentSet,
         watcher: EventWatcher,
+        policy: Callable[[], Policy],
     ) -> None:
         self.coverage, self._blob, self._own = coverage, blob, OwnBlob(blob)
-        self._vm, self._set, self._watcher = vm, present_set, watcher
+        self._vm, self._set, self._watcher, self._policy = vm, present_set, watcher, policy
         self._woken = asyncio.Event()
         self._sent: ForwardedEvents | None = None
         """None until it is known what an earlier run of this agent has forwarded."""
@@ -117,18 +120,14 @@ class EventForwarder:
         return bool(events) and (self._watcher.now() - sent.at).total_seconds() >= RENEWED_S
 
     def _events(self) -> tuple[ForwardedEvent, ...]:
-        clean = self._watcher.clean_documents
-        document = self._watcher.document
-        shown = [e for e in (document.events if document else ()) if e.affects(self._vm)]
-        over = len(clean) == 2 and not any(
-            event.affects(self._vm) for each in clean for event in each.events
-        )
-        return to_forward(
-            self._sent.events if self._sent else (),
-            shown=[e for e in shown if e.acknowledgeable],
-            unknown=[e for e in self.coverage.unknown if e.affects(self._vm)],
-            over=over,
-        )
+        document, policy = self._watcher.document, self._policy()
+        shown = [
+            event
+            for event in (document.events if document else ())
+            if event.affects(self._vm) and event.acknowledgeable and policy.impacting(event)
+        ]
+        sent = self._sent.events if self._sent else ()
+        return to_forward(sent, shown, self._watcher.clean_documents)
 
 
 class ForwardedReader:
@@ -142,6 +141,7 @@ class ForwardedReader:
         present_set: the set.
         clock: the monotonic clock.
         leading: returns whether this agent leads.
+        vms: returns the folded names of the VMs that the set has; empty while they are not known.
     """
 
     def __init__(
@@ -154,10 +154,11 @@ class ForwardedReader:
         present_set: PresentSet,
         clock: Clock,
         leading: Callable[[], bool],
+        vms: Callable[[], frozenset[str]],
     ) -> None:
         self._container, self._blob_of, self._folder = container, blob_of, folder
         self._own = f"/{fold(vm)}{ENDING}"
-        self._set, self._clock, self._leading = present_set, clock, leading
+        self._set, self._clock, self._leading, self._vms = present_set, clock, leading, vms
         self._woken = asyncio.Event()
         self._found: dict[str, tuple[str, ForwardedEvents]] = {}
         """ETag and content, by the name of the blob."""
@@ -176,10 +177,12 @@ class ForwardedReader:
             self._woken.set()
 
     def events(self, now: datetime) -> tuple[ScheduledEvent, ...]:
-        """Return the forwarded events that count."""
+        """Return the forwarded events that count. The agent of a deleted VM withdraws none."""
         if not self._leading() or self._set.kind is SetKind.AVAILABILITY_SET:
             return ()
-        return merged(event for _, each in self._found.values() for event in events_of(each, now))
+        vms = self._vms()
+        found = [each for _, each in self._found.values() if not vms or fold(each.vm) in vms]
+        return merged(event for each in found for event in events_of(each, now))
 
     def is_known(self) -> bool:
         """Return whether the events of the document are all that there are (law S6)."""
@@ -257,10 +260,13 @@ def assemble_forwarder(
         vm=vm,
         present_set=context.present_set,
         watcher=watcher,
+        policy=lambda: context.configuration.policy,
     )
 
 
-def assemble_forwarded(context: AgentContext, *, leading: Callable[[], bool]) -> ForwardedReader:
+def assemble_forwarded(
+    context: AgentContext, *, leading: Callable[[], bool], vms: Callable[[], frozenset[str]]
+) -> ForwardedReader:
     """Return what reads forwarded events."""
     return ForwardedReader(
         context.azure.container,
@@ -270,4 +276,5 @@ def assemble_forwarded(context: AgentContext, *, leading: Callable[[], bool]) ->
         present_set=context.present_set,
         clock=context.clock,
         leading=leading,
+        vms=vms,
     )

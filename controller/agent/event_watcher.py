@@ -30,11 +30,13 @@ of many days would seem to have passed."""
 THROTTLED_S = 5.0
 """Wait after a throttled poll without Retry-After, in seconds; also the longest wait for the first
 document."""
+MOST_SHOWN = 1000
+"""How many ids of events are remembered."""
 MOST_PROBLEMS = 100
 """How many reported problems are remembered, so that each is logged once."""
 
 
-def _none_rehearsed(now: datetime) -> tuple[ScheduledEvent, ...]:  # noqa: ARG001 -- as the real one
+def _none_added(now: datetime) -> tuple[ScheduledEvent, ...]:  # noqa: ARG001 -- as the real one
     return ()
 
 
@@ -45,8 +47,8 @@ class EventWatcher:
         imds: the metadata service.
         clock: the wall clock to correct.
         leader_poll_s, standby_poll_s: seconds between two polls.
-        rehearsed: returns the events of rehearsals, and those that other agents forward, which
-            are added to each document.
+        added: returns the events that are added to each document: those of rehearsals, and those
+            that other agents forward, except what the documents of this agent have shown.
         complete: returns whether these are known; a document without them is not clean.
     """
 
@@ -57,11 +59,11 @@ class EventWatcher:
         clock: CorrectedClock,
         leader_poll_s: float,
         standby_poll_s: float,
-        rehearsed: Callable[[datetime], tuple[ScheduledEvent, ...]] = _none_rehearsed,
+        added: Callable[[datetime], tuple[ScheduledEvent, ...]] = _none_added,
         complete: Callable[[], bool] = lambda: True,
     ) -> None:
         self._imds, self._clock = imds, clock
-        self._rehearsed, self._complete = rehearsed, complete
+        self._added, self._complete = added, complete
         self.clock: Clock = clock
         """The wall clock, corrected by IMDS, and the monotonic clock."""
         self._leader_poll_s, self._standby_poll_s = leader_poll_s, standby_poll_s
@@ -78,6 +80,8 @@ class EventWatcher:
         self.seen_events = SeenEvents()
         """The events in the documents that were read, and when they came and went."""
         self._reported: tuple[str, ...] = ()
+        self._shown: dict[str, None] = {}
+        """The folded ids of the events that the metadata service has shown, newest last."""
 
     def on_poll(self, listener: Callable[[], None]) -> None:
         """Call `listener` after every poll, good or bad."""
@@ -153,13 +157,29 @@ class EventWatcher:
         self.failures = 0
         self._report(document)
         document = _with_known(document, self.document)
-        document = _with_rehearsed(document, self._rehearsed(self.now()))
+        self._remember(document)
+        document = self._with_added(document)
         self.document = document
         self.document_at = self.now()
         self._polled_at = self._clock.monotonic()
         self.seen_events.record(document, self.document_at)
         clean = not document.set_aside and self._complete()
         self.clean_documents = (*self.clean_documents, document)[-2:] if clean else ()
+
+    def _remember(self, document: EventDocument) -> None:
+        """Remember which events the metadata service has shown."""
+        for key in (fold(event.event_id) for event in document.events):
+            self._shown.pop(key, None)
+            self._shown[key] = None
+        for key in list(self._shown)[:-MOST_SHOWN]:
+            del self._shown[key]
+
+    def _with_added(self, document: EventDocument) -> EventDocument:
+        """Add what other sources show. The metadata service decides about an event it has shown."""
+        added = tuple(
+            event for event in self._added(self.now()) if fold(event.event_id) not in self._shown
+        )
+        return replace(document, events=(*document.events, *added)) if added else document
 
     def _report(self, document: EventDocument) -> None:
         """Log every entry that is set aside, once per problem."""
@@ -213,15 +233,6 @@ def _with_known(document: EventDocument, last: EventDocument | None) -> EventDoc
         and ("" in unreadable or fold(event.event_id) in unreadable)
     )
     return replace(document, events=(*document.events, *kept))
-
-
-def _with_rehearsed(
-    document: EventDocument, rehearsed: tuple[ScheduledEvent, ...]
-) -> EventDocument:
-    """Add the events of rehearsals; an event of Azure with the same id is the one that counts."""
-    present = {fold(event.event_id) for event in document.events}
-    added = tuple(event for event in rehearsed if fold(event.event_id) not in present)
-    return replace(document, events=(*document.events, *added)) if added else document
 
 
 def _seconds_between(one: timedelta, other: timedelta) -> float:

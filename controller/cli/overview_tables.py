@@ -99,6 +99,8 @@ def print_vms(console: Console, shown: Overview) -> None:
     for vm in shown["vms"]:
         if vm["closing"] is not None:
             show_line(console, f"{vm['vm']}: {vm['closing']['text']}")
+        if vm["not_covered"]:
+            show_line(console, f"{vm['vm']}: {vm['not_covered']}")
     _print_agents(console, shown)
 
 

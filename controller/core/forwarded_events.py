@@ -1,32 +1,37 @@
-"""Events that an agent sees and the leader does not: the agent forwards them in a blob of its own.
+"""Events of a VM that its own agent forwards to the leader, in a blob of its own.
 
 Only in a scale set, whose instances may have more than one event document (`event_coverage`). Each
-agent speaks for its own VM alone. The leader adds such events to its document, so the VM is drained
-before the event and stays out as long as it is forwarded. No agent acknowledges it, so it begins at
-its NotBefore.
+agent speaks for its own VM alone, and forwards every event of it, because the next leader may have
+another document than the present one. A leader adds the events that its own documents have never
+shown. So the VM is drained before the event and stays out as long as it is forwarded. No agent
+acknowledges it, so it begins at its NotBefore.
 
-An agent that ends with its VM withdraws nothing: the VM is in its maintenance. What it has
-forwarded counts for an hour, and a VM that does not run is not restored (law S6).
+An agent that ends with its VM withdraws nothing: the VM is in its maintenance. Nor does the agent
+of a VM that lost its way to storage when it was removed. So what is forwarded counts for a while,
+and a VM that does not run is not restored (law S6).
 
 Pure: standard library only, no I/O, no clock.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from controller.core.azure_names import fold
-from controller.core.events import EventSource, EventStatus, ScheduledEvent
+from controller.core.events import EventDocument, EventSource, EventStatus, ScheduledEvent
 from controller.core.resources import NOTHING_EXTRA, Extra
 
 MINOR = 0
 """The minor version of the format that this agent writes."""
-STANDS_FOR = timedelta(hours=1)
-"""How long a forwarded event counts after its NotBefore, or after it was forwarded last."""
-RENEWED_S = 600.0
+STANDS_FOR = timedelta(minutes=15)
+"""How long a forwarded event counts after its NotBefore, or after it was forwarded last. The agent
+of a VM that restarts has time to forward it again."""
+RENEWED_S = 300.0
 """How often an agent forwards an event again, though nothing has changed."""
 STATUSES = {each.value: each for each in EventStatus}
 SOURCES = {each.value: each for each in EventSource}
+CLEAN_DOCUMENTS = 2
+"""How many clean documents in a row show that an event is over (law S6)."""
 MOST_EVENTS = 100
 """How many events of one VM are forwarded."""
 
@@ -68,27 +73,26 @@ def forwarded(event: ScheduledEvent) -> ForwardedEvent:
 
 def to_forward(
     before: tuple[ForwardedEvent, ...],
-    *,
     shown: Iterable[ScheduledEvent],
-    unknown: Iterable[ScheduledEvent],
-    over: bool,
+    clean: Sequence[EventDocument],
 ) -> tuple[ForwardedEvent, ...]:
     """Return what an agent has to forward now.
 
-    What was forwarded stays, also when the leader knows it: it knows it from here.
+    What was forwarded stays until neither of two clean documents shows it (law S6).
 
     Args:
         before: what it has forwarded.
-        shown: the events of its VM in its document.
-        unknown: those that the leader does not know.
-        over: no event of its VM is in either of two clean documents.
+        shown: the events of its VM in its newest document that require a drain.
+        clean: the last clean documents, at most two.
     """
-    if over:
-        return ()
-    events = {fold(each.event_id): each for each in before}
-    wanted = events.keys() | {fold(each.event_id) for each in unknown}
-    news = {fold(e.event_id): forwarded(e) for e in shown if fold(e.event_id) in wanted}
-    return tuple((events | news).values())[:MOST_EVENTS]
+    present = {fold(event.event_id) for each in clean for event in each.events}
+    events = {
+        key: each
+        for each in before
+        if (key := fold(each.event_id)) in present or len(clean) < CLEAN_DOCUMENTS
+    }
+    events |= {fold(event.event_id): forwarded(event) for event in shown}
+    return tuple(events.values())[:MOST_EVENTS]
 
 
 def events_of(found: ForwardedEvents, now: datetime) -> tuple[ScheduledEvent, ...]:
@@ -103,6 +107,7 @@ def events_of(found: ForwardedEvents, now: datetime) -> tuple[ScheduledEvent, ..
             duration_s=each.duration_s,
             source=SOURCES.get(each.source, EventSource.UNKNOWN),
             acknowledgeable=False,
+            forwarded=True,
         )
         for each in found.events[:MOST_EVENTS]
         if now < max(each.not_before or found.at, found.at) + STANDS_FOR

@@ -167,6 +167,7 @@ def _vms(snapshot: AgentSnapshot, ledger: Ledger) -> Iterator[VmView]:
             gone=entry is not None and entry.gone,
             recorded=entry is not None,
             closing=closing_view(ledger, key, snapshot.reports.get(key)),
+            not_covered=_not_covered(snapshot, names[key]),
         )
 
 
@@ -188,6 +189,17 @@ def _why_not_yet(snapshot: AgentSnapshot, event: ScheduledEvent) -> str:
     if drain_at is None or drain_at <= snapshot.now:
         return ""
     return f"{event.event_type}: the drain starts at {drain_at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _not_covered(snapshot: AgentSnapshot, vm: str) -> str:
+    """Return why the document of this agent does not cover a VM, by the events it has read."""
+    forwarded = (each.event for each in snapshot.seen_events if each.event.forwarded)
+    if not any(event.affects(vm) for event in forwarded):
+        return ""
+    return (
+        f"the event document of {snapshot.vm} does not show its events: its own agent forwards "
+        "them, no agent acknowledges them, and they begin at NotBefore"
+    )
 
 
 def _phases(snapshot: AgentSnapshot) -> dict[str, VmPhase]:

@@ -141,6 +141,9 @@ class VmView(TypedDict):
     """
     closing: ClosingView | None
     """Null for a VM that takes part in no drain, or whose agent does not report."""
+    not_covered: str
+    """Why the leader cannot see the events of this VM itself, in words for people; empty if it has
+    seen them, or has no reason to think so."""
 
 
 class StepView(TypedDict):

@@ -39,6 +39,8 @@ class Conditions:
     """After how long without news from storage a closed VM opens."""
     idle_s: float = 20.0
     """How long the history watches an idle set at its end."""
+    placement_groups: Mapping[str, int] = field(default_factory=dict[str, int])
+    """By VM, in a scale set with several event documents: the one that it shows. Empty with one."""
     unable: frozenset[str] = frozenset()
     """The folded names of VMs that are cut off from a service for good."""
     stale_reads: bool = False

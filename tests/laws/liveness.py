@@ -95,7 +95,10 @@ def l1_converge(replay: Replay, change: Change) -> Iterator[str]:
 
 
 def l2_progress(replay: Replay, change: Change) -> Iterator[str]:
-    """Every event that can be acknowledged is acknowledged."""
+    """Every event that can be acknowledged is acknowledged.
+
+    A leader that sees an event only because an agent forwards it can acknowledge nothing.
+    """
     if change.kind not in ("event_cancelled", "event_started"):
         return
     event = replay.event_of(change)
@@ -109,11 +112,22 @@ def l2_progress(replay: Replay, change: Change) -> Iterator[str]:
     if not replay.impacting(event) or not event.resources <= replay.conditions.peers - replay.gone:
         return
     since = max(_due_at(replay, event), replay.calm_at + RECOVERED_S)
+    since = max(since, _uncovered_until(replay, event))
     if change.at - since < replay.needed_s(event) + ACKNOWLEDGED_WITHIN_S:
         return
     excused = (_held(replay, vm) or _lost(replay, vm) for vm in event.resources)
     if not any(excused) and not any(map(replay.unmanaged, event.resources)):
         yield "no agent acknowledged it"
+
+
+def _uncovered_until(replay: Replay, event: Event) -> float:
+    """Return when the last leader ended whose document does not show an event."""
+    groups = replay.conditions.placement_groups
+    shown_to = {groups.get(vm, 0) for vm in event.resources}
+    return max(
+        (each.until for each in replay.tenures if groups.get(each.holder, 0) not in shown_to),
+        default=0.0,
+    )
 
 
 def h1_quiet(replay: Replay, change: Change) -> Iterator[str]:

@@ -211,6 +211,7 @@ def conditions_of(scenario: Scenario, start: World, ledger: str) -> Conditions:
         ip_pools=len(scenario.ip_pools),
         open_after_s=float(str(scenario.drain.get("open_after_s", 3600))),
         idle_s=scenario.idle_s,
+        placement_groups={name: vm.placement_group for name, vm in start.vms.items()},
         unable=frozenset(map(str.casefold, scenario.unable)),
         stale_reads=any(storm.kind == "arm stale" for storm in scenario.storms),
     )

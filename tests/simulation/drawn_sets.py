@@ -8,6 +8,8 @@ from tests.simulation.scenario import Act, Scenario
 
 FORMS = ("", "", "", "flexible", "flexible", "converted", "converted", "renamed", "twice")
 """What becomes of the set; of a third of the scenarios it is an availability set throughout."""
+GROUPS = (1, 1, 2, 3)
+"""How many event documents a flexible scale set has."""
 NEW_NAME = "web-flex"
 
 
@@ -17,8 +19,11 @@ def lay_over(scenario: Scenario) -> Scenario:
         return scenario
     source = random.Random(f"sets {scenario.seed}")
     form = source.choice(FORMS)
-    if form in {"", "flexible"}:
-        return replace(scenario, flexible=form == "flexible")
+    if form == "":
+        return scenario
+    if form == "flexible":
+        groups = random.Random(f"placement groups {scenario.seed}").choice(GROUPS)
+        return replace(scenario, flexible=True, placement_groups=groups)
     times = sorted(source.uniform(8, scenario.calm_at_s) for _ in range(3))
     name = NEW_NAME if form == "renamed" else ""
     acts = [Act(times[0], "convert_set", {"scale_set": name})]

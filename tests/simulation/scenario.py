@@ -131,6 +131,8 @@ class Scenario:
     second_set: SecondSet | None = None
     flexible: bool = False
     """Whether the set is a flexible scale set from the start."""
+    placement_groups: int = 1
+    """Of a scale set; each has an event document of its own."""
     settings: Mapping[str, object] = field(default_factory=_nothing)
     """Knobs of the simulated Azure."""
     policy: Mapping[str, object] = field(default_factory=_nothing)

@@ -2,15 +2,18 @@
 
 import copy
 import json
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from controller.core.drain_requests import DrainRequest, DrainRequests
+from controller.core.forwarded_events import events_of
 from controller.errors import ContractViolation
 from controller.simulator.services.http_values import Service
 from controller.simulator.world.bodies import Json, key
 from controller.simulator.world.events import EventState
 from controller.storage.drain_requests_json import decode_requests, encode_requests
+from controller.storage.forwarded_events_store import decode_forwarded, forwarded_blob_name
 from tests.laws.ledger_document import parsed
 from tests.simulation.harsh_acts import HarshActs
 from tests.simulation.rolling_runs import RollingOperator
@@ -18,6 +21,7 @@ from tests.simulation.scenario import Act
 from tests.simulation.worlds import ledger_path, sets_of
 
 if TYPE_CHECKING:
+    from controller.core.events import ScheduledEvent
     from tests.simulation.host import Host
     from tests.simulation.runner import Simulation
 
@@ -56,7 +60,7 @@ class Stage:
         """Tell whether an event is announced, or is going to be."""
         over = EventState.GONE
         rolling = any(operator.unfinished for operator in self._simulation.operators)
-        if rolling or self._requests().active(self._now()):
+        if rolling or self._requests().active(self._now()) or self._forwarded():
             return True
         return self._simulation.loop.now < self._last_act_s or any(
             event.state is not over for event in self._world.events.events
@@ -152,6 +156,19 @@ class Stage:
             return decode_requests(blob.body if blob is not None else b"")
         except ContractViolation:
             return DrainRequests()
+
+    def _forwarded(self) -> bool:
+        """Return whether an event counts that the agent of a VM of the set has forwarded.
+
+        A VM that is out may not reach storage to withdraw it.
+        """
+        found: list[ScheduledEvent] = []
+        for vm in self._world.peers():
+            name = forwarded_blob_name(self.blob_path, vm.name)
+            blob = self._world.blobs.find(name)
+            with suppress(ContractViolation):
+                found += events_of(decode_forwarded(blob.body, name), self._now()) if blob else ()
+        return bool(found)
 
     @property
     def _requests_path(self) -> str:

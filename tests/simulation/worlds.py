@@ -46,6 +46,8 @@ def world_of(scenario: Scenario, now: float) -> World:
     _add_configurations(world, scenario)
     for vm, pool in shape.outside:
         _leave(world, vm, pool)
+    for order, peer in enumerate(world.peers()):
+        peer.placement_group = order % scenario.placement_groups
     if scenario.publishes:
         world.scheduled_events_policy = copy.deepcopy(PUBLISHING)
     for vm in world.vms if scenario.may_acknowledge else ():

@@ -182,9 +182,11 @@ def _document(world: World, vm: SimVm, version: str) -> Json:
 
 def _sees(world: World, vm: SimVm, resources: list[str]) -> bool:
     """Return whether an event is for a VM; one of no set is for that of the world."""
-    if not world.shared_document or not (own := world.set_of(vm)):
+    if not (own := world.set_of(vm)):
         return vm.name in resources
     named = [found for name in resources if (found := world.find_vm(name)) is not None]
+    if named and all(each.placement_group != vm.placement_group for each in named):
+        return False
     sets = {world.set_of(each) for each in named} - {""}
     return own in sets or (vm.in_set and not sets)
 

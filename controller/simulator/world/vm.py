@@ -31,6 +31,8 @@ class SimVm:
     """Whether the application asks for no new work: each answer is the last on its connection."""
     other_set_id: str = ""
     """The availability set of a VM that belongs to another one; it sees the events of that set."""
+    placement_group: int = 0
+    """In a scale set: whose events its document shows."""
     etag: int = 1
     imds_last_call: float | None = None
     imds_ready_at: float = 0.0

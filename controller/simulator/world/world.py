@@ -62,9 +62,6 @@ class World(Replacements):
         self.converted = False
         self.orchestration_mode = "Flexible"
         """Of the scale set. Uniform instances are no VMs of their own."""
-        self.shared_document = True
-        """Whether all VMs of the set see the events of all. Undocumented for flexible scale sets;
-        otherwise each VM sees its own only."""
         self.scheduled_events_policy: bodies.Json | None = None
         self.writes = Writes(self)
         self.events = EventBoard(self)

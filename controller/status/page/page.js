@@ -350,6 +350,7 @@ function vm(each) {
     make("td", {}, make("span", { class: `pill ${tone}` }, phase),
       each.why ? make("span", { class: "note" }, each.why) : null,
       each.closing && !each.why.includes(each.closing.text) ? make("span", { class: "note" }, each.closing.text) : null,
+      each.not_covered ? make("span", { class: "note" }, each.not_covered) : null,
       nextEvent(each.vm)),
     make("td", {}, pools.length ? make("ul", { class: "pools" }, pools) : "–"));
 }

@@ -20,8 +20,7 @@ def test_an_event_that_the_leader_does_not_see_is_not_lost(*, leader_dies: bool)
     [announced] = OUT_FOR_AN_EVENT.acts
     late = replace(announced, arguments={**announced.arguments, "notice_s": NOTICE_S})
     scenario = replace(OUT_FOR_AN_EVENT, acts=(late,), calm_at_s=360.0, flexible=True)
-    simulation = Simulation(scenario)
-    simulation.world.shared_document = False
+    simulation = Simulation(replace(scenario, placement_groups=scenario.vms))
     told: list[tuple[bool, str]] = []
 
     def ask() -> None:
@@ -45,3 +44,23 @@ def test_an_event_that_the_leader_does_not_see_is_not_lost(*, leader_dies: bool)
     assert not simulation.world.events.events[0].acknowledged_by
     assert simulation.stage.ledger()["entries"] == []
     assert {each.law for each in judge(played)} <= {"L2 progress"}
+
+
+def test_a_new_leader_with_another_document_restores_nothing_before_the_event() -> None:
+    """S6: the first leader sees the event itself, and the next one knows it from its VM's agent."""
+    [announced] = OUT_FOR_AN_EVENT.acts
+    arguments = {**announced.arguments, "vms": ("web-3",), "notice_s": NOTICE_S}
+    event = replace(announced, arguments=arguments)
+    scenario = replace(OUT_FOR_AN_EVENT, vms=4, acts=(event,), calm_at_s=360.0, flexible=True)
+    policy = {**scenario.policy, "acknowledge": False}
+    simulation = Simulation(replace(scenario, policy=policy, placement_groups=2))
+    for vm in ("web-1", "web-3"):  # their document shows the event
+        simulation.loop.call_at(60.0, simulation.hosts[vm].crash, 300.0)
+    history = simulation.run().history
+    leaders = [str(each.detail["by"]) for each in history if each.kind == "lease_acquire"]
+    [out] = [each.at - EPOCH for each in history if each.kind == "member_out"]
+    [gone] = [each.at - EPOCH for each in history if each.kind == "event_gone"]
+    [back] = back_at(history)
+    assert leaders[0] == "web-1"
+    assert leaders[1] in {"web-2", "web-4"}
+    assert out < 60.0 < gone < back

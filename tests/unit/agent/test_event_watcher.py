@@ -67,7 +67,7 @@ async def post(tmp_path: Path) -> AsyncIterator[Post]:
             clock=CorrectedClock(clock),
             leader_poll_s=1,
             standby_poll_s=15,
-            rehearsed=lambda _: tuple(rehearsed),
+            added=lambda _: tuple(rehearsed),
         )
         yield Post(server, clock, watcher, rehearsed)
 
@@ -94,6 +94,20 @@ async def test_the_event_of_a_rehearsal_is_in_the_document(post: Post) -> None:
     await post.watcher.poll()
     [seen] = [each for each in post.watcher.seen_events.known() if each.gone]
     assert seen.event == test
+
+
+async def test_the_metadata_service_decides_about_an_event_that_it_has_shown(post: Post) -> None:
+    """S6: an agent that died with its VM still forwards it; one that was never shown counts."""
+    real = post.world.events.schedule("Reboot", "web-2")
+    await post.watcher.poll()
+    assert post.watcher.document is not None
+    [shown] = post.watcher.document.events
+    other = replace(shown, event_id="E-2", forwarded=True)
+    post.rehearsed += [replace(shown, event_id=shown.event_id.lower(), forwarded=True), other]
+    post.world.events.cancel(real.event_id)
+    await post.watcher.poll()
+    assert post.watcher.document.events == (other,)
+    assert other in post.watcher.clean_documents[-1].events
 
 
 async def test_a_good_poll_is_kept_and_told(post: Post) -> None:

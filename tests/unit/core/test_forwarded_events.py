@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from controller.core.events import EventStatus
+from controller.core.events import EventDocument, EventStatus, ScheduledEvent
 from controller.core.forwarded_events import (
     STANDS_FOR,
     ForwardedEvents,
@@ -27,22 +27,37 @@ OTHER = event("web-2", event_id="E-2")
 BLOB = forwarded_blob_name("s/rg/flex.json", "Web-2")
 
 
+CLEAN = EventDocument(incarnation=2)
+
+
+def shows(*events: ScheduledEvent) -> EventDocument:
+    """Return a document with these events."""
+    return EventDocument(incarnation=1, events=events)
+
+
 def test_an_event_is_forwarded_until_it_is_over() -> None:
-    """S6: also when the leader knows it, because it knows it from here."""
-    first = to_forward((), shown=(REBOOT, OTHER), unknown=(REBOOT,), over=False)
-    assert first == (forwarded(REBOOT),)
-    assert to_forward(first, shown=(), unknown=(), over=False) == first
-    started = replace(REBOOT, status=EventStatus.STARTED, not_before=None)
-    [news] = to_forward(first, shown=(started, OTHER), unknown=(), over=False)
+    """S6: it is over when neither of two clean documents shows it, each event by itself."""
+    first = to_forward((), (REBOOT, OTHER), (shows(REBOOT, OTHER),))
+    assert first == (forwarded(REBOOT), forwarded(OTHER))
+    for clean in ((), (CLEAN,), (shows(REBOOT, OTHER), CLEAN)):
+        assert to_forward(first, (), clean) == first
+    assert to_forward(first, (OTHER,), (shows(OTHER), shows(OTHER))) == (forwarded(OTHER),)
+    assert to_forward(first, (), (CLEAN, CLEAN)) == ()
+
+
+def test_an_event_is_forwarded_as_it_is_now() -> None:
+    """Whatever the case of its id."""
+    first = to_forward((), (REBOOT,), (shows(REBOOT),))
+    started = replace(REBOOT, event_id="e-1", status=EventStatus.STARTED, not_before=None)
+    [news] = to_forward(first, (started,), (shows(REBOOT), shows(started)))
     assert news.status == "Started"
-    assert to_forward(first, shown=(), unknown=(), over=True) == ()
 
 
 def test_an_agent_speaks_for_its_own_vm_alone() -> None:
     """The leader does not acknowledge what it does not see; the event counts for a while."""
     found = ForwardedEvents(vm="web-2", at=at(0), events=(forwarded(REBOOT),))
     [seen] = events_of(found, at(0))
-    assert seen == replace(REBOOT, resources=("web-2",), acknowledgeable=False)
+    assert seen == replace(REBOOT, resources=("web-2",), acknowledgeable=False, forwarded=True)
     assert REBOOT.not_before is not None
     assert events_of(found, REBOOT.not_before + STANDS_FOR - timedelta(seconds=1))
     assert events_of(found, REBOOT.not_before + STANDS_FOR) == ()

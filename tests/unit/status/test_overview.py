@@ -490,6 +490,17 @@ def test_every_vm_has_its_reason() -> None:
     assert [vm["recorded"] for vm in shown["vms"]] == [False, True, False]
 
 
+def test_a_vm_whose_events_only_its_own_agent_sees_is_not_covered() -> None:
+    """It stays marked while the event is remembered; a VM that the leader covers is not marked."""
+    own = SeenEvent(event=replace(EVENT, resources=("web-2",)), first_seen_at=NOW)
+    other = replace(EVENT, event_id="E-2", resources=("web-3",), forwarded=True)
+    seen = (own, SeenEvent(event=other, first_seen_at=NOW, gone=True, gone_at=NOW))
+    shown = overview(leader(seen_events=seen))
+    views = {each["vm"].lower(): each["not_covered"] for each in shown["vms"]}
+    assert views["web-3"].startswith("the event document of web-1 does not show its events")
+    assert {vm for vm, text in views.items() if text} == {"web-3"}
+
+
 def test_what_resource_graph_has_shown() -> None:
     """Where it differs from the event document, and why its last query failed."""
     row = GraphEvent(event_id="e-1", status=GraphStatus.COMPLETED)
