@@ -32,7 +32,6 @@ from controller.agent.standby_view import StandbyView
 from controller.agent.startup import AgentIdentity, blob_owner, state_blob
 from controller.azure.blob import StateBlob
 from controller.config.schema import Settings
-from controller.core.azure_names import fold
 from controller.core.blob_owner import BlobOwner
 from controller.core.lease import LeaseState, ReasonsNotToLead, reasons_not_to_lead
 from controller.core.ledger_recovery import LedgerMemory
@@ -113,7 +112,7 @@ def assemble(context: AgentContext) -> Components:
     settings, blob = context.settings, state_blob(context.azure, context.identity)
     owner, memory = blob_owner(context.identity, settings), LedgerMemory()
     store = LedgerStore(blob, owner=owner, memory=memory)
-    election, closing, standby_ledger = None, None, None
+    election, standby_ledger = None, None
     operator = _watch_operator(
         context,
         blob,
@@ -124,7 +123,7 @@ def assemble(context: AgentContext) -> Components:
     forwarded = assemble_forwarded(
         context,
         leading=lambda: bool(election and election.leading),
-        vms=lambda: frozenset(fold(vm.name) for vm in reconciler.cache.vms),
+        vms=lambda: reconciler.cache.vms,
     )
     watcher = _assemble_watcher(context, operator.requests, forwarded)
     ability = AbilityWatch(watcher.clock)
@@ -146,15 +145,6 @@ def assemble(context: AgentContext) -> Components:
         context, store, election=election, watcher=watcher, operator=operator, ability=ability
     )
     sdk = _assemble_sdk(context, watcher, operator, reconciler, election)
-    if election is not None and settings.policy.close:
-        closing = assemble_closing(
-            context,
-            blob,
-            owner=owner,
-            watcher=watcher,
-            memory=memory,
-            leads=lambda: election.leading and not reconciler.tenure.begins,
-        )
     return Components(
         identity=context.identity,
         watcher=watcher,
@@ -164,13 +154,35 @@ def assemble(context: AgentContext) -> Components:
         election=election,
         standby_ledger=standby_ledger,
         standby_view=_assemble_view(context, standby_ledger, watcher, operator),
-        closing=closing,
+        closing=_assemble_closing(context, blob, owner, memory, watcher, election, reconciler),
         presence=None if election is None else assemble_presence(context, blob.name, owner),
         agents=_assemble_agents(context, blob.name),
         second_source=_assemble_second_source(context, reconciler, election, watcher),
         sdk=sdk,
         forwarder=assemble_forwarder(context, watcher, election, standby_ledger),
         forwarded=forwarded,
+    )
+
+
+def _assemble_closing(
+    context: AgentContext,
+    blob: StateBlob,
+    owner: str,
+    memory: LedgerMemory,
+    watcher: EventWatcher,
+    election: LeaderElection | None,
+    reconciler: Reconciler,
+) -> ClosingSide | None:
+    """Return the VM's own side; None if `close` is off, and for a dry run."""
+    if election is None or not context.settings.policy.close:
+        return None
+    return assemble_closing(
+        context,
+        blob,
+        owner=owner,
+        watcher=watcher,
+        memory=memory,
+        leads=lambda: election.leading and not reconciler.tenure.begins,
     )
 
 

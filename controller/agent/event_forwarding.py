@@ -32,6 +32,7 @@ from controller.core.forwarded_events import (
 )
 from controller.core.ledger import Ledger
 from controller.core.policy import Policy
+from controller.core.resources import Vm
 from controller.errors import ContractViolation, ControllerError, NotFound
 from controller.observability.logs import log
 from controller.storage.forwarded_events_store import (
@@ -141,7 +142,7 @@ class ForwardedReader:
         present_set: the set.
         clock: the monotonic clock.
         leading: returns whether this agent leads.
-        vms: returns the folded names of the VMs that the set has; empty while they are not known.
+        vms: returns the VMs of the set; none while they are not known.
     """
 
     def __init__(
@@ -154,7 +155,7 @@ class ForwardedReader:
         present_set: PresentSet,
         clock: Clock,
         leading: Callable[[], bool],
-        vms: Callable[[], frozenset[str]],
+        vms: Callable[[], tuple[Vm, ...]],
     ) -> None:
         self._container, self._blob_of, self._folder = container, blob_of, folder
         self._own = f"/{fold(vm)}{ENDING}"
@@ -180,7 +181,7 @@ class ForwardedReader:
         """Return the forwarded events that count. The agent of a deleted VM withdraws none."""
         if not self._leading() or self._set.kind is SetKind.AVAILABILITY_SET:
             return ()
-        vms = self._vms()
+        vms = {fold(vm.name) for vm in self._vms()}
         found = [each for _, each in self._found.values() if not vms or fold(each.vm) in vms]
         return merged(event for each in found for event in events_of(each, now))
 
@@ -265,7 +266,7 @@ def assemble_forwarder(
 
 
 def assemble_forwarded(
-    context: AgentContext, *, leading: Callable[[], bool], vms: Callable[[], frozenset[str]]
+    context: AgentContext, *, leading: Callable[[], bool], vms: Callable[[], tuple[Vm, ...]]
 ) -> ForwardedReader:
     """Return what reads forwarded events."""
     return ForwardedReader(
