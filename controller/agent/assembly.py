@@ -113,6 +113,10 @@ def assemble(context: AgentContext) -> Components:
     owner, memory = blob_owner(context.identity, settings), LedgerMemory()
     store = LedgerStore(blob, owner=owner, memory=memory)
     election, standby_ledger = None, None
+
+    def leads() -> bool:
+        return bool(election and election.leading)
+
     operator = _watch_operator(
         context,
         blob,
@@ -120,11 +124,7 @@ def assemble(context: AgentContext) -> Components:
         leading=lambda: election is None or election.leading,
         changed=lambda: sdk.check(),  # noqa: PLW0108 -- it is built below
     )
-    forwarded = assemble_forwarded(
-        context,
-        leading=lambda: bool(election and election.leading),
-        vms=lambda: reconciler.cache.vms,
-    )
+    forwarded = assemble_forwarded(context, leading=leads, vms=lambda: reconciler.cache.vms)
     watcher = _assemble_watcher(context, operator.requests, forwarded)
     ability = AbilityWatch(watcher.clock)
     if not settings.policy.dry_run:
@@ -154,35 +154,21 @@ def assemble(context: AgentContext) -> Components:
         election=election,
         standby_ledger=standby_ledger,
         standby_view=_assemble_view(context, standby_ledger, watcher, operator),
-        closing=_assemble_closing(context, blob, owner, memory, watcher, election, reconciler),
+        closing=assemble_closing(
+            context,
+            blob,
+            owner=owner,
+            watcher=watcher,
+            memory=memory,
+            election=election,
+            begins=lambda: reconciler.tenure.begins,
+        ),
         presence=None if election is None else assemble_presence(context, blob.name, owner),
         agents=_assemble_agents(context, blob.name),
         second_source=_assemble_second_source(context, reconciler, election, watcher),
         sdk=sdk,
         forwarder=assemble_forwarder(context, watcher, election, standby_ledger),
         forwarded=forwarded,
-    )
-
-
-def _assemble_closing(
-    context: AgentContext,
-    blob: StateBlob,
-    owner: str,
-    memory: LedgerMemory,
-    watcher: EventWatcher,
-    election: LeaderElection | None,
-    reconciler: Reconciler,
-) -> ClosingSide | None:
-    """Return the VM's own side; None if `close` is off, and for a dry run."""
-    if election is None or not context.settings.policy.close:
-        return None
-    return assemble_closing(
-        context,
-        blob,
-        owner=owner,
-        watcher=watcher,
-        memory=memory,
-        leads=lambda: election.leading and not reconciler.tenure.begins,
     )
 
 

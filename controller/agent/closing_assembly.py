@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from controller.agent.context import AgentContext
 from controller.agent.event_watcher import EventWatcher
+from controller.agent.leader_election import LeaderElection
 from controller.azure.blob import StateBlob
 from controller.core.blob_owner import BlobOwner
 from controller.core.ledger_recovery import LedgerMemory
@@ -22,9 +23,10 @@ def assemble_closing(
     owner: BlobOwner,
     watcher: EventWatcher,
     memory: LedgerMemory,
-    leads: Callable[[], bool],
-) -> ClosingSide:
-    """Return the closing side of an agent.
+    election: LeaderElection | None,
+    begins: Callable[[], bool],
+) -> ClosingSide | None:
+    """Return the closing side of an agent; None if `close` is off, and for a dry run.
 
     Args:
         context: what the parts are built from.
@@ -32,9 +34,12 @@ def assemble_closing(
         owner: the set whose ledger it has to be.
         watcher: the event document and the clock.
         memory: what this agent has written as leader.
-        leads: returns whether this agent leads, and has opened the ledger.
+        election: None for a dry run.
+        begins: returns whether a leader still has to open the ledger.
     """
     settings, vm = context.settings, context.identity.vm
+    if election is None or not settings.policy.close:
+        return None
     ports = ServicePorts(
         context.azure.network,
         pool_ids=tuple(context.configuration.policy.pools),
@@ -46,7 +51,13 @@ def assemble_closing(
         peers=context.identity.vms,
         configuration=context.configuration,
         machine=context.machine or LocalMachine(settings),
-        follower=LedgerFollower(blob, owner=owner, memory=memory, leads=leads, clock=watcher.clock),
+        follower=LedgerFollower(
+            blob,
+            owner=owner,
+            memory=memory,
+            leads=lambda: election.leading and not begins(),
+            clock=watcher.clock,
+        ),
         sender=ReportSender(VmReportWriter(report_blob)),
         document=lambda: watcher.document,
         document_age_s=watcher.age_s,
