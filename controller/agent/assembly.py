@@ -128,11 +128,8 @@ def assemble(context: AgentContext) -> Components:
     watcher = _assemble_watcher(context, operator.requests, forwarded)
     ability = AbilityWatch(watcher.clock)
     if not settings.policy.dry_run:
-        standby_ledger = StandbyLedgerCache(
-            LedgerStore(blob, owner=owner, memory=memory),
-            watcher.now,
-            should_lead=lambda: not _reasons(context, watcher, operator, ability, tenure=None),
-        )
+        read = LedgerStore(blob, owner=owner, memory=memory)
+        standby_ledger = _assemble_standby_ledger(context, read, watcher, operator, ability)
         election = assemble_election(
             context,
             blob,
@@ -169,6 +166,20 @@ def assemble(context: AgentContext) -> Components:
         sdk=sdk,
         forwarder=assemble_forwarder(context, watcher, election, standby_ledger),
         forwarded=forwarded,
+    )
+
+
+def _assemble_standby_ledger(
+    context: AgentContext,
+    store: LedgerStore,
+    watcher: EventWatcher,
+    operator: OperatorBlobs,
+    ability: AbilityWatch,
+) -> StandbyLedgerCache:
+    return StandbyLedgerCache(
+        store,
+        watcher.now,
+        should_lead=lambda: not _reasons(context, watcher, operator, ability, tenure=None),
     )
 
 
