@@ -640,9 +640,7 @@ class Replay:
         member.edited_down = member.edited_down and not came
         if came:
             member.in_by = who
-            for event in self.events:
-                if event.started_at is not None and event.over_at is None:
-                    event.inside_later |= {vm.casefold()}
+            self._back_during_events(vm)
         else:
             member.out_by = who
         if came and write is not None and not member.wanted and in_doubt(member, write):
@@ -657,6 +655,12 @@ class Replay:
             inherited = self._inherited(change)
             member.doubtful = bool(member.epoch) and bool(in_flight or inherited)
 
+    def _back_during_events(self, vm: str) -> None:
+        """Note that a VM came back into a pool, at the events that have begun and go on."""
+        for event in self.events:
+            if event.started_at is not None and event.over_at is None:
+                event.inside_later |= {vm.casefold()}
+
     def _admin_state(self, change: Change, text: str) -> None:
         """Note the adminState of the members of a VM; a VM that is out of the pool has none."""
         vm, _, state = text.rpartition(": ")
@@ -666,6 +670,7 @@ class Replay:
                 member.inside, member.held_down, member.before_down = True, False, ""
                 member.edited_down = True
                 member.moved_at, member.in_by = change.at, "people"
+                self._back_during_events(name)
         inside = any(pool == where for where, _ in self.inside(name))
         if state == "Down" and inside:
             self.down_since.setdefault((pool, name), change.at)

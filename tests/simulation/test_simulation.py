@@ -72,6 +72,7 @@ REGRESSIONS = (
     230666,  # a VM was forgotten as open by a report that was too old to show it (S9)
     240034,  # the only VM that was left was cut off from storage (S7, L2)
     80134,  # an event was acknowledged because Azure found no NIC and no pool at all (S1)
+    1001433,  # people set a member Up that an agent held Down, while its event went on (V1)
     1001308,  # the inventory that found a set converted was due when the set was idle (H1)
 )
 """Seeds whose histories broke a law before they were fixed, in the product or in the law."""
