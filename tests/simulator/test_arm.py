@@ -386,6 +386,18 @@ def test_success_without_effect() -> None:
     assert client.world.changes("member_out") == []
 
 
+@pytest.mark.parametrize("outcome", ["no_effect", "failed", "canceled"])
+def test_a_write_that_comes_to_nothing_brings_no_deleted_pool_back(outcome: Any) -> None:
+    """The reference of a NIC to a pool goes with the pool, also while the NIC is written."""
+    client = build()
+    client.world.writes.plan(nic_id(client), outcome)
+    remove(client)
+    client.world.delete_pool(client.world.pool_id("app"))
+    client.world.advance(NOW + 60)
+    entry = client.get(nic_id(client))["properties"]["ipConfigurations"][0]["properties"]
+    assert not entry.get("loadBalancerBackendAddressPools")
+
+
 def test_same_nic_is_busy() -> None:
     """A second write of a NIC in flight is refused, and the text says how long to wait."""
     client = build()

@@ -100,6 +100,11 @@ class World(Replacements):
 
     # Time
 
+    def delete_pool(self, pool_id: str) -> None:
+        """Delete a pool; its NICs lose the reference, also those that are being written."""
+        super().delete_pool(pool_id)
+        self.writes.forget_pool(pool_id)
+
     def advance(self, now: float) -> None:
         """Run everything that is due up to `now`, in order. An earlier `now` does nothing."""
         self.scheduler.advance(now)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from controller.simulator.world import bodies
 from controller.simulator.world.access import OPERATOR
 from controller.simulator.world.bodies import Json, key
-from controller.simulator.world.network import Network
+from controller.simulator.world.network import Network, drop_pool
 from controller.simulator.world.operations import (
     Operation,
     OperationStatus,
@@ -123,6 +123,13 @@ class Writes:
             for timer in operation.timers:
                 timer.cancel()
             self._end(operation)
+
+    def forget_pool(self, pool_id: str) -> None:
+        """Let no write of a NIC that fails bring back the reference to a deleted pool."""
+        for running in self.in_flight.values():
+            for each in (*running.carried, running):
+                for entry in each.before["properties"].get("ipConfigurations", ()):
+                    drop_pool(entry["properties"], pool_id)
 
     def _load_balancer_writes(self, resource: str) -> list[Operation]:
         """Return the running writes on the load balancer that a pool belongs to, or is."""
