@@ -1,8 +1,9 @@
 """Read, open and write the ledger in its blob. Every write has the lease id and `If-Match`.
 
-After a write with an unknown outcome, or a conflict, the blob is read. Under the lease only this
-agent writes the ledger: what another writer has put there meanwhile is replaced by the next write,
-and nothing is done because of it.
+After a write with an unknown outcome, or a conflict, the blob is read. After a conflict nothing is
+written before that read has succeeded: the lease may have gone with a deleted blob. Under the lease
+only this agent writes the ledger: what another writer has put there meanwhile is replaced by the
+next write, and nothing is done because of it.
 
 Content that is not a ledger of this set is replaced only by an agent that remembers the ledger
 (laws S3, S4, S5). It is set aside in another blob first, for a person to look at.
@@ -106,6 +107,8 @@ class LedgerStore:
         """Of what this agent has written or replaced last."""
         self._writing = False
         """A write is under way, or its outcome is unknown."""
+        self._refused = False
+        """Storage has refused a write because of other content, which was not read since."""
         self._unreadable_since: datetime | None = None
         self.set_aside = ""
         """The URL of the newest blob to which content that was no ledger was copied."""
@@ -131,10 +134,10 @@ class LedgerStore:
         try:
             content = await self._blob.read()
         except NotFound:
-            self._etag, self.lease_state = "", "available"
+            self._etag, self.lease_state, self._refused = "", "available", False
             return Ledger()
         ledger = self._decoded(content)
-        self._etag, self.lease_state = content.etag, content.lease_state
+        self._etag, self.lease_state, self._refused = content.etag, content.lease_state, False
         return ledger
 
     def _decoded(self, content: Content) -> Ledger:
@@ -238,41 +241,49 @@ class LedgerStore:
             ContractViolation, ControllerError: as `read`.
             LeaseLost: the lease is lost, or another leader has opened the ledger.
         """
+        if not self._refused:
+            try:
+                await self._put(wanted, lease)
+            except (Conflict, OutcomeUnknown) as error:
+                self._writing = isinstance(error, OutcomeUnknown)
+                self._refused = not self._writing
+            else:
+                return Written.DURABLE
+        return await self._write_over(wanted, lease)
+
+    async def _write_over(self, wanted: Ledger, lease: Lease) -> Written:
+        """Read what the blob holds now, and replace it; as `write`."""
         durable = self.ledger
         try:
+            found = await self._read()
+        except UnreadableLedger as error:
+            await self._set_aside(error, lease)
             await self._put(wanted, lease)
-        except (Conflict, OutcomeUnknown) as refused:
-            self._writing = isinstance(refused, OutcomeUnknown)
-            try:
-                found = await self._read()
-            except UnreadableLedger as error:
-                await self._set_aside(error, lease)
-                await self._put(wanted, lease)
-                return Written.SET_ASIDE
-            if found.epoch != durable.epoch:
-                raise LeaseLost("another leader has opened the ledger") from None
-            known = self._memory.newest
-            if known is not None and is_older(found, known):
-                raise LeaseLost("the blob of the ledger was replaced by an older one") from None
-            if found == durable:
-                self._etags.append(self._etag)
-                return Written.UNKNOWN
-            if found == wanted:
-                self._adopt(wanted)
-                return Written.DURABLE
-            try:
-                await self._put(wanted, lease)
-            except (Conflict, OutcomeUnknown):
-                raise LeaseLost("another writer changes the blob of the ledger") from None
-            return Written.REPLACED
-        return Written.DURABLE
+            return Written.SET_ASIDE
+        if found.epoch != durable.epoch:
+            raise LeaseLost("another leader has opened the ledger")
+        known = self._memory.newest
+        if known is not None and is_older(found, known):
+            raise LeaseLost("the blob of the ledger was replaced by an older one")
+        if found == durable:
+            self._etags.append(self._etag)
+            return Written.UNKNOWN
+        if found == wanted:
+            self._adopt(wanted)
+            return Written.DURABLE
+        try:
+            await self._put(wanted, lease)
+        except (Conflict, OutcomeUnknown):
+            raise LeaseLost("another writer changes the blob of the ledger") from None
+        return Written.REPLACED
 
     def shows_another_writer(self, etag: str) -> bool:
         """Return whether an ETag of the blob, in a reply about the lease, is that of other content.
 
-        Until the outcome of a write is known, that is not known either.
+        Until the outcome of a write is known, that is not known either. A refused write shows it
+        too, until the blob was read.
         """
-        return bool(etag) and not self._writing and etag not in self._etags
+        return self._refused or (bool(etag) and not self._writing and etag not in self._etags)
 
     async def _put(self, ledger: Ledger, lease: Lease) -> None:
         if not self._etag:
@@ -286,6 +297,6 @@ class LedgerStore:
 
     def _adopt(self, ledger: Ledger) -> None:
         """This ledger, which this agent has written, is durable."""
-        self.ledger, self._writing = ledger, False
+        self.ledger, self._writing, self._refused = ledger, False, False
         self._etags.append(self._etag)
         self._memory.wrote(ledger)

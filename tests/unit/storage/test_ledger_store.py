@@ -1,0 +1,116 @@
+"""What the store of the ledger does when storage refuses a write (law S4)."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from controller.azure.blob import Content
+from controller.azure.http.write_guard import WriteGuard
+from controller.core.ledger import Hold, Ledger
+from controller.errors import Conflict, LeaseLost, NotFound, OutcomeUnknown
+from controller.storage.ledger_json import encode_bounded
+from controller.storage.ledger_store import LedgerStore, Written
+
+if TYPE_CHECKING:
+    from controller.azure.blob import StateBlob
+
+START = datetime(2026, 6, 1, tzinfo=UTC)
+URL = "https://account.blob.core.windows.net/lb-drain/web.json"
+
+
+class StoredBlob:
+    """A blob in memory, whose replies to reads can be lost."""
+
+    url = URL
+
+    def __init__(self) -> None:
+        self.body: bytes | None = b""
+        self.version, self.writes = 1, 0
+        self.answers = True
+
+    @property
+    def etag(self) -> str:
+        return str(self.version)
+
+    async def read(self) -> Content:
+        if not self.answers:
+            raise OutcomeUnknown("blob read: no answer within the deadline")
+        if self.body is None:
+            raise NotFound("there is no blob")
+        return Content(body=self.body, etag=self.etag, lease_state="leased", lease_status="locked")
+
+    async def write(self, body: bytes, etag: str, lease_id: str, guard: WriteGuard) -> str:
+        guard.check()
+        assert lease_id == Lease.lease_id
+        self.writes += 1
+        if etag != self.etag:
+            raise Conflict("the condition is not met")
+        self.store(body)
+        return self.etag
+
+    def store(self, body: bytes | None) -> None:
+        """Let another writer replace or delete the blob."""
+        self.body, self.version = body, self.version + 1
+
+
+class Lease:
+    """A lease that, by the clock of its holder, has not expired."""
+
+    lease_id = "L"
+
+    def fence(self) -> None:
+        """Every write passes."""
+
+
+@pytest.fixture
+def stored() -> StoredBlob:
+    return StoredBlob()
+
+
+@pytest.fixture
+async def store(stored: StoredBlob) -> LedgerStore:
+    """The ledger of a leader that has opened it."""
+    store = LedgerStore(cast("StateBlob", stored))
+    await store.open(Lease(), vm="web-1", now=START)
+    return store
+
+
+def changed(ledger: Ledger) -> Ledger:
+    hold = Hold(subject="web-2", reason="floor", message="it waits", since=START)
+    return replace(ledger, holds=(hold,))
+
+
+@pytest.mark.parametrize("content", [b"", None], ids=["created again", "deleted"])
+async def test_after_a_refused_write_nothing_is_written_before_a_read(
+    store: LedgerStore, stored: StoredBlob, content: bytes | None
+) -> None:
+    """The lease goes with a deleted blob: to repeat the write is to write without a lease."""
+    wanted = changed(store.ledger)
+    stored.store(content)
+    stored.answers, sent = False, stored.writes
+    for _ in range(3):
+        with pytest.raises(OutcomeUnknown):
+            await store.write(wanted, Lease())
+    assert stored.writes == sent + 1
+    stored.answers = True
+    with pytest.raises(LeaseLost):
+        await store.write(wanted, Lease())
+    assert stored.writes == sent + 1
+
+
+async def test_a_refused_write_shows_another_writer(store: LedgerStore, stored: StoredBlob) -> None:
+    """No other write may leave until the blob is read, whatever the last renewal showed."""
+    wanted, seen = changed(store.ledger), store.etag
+    assert not store.shows_another_writer(seen)
+    stored.store(encode_bounded(replace(changed(store.ledger), set_id="another"))[1])
+    stored.answers = False
+    with pytest.raises(OutcomeUnknown):
+        await store.write(wanted, Lease())
+    assert store.shows_another_writer(seen)
+    assert store.shows_another_writer("")
+    stored.answers = True
+    assert await store.write(wanted, Lease()) is Written.REPLACED
+    assert store.ledger == wanted
+    assert not store.shows_another_writer(store.etag)
