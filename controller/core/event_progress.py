@@ -57,12 +57,21 @@ class SeenEvent:
     last_seen_at: datetime | None = None
     """When it was in a document last; None if this agent has not read it."""
     started_at: datetime | None = None
+    unstarted_at: datetime | None = None
+    """When the document before that, in which it had not started, was read; None without one."""
     gone: bool = False
     gone_at: datetime | None = None
 
     def left_within(self, seconds: float, now: datetime) -> bool:
         """Return whether it left the document, at most so many seconds ago."""
         return self.gone_at is not None and now - self.gone_at <= timedelta(seconds=seconds)
+
+    @property
+    def unread_before_start(self) -> datetime | None:
+        """Since when this agent read no document before it read the start; None if it did."""
+        before, started_at = self.unstarted_at, self.started_at
+        unread = before is not None and started_at is not None and started_at - before > READ_GAP
+        return before if unread else None
 
     def was_read_until(self, gone_at: datetime) -> bool:
         """Return whether this agent read it shortly before it was gone, and so saw what it did."""
@@ -85,14 +94,15 @@ class SeenEvents:
         for key, event in present.items():
             new = SeenEvent(event=event, first_seen_at=now, absent_at=self._read_at)
             known = self._known.pop(key, new)
-            started = event.status is EventStatus.STARTED
+            starts = event.status is EventStatus.STARTED and known.started_at is None
             # NotBefore is empty once an event has started; the earlier value is kept.
             kept = replace(event, not_before=event.not_before or known.event.not_before)
             self._known[key] = replace(
                 known,
                 event=kept,
                 last_seen_at=now,
-                started_at=known.started_at or (now if started else None),
+                started_at=now if starts else known.started_at,
+                unstarted_at=self._read_at if starts else known.unstarted_at,
                 gone=False,
                 gone_at=None,
             )

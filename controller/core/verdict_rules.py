@@ -3,10 +3,11 @@
 Pure: standard library only, no I/O, no clock.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
 from controller.core.azure_names import fold
+from controller.core.event_progress import SeenEvent
 from controller.core.event_record import EventVerdict, Place, Verdict, WatchedEvent, WatchedVm
 from controller.core.events import ScheduledEvent
 from controller.core.ledger import Entry, Hold
@@ -19,6 +20,7 @@ PLACE_KNOWN_S = 600.0
 """How long after the end of an event its verdict waits until the place of the VM is known."""
 NO_LEADER = "no agent led when it began"
 NO_NOTICE = "it began without notice"
+START_NOT_READ = "it began while the leader did not read the document"
 NOT_IN_TIME = "its removal had not ended"
 NOT_KNOWN = "whether it was in rotation could not be read"
 
@@ -92,11 +94,36 @@ def closed_since(
     return None if broken else since
 
 
-def cause(event: WatchedEvent, vm: WatchedVm, leads_since: datetime | None) -> str:
-    """Return why a VM was in rotation when its event began."""
+def may_begin_at(
+    event: WatchedEvent, seen: Mapping[str, SeenEvent], acknowledged: Collection[str]
+) -> datetime | None:
+    """Return when an event began at the earliest, which can be before it was read as started.
+
+    What an agent acknowledged had not begun before; an earlier leader may have read the start.
+
+    Args:
+        event: the event.
+        seen: the events that this agent has read, by their folded ids.
+        acknowledged: the folded ids of the events that agents acknowledged.
+    """
+    begins, key = event.begins_at, fold(event.event_id)
+    if begins is None or event.started_at is None or key in acknowledged:
+        return begins
+    read = seen.get(key)
+    if read is None or read.started_at is None or event.started_at < read.started_at:
+        return begins
+    return min(begins, read.unread_before_start or begins)
+
+
+def cause(
+    event: WatchedEvent, vm: WatchedVm, leads_since: datetime | None, earliest: datetime | None
+) -> str:
+    """Return why a VM was in rotation when its event began, or may have begun."""
     begins = event.begins_at
     if vm.why:
         return vm.why
+    if begins and earliest and earliest < begins:
+        return START_NOT_READ
     if event.started_at is not None and event.first_seen_at >= event.started_at:
         return NO_NOTICE
     if begins and any(each and begins < each for each in (leads_since, event.watched_at)):

@@ -55,6 +55,7 @@ from controller.core.verdict_rules import (
     final,
     is_withdrawn,
     may_be_same,
+    may_begin_at,
     obstacle,
 )
 
@@ -341,14 +342,14 @@ class _Pass:
             return vm
         unread_since = self._unread_since(event)
         begun = self._begun(event) or unread_since is not None
-        begins = unread_since or event.begins_at
+        begins = unread_since or may_begin_at(event, self._seen, self._acknowledged)
         verdict = final(event, vm, self._now, begun=begun, begins=begins)
         if verdict is None:
             return vm
         why = event.ignored if verdict is Verdict.IGNORED else ""
         if verdict in MISSED:
             missed = vm.why or NOT_READ
-            why = missed if unread_since else cause(event, vm, self._ledger.leader_since)
+            why = missed if unread_since else cause(event, vm, self._ledger.leader_since, begins)
         if verdict in MISSED or verdict is Verdict.DRAINED:
             why = also_cut(why, cut_by_removal(vm, self._ledger))
         self._verdicts.append(

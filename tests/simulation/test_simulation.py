@@ -73,6 +73,7 @@ REGRESSIONS = (
     230666,  # a VM was forgotten as open by a report that was too old to show it (S9)
     240034,  # the only VM that was left was cut off from storage (S7, L2)
     80134,  # an event was acknowledged because Azure found no NIC and no pool at all (S1)
+    1001333,  # an event began while no agent could read, before its VM was out (V1)
     1001433,  # people set a member Up that an agent held Down, while its event went on (V1)
     1001308,  # the inventory that found a set converted was due when the set was idle (H1)
     1001348,  # a leader repeated a refused ledger write before it had read the ledger (S4)

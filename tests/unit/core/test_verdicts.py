@@ -24,6 +24,7 @@ from controller.core.verdict_rules import (
     NO_NOTICE,
     NOT_IN_TIME,
     NOT_KNOWN,
+    START_NOT_READ,
 )
 from controller.core.verdicts import (
     MISSED_WITHIN_S,
@@ -350,6 +351,57 @@ def test_polls_that_failed_hide_the_start_of_an_event(gap_s: float) -> None:
     unread = gap_s > READ_GAP.total_seconds()
     late = f"late, out of rotation after it may have begun: {NOT_READ}"
     assert text == (late if unread else "cancelled before it began")
+
+
+@pytest.mark.parametrize("announced", [True, False])
+@pytest.mark.parametrize("gap_s", [READ_GAP.total_seconds(), READ_GAP.total_seconds() + 1])
+def test_polls_that_failed_hide_when_an_event_began(*, gap_s: float, announced: bool) -> None:
+    """V1: a VM that was seen out only after the last document that was read before the start may
+    have been in rotation when the event began."""
+    watch = Watch()
+    watch.reads(10, *([event()] if announced else []))
+    watch.drained(11, event())
+    watch.reads(10 + gap_s, started())
+    watch.passes(10 + gap_s, started())
+    watch.passes(10 + gap_s + CONFIRM_S, started())
+    [(_, text)] = watch.verdicts
+    unread = gap_s > READ_GAP.total_seconds()
+    late = f"late, out of rotation after it may have begun: {START_NOT_READ}"
+    assert text == (late if unread else "drained 9 min 48 s before NotBefore")
+
+
+def test_a_start_that_was_read_late_changes_nothing_for_a_vm_that_was_out_before() -> None:
+    """V1: it was out while a document still showed that the event had not begun."""
+    watch = Watch()
+    watch.drained(10, event())
+    watch.reads(20, event())
+    watch.reads(80, started())
+    watch.passes(80, started())
+    watch.passes(80 + CONFIRM_S, started())
+    assert watch.verdicts == [("web-1", "drained 9 min 49 s before NotBefore")]
+
+
+def test_an_event_that_was_acknowledged_began_after_that() -> None:
+    """V1: its VM was out then, however late its start is read."""
+    watch = Watch()
+    watch.reads(10, event())
+    watch.drained(11, event())
+    watch.over["acknowledged"] = {"e-1": at(13)}
+    watch.reads(80, started())
+    watch.passes(80, started())
+    watch.passes(80 + CONFIRM_S, started())
+    assert watch.verdicts == [("web-1", "drained 9 min 48 s before NotBefore")]
+
+
+def test_a_start_that_an_earlier_leader_read_is_known() -> None:
+    """V1: what the ledger says counts, and not that this agent read it later."""
+    watch = Watch()
+    watch.reads(10, event())
+    watch.drained(11, event())
+    watch.passes(20, started())
+    watch.reads(80, started())
+    watch.passes(80, started())
+    assert watch.verdicts == [("web-1", "drained 9 min 48 s before NotBefore")]
 
 
 def test_one_poll_without_the_event_is_not_its_end() -> None:
