@@ -13,7 +13,7 @@ Pure: standard library only, no I/O, no clock.
 """
 
 from collections.abc import Iterable
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 
 from controller.core.azure_names import fold
@@ -32,22 +32,32 @@ ENDS_MEMBERSHIPS = frozenset(
 """The steps after which an entry can have fewer memberships than before."""
 
 
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A ledger as storage holds it."""
+
+    ledger: Ledger
+    etag: str
+    """Empty if it is not known."""
+
+
 class LedgerMemory:
     """The newest ledger that one agent has read or written, without what no leader can have done.
 
     Attributes:
         newest: None before the first read.
         own: whether this agent itself has written it: then nothing is missing in it.
-        written: what this agent has written last; None before the first write.
+        latest: what any part of this agent has read or written last, whatever it is.
     """
 
     def __init__(self) -> None:
         self.newest: Ledger | None = None
         self.own = False
-        self.written: Ledger | None = None
+        self.latest: Content | None = None
 
-    def note(self, ledger: Ledger) -> None:
+    def note(self, ledger: Ledger, etag: str = "") -> None:
         """Remember a ledger that was read, unless a newer one is known."""
+        self.latest = Content(ledger, etag)
         known = self.newest
         if known is None or not is_older(ledger, known):
             self.newest = ledger if known is None else _with_disputed(ledger, known)
@@ -55,7 +65,7 @@ class LedgerMemory:
 
     def wrote(self, ledger: Ledger) -> None:
         """Remember a ledger that this agent has written under its lease: nothing is newer."""
-        self.newest, self.own, self.written = ledger, True, ledger
+        self.newest, self.own, self.latest = ledger, True, Content(ledger, "")
 
 
 def next_epoch(ledger: Ledger) -> int:

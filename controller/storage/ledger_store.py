@@ -127,7 +127,7 @@ class LedgerStore:
         ledger = await self._read()
         self.ledger = ledger
         if self._etag:
-            self._memory.note(ledger)
+            self._memory.note(ledger, self._etag)
 
     async def _read(self) -> Ledger:
         """Return the content of the blob, and remember its ETag."""

@@ -1,4 +1,7 @@
-"""The ledger as this VM's agent follows it: its own while it leads, else that in the blob."""
+"""The ledger as this VM's agent follows it: its own while it leads, else that in the blob.
+
+What any part of the agent reads or writes counts: storage that answers the election is not silent.
+"""
 
 import math
 from collections.abc import Callable
@@ -7,7 +10,7 @@ from controller.azure.blob import StateBlob
 from controller.clock import Clock
 from controller.core.blob_owner import BlobOwner
 from controller.core.ledger import Ledger
-from controller.core.ledger_recovery import LedgerMemory
+from controller.core.ledger_recovery import Content, LedgerMemory, is_older
 from controller.errors import ContractViolation, ControllerError
 from controller.storage.ledger_json import decode_ledger
 
@@ -21,7 +24,7 @@ class LedgerFollower:
     Args:
         blob: the blob of the ledger.
         owner: the set whose ledger it has to be.
-        memory: what this agent has written as leader.
+        memory: what this agent has read and written.
         leads: returns whether this agent leads, and has opened the ledger: what it has written is
             the newest then.
         clock: monotonic clock.
@@ -39,7 +42,7 @@ class LedgerFollower:
         self._blob, self._owner, self._clock = blob, owner, clock
         self._memory, self._leads = memory, leads
         self._etag = ""
-        self._written: Ledger | None = None
+        self._latest: Content | None = None
         self._read: Ledger | None = None
         self._read_at: float | None = None
         self._asked_at = -math.inf
@@ -48,13 +51,13 @@ class LedgerFollower:
     @property
     def ledger(self) -> Ledger | None:
         """The newest durable ledger that is known; None before the first read."""
-        self._remember_own()
+        self._take_over()
         return self._read
 
     @property
     def age_s(self) -> float:
         """Seconds since storage last showed the ledger; infinite before."""
-        self._remember_own()
+        self._take_over()
         if self._read_at is None:
             return float("inf")
         return self._clock.monotonic() - self._read_at
@@ -65,15 +68,19 @@ class LedgerFollower:
 
         0 if the last request succeeded, and while this agent leads.
         """
-        self._remember_own()
+        self._take_over()
         if self._failing_since is None:
             return 0.0
         return self._clock.monotonic() - self._failing_since
 
-    def _remember_own(self) -> None:
-        """Keep what this agent has written: it still knows it when it has lost the lease."""
-        if self._memory.written is not self._written:
-            self._read = self._written = self._memory.written
+    def _take_over(self) -> None:
+        """Keep what this agent has read and written: it knows it when it has lost the lease."""
+        latest = self._memory.latest
+        if latest is not None and latest is not self._latest:
+            self._latest = latest
+            self._read_at, self._failing_since = self._clock.monotonic(), None
+            if self._read is None or not is_older(latest.ledger, self._read):
+                self._read, self._etag = latest.ledger, latest.etag
         if self._leads():
             self._read_at, self._failing_since = self._clock.monotonic(), None
 
@@ -83,10 +90,10 @@ class LedgerFollower:
 
     async def refresh(self) -> None:
         """Read the ledger if it has changed. A failure keeps what is known."""
-        self._remember_own()
+        self._take_over()
         if self._leads():
             return
-        sent_at, written = self._clock.monotonic(), self._written
+        sent_at, known = self._clock.monotonic(), self._latest
         if sent_at - self._asked_at > IN_A_ROW_S:
             self._failing_since = None
         self._asked_at = sent_at
@@ -98,8 +105,8 @@ class LedgerFollower:
                 self._failing_since = sent_at
             return
         self._failing_since = None
-        if self._memory.written is not written:
-            return  # this agent has written a newer one meanwhile
+        if self._memory.latest is not known:
+            return  # this agent has read or written a newer one meanwhile
         if ledger is not None:
             self._etag, self._read = etag, ledger
         self._read_at = sent_at

@@ -1,12 +1,14 @@
 """The ledger as the closing side of an agent knows it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import cast
 
 import pytest
 
 from controller.azure.blob import Content, StateBlob
 from controller.core.blob_owner import ANY_OWNER
+from controller.core.drain_history import Step
 from controller.core.ledger import Entry, Ledger
 from controller.core.ledger_recovery import LedgerMemory
 from controller.errors import OutcomeUnknown
@@ -115,7 +117,7 @@ async def test_an_agent_that_never_led_and_never_read_knows_nothing(
     follower: LedgerFollower, leader: Leader
 ) -> None:
     """No ledger, of infinite age."""
-    leader.leads, leader.memory.written = False, None
+    leader.leads, leader.memory.latest = False, None
     await follower.refresh()
     assert (follower.ledger, follower.age_s) == (None, float("inf"))
 
@@ -190,3 +192,28 @@ async def test_an_agent_that_has_led_since_heard_from_storage(clock: Clock) -> N
     leader.leads = False
     clock.seconds += 12
     assert follower.silent_s == 0
+
+
+async def test_what_another_part_of_the_agent_has_read_is_news(clock: Clock) -> None:
+    """S8: storage that answers the election and not this reader is not silent."""
+    memory = LedgerMemory()
+    follower = following(StoredBlob(b"[]"), clock, memory)
+    await follower.refresh()
+    clock.seconds += 6
+    memory.note(LED, "E-1")
+    assert (follower.ledger, follower.age_s, follower.silent_s) == (LED, 0, 0)
+    assert follower.is_newest("E-1")
+    clock.seconds += 6
+    assert follower.age_s == 6
+
+
+async def test_a_read_of_an_older_ledger_takes_nothing_back(clock: Clock, leader: Leader) -> None:
+    """S9: a reply from before this agent's own write arrives after it."""
+    older = LED.noting(at=at(0), vm="web-1", step=Step.LEADS)
+    newer = replace(older, entries=()).noting(at=at(1), vm="web-1", step=Step.RESTORED)
+    follower = following(StoredBlob(b"[]"), clock, leader.memory)
+    leader.memory.wrote(newer)
+    assert follower.ledger == newer
+    leader.memory.note(older, "E-1")
+    assert follower.ledger == newer
+    assert not follower.is_newest("E-1")
