@@ -152,7 +152,8 @@ def verdict_of(operation: Operation, error: ControllerError, *, absent: bool = F
 
     Azure checks identity and limits before it finds a conflict. For an acknowledgement even a
     conflict may concern this VM alone: every VM has a metadata service of its own. What a guard
-    stopped was not sent, and nothing depends on the health of rules.
+    stopped was not sent, and nothing depends on the health of rules. A report that is none, or that
+    of another VM, is the same for every agent: only the agent of its VM writes it again.
 
     Args:
         operation: the kind of work that failed.
@@ -161,7 +162,8 @@ def verdict_of(operation: Operation, error: ControllerError, *, absent: bool = F
     """
     if isinstance(error, ConfigError | LeaseHeld | LeaseLost | Outdated):
         return Verdict()
-    if absent and isinstance(error, ContractViolation | Denied | NotFound):
+    no_report = operation == READING_REPORTS and isinstance(error, ContractViolation)
+    if no_report or (absent and isinstance(error, ContractViolation | Denied | NotFound)):
         return Verdict(excused=True)
     if operation == READING_HEALTH:
         return Verdict()

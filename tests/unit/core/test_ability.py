@@ -9,6 +9,7 @@ import pytest
 from controller.core.ability import (
     ACKNOWLEDGING,
     READING_INVENTORY,
+    READING_REPORTS,
     REMEMBERED_S,
     UNABLE_AFTER_S,
     WRITING_LEDGER,
@@ -123,6 +124,8 @@ def test_kinds_of_work(action: Action, operation: str) -> None:
         (ServiceFault("x"), operation_of(READ_LB), False, True),
         (Denied("x"), operation_of(REMOVE), False, True),
         (ContractViolation("x"), READING_INVENTORY, False, True),
+        (ContractViolation("x"), READING_REPORTS, False, False),
+        (Denied("x"), READING_REPORTS, False, True),
         (Denied("x"), WRITING_LEDGER, False, True),
         (Conflict("x"), operation_of(REMOVE), True, False),
         (Busy("x"), operation_of(RESTORE), True, False),
@@ -165,6 +168,11 @@ def test_a_refusal_of_what_is_absent_is_excused(
     """A write to a deleted pool is refused to every agent; a fault on the way is its own."""
     verdict = verdict_of(operation_of(action), error, absent=True)
     assert (verdict.able, verdict.unable, verdict.excused) == (False, not excused, excused)
+
+
+def test_a_report_that_is_none_excuses_what_failed_before_it() -> None:
+    """Storage has answered, and shows every agent the same."""
+    assert verdict_of(READING_REPORTS, ContractViolation("x")).excused
 
 
 def test_what_is_excused_has_not_failed() -> None:
