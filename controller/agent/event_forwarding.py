@@ -18,7 +18,7 @@ from controller.agent.leader_election import LeaderElection
 from controller.agent.present_set import PresentSet
 from controller.agent.standby_ledger import StandbyLedgerCache
 from controller.azure.blob import StateBlob
-from controller.azure.container import StateContainer
+from controller.azure.container import ListedBlob, StateContainer
 from controller.clock import Clock
 from controller.core.azure_names import SetKind, fold
 from controller.core.events import ScheduledEvent
@@ -118,7 +118,8 @@ class EventForwarder:
         sent, events = self._sent, self._events()
         if sent is None or events != sent.events:
             return sent is not None
-        return bool(events) and (self._watcher.now() - sent.at).total_seconds() >= RENEWED_S
+        age_s = (self._watcher.now() - sent.at).total_seconds()
+        return bool(events) and not 0 <= age_s < RENEWED_S
 
     def _events(self) -> tuple[ForwardedEvent, ...]:
         document, policy = self._watcher.document, self._policy()
@@ -161,8 +162,8 @@ class ForwardedReader:
         self._own = f"/{fold(vm)}{ENDING}"
         self._set, self._clock, self._leading, self._vms = present_set, clock, leading, vms
         self._woken = asyncio.Event()
-        self._found: dict[str, tuple[str, ForwardedEvents]] = {}
-        """ETag and content, by the name of the blob."""
+        self._found: dict[str, tuple[ListedBlob, ForwardedEvents]] = {}
+        """By the name of the blob."""
         self._listed_at: float | None = None
         self._failed = 0
         self._known = False
@@ -182,8 +183,12 @@ class ForwardedReader:
         if not self._leading() or self._set.kind is SetKind.AVAILABILITY_SET:
             return ()
         vms = {fold(vm.name) for vm in self._vms()}
-        found = [each for _, each in self._found.values() if not vms or fold(each.vm) in vms]
-        return merged(event for each in found for event in events_of(each, now))
+        return merged(
+            event
+            for listed, each in self._found.values()
+            if not vms or fold(each.vm) in vms
+            for event in events_of(each, listed.written_at, now)
+        )
 
     def is_known(self) -> bool:
         """Return whether the events of the document are all that there are (law S6)."""
@@ -216,19 +221,19 @@ class ForwardedReader:
             ControllerError: storage did not answer.
         """
         listing = await self._container().list(prefix=self._folder)
-        etags = {
-            each.name: each.etag
+        blobs = {
+            each.name: each
             for each in listing.blobs
             if each.name.endswith(ENDING) and not each.name.endswith(self._own)
         }
-        for name in self._found.keys() - etags.keys():
+        for name in self._found.keys() - blobs.keys():
             del self._found[name]
-        for name, etag in etags.items():
-            if name in self._found and self._found[name][0] == etag:
+        for name, listed in blobs.items():
+            if name in self._found and self._found[name][0].etag == listed.etag:
                 continue
             with suppress(NotFound, ContractViolation):
                 content = await self._blob_of(name).read()
-                self._found[name] = content.etag, decode_forwarded(content.body, name)
+                self._found[name] = listed, decode_forwarded(content.body, name)
         self._failed, self._known = 0, True
 
 

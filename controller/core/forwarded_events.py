@@ -95,8 +95,16 @@ def to_forward(
     return tuple(events.values())[:MOST_EVENTS]
 
 
-def events_of(found: ForwardedEvents, now: datetime) -> tuple[ScheduledEvent, ...]:
-    """Return the events that an agent has forwarded for its VM, and that still count."""
+def events_of(
+    found: ForwardedEvents, written_at: datetime, now: datetime
+) -> tuple[ScheduledEvent, ...]:
+    """Return the events that an agent has forwarded for its VM, and that still count.
+
+    Args:
+        found: what it forwards.
+        written_at: when, by the clock of storage: that of the VM may be wrong.
+        now: wall clock, corrected.
+    """
     return tuple(
         ScheduledEvent(
             event_id=each.event_id,
@@ -110,7 +118,7 @@ def events_of(found: ForwardedEvents, now: datetime) -> tuple[ScheduledEvent, ..
             forwarded=True,
         )
         for each in found.events[:MOST_EVENTS]
-        if now < max(each.not_before or found.at, found.at) + STANDS_FOR
+        if now < max(each.not_before or written_at, written_at) + STANDS_FOR
     )
 
 

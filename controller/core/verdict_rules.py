@@ -48,6 +48,11 @@ def may_be_same(one: datetime | None, other: datetime | None) -> bool:
     return one is None or other is None or one == other
 
 
+def is_over_for(vm: str, event: WatchedEvent, present: ScheduledEvent | None) -> bool:
+    """Return whether an event is over for a VM; it may go on for other VMs."""
+    return event.gone_at is not None or (present is not None and not present.affects(vm))
+
+
 def final(
     event: WatchedEvent, vm: WatchedVm, now: datetime, *, begun: bool, begins: datetime | None
 ) -> Verdict | None:

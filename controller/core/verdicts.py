@@ -53,6 +53,7 @@ from controller.core.verdict_rules import (
     cause,
     closed_since,
     final,
+    is_over_for,
     is_withdrawn,
     may_be_same,
     may_begin_at,
@@ -195,7 +196,6 @@ class _Pass:
     def _announced(self, event: ScheduledEvent) -> WatchedEvent:
         seen = self._seen.get(fold(event.event_id))
         first = seen.first_seen_at if seen and seen.first_seen_at else self._now
-        names = {fold(name): name for name in event.resources}
         watched = WatchedEvent(
             event_id=event.event_id,
             event_type=event.event_type,
@@ -203,7 +203,7 @@ class _Pass:
             watched_at=self._now,
             not_before=event.not_before,
             ignored=self._evidence.policy.why_ignored(event),
-            vms=tuple(WatchedVm(vm=name) for name in names.values()),
+            vms=tuple(WatchedVm(vm=n) for n in {fold(n): n for n in event.resources}.values()),
         )
         at = event.not_before
         begins = f", not before {at:%Y-%m-%d %H:%M:%S} UTC" if at else ""
@@ -231,7 +231,8 @@ class _Pass:
         event = self._started(event, present)
         if present is None and event.gone_at is None and self._is_gone(key):
             event = self._gone(event)
-        vms = tuple(self._judged(event, self._placed(event, vm)) for vm in event.vms)
+        placed = [self._placed(event, vm, is_over_for(vm.vm, event, present)) for vm in event.vms]
+        vms = tuple(self._judged(event, vm) for vm in placed)
         return replace(event, vms=vms)
 
     def _started(self, event: WatchedEvent, present: ScheduledEvent | None) -> WatchedEvent:
@@ -282,9 +283,9 @@ class _Pass:
 
     # --- where the VMs are ---
 
-    def _placed(self, event: WatchedEvent, vm: WatchedVm) -> WatchedVm:
+    def _placed(self, event: WatchedEvent, vm: WatchedVm, over: bool) -> WatchedVm:
         """Return a VM of an event where it is now; after the event, only if that was not known."""
-        if vm.place == Place.JUDGED or (event.gone_at and vm.place != Place.UNKNOWN):
+        if vm.place == Place.JUDGED or (over and vm.place != Place.UNKNOWN):
             return vm
         place, out_at = self._place(event, vm.vm)
         if place is Place.UNKNOWN:

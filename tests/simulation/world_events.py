@@ -6,7 +6,9 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from controller.core.azure_names import fold
 from controller.core.drain_requests import DrainRequest, DrainRequests
+from controller.core.events import ScheduledEvent
 from controller.core.forwarded_events import events_of
 from controller.errors import ContractViolation
 from controller.simulator.services.http_values import Service
@@ -21,12 +23,13 @@ from tests.simulation.scenario import Act
 from tests.simulation.worlds import ledger_path, sets_of
 
 if TYPE_CHECKING:
-    from controller.core.events import ScheduledEvent
     from tests.simulation.host import Host
     from tests.simulation.runner import Simulation
 
 
 FAR_AHEAD_S = 60.0
+FORWARDED_SOON = timedelta(minutes=30)
+"""What is forwarded for later than that outlasts every play, if the agent cannot withdraw it."""
 LED_FOR_S = 11.0
 """A new leader judges with its second pass what came and went without a leader."""
 LEADER, STANDBY = "leader", "standby"
@@ -60,7 +63,7 @@ class Stage:
         """Tell whether an event is announced, or is going to be."""
         over = EventState.GONE
         rolling = any(operator.unfinished for operator in self._simulation.operators)
-        if rolling or self._requests().active(self._now()) or self._forwarded():
+        if rolling or self._requests().active(self._now()) or self._forwarded_soon():
             return True
         return self._simulation.loop.now < self._last_act_s or any(
             event.state is not over for event in self._world.events.events
@@ -114,7 +117,9 @@ class Stage:
         ledger = self.ledger(path)
         holds: list[Json] = ledger.get("holds", [])
         held = any(hold["reason"] in ("unreadable_vm", "floor") for hold in holds)
-        return bool(self._open_entries(ledger) or ledger.get("events") or held)
+        waits_for = {fold(each.event_id) for each in self._forwarded()}
+        watched = [e for e in ledger.get("events", []) if fold(e["event_id"]) not in waits_for]
+        return bool(self._open_entries(ledger) or watched or held)
 
     def _closed(self, host: "Host") -> bool:
         """Return whether a VM that runs takes no new work."""
@@ -157,18 +162,27 @@ class Stage:
         except ContractViolation:
             return DrainRequests()
 
-    def _forwarded(self) -> bool:
-        """Return whether an event counts that the agent of a VM of the set has forwarded.
+    def _forwarded(self) -> tuple[ScheduledEvent, ...]:
+        """Return the events that agents of VMs of the set have forwarded, and that count.
 
-        A VM that is out may not reach storage to withdraw it.
+        A VM that is out may not reach storage to withdraw its events.
         """
         found: list[ScheduledEvent] = []
         for vm in self._world.peers():
             name = forwarded_blob_name(self.blob_path, vm.name)
             blob = self._world.blobs.find(name)
+            if blob is None:
+                continue
+            written_at = datetime.fromtimestamp(blob.modified_at, UTC)
             with suppress(ContractViolation):
-                found += events_of(decode_forwarded(blob.body, name), self._now()) if blob else ()
-        return bool(found)
+                forwarded = decode_forwarded(blob.body, name)
+                found += events_of(forwarded, written_at, self._now())
+        return tuple(found)
+
+    def _forwarded_soon(self) -> bool:
+        """Return whether a forwarded event counts, and is not announced for days ahead."""
+        soon = self._now() + FORWARDED_SOON
+        return any((each.not_before or soon) <= soon for each in self._forwarded())
 
     @property
     def _requests_path(self) -> str:

@@ -56,11 +56,19 @@ def test_an_event_is_forwarded_as_it_is_now() -> None:
 def test_an_agent_speaks_for_its_own_vm_alone() -> None:
     """The leader does not acknowledge what it does not see; the event counts for a while."""
     found = ForwardedEvents(vm="web-2", at=at(0), events=(forwarded(REBOOT),))
-    [seen] = events_of(found, at(0))
+    [seen] = events_of(found, at(0), at(0))
     assert seen == replace(REBOOT, resources=("web-2",), acknowledgeable=False, forwarded=True)
     assert REBOOT.not_before is not None
-    assert events_of(found, REBOOT.not_before + STANDS_FOR - timedelta(seconds=1))
-    assert events_of(found, REBOOT.not_before + STANDS_FOR) == ()
+    assert events_of(found, at(0), REBOOT.not_before + STANDS_FOR - timedelta(seconds=1))
+    assert events_of(found, at(0), REBOOT.not_before + STANDS_FOR) == ()
+
+
+def test_a_started_event_counts_from_when_storage_received_it() -> None:
+    """S6: the clock of a VM that has just started can be an hour off."""
+    started = replace(REBOOT, status=EventStatus.STARTED, not_before=None)
+    found = ForwardedEvents(vm="web-2", at=at(-3600), events=(forwarded(started),))
+    assert events_of(found, at(0), at(0) + STANDS_FOR - timedelta(seconds=1))
+    assert events_of(found, at(0), at(0) + STANDS_FOR) == ()
 
 
 def test_one_event_of_several_agents_names_the_vms_of_all() -> None:

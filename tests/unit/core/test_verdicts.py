@@ -462,6 +462,18 @@ def test_a_vm_that_another_client_put_back() -> None:
     assert watch.verdicts == [("web-1", f"hit in rotation: {PUT_BACK}")]
 
 
+def test_an_event_that_is_over_for_one_vm_of_two() -> None:
+    """The leader restores that VM while the event goes on for the other one."""
+    watch = Watch()
+    watch.drained(10, event("web-1", "web-2"))
+    watch.passes(605, started("web-1", "web-2"))
+    watch.passes(610, started("web-2"))
+    watch.scene.inside["web-1"] = [APP]
+    watch.passes(700, started("web-2"))
+    watch.passes(800)
+    assert ("web-1", "drained 9 min 49 s before NotBefore") in watch.verdicts
+
+
 def test_a_vm_that_returned_between_two_maintenances() -> None:
     """S6: the leader has restored it, so nobody else is blamed when the next event hits it."""
     watch = Watch()
