@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
 from controller.core.azure_names import fold
+from controller.core.drain_history import Step, Transition, episodes
 from controller.core.event_progress import SeenEvent
 from controller.core.event_record import EventVerdict, Place, Verdict, WatchedEvent, WatchedVm
-from controller.core.events import ScheduledEvent
+from controller.core.events import EventStatus, ScheduledEvent
 from controller.core.ledger import Entry, Hold
 from controller.core.planning.actions import HoldReason
 from controller.core.restarts import Restart, interrupted
@@ -22,16 +23,50 @@ NO_LEADER = "no agent led when it began"
 NO_NOTICE = "it began without notice"
 START_NOT_READ = "it began while the leader did not read the document"
 NOT_IN_TIME = "its removal had not ended"
+NOT_NAMED = "it began before the leader knew that it affects this VM"
 NOT_KNOWN = "whether it was in rotation could not be read"
 
 
 def is_withdrawn(verdict: EventVerdict, returned: Iterable[ScheduledEvent]) -> bool:
-    """Return whether a verdict is about an event that has returned, and so was not gone."""
+    """Return whether a verdict is about an event that has returned, and so was not gone.
+
+    An event that returns for other VMs only may be over for this one.
+    """
     return any(
         fold(each.event_id) == fold(verdict.event_id)
+        and each.affects(verdict.vm)
         and may_be_same(each.not_before, verdict.not_before)
         for each in returned
     )
+
+
+def named_now(
+    event: WatchedEvent, present: ScheduledEvent | None, room: int, now: datetime
+) -> tuple[WatchedVm, ...]:
+    """Return the VMs that a watched event names only now; none if they are too many.
+
+    Args:
+        event: as it is watched.
+        present: as the newest document shows it; None if it does not.
+        room: how many more VMs can be watched.
+        now: wall clock, corrected.
+    """
+    if present is None:
+        return ()
+    known = {fold(each.vm) for each in event.vms}
+    names = {fold(name): name for name in present.resources}
+    new = [name for key, name in names.items() if key not in known]
+    at = present.not_before or event.begins_at
+    begun = present.status is EventStatus.STARTED or event.started_at is not None
+    why = NOT_NAMED if begun or (at is not None and at <= now) else ""
+    return tuple(WatchedVm(vm=name, why=why) for name in new) if len(new) <= room else ()
+
+
+def announced_detail(event: WatchedEvent) -> str:
+    """Return what the history adds to the announcement of an event."""
+    at = event.not_before
+    begins = f", not before {at:%Y-%m-%d %H:%M:%S} UTC" if at else ""
+    return begins + (f", ignored: {event.ignored}" if event.ignored else "")
 
 
 def obstacle(vm: str, holds: Iterable[Hold]) -> str:
@@ -97,6 +132,18 @@ def closed_since(
     mine = restarts.get(fold(entry.vm), ())
     broken = since and interrupted(mine, since, until, besides=event.event_id)
     return None if broken else since
+
+
+def was_out(event: WatchedEvent, name: str, transitions: Iterable[Transition]) -> datetime | None:
+    """Return since when the history shows a VM out at the time of an event that is over."""
+    begins = event.begins_at
+    for episode in episodes(transitions, name) if begins else ():
+        out_at = episode.last(Step.OUT)
+        if out_at and event.gone_at and out_at <= event.gone_at:
+            back_at = episode.last(Step.RESTORED)
+            if begins and (back_at is None or back_at >= begins):
+                return out_at
+    return None
 
 
 def may_begin_at(

@@ -9,6 +9,8 @@ agent led still gets its verdict.
   before it left the document. It may have begun when it left while this agent did not read it: any
   VM of the set can approve an event. Otherwise it was cancelled.
 - As for a restore (law S6), an event is gone when two clean polls lack it.
+- An event may name a VM later than others, and is watched for that VM from then on: each agent
+  forwards it for its own VM (`forwarded_events`).
 - A verdict is final when the event is gone, or after its start as soon as the outcome is known: a
   VM that is out stays out for `CONFIRM_S` first, because a change by another client shows late.
 - An event that returns with the same NotBefore was not gone: old documents hid it. The verdicts on
@@ -26,7 +28,7 @@ from datetime import datetime
 
 from controller.core.azure_names import fold
 from controller.core.cut_connections import also_cut, cut_by_removal, cut_by_start
-from controller.core.drain_history import Step, episodes
+from controller.core.drain_history import Step
 from controller.core.event_progress import SeenEvent
 from controller.core.event_record import (
     MAX_VERDICTS,
@@ -50,6 +52,7 @@ from controller.core.planning.mechanism import Mechanisms
 from controller.core.planning.mechanisms import MECHANISMS
 from controller.core.policy import Policy
 from controller.core.verdict_rules import (
+    announced_detail,
     cause,
     closed_since,
     final,
@@ -57,7 +60,9 @@ from controller.core.verdict_rules import (
     is_withdrawn,
     may_be_same,
     may_begin_at,
+    named_now,
     obstacle,
+    was_out,
 )
 
 MISSED_WITHIN_S = 6 * 3600.0
@@ -141,7 +146,7 @@ class _Pass:
         self._lines: list[tuple[datetime, WatchedEvent, Step, str]] = []
         self._verdicts: list[EventVerdict] = []
         self._returned: list[ScheduledEvent] = []
-        """Events of the document that the ledger does not watch (any more)."""
+        """Events of the document, for VMs for which the ledger does not watch them (any more)."""
 
     def result(self) -> Ledger:
         """Return the ledger after this pass."""
@@ -164,8 +169,16 @@ class _Pass:
         document = self._observed.document
         known = {fold(each.event_id) for each in self._ledger.events}
         room = MAX_WATCHED_VMS - sum(len(each.vms) for each in self._ledger.events)
-        yield from self._ledger.events
         present = {fold(each.event_id): each for each in (document.events if document else ())}
+        for each in self._ledger.events:
+            again = present.get(fold(each.event_id))
+            new = named_now(each, again, room, self._now)
+            if again is not None and new:
+                room -= len(new)
+                self._returned.append(replace(again, resources=tuple(vm.vm for vm in new)))
+                later = replace(each, vms=new)
+                self._note(self._now, later, Step.ANNOUNCED, announced_detail(later))
+            yield replace(each, vms=(*each.vms, *new))
         missed = [each.event for key, each in self._seen.items() if self._is_missed(key, each)]
         for event in (*present.values(), *missed):
             key = fold(event.event_id)
@@ -205,10 +218,7 @@ class _Pass:
             ignored=self._evidence.policy.why_ignored(event),
             vms=tuple(WatchedVm(vm=n) for n in {fold(n): n for n in event.resources}.values()),
         )
-        at = event.not_before
-        begins = f", not before {at:%Y-%m-%d %H:%M:%S} UTC" if at else ""
-        ignored = f", ignored: {watched.ignored}" if watched.ignored else ""
-        self._note(watched.first_seen_at, watched, Step.ANNOUNCED, begins + ignored)
+        self._note(watched.first_seen_at, watched, Step.ANNOUNCED, announced_detail(watched))
         return watched
 
     # --- what happened to them ---
@@ -306,7 +316,7 @@ class _Pass:
 
     def _place(self, event: WatchedEvent, name: str) -> tuple[Place, datetime | None]:
         """Return where a VM is, and since when it is out."""
-        if event.gone_at and (out_at := self._was_out(event, name)):
+        if event.gone_at and (out_at := was_out(event, name, self._ledger.transitions)):
             return Place.OUT, out_at
         evidence = self._evidence
         entry, vm = self._ledger.entry(name), evidence.views.vm(name)
@@ -323,17 +333,6 @@ class _Pass:
             True for each in evidence.mechanisms for _ in each.unseen(evidence.views, vm)
         )
         return (Place.UNKNOWN if hidden else Place.UNMANAGED), None
-
-    def _was_out(self, event: WatchedEvent, name: str) -> datetime | None:
-        """Return since when the history shows a VM out at the time of an event that is over."""
-        begins = event.begins_at
-        for episode in episodes(self._ledger.transitions, name) if begins else ():
-            out_at = episode.last(Step.OUT)
-            if out_at and event.gone_at and out_at <= event.gone_at:
-                back_at = episode.last(Step.RESTORED)
-                if begins and (back_at is None or back_at >= begins):
-                    return out_at
-        return None
 
     # --- verdicts ---
 

@@ -24,6 +24,7 @@ from controller.core.verdict_rules import (
     NO_NOTICE,
     NOT_IN_TIME,
     NOT_KNOWN,
+    NOT_NAMED,
     START_NOT_READ,
 )
 from controller.core.verdicts import (
@@ -539,6 +540,43 @@ def test_an_event_that_returns_as_started_was_not_gone() -> None:
     assert len(watch.verdicts) == 1
 
 
+def test_a_vm_that_an_event_names_later_has_a_verdict_too() -> None:
+    """V1: the agents of a scale set forward an event one after the other."""
+    watch = Watch()
+    watch.passes(10, event("web-1"))
+    watch.drained(25, event("web-1", "WEB-2"), vm="web-2")
+    watch.passes(620, started("web-1", "web-2"))
+    watch.passes(700)
+    assert watch.lines[:2] == ["web-1 announced", "WEB-2 announced"]
+    assert [(vm, text[:15]) for vm, text in watch.verdicts] == [
+        ("web-1", "hit in rotation"),
+        ("WEB-2", "drained 9 min 3"),
+    ]
+
+
+@pytest.mark.parametrize("later", [started("web-1", "web-2"), event("web-1", "web-2")])
+def test_a_vm_that_an_event_names_after_it_began(later: ScheduledEvent) -> None:
+    """The verdict states that the leader did not know before."""
+    watch = Watch()
+    watch.passes(10, event("web-1"))
+    watch.passes(620, later)
+    watch.passes(700)
+    assert watch.verdicts[1] == ("web-2", f"hit in rotation: {NOT_NAMED}")
+
+
+def test_an_event_that_returns_for_another_vm() -> None:
+    """The verdict for a VM stays until the event names that VM again; none has two."""
+    watch = Watch()
+    watch.passes(10, event("web-1"))
+    watch.passes(20)
+    watch.passes(40, event("web-2"))
+    assert [vm for vm, _ in watch.verdicts] == ["web-1"]
+    watch.passes(50, event("web-1", "web-2"))
+    assert watch.verdicts == []
+    watch.passes(60)
+    assert sorted(vm for vm, _ in watch.verdicts) == ["web-1", "web-2"]
+
+
 def test_an_id_that_is_used_again() -> None:
     """A later event with the id of an earlier one has a verdict of its own."""
     watch = Watch()
@@ -563,6 +601,8 @@ def test_the_record_is_bounded() -> None:
     watch = Watch()
     many = [event(*(f"x{i}-{j}" for j in range(100)), event_id=f"E-{i}") for i in range(12)]
     watch.passes(10, *many)
+    assert sum(len(each.vms) for each in watch.scene.ledger.events) == MAX_WATCHED_VMS
+    watch.passes(20, event(*many[0].resources, "late", event_id="E-0"), *many[1:])
     assert sum(len(each.vms) for each in watch.scene.ledger.events) == MAX_WATCHED_VMS
     watch.passes(50)
     assert len(watch.scene.ledger.verdicts) == MAX_VERDICTS
