@@ -17,7 +17,9 @@ from controller.observability.logs import log
 
 logger = logging.getLogger("lbdrain.agent")
 
-UNKNOWN_FOR_S = 90.0
+FORWARDED_AFTER_S = 45.0
+"""How long an event of another VM may be unknown to the leader before this agent forwards it."""
+UNKNOWN_FOR_S = 120.0
 """How long an event may be unknown to the leader: it reads its document every second and forwarded
 events every 15 s, and this agent reads the ledger when that has changed, but not more often than
 every 10 seconds."""
@@ -50,6 +52,8 @@ class CoverageWatch:
         self._since: dict[str, float] = {}
         """When an event was first seen to be unknown to the leader, by folded id."""
         self._reported: set[str] = set()
+        self.unknown: tuple[ScheduledEvent, ...] = ()
+        """The events to forward, with the VMs for which the leader lacks them."""
         self.problem = ""
         """What the leader does not know; empty if it knows everything."""
 
@@ -57,11 +61,14 @@ class CoverageWatch:
         """Compare again; called after every poll."""
         ledger, document = self._ledger(), self._document()
         if ledger is None or document is None or self._set.kind is SetKind.AVAILABILITY_SET:
-            self._since, self.problem = {}, ""
+            self._since, self.unknown, self.problem = {}, (), ""
             return
         found = {fold(e.event_id): e for e in unrecorded(document, ledger, self._policy())}
         now = self._clock.monotonic()
         self._since = {key: self._since.get(key, now) for key in found}
+        self.unknown = tuple(
+            found[key] for key, at in self._since.items() if now - at >= FORWARDED_AFTER_S
+        )
         late = [found[key] for key, since in self._since.items() if now - since >= UNKNOWN_FOR_S]
         self.problem = "; ".join(self._message(event, ledger.leader) for event in late[:3])
         for event in late:

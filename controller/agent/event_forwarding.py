@@ -1,4 +1,4 @@
-"""Forwards the events of this VM to the leader; as the leader, reads what is forwarded.
+"""Forwards events to the leader; as the leader, reads what is forwarded.
 
 Only in a scale set (`core.forwarded_events`). An agent asks storage only while there is something
 to forward, and once at its start. The leader lists the blobs of the set every 15 seconds: without a
@@ -126,10 +126,15 @@ class EventForwarder:
         shown = [
             event
             for event in (document.events if document else ())
-            if event.affects(self._vm) and event.acknowledgeable and policy.impacting(event)
+            if event.acknowledgeable and policy.impacting(event)
         ]
-        sent = self._sent.events if self._sent else ()
-        return to_forward(sent, shown, self._watcher.clean_documents)
+        return to_forward(
+            self._sent.events if self._sent else (),
+            shown,
+            self._watcher.clean_documents,
+            vm=self._vm,
+            unrecorded=self.coverage.unknown,
+        )
 
 
 class ForwardedReader:

@@ -9,6 +9,8 @@ reported if that does not help: no other agent can know it.
 Pure: standard library only, no I/O, no clock.
 """
 
+from dataclasses import replace
+
 from controller.core.azure_names import fold
 from controller.core.events import EventDocument, ScheduledEvent
 from controller.core.ledger import Ledger
@@ -18,12 +20,14 @@ from controller.core.policy import Policy
 def unrecorded(
     document: EventDocument, ledger: Ledger, policy: Policy
 ) -> tuple[ScheduledEvent, ...]:
-    """Return the impacting events of a document that a ledger knows nothing of."""
-    known = {fold(event.event_id) for event in ledger.events}
-    known |= {fold(verdict.event_id) for verdict in ledger.verdicts}
-    known |= {fold(each.event_id) for entry in ledger.entries for each in entry.events}
-    return tuple(
-        event
-        for event in document.events
-        if policy.impacting(event) and fold(event.event_id) not in known
-    )
+    """Return the impacting events of a document, with the VMs for which a ledger lacks them."""
+    known = {(fold(e.event_id), fold(each.vm)) for e in ledger.events for each in e.vms}
+    known |= {(fold(verdict.event_id), fold(verdict.vm)) for verdict in ledger.verdicts}
+    known |= {(fold(e.event_id), fold(entry.vm)) for entry in ledger.entries for e in entry.events}
+    found: list[ScheduledEvent] = []
+    for event in document.events:
+        key = fold(event.event_id)
+        lacking = tuple(vm for vm in event.resources if (key, fold(vm)) not in known)
+        if lacking and policy.impacting(event):
+            found.append(replace(event, resources=lacking))
+    return tuple(found)

@@ -49,7 +49,7 @@ class ScheduledEvent:
     acknowledgeable: bool = True
     """False when its id may name another event too, or its newest form cannot be read (law S1)."""
     forwarded: bool = False
-    """Known from the agent of an affected VM alone: the document of the leader does not show it."""
+    """Known from other agents alone: the document of the leader does not show it."""
 
     def affects(self, vm: str) -> bool:
         """Return whether `vm` is among the resources."""

@@ -1,10 +1,11 @@
-"""Events of a VM that its own agent forwards to the leader, in a blob of its own.
+"""Events that agents forward to the leader, each agent in a blob of its own.
 
-Only in a scale set, whose instances may have more than one event document (`event_coverage`). Each
-agent speaks for its own VM alone, and forwards every event of it, because the next leader may have
-another document than the present one. A leader adds the events that its own documents have never
-shown. So the VM is drained before the event and stays out as long as it is forwarded. No agent
-acknowledges it, so it begins at its NotBefore.
+Only in a scale set, whose instances may have more than one event document (`event_coverage`). An
+agent forwards every event of its own VM, because the next leader may have another document than
+the present one. It forwards an event of another VM only if the leader does not record it: the agent
+of that VM may have failed. A leader adds the events that its own documents have never shown. So the
+VM is drained before the event and stays out as long as it is forwarded. No agent acknowledges it,
+so it begins at its NotBefore.
 
 An agent that ends with its VM withdraws nothing: the VM is in its maintenance. Nor does the agent
 of a VM that lost its way to storage when it was removed. So what is forwarded counts for a while,
@@ -21,7 +22,7 @@ from controller.core.azure_names import fold
 from controller.core.events import EventDocument, EventSource, EventStatus, ScheduledEvent
 from controller.core.resources import NOTHING_EXTRA, Extra
 
-MINOR = 0
+MINOR = 1
 """The minor version of the format that this agent writes."""
 STANDS_FOR = timedelta(minutes=15)
 """How long a forwarded event counts after its NotBefore, or after it was forwarded last. The agent
@@ -46,6 +47,8 @@ class ForwardedEvent:
     source: str
     not_before: datetime | None = None
     duration_s: int = -1
+    vms: tuple[str, ...] = ()
+    """Which VMs it is forwarded for; empty in the first format: the VM of the agent."""
     extra: Extra = field(default_factory=lambda: NOTHING_EXTRA, hash=False)
 
 
@@ -59,8 +62,8 @@ class ForwardedEvents:
     extra: Extra = field(default_factory=lambda: NOTHING_EXTRA, hash=False)
 
 
-def forwarded(event: ScheduledEvent) -> ForwardedEvent:
-    """Return an event as it is forwarded."""
+def forwarded(event: ScheduledEvent, vms: tuple[str, ...]) -> ForwardedEvent:
+    """Return an event as it is forwarded for some of its VMs."""
     return ForwardedEvent(
         event_id=event.event_id,
         event_type=event.event_type,
@@ -68,6 +71,7 @@ def forwarded(event: ScheduledEvent) -> ForwardedEvent:
         source=event.source.value,
         not_before=event.not_before,
         duration_s=event.duration_s,
+        vms=vms,
     )
 
 
@@ -75,6 +79,9 @@ def to_forward(
     before: tuple[ForwardedEvent, ...],
     shown: Iterable[ScheduledEvent],
     clean: Sequence[EventDocument],
+    *,
+    vm: str,
+    unrecorded: Iterable[ScheduledEvent],
 ) -> tuple[ForwardedEvent, ...]:
     """Return what an agent has to forward now.
 
@@ -82,16 +89,24 @@ def to_forward(
 
     Args:
         before: what it has forwarded.
-        shown: the events of its VM in its newest document that require a drain.
+        shown: the events in its newest document that require a drain.
         clean: the last clean documents, at most two.
+        vm: the VM of the agent.
+        unrecorded: what the leader does not record, with the VMs.
     """
+    wanted = {(fold(each.event_id), fold(name)) for each in before for name in each.vms}
+    wanted |= {(fold(each.event_id), fold(name)) for each in unrecorded for name in each.resources}
     present = {fold(event.event_id) for each in clean for event in each.events}
     events = {
         key: each
         for each in before
         if (key := fold(each.event_id)) in present or len(clean) < CLEAN_DOCUMENTS
     }
-    events |= {fold(event.event_id): forwarded(event) for event in shown}
+    for event in shown:
+        key = fold(event.event_id)
+        mine = {fold(vm)} | {name for of, name in wanted if of == key}
+        if vms := tuple(name for name in event.resources if fold(name) in mine):
+            events[key] = forwarded(event, vms)
     return tuple(events.values())[:MOST_EVENTS]
 
 
@@ -110,7 +125,7 @@ def events_of(
             event_id=each.event_id,
             event_type=each.event_type,
             status=STATUSES.get(each.status, EventStatus.UNKNOWN),
-            resources=(found.vm,),
+            resources=each.vms or (found.vm,),
             not_before=each.not_before,
             duration_s=each.duration_s,
             source=SOURCES.get(each.source, EventSource.UNKNOWN),
@@ -127,6 +142,7 @@ def merged(events: Iterable[ScheduledEvent]) -> tuple[ScheduledEvent, ...]:
     found: dict[str, ScheduledEvent] = {}
     for event in events:
         known = found.get(fold(event.event_id))
-        resources = (*known.resources, *event.resources) if known else event.resources
-        found[fold(event.event_id)] = replace(event, resources=resources)
+        names = (*known.resources, *event.resources) if known else event.resources
+        resources = {fold(name): name for name in names}
+        found[fold(event.event_id)] = replace(event, resources=tuple(resources.values()))
     return tuple(found.values())

@@ -197,7 +197,7 @@ def _not_covered(snapshot: AgentSnapshot, vm: str) -> str:
     if not any(event.affects(vm) for event in forwarded):
         return ""
     return (
-        f"the event document of {snapshot.vm} does not show its events: its own agent forwards "
+        f"the event document of {snapshot.vm} does not show its events: other agents forward "
         "them, no agent acknowledges them, and they begin at NotBefore"
     )
 

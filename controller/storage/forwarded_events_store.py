@@ -26,6 +26,7 @@ class StoredForwardedEvent(Stored):
     source: Text
     not_before: Instant | None = OPTIONAL
     duration_s: Annotated[int, Field(strict=True, ge=-1, le=MAX_COUNT)] = -1
+    vms: tuple[Text, ...] = ()
 
 
 class StoredForwardedEvents(Stored):

@@ -46,6 +46,21 @@ def test_an_event_that_the_leader_does_not_see_is_not_lost(*, leader_dies: bool)
     assert {each.law for each in judge(played)} <= {"L2 progress"}
 
 
+def test_an_event_of_a_vm_whose_agent_has_failed_is_forwarded_by_another_agent() -> None:
+    """S7: web-4 has the document of web-2, which the leader web-1 does not have."""
+    [announced] = OUT_FOR_AN_EVENT.acts
+    late = replace(announced, arguments={**announced.arguments, "notice_s": NOTICE_S})
+    scenario = replace(OUT_FOR_AN_EVENT, vms=4, acts=(late,), calm_at_s=360.0, flexible=True)
+    simulation = Simulation(replace(scenario, placement_groups=2))
+    simulation.loop.call_at(10.0, simulation.hosts["web-2"].crash, 400.0)
+    history = simulation.run().history
+    [out] = [each.at - EPOCH for each in history if each.kind == "member_out"]
+    [gone] = [each.at - EPOCH for each in history if each.kind == "event_gone"]
+    [back] = back_at(history)
+    assert out < announced.at_s + NOTICE_S
+    assert gone < back
+
+
 def test_a_new_leader_with_another_document_restores_nothing_before_the_event() -> None:
     """S6: the first leader sees the event itself, and the next one knows it from its VM's agent."""
     [announced] = OUT_FOR_AN_EVENT.acts

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from controller.agent.coverage_watch import UNKNOWN_FOR_S, CoverageWatch
+from controller.agent.coverage_watch import FORWARDED_AFTER_S, UNKNOWN_FOR_S, CoverageWatch
 from controller.agent.present_set import PresentSet
-from controller.core.event_record import WatchedEvent
+from controller.core.event_record import WatchedEvent, WatchedVm
 from controller.core.events import EventDocument
 from controller.core.ledger import Ledger
 from controller.core.policy import Policy
@@ -17,7 +17,11 @@ COMPUTE = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Compute"
 FLEX, WEB = f"{COMPUTE}/virtualMachineScaleSets/flex", f"{COMPUTE}/availabilitySets/web"
 SHOWN = event("web-2", event_id="E-1")
 RECORDED = WatchedEvent(
-    event_id="e-1", event_type="Reboot", not_before=None, first_seen_at=at(0), vms=()
+    event_id="e-1",
+    event_type="Reboot",
+    not_before=None,
+    first_seen_at=at(0),
+    vms=(WatchedVm(vm="WEB-2"),),
 )
 
 
@@ -44,6 +48,10 @@ class Standby:
         self.watch.polled()
         return self.watch.problem
 
+    def lacking(self) -> list[tuple[str, ...]]:
+        """Return the VMs of each event that is to be forwarded."""
+        return [each.resources for each in self.watch.unknown]
+
 
 @pytest.fixture
 def standby() -> Standby:
@@ -69,6 +77,19 @@ def test_an_event_that_the_leader_records_is_covered(standby: Standby) -> None:
     assert standby.ledger is not None
     standby.ledger = replace(standby.ledger, events=(RECORDED,))
     assert standby.after(UNKNOWN_FOR_S) == ""
+
+
+def test_what_the_leader_lacks_is_to_be_forwarded(standby: Standby) -> None:
+    """For the VMs that it does not record, after the agents of these VMs had time to do it."""
+    standby.document = EventDocument(
+        incarnation=1, events=(event("web-2", "web-3", event_id="E-1"),)
+    )
+    assert standby.ledger is not None
+    standby.ledger = replace(standby.ledger, events=(RECORDED,))
+    standby.after(FORWARDED_AFTER_S - 1)
+    assert standby.lacking() == []
+    standby.after(1)
+    assert standby.lacking() == [("web-3",)]
 
 
 def test_the_time_counts_from_when_the_event_is_seen(standby: Standby) -> None:

@@ -8,6 +8,7 @@ import pytest
 from controller.core.events import EventDocument, EventStatus, ScheduledEvent
 from controller.core.forwarded_events import (
     STANDS_FOR,
+    ForwardedEvent,
     ForwardedEvents,
     events_of,
     forwarded,
@@ -35,27 +36,53 @@ def shows(*events: ScheduledEvent) -> EventDocument:
     return EventDocument(incarnation=1, events=events)
 
 
+def of_web_2(
+    before: tuple[ForwardedEvent, ...],
+    shown: tuple[ScheduledEvent, ...],
+    clean: tuple[EventDocument, ...],
+    unrecorded: tuple[ScheduledEvent, ...] = (),
+) -> tuple[ForwardedEvent, ...]:
+    """Return what the agent of web-2 forwards."""
+    return to_forward(before, shown, clean, vm="WEB-2", unrecorded=unrecorded)
+
+
 def test_an_event_is_forwarded_until_it_is_over() -> None:
     """S6: it is over when neither of two clean documents shows it, each event by itself."""
-    first = to_forward((), (REBOOT, OTHER), (shows(REBOOT, OTHER),))
-    assert first == (forwarded(REBOOT), forwarded(OTHER))
+    first = of_web_2((), (REBOOT, OTHER), (shows(REBOOT, OTHER),))
+    assert first == (forwarded(REBOOT, ("web-2",)), forwarded(OTHER, ("web-2",)))
     for clean in ((), (CLEAN,), (shows(REBOOT, OTHER), CLEAN)):
-        assert to_forward(first, (), clean) == first
-    assert to_forward(first, (OTHER,), (shows(OTHER), shows(OTHER))) == (forwarded(OTHER),)
-    assert to_forward(first, (), (CLEAN, CLEAN)) == ()
+        assert of_web_2(first, (), clean) == first
+    assert of_web_2(first, (OTHER,), (shows(OTHER), shows(OTHER))) == first[1:]
+    assert of_web_2(first, (), (CLEAN, CLEAN)) == ()
 
 
 def test_an_event_is_forwarded_as_it_is_now() -> None:
     """Whatever the case of its id."""
-    first = to_forward((), (REBOOT,), (shows(REBOOT),))
+    first = of_web_2((), (REBOOT,), (shows(REBOOT),))
     started = replace(REBOOT, event_id="e-1", status=EventStatus.STARTED, not_before=None)
-    [news] = to_forward(first, (started,), (shows(REBOOT), shows(started)))
+    [news] = of_web_2(first, (started,), (shows(REBOOT), shows(started)))
     assert news.status == "Started"
 
 
-def test_an_agent_speaks_for_its_own_vm_alone() -> None:
+def test_an_event_of_another_vm_is_forwarded_if_the_leader_does_not_record_it() -> None:
+    """S7: the agent of that VM may have failed. Once forwarded, it stays as any other."""
+    third = event("web-3", event_id="E-3")
+    both = (REBOOT, third)
+    assert of_web_2((), both, ()) == (forwarded(REBOOT, ("web-2",)),)
+    lacking = (replace(REBOOT, resources=("WEB-3",)), third)
+    first = of_web_2((), both, (), lacking)
+    assert [each.vms for each in first] == [("web-2", "web-3"), ("web-3",)]
+    assert of_web_2(first, both, (shows(*both), shows(*both))) == first
+    found = ForwardedEvents(vm="web-2", at=at(0), events=first)
+    assert [each.resources for each in events_of(found, at(0), at(0))] == [
+        ("web-2", "web-3"),
+        ("web-3",),
+    ]
+
+
+def test_what_an_older_agent_forwards_is_for_its_own_vm() -> None:
     """The leader does not acknowledge what it does not see; the event counts for a while."""
-    found = ForwardedEvents(vm="web-2", at=at(0), events=(forwarded(REBOOT),))
+    found = ForwardedEvents(vm="web-2", at=at(0), events=(forwarded(REBOOT, ()),))
     [seen] = events_of(found, at(0), at(0))
     assert seen == replace(REBOOT, resources=("web-2",), acknowledgeable=False, forwarded=True)
     assert REBOOT.not_before is not None
@@ -66,7 +93,7 @@ def test_an_agent_speaks_for_its_own_vm_alone() -> None:
 def test_a_started_event_counts_from_when_storage_received_it() -> None:
     """S6: the clock of a VM that has just started can be an hour off."""
     started = replace(REBOOT, status=EventStatus.STARTED, not_before=None)
-    found = ForwardedEvents(vm="web-2", at=at(-3600), events=(forwarded(started),))
+    found = ForwardedEvents(vm="web-2", at=at(-3600), events=(forwarded(started, ()),))
     assert events_of(found, at(0), at(0) + STANDS_FOR - timedelta(seconds=1))
     assert events_of(found, at(0), at(0) + STANDS_FOR) == ()
 
@@ -76,11 +103,13 @@ def test_one_event_of_several_agents_names_the_vms_of_all() -> None:
     one, two = replace(REBOOT, resources=("web-2",)), replace(REBOOT, resources=("web-3",))
     [event_of_both] = merged((one, replace(two, event_id="e-1")))
     assert event_of_both.resources == ("web-2", "web-3")
+    [once] = merged((one, replace(one, resources=("WEB-2",))))
+    assert len(once.resources) == 1
 
 
 def test_the_blob_is_read_as_it_was_written() -> None:
     """With every field, and without events as well."""
-    for events in ((forwarded(REBOOT), forwarded(OTHER)), ()):
+    for events in ((forwarded(REBOOT, ("web-2",)), forwarded(OTHER, ())), ()):
         found = ForwardedEvents(vm="web-2", at=at(3), events=events)
         assert decode_forwarded(encode_forwarded(found), BLOB) == found
 
