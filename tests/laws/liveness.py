@@ -40,7 +40,7 @@ def s7_in_time(replay: Replay, change: Change) -> Iterator[str]:
             for pool, _ in replay.inside(vm):
                 yield f"{vm} still was in {pool.rsplit('/', 1)[-1]} at the start"
         return
-    if not replay.impacting(event) or _none_able(replay):
+    if not replay.impacting(event) or _none_able(replay, event):
         return
     if event.acknowledged_by == PLATFORM or not _undisturbed(replay, event):
         return
@@ -58,10 +58,21 @@ def _undisturbed(replay: Replay, event: Event) -> bool:
     return event.published_at > replay.calm_at + RECOVERED_S
 
 
-def _none_able(replay: Replay) -> bool:
-    """Return whether every VM of the set is down, with its agent, or cut off from Azure."""
+def _none_able(replay: Replay, event: Event) -> bool:
+    """Return whether every VM that sees an event is down, with its agent, or cut off from Azure."""
     awake = replay.closed.awake_since.keys() - replay.conditions.unable
-    return replay.conditions.requests_recorded and not awake
+    able = any(_group(replay, vm) in _groups(replay, event) for vm in awake)
+    return replay.conditions.requests_recorded and not able
+
+
+def _group(replay: Replay, vm: str) -> int:
+    """Return which event document a VM of the set shows."""
+    return replay.conditions.placement_groups.get(vm, 0)
+
+
+def _groups(replay: Replay, event: Event) -> set[int]:
+    """Return which event documents show an event."""
+    return {_group(replay, vm) for vm in event.resources & replay.conditions.peers} or {0}
 
 
 def _due_at(replay: Replay, event: Event) -> float:
@@ -105,7 +116,7 @@ def l2_progress(replay: Replay, change: Change) -> Iterator[str]:
     policy = replay.conditions.policy
     if event is None or event.acknowledged_at is not None or event.started_first:
         return
-    if _none_able(replay):
+    if _none_able(replay, event):
         return
     if not policy.get("acknowledge", True) or event.event_type in ("Preempt", "Terminate"):
         return
@@ -122,10 +133,9 @@ def l2_progress(replay: Replay, change: Change) -> Iterator[str]:
 
 def _uncovered_until(replay: Replay, event: Event) -> float:
     """Return when the last leader ended whose document does not show an event."""
-    groups = replay.conditions.placement_groups
-    shown_to = {groups.get(vm, 0) for vm in event.resources}
+    shown_to = _groups(replay, event)
     return max(
-        (each.until for each in replay.tenures if groups.get(each.holder, 0) not in shown_to),
+        (each.until for each in replay.tenures if _group(replay, each.holder) not in shown_to),
         default=0.0,
     )
 
