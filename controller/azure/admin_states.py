@@ -39,9 +39,9 @@ _AUTOMATIC = "automatic"
 def with_states(body: Json, memberships: tuple[AdminMembership, ...], *, restore: bool) -> Edit:
     """Return the pool body with these members Down, or with the state that they had before.
 
-    Every other entry stays as it came. A member that is not in the list is `absent`. A restore
-    changes a member only while it is Down or follows its probe: any other state was set by another
-    client meanwhile.
+    Every other entry stays as it came. A member that is not in the list is `absent`. A member whose
+    state another client has set meanwhile stays as it is: a restore leaves it so, and a removal has
+    to record the state first (law S5). The pool as it was read shows it.
 
     Raises:
         StateRefused: the list is not complete, or not for clients to write.
@@ -61,7 +61,8 @@ def with_states(body: Json, memberships: tuple[AdminMembership, ...], *, restore
         found.add(place)
         before = state_of(entry)
         after = membership.admin_state if restore else DOWN
-        if restore and not (is_down(before) or is_neutral(before)):
+        recorded = not restore and _folded(before) == _folded(membership.admin_state)
+        if not (is_down(before) or is_neutral(before) or recorded):
             continue
         if _folded(after) != _folded(before):
             _set(entry, after)

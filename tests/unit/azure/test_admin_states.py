@@ -93,6 +93,19 @@ def test_a_restore_leaves_what_another_client_has_set(now: str) -> None:
     assert not with_states(body, (of_nic("web-1", "None"),), restore=True).changed
 
 
+@pytest.mark.parametrize(
+    ("now", "recorded", "changed"),
+    [("Up", "", False), ("Up", "None", False), ("Sideways", "Up", False), ("UP", "Up", True),
+     ("None", "Up", True)],
+)  # fmt: skip
+def test_a_removal_records_first_what_another_client_has_set(
+    now: str, recorded: str, *, changed: bool
+) -> None:
+    """S5: the state is written ahead. None is no choice: a write of the NIC loses the state."""
+    body = pool(nic_entry("web-1", adminState=now))
+    assert with_states(body, (of_nic("web-1", recorded),), restore=False).changed is changed
+
+
 @pytest.mark.parametrize("now", ["Down", "DOWN", "down"])
 def test_what_is_down_already_is_not_written(now: str) -> None:
     """A write that changes nothing is not sent, however the state is spelled."""
