@@ -32,7 +32,7 @@ from controller.vm_side.service_ports import ServicePorts
 logger = logging.getLogger("lbdrain.closing")
 
 TICK_CLOSED_S = 1.0
-"""How often a VM that is not open reads the ledger and counts its connections."""
+"""How often a VM that is not open, or should close, reads the ledger and counts its connections."""
 TICK_WAITING_S = 0.5
 """How often the ledger is read while an event for this VM is due and nothing is recorded yet."""
 TICK_OPEN_S = 10.0
@@ -80,7 +80,7 @@ class ClosingSide:
         self._service_ports, self._hooks = service_ports, HookRuns(vm, configuration, machine)
         self._woken, self._read_next = asyncio.Event(), False
         self._wish, self._found = Wish(state=VmState.OPEN), found_flag(machine, vm)
-        self._report = self._first_report()
+        self._report = _first_report(machine, vm, self._found, clock.now())
         self._no_connection_since: datetime | None = None
         self._ready_times, self._logged = 0, ""
 
@@ -117,9 +117,14 @@ class ClosingSide:
                     pass
 
     def _pause_s(self) -> float:
-        if self._report.state is not VmState.OPEN:
+        if not self._is_at_rest:
             return TICK_CLOSED_S
         return TICK_WAITING_S if self._waits_for_record() else TICK_OPEN_S
+
+    @property
+    def _is_at_rest(self) -> bool:
+        """Whether the VM is open, and nothing asks it to close."""
+        return self._report.state is VmState.OPEN and self._wish.state is not VmState.CLOSED
 
     def _waits_for_record(self) -> bool:
         """Return whether an event for this VM is due, so that its record will come."""
@@ -133,7 +138,7 @@ class ClosingSide:
 
     async def step(self) -> None:
         """Read what there is to read, close or open, and report."""
-        due = self._read_next or self._report.state is not VmState.OPEN or self._found is not None
+        due = self._read_next or not self._is_at_rest or self._found is not None
         due = due or self._waits_for_record()
         for _ in range(2):  # again if another request met a change: this read may have failed
             if due:
@@ -147,6 +152,9 @@ class ClosingSide:
             self._close(now)
         elif self._report.state is VmState.CLOSED:
             self._begin_to_open(now)
+        elif self._report.state is VmState.OPEN and self._report.problem:
+            self._logged = ""
+            self._update(problem="")  # it could not close, and need not any more
         if self._follower.ledger is not None:
             self._found = None
             self._machine.note_known()
@@ -172,19 +180,6 @@ class ClosingSide:
 
     # --- close ---
 
-    def _first_report(self) -> VmReport:
-        """Return that the VM is open, or closed by an earlier run of this agent."""
-        found, now = self._found, self._clock.now()
-        return VmReport(
-            vm=self._vm,
-            boot_id=self._machine.boot_id,
-            state=VmState.CLOSED if found else VmState.OPEN,
-            since=found.since if found else now,
-            drain=found.drain if found else None,
-            at=now,
-            probe_port=self._machine.probe_port,
-        )
-
     def _close(self, now: datetime) -> None:
         """Set the flag, and start the hook; a VM that was closed for another drain stays closed."""
         wanted, report = self._wish, self._report
@@ -205,7 +200,9 @@ class ClosingSide:
         )
         if problem:
             # Without its flag nothing asks clients to leave: the drain goes on as without this VM.
-            self._update(state=VmState.OPEN, drain=wanted.drain, failed=problem, since=now)
+            # Trying again is no news.
+            since = report.since if report.state is VmState.OPEN else now
+            self._update(state=VmState.OPEN, drain=wanted.drain, failed=problem, since=since)
             return
         self._no_connection_since = None
         self._update(
@@ -304,6 +301,19 @@ def found_flag(machine: Machine, vm: str) -> Flag | None:
     if problem := machine.clear_flag():
         log(logger, logging.WARNING, problem, event="vm_side_failed", vm=vm)
     return None
+
+
+def _first_report(machine: Machine, vm: str, found: Flag | None, now: datetime) -> VmReport:
+    """Return that the VM is open, or closed by an earlier run of this agent."""
+    return VmReport(
+        vm=vm,
+        boot_id=machine.boot_id,
+        state=VmState.CLOSED if found else VmState.OPEN,
+        since=found.since if found else now,
+        drain=found.drain if found else None,
+        at=now,
+        probe_port=machine.probe_port,
+    )
 
 
 def _wish_of(flag: Flag) -> Wish:

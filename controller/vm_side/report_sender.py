@@ -12,7 +12,8 @@ from controller.storage.vm_report_store import VmReportWriter
 logger = logging.getLogger("lbdrain.closing")
 
 SEND_AGAIN_S = 10.0
-"""How often the report of a VM that is not open is sent, though nothing has changed."""
+"""How often the report of a VM that is not open, or could not close, is sent, though nothing has
+changed: the leader uses no old report."""
 RETRY_S = 1.0
 CONNECTIONS_EVERY_S = 2.0
 """How often a change of the number of connections alone is sent."""
@@ -43,7 +44,8 @@ class ReportSender:
         age_s = (report.at - sent.at).total_seconds()
         if sent.connections != report.connections:
             return age_s >= CONNECTIONS_EVERY_S
-        return report.state is not VmState.OPEN and age_s >= SEND_AGAIN_S
+        waited_for = report.state is not VmState.OPEN or bool(report.problem)
+        return waited_for and age_s >= SEND_AGAIN_S
 
     async def run(self) -> None:
         """Write reports until cancelled."""

@@ -317,6 +317,25 @@ async def test_a_flag_that_cannot_be_written_leaves_the_vm_open(bench: Bench) ->
     assert (await bench.step()).state is VmState.CLOSED
 
 
+async def test_a_vm_that_cannot_close_tries_without_news_until_the_drain_is_over(
+    bench: Bench,
+) -> None:
+    """It follows the ledger as a closed VM does, and is open since it was, whatever it tries."""
+    bench.document = EventDocument(incarnation=1)
+    bench.machine.flag_problem = "the flag file /run/x cannot be written (No space left on device)"
+    bench.record()
+    first = await bench.step()
+    again = await bench.step(times=20)
+    assert (again.since, again.at) == (first.since, at(21))
+    assert replace(again, at=first.at) == first
+    bench.forget()
+    over = await bench.step()
+    assert (over.state, over.since, over.problem) == (VmState.OPEN, first.since, "")
+    reads = bench.follower.reads
+    await bench.step(times=5)
+    assert bench.follower.reads == reads
+
+
 @pytest.mark.parametrize("stage", ["close", "renew", "open"])
 async def test_a_flag_file_that_fails_is_logged_once(
     bench: Bench, stage: str, caplog: pytest.LogCaptureFixture

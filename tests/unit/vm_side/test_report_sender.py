@@ -1,0 +1,52 @@
+"""What the agent of a VM writes of its reports."""
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from controller.core.vm_report import VmReport, VmState
+from controller.vm_side.report_sender import SEND_AGAIN_S, ReportSender
+from tests.support.planner_scenario import at
+
+if TYPE_CHECKING:
+    from controller.storage.vm_report_store import VmReportWriter
+
+OPEN = VmReport(vm="web-1", boot_id="boot", state=VmState.OPEN, since=at(0), at=at(0), drain=at(0))
+
+
+class MemoryWriter:
+    """Keeps what was written."""
+
+    def __init__(self) -> None:
+        self.written: list[VmReport] = []
+
+    async def write(self, report: VmReport) -> None:
+        self.written.append(report)
+
+
+@pytest.mark.parametrize(
+    ("report", "again"),
+    [
+        (OPEN, False),
+        (replace(OPEN, state=VmState.CLOSED), True),
+        (replace(OPEN, state=VmState.OPENING), True),
+        (replace(OPEN, problem="the flag file /run/x cannot be written"), True),
+    ],
+    ids=["open", "closed", "opening", "could not close"],
+)
+async def test_a_report_that_the_leader_waits_for_stays_current(
+    report: VmReport, *, again: bool
+) -> None:
+    """It is written again after a while, though nothing has changed; never at each step."""
+    writer = MemoryWriter()
+    sender = ReportSender(cast("VmReportWriter", writer))
+    running = asyncio.create_task(sender.run())
+    steps = int(SEND_AGAIN_S)
+    for second in range(steps + 1):
+        sender.send(replace(report, at=at(second)))
+        for _ in range(3):
+            await asyncio.sleep(0)
+    running.cancel()
+    assert [each.at for each in writer.written] == [at(0), at(steps)][: 2 if again else 1]
