@@ -10,7 +10,8 @@ scale set has the name of that set unless an operator chose another one, so the 
 same. Otherwise the container is searched. `election.blob_name` names the ledger in any case.
 
 A ledger of another set is continued only if three things agree: that set is not found or has no VM,
-this VM states the scale set, and the ledger records one of its VMs.
+this VM states the scale set, and the ledger records one of its VMs. Each leader records all VMs of
+its availability set: the VMs that led or were drained can be deleted before the others start again.
 """
 
 from collections.abc import Iterable
@@ -115,9 +116,10 @@ class _Search:
         )
 
     def _records_one(self, ledger: Ledger) -> bool:
-        """Return whether a ledger records a VM of this set: as drained, or as a leader."""
+        """Return whether a ledger records a VM of this set: as its own, drained, or a leader."""
         leaders = (line.vm for line in ledger.transitions if line.step == Step.LEADS)
-        recorded = (*(entry.vm for entry in ledger.entries), ledger.leader, *leaders)
+        drained = (entry.vm for entry in ledger.entries)
+        recorded = (*ledger.vms, *drained, ledger.leader, *leaders)
         return not self._vms.isdisjoint(map(fold, recorded))
 
     async def _listed(self, set_id: str) -> frozenset[str]:

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from controller.core.azure_names import SetKind, fold
+from controller.core.ledger import Ledger
 from controller.core.printable import excerpt
 
 
@@ -49,6 +50,21 @@ class BlobOwner:
         known, names = {fold(vm) for vm in self.vms}, {fold(vm) for vm in entries}
         own = not names or not known.isdisjoint(names)
         return recorded or (fold(self.set_id) if own else "")
+
+    def members(self, ledger: Ledger) -> tuple[str, ...]:
+        """Return the names of the VMs that a ledger states as those of its availability set.
+
+        A leader can be deleted before Azure converts the set: then these names alone show to the
+        agents of the scale set that the ledger is theirs. After `converted_to` nothing needs them.
+
+        Args:
+            ledger: the ledger, with the set that it belongs to.
+        """
+        if not ledger.set_id or SetKind.of(ledger.set_id) is not SetKind.AVAILABILITY_SET:
+            return ()
+        if ledger.converted_to or not self.vms:
+            return ledger.vms
+        return tuple(sorted(set(map(fold, self.vms))))
 
 
 ANY_OWNER = BlobOwner()

@@ -148,6 +148,9 @@ class Ledger:
     converted_to: str = ""
     """The id of the set that Azure has made of it, folded: the VMs are in that one now. Empty if
     the set of `set_id` was not converted. Since minor 2."""
+    vms: tuple[str, ...] = ()
+    """The folded names of the VMs of an availability set, as the agent knew them that opened the
+    ledger last: an agent of a scale set recognizes the ledger of its VMs by them. Since minor 2."""
     configuration: str = ""
     """A digest of the configuration of the agent that wrote this. Since minor 2."""
     minor: int = MINOR

@@ -1,7 +1,8 @@
 """The ledger as its blob stores it; see `stored_json` for the rules.
 
-Version 1.1 added `restoring_at`, 1.2 added `events`, `verdicts`, the `vms` of a hold, and what is
-`lost` and `closed_at` of an entry. Empty content is an empty ledger: that is what a new blob holds.
+Version 1.1 added `restoring_at`, 1.2 added `events`, `verdicts`, the `vms` of a hold and of the
+set, and what is `lost` and `closed_at` of an entry. Empty content is an empty ledger: that is what
+a new blob holds.
 """
 
 from dataclasses import fields, replace
@@ -160,6 +161,7 @@ class StoredLedger(Stored):
     verdicts: tuple[StoredVerdict, ...] = ()
     set_id: Text = ""
     converted_to: Text = ""
+    vms: tuple[Text, ...] = ()
     configuration: Text = ""
 
 
@@ -171,8 +173,9 @@ def encode_ledger(ledger: Ledger) -> bytes:
 def encode_bounded(ledger: Ledger) -> tuple[Ledger, bytes]:
     """Return a ledger that every agent can read again, and its JSON.
 
-    If it is too large, the oldest lines of the history are dropped, then watched events, then what
-    only newer versions know. What records a removal is never dropped.
+    If it is too large, the oldest lines of the history are dropped, then watched events, then the
+    names of the set's VMs, then what only newer versions know. What records a removal is
+    never dropped.
 
     Raises:
         ContractViolation: it is too large even so.
@@ -184,6 +187,8 @@ def encode_bounded(ledger: Ledger) -> tuple[Ledger, bytes]:
             ledger = replace(ledger, transitions=lines, verdicts=verdicts)
         elif ledger.events:
             ledger = replace(ledger, events=ledger.events[len(ledger.events) // 2 + 1 :])
+        elif ledger.vms:
+            ledger = replace(ledger, vms=())
         elif ledger.extra:
             ledger = replace(ledger, extra=NOTHING_EXTRA)
         else:
@@ -211,6 +216,7 @@ def decode_ledger(body: bytes) -> Ledger:
         transitions=value.transitions[-MAX_TRANSITIONS:],
         events=value.events[:MAX_WATCHED_VMS],
         verdicts=value.verdicts[-MAX_VERDICTS:],
+        vms=value.vms[:MAX_ENTRIES],
     )
     if len(ledger.entries) > MAX_ENTRIES:
         raise ContractViolation(

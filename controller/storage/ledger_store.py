@@ -207,6 +207,7 @@ class LedgerStore:
             set_id=self._owner.claims(opened.set_id, (entry.vm for entry in opened.entries)),
             configuration=self._owner.configuration or opened.configuration,
         )
+        opened = replace(opened, vms=self._owner.members(opened))
         await self._put(opened.noting(at=now, vm=vm, step=Step.LEADS), lease)
         return wrong
 

@@ -86,6 +86,17 @@ async def test_the_ledger_of_the_converted_set_is_continued(container: Container
     assert await container.found() == ("web.json", FORMER)
 
 
+@pytest.mark.parametrize("name", ["web.json", "flex.json"])
+async def test_a_ledger_is_continued_whose_only_leader_was_deleted(
+    container: Container, name: str
+) -> None:
+    """L1: it names the VMs of its set, also those that never led and were never out."""
+    lines = tuple(replace(line, vm="web-0") for line in container.begun.transitions)
+    ledger = replace(container.begun, leader="web-0", transitions=lines)
+    container.put(name, replace(ledger, vms=("web-0", "web-3")))
+    assert await container.found() == (name, FORMER)
+
+
 async def test_a_conversion_that_a_leader_has_noted_is_continued(container: Container) -> None:
     """Also when a set with the old name was created meanwhile."""
     container.world.converted = False

@@ -2,7 +2,9 @@
 
 import pytest
 
+from controller.core.azure_names import fold
 from controller.core.blob_owner import ANY_OWNER, BlobOwner
+from controller.core.ledger import Ledger
 
 SET = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Compute/availabilitySets/web"
 OWNER = BlobOwner(set_id=SET, vms=("web-1", "web-2"))
@@ -43,3 +45,26 @@ def test_a_blob_without_a_set_is_claimed_if_it_is_its_own(
 ) -> None:
     """A ledger that records only VMs of others may be that of another set."""
     assert OWNER.claims(recorded, entries) == claimed
+
+
+FLEX = SET.replace("availabilitySets", "virtualMachineScaleSets")
+KNOWN = Ledger(set_id=fold(SET), vms=("web-0",))
+
+
+@pytest.mark.parametrize(
+    ("owner", "ledger", "members"),
+    [
+        (OWNER, KNOWN, ("web-1", "web-2")),
+        (BlobOwner(set_id=SET, vms=("WEB-2", "web-1", "web-2")), KNOWN, ("web-1", "web-2")),
+        (ANY_OWNER, KNOWN, ("web-0",)),
+        (OWNER, KNOWN.in_set(FLEX), ("web-0",)),
+        (OWNER, Ledger(set_id=fold(FLEX)), ()),
+        (OWNER, Ledger(), ()),
+    ],
+    ids=["own", "spelling", "no VMs known", "converted", "scale set", "of no set"],
+)
+def test_a_ledger_names_the_vms_of_its_availability_set(
+    owner: BlobOwner, ledger: Ledger, members: tuple[str, ...]
+) -> None:
+    """Up to its conversion: a scale set can have 1,000 VMs, and needs no names."""
+    assert owner.members(ledger) == members

@@ -81,6 +81,7 @@ def test_counts_are_bounded_when_they_are_read() -> None:
     lines = [line | {"detail": str(number)} for number in range(9999)]
     ledger = decoded(stored(Ledger()) | {"holds": [hold] * 9999, "transitions": lines})
     assert (len(ledger.holds), len(ledger.transitions)) == (MAX_HOLDS, MAX_TRANSITIONS)
+    assert len(decoded(stored(Ledger()) | {"vms": ["v"] * 9999}).vms) == MAX_ENTRIES
     assert ledger.transitions[-1].detail == "9998"
 
 
@@ -140,7 +141,7 @@ def test_one_vm_in_two_spellings_is_refused() -> None:
 
 
 def test_a_ledger_is_never_written_that_no_agent_can_read() -> None:
-    """The oldest history goes first, then events, then what is newer; entries never."""
+    """The oldest history goes first, then events, names, and what is newer; entries never."""
     assert MAX_LEDGER_BYTES < MAX_BODY_BYTES
     lines = tuple(
         Transition(at=T0, vm="v", step=Step.OUT, detail=f"{n} " + "é" * 290)
@@ -175,6 +176,9 @@ def test_a_ledger_is_never_written_that_no_agent_can_read() -> None:
     fewer, body = encode_bounded(replace(big, events=watched))
     assert fewer.entries == big.entries
     assert fewer.events == watched[-len(fewer.events) :] or not fewer.events
+    assert len(body) <= MAX_LEDGER_BYTES
+    unnamed, body = encode_bounded(replace(big, vms=("v" * MAX_ID_CHARACTERS,) * 100))
+    assert (unnamed.vms, unnamed.entries, unnamed.extra) == ((), big.entries, big.extra)
     assert len(body) <= MAX_LEDGER_BYTES
     with pytest.raises(ContractViolation, match="is not written"):
         encode_bounded(

@@ -8,9 +8,10 @@ import pytest
 
 from controller.azure.blob import Content
 from controller.azure.http.write_guard import WriteGuard
+from controller.core.blob_owner import BlobOwner
 from controller.core.ledger import Hold, Ledger
 from controller.errors import Conflict, LeaseLost, NotFound, OutcomeUnknown
-from controller.storage.ledger_json import encode_bounded
+from controller.storage.ledger_json import decode_ledger, encode_bounded
 from controller.storage.ledger_store import LedgerStore, Written
 
 if TYPE_CHECKING:
@@ -75,6 +76,14 @@ async def store(stored: StoredBlob) -> LedgerStore:
     store = LedgerStore(cast("StateBlob", stored))
     await store.open(Lease(), vm="web-1", now=START)
     return store
+
+
+async def test_an_opened_ledger_names_the_vms_of_its_set(stored: StoredBlob) -> None:
+    """L1: the leader can be deleted before the set is converted, and nobody else be recorded."""
+    set_id = "/subscriptions/s/resourcegroups/rg/providers/microsoft.compute/availabilitysets/web"
+    owner = BlobOwner(set_id=set_id, vms=("web-1", "web-2"))
+    await LedgerStore(cast("StateBlob", stored), owner=owner).open(Lease(), vm="web-1", now=START)
+    assert decode_ledger(stored.body or b"").vms == ("web-1", "web-2")
 
 
 def changed(ledger: Ledger) -> Ledger:
