@@ -83,9 +83,29 @@ def may_be_same(one: datetime | None, other: datetime | None) -> bool:
     return one is None or other is None or one == other
 
 
-def is_over_for(vm: str, event: WatchedEvent, present: ScheduledEvent | None) -> bool:
-    """Return whether an event is over for a VM; it may go on for other VMs."""
-    return event.gone_at is not None or (present is not None and not present.affects(vm))
+def is_over_for(
+    vm: WatchedVm, event: WatchedEvent, present: ScheduledEvent | None, entry: Entry | None
+) -> bool:
+    """Return whether an event is over for a VM; it may go on for other VMs.
+
+    One document that lacks the event does not show for which VMs it was over before. The ledger
+    does: a VM that was out returns only after the end of its event (law S6).
+
+    Args:
+        vm: the VM as it is watched.
+        event: as it is watched.
+        present: as the newest document shows it; None if it does not.
+        entry: of the VM.
+    """
+    if event.gone_at is not None:
+        return True
+    if present is not None:
+        return not present.affects(vm.vm)
+    if vm.place != Place.OUT:
+        return False
+    if entry is None or entry.over or entry.restoring_at is not None:
+        return True
+    return not entry.is_for(event.event_id)
 
 
 def final(

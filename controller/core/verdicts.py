@@ -241,7 +241,7 @@ class _Pass:
         event = self._started(event, present)
         if present is None and event.gone_at is None and self._is_gone(key):
             event = self._gone(event)
-        placed = [self._placed(event, vm, is_over_for(vm.vm, event, present)) for vm in event.vms]
+        placed = [self._placed(event, vm, present) for vm in event.vms]
         vms = tuple(self._judged(event, vm) for vm in placed)
         return replace(event, vms=vms)
 
@@ -293,8 +293,11 @@ class _Pass:
 
     # --- where the VMs are ---
 
-    def _placed(self, event: WatchedEvent, vm: WatchedVm, over: bool) -> WatchedVm:
+    def _placed(
+        self, event: WatchedEvent, vm: WatchedVm, present: ScheduledEvent | None
+    ) -> WatchedVm:
         """Return a VM of an event where it is now; after the event, only if that was not known."""
+        over = is_over_for(vm, event, present, self._ledger.entry(vm.vm))
         if vm.place == Place.JUDGED or (over and vm.place != Place.UNKNOWN):
             return vm
         place, out_at = self._place(event, vm.vm)

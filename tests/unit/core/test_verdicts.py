@@ -26,6 +26,7 @@ from controller.core.verdict_rules import (
     NOT_KNOWN,
     NOT_NAMED,
     START_NOT_READ,
+    is_over_for,
 )
 from controller.core.verdicts import (
     MISSED_WITHIN_S,
@@ -473,6 +474,45 @@ def test_an_event_that_is_over_for_one_vm_of_two() -> None:
     watch.passes(700, started("web-2"))
     watch.passes(800)
     assert ("web-1", "drained 9 min 49 s before NotBefore") in watch.verdicts
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_the_first_poll_without_an_event_that_was_over_for_one_vm(*, again: bool) -> None:
+    """V1: the leader had restored that VM, and may have drained it again for another event."""
+    watch, other = Watch(), (event(event_id="E-2", not_before=2000),) if again else ()
+    watch.drained(10, event("web-1", "web-2"))
+    watch.passes(620, event("web-2"))
+    watch.scene.inside["web-1"] = [APP]
+    watch.passes(700, event("web-2"))
+    watch.passes(800, event("web-2"))
+    assert watch.scene.ledger.entry("web-1") is None
+    if again:
+        watch.drained(1200, event("web-2"), *other)
+    watch.scene.clean = False
+    watch.passes(1510, *other)
+    watch.scene.clean = True
+    watch.passes(1511, *other)
+    assert ("web-1", "drained 9 min 49 s before NotBefore") in watch.verdicts
+
+
+@pytest.mark.parametrize(
+    ("fields", "over"),
+    [
+        ({}, False),
+        ({"out_at": None, "restoring_at": at(700)}, True),
+        ({"restored_at": at(700)}, True),
+        ({"events": ()}, True),
+    ],
+)
+def test_the_ledger_shows_that_an_event_was_over_for_a_vm(
+    fields: dict[str, Any], *, over: bool
+) -> None:
+    """A document that lacks the event does not show for which VMs it was over before."""
+    watch = Watch()
+    watch.drained(10, event())
+    (watched,) = watch.scene.ledger.events
+    entry = replace(watch.scene.entry(), **fields)
+    assert is_over_for(watched.vms[0], watched, None, entry) is over
 
 
 def test_a_vm_that_returned_between_two_maintenances() -> None:
