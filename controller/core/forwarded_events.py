@@ -96,7 +96,8 @@ def to_forward(
     """
     wanted = {(fold(each.event_id), fold(name)) for each in before for name in each.vms}
     wanted |= {(fold(each.event_id), fold(name)) for each in unrecorded for name in each.resources}
-    present = {fold(event.event_id) for each in clean for event in each.events}
+    # The document of a leader also has what other agents forward.
+    present = {fold(e.event_id) for each in clean for e in each.events if not e.forwarded}
     events = {
         key: each
         for each in before
@@ -138,11 +139,15 @@ def events_of(
 
 
 def merged(events: Iterable[ScheduledEvent]) -> tuple[ScheduledEvent, ...]:
-    """Return the events with one entry for each id, which names the VMs of all."""
+    """Return the events with one entry for each id, which names the VMs of all.
+
+    An event has started if one agent has read that: the others may have failed before.
+    """
     found: dict[str, ScheduledEvent] = {}
     for event in events:
         known = found.get(fold(event.event_id))
         names = (*known.resources, *event.resources) if known else event.resources
         resources = {fold(name): name for name in names}
-        found[fold(event.event_id)] = replace(event, resources=tuple(resources.values()))
+        newer = known if known and known.status is EventStatus.STARTED else event
+        found[fold(event.event_id)] = replace(newer, resources=tuple(resources.values()))
     return tuple(found.values())

@@ -56,6 +56,13 @@ def test_an_event_is_forwarded_until_it_is_over() -> None:
     assert of_web_2(first, (), (CLEAN, CLEAN)) == ()
 
 
+def test_what_other_agents_forward_is_not_forwarded_again() -> None:
+    """S6: the document of a leader has it, also when its own agent has read the end."""
+    first = of_web_2((), (REBOOT,), (shows(REBOOT),))
+    echo = shows(replace(REBOOT, forwarded=True, acknowledgeable=False))
+    assert of_web_2(first, (), (echo, echo)) == ()
+
+
 def test_an_event_is_forwarded_as_it_is_now() -> None:
     """Whatever the case of its id."""
     first = of_web_2((), (REBOOT,), (shows(REBOOT),))
@@ -103,6 +110,9 @@ def test_one_event_of_several_agents_names_the_vms_of_all() -> None:
     one, two = replace(REBOOT, resources=("web-2",)), replace(REBOOT, resources=("web-3",))
     [event_of_both] = merged((one, replace(two, event_id="e-1")))
     assert event_of_both.resources == ("web-2", "web-3")
+    begun = replace(two, status=EventStatus.STARTED, not_before=None)
+    for events in ((one, begun), (begun, one)):
+        assert [each.status for each in merged(events)] == [EventStatus.STARTED]
     [once] = merged((one, replace(one, resources=("WEB-2",))))
     assert len(once.resources) == 1
 
