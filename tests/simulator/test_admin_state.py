@@ -8,7 +8,7 @@ import pytest
 
 from controller.simulator.services.http_values import Reply
 from controller.simulator.world.access import RULE_HEALTH
-from tests.simulator.test_arm import NOW, Arm, build, code
+from tests.simulator.test_arm import NOW, Arm, build, code, nic_id, remove
 
 
 def pool_with(client: Arm, name: str, states: dict[str, str]) -> tuple[str, dict[str, Any]]:
@@ -102,6 +102,18 @@ def test_new_member_has_no_state() -> None:
     client.world.add_membership(path, "web-2-nic")
     assert "web-2" in client.world.rotation(path)
     assert states_of(client, "app")["web-2"] is None
+
+
+def test_an_admin_state_moves_no_member_that_is_being_written() -> None:
+    """The write of a NIC can still fail, and its member never left."""
+    client = build()
+    path = client.world.pool_id("app")
+    client.world.writes.plan(nic_id(client), "failed")
+    remove(client)
+    client.world.set_admin_state(path, "web-2", "Up")
+    assert client.world.changes("member_out") == []
+    client.world.advance(NOW + 60)
+    assert "web-1" in client.world.rotation(path)
 
 
 def test_no_effect_without_a_probe() -> None:

@@ -137,9 +137,14 @@ class Network(Resources):
                 self._membership_written(pool)
 
     def apply_admin_states(self, pool_id: str) -> None:
-        """Make the data plane follow the admin states of the members that come from NICs."""
-        for nic_id in sorted({member.nic for member in self.members(pool_id) if member.nic}):
-            self.apply_nic(nic_id)
+        """Make the data plane follow the admin states of the members that come from NICs.
+
+        Which members these are is a matter of their NICs, whose writes may still be under way.
+        """
+        members = [member for member in self.members(pool_id) if member.nic]
+        for nic_id in sorted({member.nic for member in members}):
+            mine = [self._with_admin_state(pool_id, each) for each in members if each.nic == nic_id]
+            self._program(pool_id, mine, owner=nic_id)
 
     def evict(self, pool_id: str, ip_configuration: str) -> None:
         """Take an ipConfiguration out of a pool; its NIC loses the reference."""
