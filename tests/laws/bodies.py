@@ -58,23 +58,26 @@ def differences(expected: Any, found: Any, path: str = "") -> Iterator[str]:
 
 
 def final_differences(replay: Replay, *, start: World, end: World) -> Iterator[str]:
-    """Yield what is not as it was at the start, apart from what people changed."""
+    """Yield what is not as it was at the start, apart from what people changed.
+
+    What another set has in a pool is left to its own replay: only its ledger tells what is out.
+    """
     entries = replay.last_ledger.get("entries", [])
     excused = {name for entry in entries for name in members_of(entry)}
+    unjudged = replay.gone | replay.conditions.others
     for pool, members in replay.pools.items():
         for name, member in members.items():
-            away = member.vm in replay.gone | replay.conditions.others
-            away = away or member.renewed or (pool, name) in excused
+            away = member.vm in unjudged or member.renewed or (pool, name) in excused
             if member.inside != member.wanted and not away:
                 stands = "is" if member.inside else "is not"
                 yield f"{member.vm} {stands} in {pool.rsplit('/', 1)[-1]} in the end"
     yield from _nics(replay, start, end)
     # What a deleted VM, or one that is still out, has in a pool stays as it was when it was out.
-    gone = {
+    left = {
         name
         for members in replay.pools.values()
         for name, member in members.items()
-        if member.vm in replay.gone
+        if member.vm in unjudged
     }
     for pool_id in end.pool_ids():
         before = {
@@ -84,7 +87,7 @@ def final_differences(replay: Replay, *, start: World, end: World) -> Iterator[s
         for entry in _addresses(end.find_pool(pool_id)):
             address = entry["properties"]["ipAddress"]
             untouched = address in before and not str(entry["name"]).startswith("by-hand")
-            away = address in gone or (key(pool_id), address) in excused
+            away = address in left or (key(pool_id), address) in excused
             if untouched and not away and entry != before[address]:
                 yield f"address {address} of {pool_id.rsplit('/', 1)[-1]} is not what it was"
 

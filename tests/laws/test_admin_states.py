@@ -1,10 +1,15 @@
-"""What the laws make of an adminState that people set (V1)."""
+"""What the laws make of an adminState that people set (V1), or that is left in the end (S3)."""
 
+import copy
 import json
 from typing import Any
 
 import pytest
 
+from controller.simulator.world.builder import build_world
+from tests.laws.bodies import final_differences
+from tests.laws.conditions import Conditions
+from tests.laws.replay import Replay
 from tests.laws.test_laws import BLOB, EVENT, STEPS, Story
 from tests.laws.verdicts import v1_verdict
 
@@ -51,3 +56,20 @@ def test_a_member_that_people_set_up_was_hit_in_rotation(*, put_up: bool, broken
     story.tell(12, "blob_written", BLOB, by="web-2", body=body)
     story.tell(40, "converged", "set")
     assert len(story.broken({"V1 verdict": v1_verdict})) == broken
+
+
+@pytest.mark.parametrize(("own", "other", "broken"), [("web-1", "web-2", 1), ("web-2", "web-1", 0)])
+def test_an_address_that_another_set_holds_down_is_judged_by_its_own_ledger(
+    own: str, other: str, broken: int
+) -> None:
+    """A VM that stays deallocated stays Down; the ledger of the other set does not tell (S3)."""
+    start = build_world(now=0.0, vms=2, pools=(), ip_pools=("internal",))
+    end = build_world(now=0.0, vms=2, pools=(), ip_pools=("internal",))
+    pool = end.find_pool(end.pool_ids()[0])
+    assert pool is not None
+    addresses = copy.deepcopy(pool["properties"]["loadBalancerBackendAddresses"])
+    addresses[0]["properties"]["adminState"] = "Down"
+    end.set_addresses(end.pool_ids()[0], addresses)
+    conditions = Conditions(peers=frozenset({own}), others=frozenset({other}), floors={})
+    found = list(final_differences(Replay(conditions, start), start=start, end=end))
+    assert len(found) == broken
