@@ -55,6 +55,17 @@ def test_nic_pool_refuses_by_default() -> None:
     assert (reply.status, code(reply)) == (400, "ModificationOfNICIpConfigBackendPoolNotSupported")
 
 
+def test_a_later_write_replaces_an_earlier_one_that_is_under_way() -> None:
+    """The list of the later write counts; the earlier one never takes effect by itself."""
+    client = build(settings={"nic_pool_admin_state": True})
+    client("PUT", *pool_with(client, "app", {"web-1": "Down"}))
+    path, pool = pool_with(client, "app", {"web-1": "None", "web-2": "Down"})
+    assert client("PUT", path, pool).status == 200
+    client.world.advance(NOW + 60)
+    moved = [each.detail["vm"] for each in client.world.changes("member_state")]
+    assert (moved, client.world.held_down(path)) == (["web-2"], ("web-2",))
+
+
 def test_incomplete_list_evicts() -> None:
     """A PUT of a NIC-based pool that leaves a member out takes its NIC out of the pool."""
     client = build(settings={"nic_pool_admin_state": True})

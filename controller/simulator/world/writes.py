@@ -197,9 +197,10 @@ class Writes:
         load_balancer = self._network.load_balancer_of(operation.resource)
         for pool in load_balancer["properties"]["backendAddressPools"] if load_balancer else ():
             self._network.apply_pool(pool["id"])
-        for carried in (*operation.carried, operation):
-            if carried.on_apply is not None:
-                carried.on_apply()
+        # Of two writes of one pool the later one replaces what the earlier one would have done.
+        for last in {key(each.resource): each for each in (*operation.carried, operation)}.values():
+            if last.on_apply is not None:
+                last.on_apply()
 
     def _end(self, operation: Operation) -> None:
         statuses: dict[Outcome, OperationStatus] = {"failed": "Failed", "canceled": "Canceled"}
