@@ -4,6 +4,7 @@ Pure: standard library only, no I/O, no clock.
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from controller.core.azure_names import fold
@@ -38,6 +39,24 @@ def is_withdrawn(verdict: EventVerdict, returned: Iterable[ScheduledEvent]) -> b
         and may_be_same(each.not_before, verdict.not_before)
         for each in returned
     )
+
+
+def unjudged(event: ScheduledEvent, verdicts: Iterable[EventVerdict]) -> ScheduledEvent:
+    """Return a forwarded event without the VMs whose verdict states that it began; others as is.
+
+    What an agent forwarded outlives the event if the agent ended with its VM. A leader whose own
+    documents never showed the event has nothing newer; the leader that gave the verdict had.
+    """
+    if not event.forwarded:
+        return event
+    judged = {
+        fold(each.vm)
+        for each in verdicts
+        if each.started_at is not None
+        and fold(each.event_id) == fold(event.event_id)
+        and may_be_same(each.not_before, event.not_before)
+    }
+    return replace(event, resources=tuple(n for n in event.resources if fold(n) not in judged))
 
 
 def named_now(

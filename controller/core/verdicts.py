@@ -14,7 +14,8 @@ agent led still gets its verdict.
 - A verdict is final when the event is gone, or after its start as soon as the outcome is known: a
   VM that is out stays out for `CONFIRM_S` first, because a change by another client shows late.
 - An event that returns with the same NotBefore was not gone: old documents hid it. The verdicts on
-  its end are withdrawn.
+  its end are withdrawn. A forwarded event withdraws no verdict that states when it began: it may be
+  a copy that an agent left behind.
 - What kept a VM in rotation is noted until the event begins. What happens later is not the cause.
 
 Decides nothing: no write to a NIC, a pool or an event depends on it.
@@ -62,6 +63,7 @@ from controller.core.verdict_rules import (
     may_begin_at,
     named_now,
     obstacle,
+    unjudged,
     was_out,
 )
 
@@ -169,7 +171,8 @@ class _Pass:
         document = self._observed.document
         known = {fold(each.event_id) for each in self._ledger.events}
         room = MAX_WATCHED_VMS - sum(len(each.vms) for each in self._ledger.events)
-        present = {fold(each.event_id): each for each in (document.events if document else ())}
+        shown = document.events if document else ()
+        present = {fold(each.event_id): unjudged(each, self._ledger.verdicts) for each in shown}
         for each in self._ledger.events:
             again = present.get(fold(each.event_id))
             new = named_now(each, again, room, self._now)

@@ -580,6 +580,43 @@ def test_an_event_that_returns_as_started_was_not_gone() -> None:
     assert len(watch.verdicts) == 1
 
 
+@pytest.mark.parametrize("left", [event(), started()])
+def test_what_an_agent_left_forwarded_withdraws_no_verdict(left: ScheduledEvent) -> None:
+    """V1: it ended with its VM, and the next leader has read the event in no document."""
+    watch, left = Watch(), replace(left, forwarded=True, acknowledgeable=False)
+    watch.drained(10, event())
+    watch.passes(620, started())
+    watch.passes(630)
+    drained = [("web-1", "drained 9 min 49 s before NotBefore")]
+    assert watch.verdicts == drained
+    watch.passes(640, left)
+    assert watch.verdicts == drained
+    watch.passes(650)
+    assert watch.verdicts == drained
+    assert watch.lines == ["web-1 announced", "web-1 started", "web-1 completed"]
+
+
+def test_what_is_forwarded_withdraws_a_verdict_without_a_start() -> None:
+    """The leader could not read what agents forward for a while, and the event may begin yet."""
+    watch, forwarded = Watch(), replace(event(), forwarded=True, acknowledgeable=False)
+    watch.passes(10, forwarded)
+    watch.passes(20)
+    assert [vm for vm, _ in watch.verdicts] == ["web-1"]
+    watch.passes(30, forwarded)
+    assert watch.verdicts == []
+
+
+def test_what_an_agent_left_forwarded_counts_for_another_vm() -> None:
+    """An event that one agent forwards late may still go on for its VM."""
+    watch, both = Watch(), replace(event("web-1", "web-2"), forwarded=True, acknowledgeable=False)
+    watch.drained(10, event())
+    watch.passes(620, started())
+    watch.passes(630)
+    watch.passes(640, both)
+    watch.passes(650)
+    assert sorted(vm for vm, _ in watch.verdicts) == ["web-1", "web-2"]
+
+
 def test_a_vm_that_an_event_names_later_has_a_verdict_too() -> None:
     """V1: the agents of a scale set forward an event one after the other."""
     watch = Watch()
