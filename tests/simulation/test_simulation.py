@@ -65,6 +65,7 @@ REGRESSIONS = (
     1004423,  # an adminState that people set while the write was sent did not come back (S3)
     1005276,  # an edit of a pool moved a member whose NIC was still being written (S5)
     1006136,  # a write of a pool that a later one had replaced took effect for an instant (S6)
+    1006359,  # two mechanisms wrote one pool, and the planner raised an error (H2)
     1004267,  # the only agent that saw an event was cut off from storage (S7)
     1004139,  # only the failed agent of a VM could forward its event (S7)
     1003110,  # a forwarded event did not count, because the clock of its VM was an hour slow (S6)

@@ -67,7 +67,7 @@ class PlanBuilder:
         """Targets that this pass writes."""
         self._wanted: set[ActionKey] = set()
         """Keys of writes that this pass would plan, were they not blocked or out of slots."""
-        self._shared: dict[tuple[str, bool], list[Membership]] = {}
+        self._shared: dict[tuple[str, str, bool], list[Membership]] = {}
         """Memberships by the resource whose write several VMs share, and by direction."""
 
     def add(self, steps: Iterable[PlanStep]) -> None:
@@ -103,7 +103,7 @@ class PlanBuilder:
         """
         changes = [
             change
-            for (_, restore), items in self._shared.items()
+            for (_, _, restore), items in self._shared.items()
             for change in self._writes(items, restore=restore)
         ]
         failures = self._evidence.views.failures
@@ -183,15 +183,19 @@ class PlanBuilder:
         return True
 
     def _change(self, memberships: Iterable[Membership], *, restore: bool) -> None:
-        """Plan one write per resource; shared ones are planned by `add_shared_writes`."""
-        by_resource: dict[str, list[Membership]] = {}
+        """Plan one write per mechanism and resource: two mechanisms can write the same pool.
+
+        Writes that several VMs share are planned by `add_shared_writes`.
+        """
+        by_resource: dict[tuple[str, str], list[Membership]] = {}
         for membership in memberships:
             mechanism = self._mechanisms.of(membership)
             resource = fold(mechanism.resource_id(membership))
             if mechanism.shared:
-                self._shared.setdefault((resource, restore), []).append(membership)
+                shared = self._shared.setdefault((mechanism.name, resource, restore), [])
+                shared.append(membership)
             else:
-                by_resource.setdefault(resource, []).append(membership)
+                by_resource.setdefault((mechanism.name, resource), []).append(membership)
         for items in by_resource.values():
             for write in self._writes(items, restore=restore):
                 self._start(write)

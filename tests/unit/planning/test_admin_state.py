@@ -314,6 +314,28 @@ def test_a_vm_that_was_removed_comes_back_to_its_pool(scene: StateScenario) -> N
     assert texts(scene.settle(300)) == ["restore web-1-nic (app)"]
 
 
+def test_a_pool_can_have_members_of_both_mechanisms() -> None:
+    """L2: one VM was removed before the setting was made, and another one is Down."""
+    scene = StateScenario(events=[event()], policy=make_policy(pools={FAR: Floor(number=1)}))
+    scene.policy = replace(scene.policy, admin_state=False)
+    scene.inside = {f"web-{n}": [] for n in (1, 2, 3)}
+    scene.ips = {f"web-{n}": f"10.0.0.{n}" for n in (1, 2, 3)}
+    scene.addresses[FAR] = [address(f"a{n}", f"10.0.0.{n}", FAR) for n in (1, 2, 3)]
+    scene.pools[FAR] = {"kind": PoolKind.ADDRESS}
+    assert texts(scene.settle(0)) == ["remove 10.0.0.1 (far)"]
+    scene.addresses[FAR] = scene.addresses[FAR][1:]
+    scene.settle(5)
+    scene.policy = replace(scene.policy, admin_state=True)
+    scene.events = [event("web-1", "web-2")]
+    assert texts(scene.settle(10)) == ["remove adminState of 10.0.0.2 (far)"]
+    scene.states[FAR, "10.0.0.2"] = "Down"
+    scene.settle(15)
+    scene.events = []
+    assert texts(scene.settle(300)) == ["restore 10.0.0.1 (far)"]
+    scene.addresses[FAR] = [address(f"a{n}", f"10.0.0.{n}", FAR) for n in (1, 2, 3)]
+    assert "restore adminState of 10.0.0.2 (far)" in texts(scene.settle(310))
+
+
 def test_a_member_that_vanished_is_never_added(scene: StateScenario) -> None:
     """S3: another client removed it while it was Down: it is reported, and dropped on request."""
     drained(scene)
