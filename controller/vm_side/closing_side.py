@@ -22,6 +22,7 @@ from controller.core.closing import Known, Wish, wish
 from controller.core.events import EventDocument
 from controller.core.vm_report import HookOutcome, VmReport, VmState
 from controller.observability.logs import log
+from controller.vm_side.connections import ConnectionCount
 from controller.vm_side.flag import Flag
 from controller.vm_side.hook_runs import HookRuns
 from controller.vm_side.ledger_follower import LedgerFollower
@@ -82,7 +83,7 @@ class ClosingSide:
         self._wish, self._found = Wish(state=VmState.OPEN), found_flag(machine, vm)
         self._report = _first_report(machine, vm, self._found, clock.now())
         self._no_connection_since: datetime | None = None
-        self._ready_times, self._logged = 0, ""
+        self._ready_times, self._logged, self._uncounted = 0, "", ""
 
     @property
     def report(self) -> VmReport:
@@ -218,7 +219,7 @@ class ClosingSide:
         """Renew the flag, count connections and refused probes."""
         if self._follower.age_s < NEWS_S and (problem := self._machine.renew_flag()):
             self._update(failed=problem)
-        count = await self._machine.connections(self._service_ports())
+        count = await _count(self._machine, self._service_ports)
         if count.connections or not count.counted:
             self._no_connection_since = None
         elif self._no_connection_since is None:
@@ -227,14 +228,16 @@ class ClosingSide:
         quiet = since is not None and (now - since).total_seconds() >= quiet_s
         quiet_since = (self._report.quiet_since or now) if quiet else None
         refused = await self._machine.refused_probes()
+        stated = "" if self._report.problem == self._uncounted else self._report.problem
         self._update(
             connections=count.connections,
             counted=count.counted,
             quiet_since=quiet_since,
             refused_probes=refused or 0,
             hook=self._hooks.outcome,
-            problem=self._report.problem or count.problem or self._hooks.problem,
+            problem=stated or count.problem or self._hooks.problem,
         )
+        self._uncounted = count.problem
         waited_s = (now - self._report.since).total_seconds()
         waited = waited_s >= self._configuration.settings.policy.connection_drain_s
         if self._report.state is VmState.CLOSED and (quiet or waited):
@@ -291,6 +294,14 @@ class ClosingSide:
             self._logged = changes["problem"] = failed
         self._report = replace(self._report, at=self._clock.now(), **changes)  # type: ignore[arg-type]
         return self._report
+
+
+async def _count(machine: Machine, ports: ServicePorts) -> ConnectionCount:
+    """Count the connections; without all the service ports that is no full count."""
+    count = await machine.connections(ports())
+    if count.problem or not (problem := ports.problem):
+        return count
+    return replace(count, problem=f"connections cannot be counted: {problem}")
 
 
 def found_flag(machine: Machine, vm: str) -> Flag | None:

@@ -92,6 +92,7 @@ REGRESSIONS = (
     1004260,  # a VM restored before its event was over for others was judged as hit (V1)
     1005238,  # an address that another set held Down was judged without its ledger (S3)
     1005267,  # a killed agent had forwarded an event, which withdrew the verdict on it (V1)
+    1006073,  # an agent that did not know the service ports took its VM for quiet (S1)
 )
 """Seeds whose histories broke a law before they were fixed, in the product or in the law."""
 QUICK = ("floor", "observed-out", "write-ahead")

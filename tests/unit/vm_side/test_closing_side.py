@@ -156,6 +156,15 @@ class FakeSender:
             self.sent.append(report)
 
 
+class FakePorts:
+    """One port, and what the test sets."""
+
+    problem = ""
+
+    def __call__(self) -> tuple[int, ...]:
+        return () if self.problem else (80,)
+
+
 class TestClock:
     """A wall clock that the test moves."""
 
@@ -177,7 +186,7 @@ class Bench:
     def __init__(self, machine: FakeMachine, config: str = CONFIG) -> None:
         self.settings: Settings = parse(config, {}, Path("config.toml")).settings
         self.clock, self.machine, self.sender = TestClock(), machine, FakeSender()
-        self.follower = FakeFollower(self.clock.now)
+        self.follower, self.ports = FakeFollower(self.clock.now), FakePorts()
         self.document, self.document_age_s = EventDocument(incarnation=1), 0.0
         self.side = self.build()
 
@@ -193,7 +202,7 @@ class Bench:
             document=lambda: self.document,
             document_age_s=lambda: self.document_age_s,
             clock=self.clock,
-            service_ports=cast("ServicePorts", lambda: (80,)),
+            service_ports=cast("ServicePorts", self.ports),
         )
 
     def record(self, **changes: Any) -> None:
@@ -304,6 +313,20 @@ async def test_connections_that_cannot_be_counted_are_never_quiet(bench: Bench) 
     assert not report.quiet
     assert not report.counted
     assert "cannot be counted" in report.problem
+
+
+async def test_without_the_service_ports_no_vm_is_quiet(bench: Bench) -> None:
+    """S1: an agent that does not know the ports finds no connection, and there may be some."""
+    bench.machine.count = ConnectionCount(0)
+    bench.ports.problem = "the rules of web-lb have not been read"
+    bench.record()
+    report = await bench.step(times=10)
+    assert (report.quiet, report.counted) == (False, False)
+    assert report.problem == f"connections cannot be counted: {bench.ports.problem}"
+    bench.ports.problem = ""
+    report = await bench.step()
+    assert (report.quiet, report.counted, report.problem) == (False, True, "")
+    assert (await bench.step(times=2)).quiet
 
 
 async def test_a_flag_that_cannot_be_written_leaves_the_vm_open(bench: Bench) -> None:
