@@ -235,7 +235,7 @@ async def test_a_reply_without_the_list_proves_nothing(tmp_path: Path) -> None:
 
 
 async def test_a_client_that_sets_it_up_meanwhile(tmp_path: Path) -> None:
-    """S1: while the event is announced the VM is set Down again, and gets its own state back."""
+    """S1, S3: while the event is announced the VM is set Down again, and gets their choice back."""
     async with draining(tmp_path, "cache") as leader:
         event_id = await leader.announce("web-2")
         await leader.round()
@@ -244,7 +244,7 @@ async def test_a_client_that_sets_it_up_meanwhile(tmp_path: Path) -> None:
         assert leader.inside("cache") == ["web-1", "web-3"]
         assert Step.PUT_BACK in steps(leader)
         await leader.maintain(event_id)
-        assert state(leader, "cache", "web-2") == "None"
+        assert state(leader, "cache", "web-2") == "Up"
 
 
 async def test_a_member_that_vanished_is_reported(tmp_path: Path) -> None:

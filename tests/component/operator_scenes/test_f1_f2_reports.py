@@ -59,6 +59,11 @@ async def test_f1_the_leader_itself_is_hit(bench: InProcessSet) -> None:
     await bench.lead("web-1", overrides={"election": election})
     await bench.announce("web-1", "web-2", "web-3", notice_s=NOTICE_S)
     await bench.until("two are out", lambda: steps(bench).count("out") == 2)
+    polls = bench.world.request_counts["imds", "web-1", "GET"]
+    await bench.until(
+        "the document was read while two are out",
+        lambda: bench.world.request_counts["imds", "web-1", "GET"] > polls + 1,
+    )
     bench.clock.ahead_s += NOTICE_S
     await bench.server.notify()
     await bench.until("judged", lambda: len(bench.ledger().get("verdicts", [])) == 3)
