@@ -314,6 +314,17 @@ def test_a_vm_that_was_removed_comes_back_to_its_pool(scene: StateScenario) -> N
     assert texts(scene.settle(300)) == ["restore web-1-nic (app)"]
 
 
+def test_the_state_of_a_member_that_is_removed_is_not_followed() -> None:
+    """S3: a removal records a place in a pool; what it loses with that place is known at once."""
+    scene = StateScenario(events=[event()])
+    scene.policy = replace(scene.policy, admin_state=False)
+    scene.settle(0)
+    recorded = scene.entry().memberships
+    scene.states[APP, "web-1"] = "Up"
+    scene.settle(5)
+    assert scene.entry().memberships == recorded == (membership("web-1"),)
+
+
 def test_a_pool_can_have_members_of_both_mechanisms() -> None:
     """L2: one VM was removed before the setting was made, and another one is Down."""
     scene = StateScenario(events=[event()], policy=make_policy(pools={FAR: Floor(number=1)}))
