@@ -16,7 +16,7 @@ from controller.azure.imds import Imds
 from controller.clock import Clock, CorrectedClock
 from controller.core.azure_names import fold
 from controller.core.event_progress import SeenEvents
-from controller.core.events import EventDocument, ScheduledEvent
+from controller.core.events import CLEAN_DOCUMENTS, EventDocument, ScheduledEvent
 from controller.errors import ControllerError, Throttled
 from controller.observability.logs import log
 
@@ -164,7 +164,7 @@ class EventWatcher:
         self._polled_at = self._clock.monotonic()
         self.seen_events.record(document, self.document_at)
         clean = not document.set_aside and self._complete()
-        self.clean_documents = (*self.clean_documents, document)[-2:] if clean else ()
+        self.clean_documents = (*self.clean_documents, document)[-CLEAN_DOCUMENTS:] if clean else ()
 
     def _remember(self, document: EventDocument) -> None:
         """Remember which events the metadata service has shown."""

@@ -31,6 +31,10 @@ class EventSource(Enum):
     UNKNOWN = "Unknown"
 
 
+CLEAN_DOCUMENTS = 2
+"""How many clean documents in a row show that an event is over (law S6)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduledEvent:
     """One entry of the event document (Microsoft docs, Scheduled Events, event properties)."""

@@ -19,7 +19,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from controller.core.azure_names import fold
-from controller.core.events import EventDocument, EventSource, EventStatus, ScheduledEvent
+from controller.core.events import (
+    CLEAN_DOCUMENTS,
+    EventDocument,
+    EventSource,
+    EventStatus,
+    ScheduledEvent,
+)
 from controller.core.resources import NOTHING_EXTRA, Extra
 
 MINOR = 1
@@ -31,8 +37,6 @@ RENEWED_S = 300.0
 """How often an agent forwards an event again, though nothing has changed."""
 STATUSES = {each.value: each for each in EventStatus}
 SOURCES = {each.value: each for each in EventSource}
-CLEAN_DOCUMENTS = 2
-"""How many clean documents in a row show that an event is over (law S6)."""
 MOST_EVENTS = 100
 """How many events of one VM are forwarded."""
 

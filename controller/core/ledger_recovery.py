@@ -33,7 +33,7 @@ ENDS_MEMBERSHIPS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class LedgerCopy:
     """A ledger as storage holds it."""
 
     ledger: Ledger
@@ -53,11 +53,11 @@ class LedgerMemory:
     def __init__(self) -> None:
         self.newest: Ledger | None = None
         self.own = False
-        self.latest: Content | None = None
+        self.latest: LedgerCopy | None = None
 
     def note(self, ledger: Ledger, etag: str = "") -> None:
         """Remember a ledger that was read, unless a newer one is known."""
-        self.latest = Content(ledger, etag)
+        self.latest = LedgerCopy(ledger, etag)
         known = self.newest
         if known is None or not is_older(ledger, known):
             self.newest = ledger if known is None else _with_disputed(ledger, known)
@@ -65,7 +65,7 @@ class LedgerMemory:
 
     def wrote(self, ledger: Ledger) -> None:
         """Remember a ledger that this agent has written under its lease: nothing is newer."""
-        self.newest, self.own, self.latest = ledger, True, Content(ledger, "")
+        self.newest, self.own, self.latest = ledger, True, LedgerCopy(ledger, "")
 
 
 def next_epoch(ledger: Ledger) -> int:

@@ -43,7 +43,7 @@ from controller.core.event_record import (
     WatchedVm,
     event_label,
 )
-from controller.core.events import EventDocument, EventStatus, ScheduledEvent
+from controller.core.events import CLEAN_DOCUMENTS, EventDocument, EventStatus, ScheduledEvent
 from controller.core.ledger import MAX_TRANSITIONS, Hold, Ledger
 from controller.core.ledger_changes import new_transitions
 from controller.core.observation import Observation
@@ -271,7 +271,7 @@ class _Pass:
         return gone
 
     def _is_gone(self, key: str) -> bool:
-        return len(self._clean) >= 2 and not any(key in present for present in self._clean)
+        return len(self._clean) >= CLEAN_DOCUMENTS and all(key not in each for each in self._clean)
 
     def _begun(self, event: WatchedEvent) -> bool:
         """Return whether an event began, or may have begun and ended between two polls."""

@@ -10,7 +10,7 @@ from controller.azure.blob import StateBlob
 from controller.clock import Clock
 from controller.core.blob_owner import BlobOwner
 from controller.core.ledger import Ledger
-from controller.core.ledger_recovery import Content, LedgerMemory, is_older
+from controller.core.ledger_recovery import LedgerCopy, LedgerMemory, is_older
 from controller.errors import ContractViolation, ControllerError
 from controller.storage.ledger_json import decode_ledger
 
@@ -42,7 +42,7 @@ class LedgerFollower:
         self._blob, self._owner, self._clock = blob, owner, clock
         self._memory, self._leads = memory, leads
         self._etag = ""
-        self._latest: Content | None = None
+        self._latest: LedgerCopy | None = None
         self._read: Ledger | None = None
         self._read_at: float | None = None
         self._asked_at = -math.inf

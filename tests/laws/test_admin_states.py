@@ -62,7 +62,7 @@ def test_a_member_that_people_set_up_was_hit_in_rotation(*, put_up: bool, broken
 def test_an_address_that_another_set_holds_down_is_judged_by_its_own_ledger(
     own: str, other: str, broken: int
 ) -> None:
-    """A VM that stays deallocated stays Down; the ledger of the other set does not tell (S3)."""
+    """S3: a VM that stays deallocated stays Down, and only the ledger of its own set records it."""
     start = build_world(now=0.0, vms=2, pools=(), ip_pools=("internal",))
     end = build_world(now=0.0, vms=2, pools=(), ip_pools=("internal",))
     pool = end.find_pool(end.pool_ids()[0])

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from controller.core.azure_names import fold
-from controller.core.events import EventDocument, EventStatus, ScheduledEvent
+from controller.core.events import CLEAN_DOCUMENTS, EventDocument, EventStatus, ScheduledEvent
 from controller.core.ledger import Ledger
 from controller.core.notices.notice import (
     KnownEvent,
@@ -152,4 +152,4 @@ def _cancelled(event: KnownEvent, now: datetime) -> Notice:
 
 def _is_gone(event: KnownEvent, clean_documents: tuple[EventDocument, ...]) -> bool:
     lately = (each.event_id for document in clean_documents for each in document.events)
-    return len(clean_documents) >= 2 and fold(event.event_id) not in map(fold, lately)
+    return len(clean_documents) >= CLEAN_DOCUMENTS and fold(event.event_id) not in map(fold, lately)

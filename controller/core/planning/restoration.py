@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from controller.core.azure_names import fold
 from controller.core.drain_history import Step
+from controller.core.events import CLEAN_DOCUMENTS
 from controller.core.ledger import Entry
 from controller.core.planning import closing, put_back
 from controller.core.planning.actions import HoldReason, Phase, ReadInventory, ReadPower
@@ -189,7 +190,7 @@ def _await_requests(case: VmCase, evidence: Evidence) -> Steps:
 
 def _two_clean_polls(evidence: Evidence, vm: str) -> bool:
     """Law S6: one good document without the event may be a glitch, two in a row are not."""
-    if len(evidence.observed.clean_documents) < 2:
+    if len(evidence.observed.clean_documents) < CLEAN_DOCUMENTS:
         return False
     if evidence.views.age_s(evidence.observed.document_at) > DOCUMENT_FRESH_S:
         return False

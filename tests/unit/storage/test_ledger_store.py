@@ -79,7 +79,7 @@ async def store(stored: StoredBlob) -> LedgerStore:
 
 
 async def test_an_opened_ledger_names_the_vms_of_its_set(stored: StoredBlob) -> None:
-    """L1: the leader can be deleted before the set is converted, and nobody else be recorded."""
+    """L1: the leader can be deleted before the set is converted, and no other VM be recorded."""
     set_id = "/subscriptions/s/resourcegroups/rg/providers/microsoft.compute/availabilitysets/web"
     owner = BlobOwner(set_id=set_id, vms=("web-1", "web-2"))
     await LedgerStore(cast("StateBlob", stored), owner=owner).open(Lease(), vm="web-1", now=START)

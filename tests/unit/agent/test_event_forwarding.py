@@ -1,0 +1,121 @@
+"""What a leader makes of the blobs in which agents forward events."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from controller.agent.event_forwarding import ForwardedReader
+from controller.agent.present_set import PresentSet
+from controller.azure.blob import Content
+from controller.azure.container import ListedBlob, Listing
+from controller.core.forwarded_events import STANDS_FOR, ForwardedEvents, forwarded
+from controller.core.resources import Vm
+from controller.storage.forwarded_events_store import (
+    encode_forwarded,
+    forwarded_blob_name,
+    forwarded_folder,
+)
+from tests.support.clocks import StoppedClock
+from tests.support.planner_scenario import at, event
+
+LEDGER = "s/rg/flex.json"
+FLEX = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Compute/virtualMachineScaleSets/flex"
+
+
+class Container:
+    """The blobs of a container, by name, and when each was written."""
+
+    def __init__(self) -> None:
+        self.bodies: dict[str, bytes] = {}
+        self.read: list[str] = []
+
+    def forward(self, vm: str, *, said_at_s: float = 0) -> None:
+        """Let the agent of a VM forward a reboot of it; storage receives that at 0 s."""
+        reboot = forwarded(event(vm, event_id=f"E-{vm}", not_before=1), (vm,))
+        found = ForwardedEvents(vm=vm, at=at(said_at_s), events=(reboot,))
+        self.bodies[forwarded_blob_name(LEDGER, vm)] = encode_forwarded(found)
+
+    async def list(self, *, prefix: str) -> Listing:
+        found = (
+            ListedBlob(
+                name=name, etag=str(hash(body)), size=1, written_at=at(0), lease_state="available"
+            )
+            for name, body in self.bodies.items()
+            if name.startswith(prefix)
+        )
+        return Listing(blobs=tuple(found), at=at(0))
+
+    def blob_of(self, name: str) -> Any:
+        container = self
+
+        class Blob:
+            async def read(self) -> Content:
+                container.read.append(name)
+                body = container.bodies[name]
+                return Content(body=body, etag="x", lease_state="available", lease_status="")
+
+        return Blob()
+
+
+class Leader:
+    """A reader of web-1, which leads."""
+
+    def __init__(self) -> None:
+        self.container, self.vms = Container(), tuple[Vm, ...]()
+        container: Any = self.container
+        self.reader = ForwardedReader(
+            lambda: container,
+            container.blob_of,
+            folder=forwarded_folder(LEDGER),
+            vm="web-1",
+            present_set=PresentSet(FLEX),
+            clock=StoppedClock(),
+            leading=lambda: True,
+            vms=lambda: self.vms,
+        )
+
+    def events(self, seconds: float = 10) -> list[str]:
+        """Return the ids of the events that count then."""
+        return sorted(each.event_id for each in self.reader.events(at(seconds)))
+
+
+@pytest.fixture
+def leader() -> Leader:
+    """Return a leader to which the agents of web-1, web-2 and web-3 have forwarded an event."""
+    leader = Leader()
+    for vm in ("web-1", "web-2", "web-3"):
+        leader.container.forward(vm)
+    return leader
+
+
+async def test_what_other_agents_forward_counts(leader: Leader) -> None:
+    """Its own document shows a leader the events of its own VM; what is unchanged is not read."""
+    await leader.reader.step()
+    await leader.reader.step()
+    assert leader.events() == ["E-web-2", "E-web-3"]
+    assert len(leader.container.read) == 2
+
+
+async def test_the_agent_of_a_deleted_vm_withdraws_nothing(leader: Leader) -> None:
+    """L1: what it left does not count, once the VMs of the set are known."""
+    await leader.reader.step()
+    leader.vms = (Vm(name="WEB-2", vm_id="/2", nic_ids=()),)
+    assert leader.events() == ["E-web-2"]
+
+
+async def test_the_clock_of_storage_counts(leader: Leader) -> None:
+    """S6: that of a VM can be an hour slow."""
+    leader.container.forward("web-2", said_at_s=-3600)
+    await leader.reader.step()
+    ends_s = timedelta(seconds=1) + STANDS_FOR
+    assert leader.events(ends_s.total_seconds() - 1) == ["E-web-2", "E-web-3"]
+    assert leader.events(ends_s.total_seconds()) == []
+
+
+async def test_what_is_withdrawn_does_not_count(leader: Leader) -> None:
+    """Also when the whole blob is gone."""
+    await leader.reader.step()
+    del leader.container.bodies[forwarded_blob_name(LEDGER, "web-2")]
+    await leader.reader.step()
+    assert leader.events() == ["E-web-3"]
