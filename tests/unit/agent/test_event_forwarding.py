@@ -1,23 +1,26 @@
 """What a leader makes of the blobs in which agents forward events."""
 
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from controller.agent.event_forwarding import ForwardedReader
+from controller.agent.event_forwarding import EventForwarder, ForwardedReader
 from controller.agent.present_set import PresentSet
 from controller.azure.blob import Content
 from controller.azure.container import ListedBlob, Listing
-from controller.core.forwarded_events import STANDS_FOR, ForwardedEvents, forwarded
+from controller.core.events import EventDocument
+from controller.core.forwarded_events import RENEWED_S, STANDS_FOR, ForwardedEvents, forwarded
 from controller.core.resources import Vm
+from controller.errors import NotFound
 from controller.storage.forwarded_events_store import (
     encode_forwarded,
     forwarded_blob_name,
     forwarded_folder,
 )
 from tests.support.clocks import StoppedClock
-from tests.support.planner_scenario import at, event
+from tests.support.planner_scenario import PlannerScenario, at, event
 
 LEDGER = "s/rg/flex.json"
 FLEX = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.Compute/virtualMachineScaleSets/flex"
@@ -119,3 +122,42 @@ async def test_what_is_withdrawn_does_not_count(leader: Leader) -> None:
     del leader.container.bodies[forwarded_blob_name(LEDGER, "web-2")]
     await leader.reader.step()
     assert leader.events() == ["E-web-3"]
+
+
+@pytest.mark.parametrize(
+    ("later_s", "writes"),
+    [(0.0, 1), (RENEWED_S - 1, 1), (RENEWED_S, 2), (-3600.0, 2)],
+    ids=["at once", "early", "due", "the clock was an hour fast"],
+)
+async def test_an_agent_renews_what_it_forwards(later_s: float, writes: int) -> None:
+    """S6: the event would not count any more, although the agent still sees it."""
+    written: list[bytes] = []
+
+    class Blob:
+        name = forwarded_blob_name(LEDGER, "web-2")
+
+        async def read(self) -> Content:
+            raise NotFound("no blob")
+
+        async def replace(self, body: bytes, _etag: str) -> str:
+            written.append(body)
+            return "x"
+
+    shown = EventDocument(incarnation=1, events=(event("web-2"),))
+    now = at(0)
+    watcher: Any = SimpleNamespace(document=shown, clean_documents=(shown,), now=lambda: now)
+    coverage: Any = SimpleNamespace(unknown=())
+    blob: Any = Blob()
+    policy = PlannerScenario().policy
+    forwarder = EventForwarder(
+        coverage,
+        blob,
+        vm="web-2",
+        present_set=PresentSet(FLEX),
+        watcher=watcher,
+        policy=lambda: policy,
+    )
+    await forwarder.step()
+    now = at(later_s)
+    await forwarder.step()
+    assert len(written) == writes
