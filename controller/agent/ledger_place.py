@@ -12,19 +12,20 @@ same. Otherwise the container is searched. `election.blob_name` names the ledger
 A ledger of another set is continued only if three things agree: that set is not found or has no VM,
 this VM states the scale set, and the ledger records one of its VMs. Each leader records all VMs of
 its availability set: the VMs that led or were drained can be deleted before the others start again.
+A ledger that is missing, empty or unreadable proves nothing, and an agent that remembers it writes
+it again. Then the presence of agents beside it shows whether it is the ledger of these VMs.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from controller.azure.blob import StateBlob
 from controller.azure.http.session import Azure
 from controller.config.schema import Settings
-from controller.core.azure_names import SetKind, fold, short
+from controller.core.azure_names import SetKind, SetName, fold, short
 from controller.core.drain_history import Step
 from controller.core.ledger import Ledger
 from controller.errors import ContractViolation, NotFound, SetupError
-from controller.storage.container_view import sets_in
+from controller.storage.container_view import SetBlobs, sets_in
 from controller.storage.ledger_json import decode_ledger
 from controller.storage.ledger_store import ledger_blob_name
 
@@ -52,6 +53,8 @@ async def find_ledger(
 
     Raises:
         SetupError: there is a ledger with VMs of this scale set, and the set that it names has VMs.
+        ContractViolation: the blob with the name of this scale set holds no ledger: it may be that
+            of the converted set.
         ControllerError: storage, or that set, could not be read.
     """
     configured = settings.election.blob_name
@@ -59,27 +62,26 @@ async def find_ledger(
     if SetKind.of(set_id) is SetKind.AVAILABILITY_SET:
         return LedgerPlace(name=name, owner_id=set_id)
     search = _Search(azure, set_id, frozenset(map(fold, vms)))
-    ledger = await _ledger_in(azure.state_blob(name))
+    try:
+        ledger = decode_ledger((await azure.state_blob(name).read()).body)
+    except NotFound:
+        ledger = Ledger()
     if ledger.epoch:
         return LedgerPlace(name=name, owner_id=await search.owner_of(name, ledger, own_name=True))
     if not configured:
         listing = await azure.container().list(prefix=name.rpartition("/")[0] + "/")
         for each in sets_in(listing.blobs):
-            other = await _ledger_in(azure.state_blob(each.ledger))
-            if owner_id := await search.owner_of(each.ledger, other, own_name=False):
+            try:
+                other = decode_ledger((await azure.state_blob(each.ledger).read()).body)
+            except (NotFound, ContractViolation):
+                other = Ledger()
+            if other.epoch:
+                owner_id = await search.owner_of(each.ledger, other, own_name=False)
+            else:
+                owner_id = await search.owner_by_agents(each)
+            if owner_id:
                 return LedgerPlace(name=each.ledger, owner_id=owner_id)
     return LedgerPlace(name=name, owner_id=set_id)
-
-
-async def _ledger_in(blob: StateBlob) -> Ledger:
-    """Return the ledger in a blob; an empty one if there is none, or if it cannot be read as one.
-
-    What cannot be read as a ledger is reported by the agent, which then knows its set.
-    """
-    try:
-        return decode_ledger((await blob.read()).body)
-    except (NotFound, ContractViolation):
-        return Ledger()
 
 
 class _Search:
@@ -103,6 +105,22 @@ class _Search:
             return recorded  # a leader has proven it
         if SetKind.of(recorded) is not SetKind.AVAILABILITY_SET or not self._records_one(ledger):
             return self._set_id if own_name else ""  # refused when it is read: another set's
+        return await self._former(name, recorded, own_name=own_name)
+
+    async def owner_by_agents(self, blobs: SetBlobs) -> str:
+        """Return the set of a ledger that is missing or cannot be read, as `owner_of` does.
+
+        The name of the blob is that of the set, which was in the resource group of this scale set.
+        """
+        if self._vms.isdisjoint(agent.vm for agent in blobs.agents):
+            return ""
+        own, name = SetName.of(self._set_id), short(blobs.ledger).removesuffix(".json")
+        group = f"/subscriptions/{own.subscription}/resourceGroups/{own.resource_group}"
+        former = f"{group}/providers/Microsoft.Compute/availabilitySets/{name}"
+        return await self._former(blobs.ledger, former, own_name=False)
+
+    async def _former(self, name: str, recorded: str, *, own_name: bool) -> str:
+        """Return an availability set if this scale set was made of it; empty if it was not."""
         lists = await self._listed(recorded)
         if not lists:
             return recorded

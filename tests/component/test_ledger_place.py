@@ -14,7 +14,7 @@ from controller.config.schema import Settings
 from controller.core.azure_names import fold
 from controller.core.drain_history import Step
 from controller.core.ledger import Ledger
-from controller.errors import ControllerError, SetupError
+from controller.errors import ContractViolation, ControllerError, SetupError
 from controller.simulator.app.server import ACCOUNT, SimulatorServer
 from controller.simulator.services.faults import Effect, Fault
 from controller.simulator.services.http_values import Service
@@ -39,7 +39,8 @@ class Container:
     def put(self, name: str, content: Ledger | bytes) -> None:
         """Put a blob beside those of the resource group, or at a path of its own."""
         world, now = self.world, time.time()
-        path = name if "/" in name else f"{world.subscription}/{world.resource_group}/{name}"
+        at_root = name.startswith(("x/", world.subscription))
+        path = name if at_root else f"{world.subscription}/{world.resource_group}/{name}"
         world.blobs.containers[ACCOUNT, "lb-drain"].blobs[path] = Blob(
             body=content if isinstance(content, bytes) else encode_ledger(content),
             etag=world.blobs.next_etag(),
@@ -84,6 +85,33 @@ async def test_the_ledger_of_the_converted_set_is_continued(container: Container
     container.put("web.requests.json", b"{}")
     container.put("broken.json", b"no ledger")
     assert await container.found() == ("web.json", FORMER)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no ledger", b"x" * 5_000_000])
+async def test_a_ledger_that_cannot_be_read_is_continued_by_its_agents(
+    container: Container, content: bytes | None
+) -> None:
+    """S4: agents that remember it write it again; another blob would be another leader."""
+    if content is not None:
+        container.put("web.json", content)
+    container.put("web.agents/web-1.json", b"{}")
+    assert await container.found() == ("web.json", FORMER)
+
+
+async def test_a_ledger_that_cannot_be_read_is_left_alone_without_its_agents(
+    container: Container,
+) -> None:
+    """S3: nothing shows that it is the ledger of these VMs."""
+    container.put("web.json", b"no ledger")
+    container.put("web.agents/db-1.json", b"{}")
+    assert await container.found() == ("flex.json", OWN)
+
+
+async def test_a_blob_of_its_name_that_cannot_be_read_is_waited_for(container: Container) -> None:
+    """S4: it can be the ledger of a converted set of that name."""
+    container.put("flex.json", b"no ledger")
+    with pytest.raises(ContractViolation):
+        await container.found()
 
 
 @pytest.mark.parametrize("name", ["web.json", "flex.json"])

@@ -82,7 +82,7 @@ class Host:
     @property
     def leading(self) -> bool:
         """Whether the agent takes itself for the leader."""
-        return self._agent is not None and bool(self._agent.live_status.status().get("leading"))
+        return self._agent is not None and self._agent.live_status.headline().startswith("leader")
 
     @property
     def frozen(self) -> bool:

@@ -93,6 +93,7 @@ REGRESSIONS = (
     1005238,  # an address that another set held Down was judged without its ledger (S3)
     1005267,  # a killed agent had forwarded an event, which withdrew the verdict on it (V1)
     1006073,  # an agent that did not know the service ports took its VM for quiet (S1)
+    1007200,  # a converted set got a second ledger while the first could not be read (S4)
 )
 """Seeds whose histories broke a law before they were fixed, in the product or in the law."""
 QUICK = ("floor", "observed-out", "write-ahead")
