@@ -12,7 +12,7 @@ import nox
 nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "types", "quality", "test"]
 PYTEST = ("-m", "pytest", "-n", "4", "--dist", "loadfile")
-QUICK, SLOW = ("-m", "not slow"), ("-m", "slow")
+QUICK, SLOW = ("-m", "not slow"), ("-m", "slow and not campaign")
 
 
 def python(session: nox.Session, *arguments: str) -> None:
@@ -80,9 +80,15 @@ def test(session: nox.Session) -> None:
 
 @nox.session
 def full(session: nox.Session) -> None:
-    """Run the full suite: the quick tests, then everything that takes longer."""
+    """Run the full suite as CI does: the quick tests, then everything that takes longer."""
     python(session, *PYTEST, *QUICK, *session.posargs)
     python(session, *PYTEST, *SLOW, *session.posargs)
+
+
+@nox.session
+def campaign(session: nox.Session) -> None:
+    """Play the histories of past faults that CI does not play."""
+    python(session, *PYTEST, "-m", "campaign", *session.posargs)
 
 
 @nox.session

@@ -5,6 +5,7 @@ import pytest
 QUICK = "test_refused_writes.py"
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the histories of the other files as slow."""
     for item in items:
