@@ -71,6 +71,8 @@ async def find_ledger(
     if not configured:
         listing = await azure.container().list(prefix=name.rpartition("/")[0] + "/")
         for each in sets_in(listing.blobs):
+            if each.ledger == name:
+                continue
             try:
                 other = decode_ledger((await azure.state_blob(each.ledger).read()).body)
             except (NotFound, ContractViolation):
