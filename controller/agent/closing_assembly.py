@@ -61,6 +61,7 @@ def assemble_closing(
         sender=ReportSender(VmReportWriter(report_blob)),
         document=lambda: watcher.document,
         document_age_s=watcher.age_s,
+        seen=watcher.seen_events.known,
         clock=watcher.clock,
         service_ports=ports,
     )

@@ -13,10 +13,12 @@ keep a healthy VM out of service.
 Pure: standard library only, no I/O, no clock.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from controller.core.azure_names import fold
+from controller.core.event_progress import SeenEvent
 from controller.core.events import EventDocument, EventStatus, ScheduledEvent
 from controller.core.ledger import Entry, Ledger
 from controller.core.planning.actions import HoldReason
@@ -30,6 +32,10 @@ ANNOUNCED_S = 60.0
 CLOSE_ALONE_S = 60.0
 """How long before its own event a VM closes without a record. A leader that can still act has
 recorded it by then: the shortest notice that Azure documents is ten minutes."""
+DUE_SOON = timedelta(seconds=5)
+"""How long before an event is due the record of its drain is waited for."""
+OPENS_WITHIN_S = 60.0
+"""How long after the end of its event a VM can still be closed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +54,8 @@ class Known:
     document: EventDocument | None
     document_age_s: float = 0.0
     """Seconds since the document was read."""
+    seen: tuple[SeenEvent, ...] = ()
+    """The events that this agent has read, also those that are over."""
     found: "Wish | None" = None
     """What an earlier run of the agent left in the flag file of this boot."""
     found_age_s: float = 0.0
@@ -94,6 +102,16 @@ def wish(known: Known, policy: Policy, *, open_after_s: float) -> Wish:
     return OPEN
 
 
+def waits_for_record(
+    document: EventDocument | None, vm: str, policy: Policy, now: datetime
+) -> bool:
+    """Return whether an event of a VM is due, so that its record in the ledger will come."""
+    return any(
+        event.affects(vm) and policy.is_due(event, now + DUE_SOON)
+        for event in (document.events if document else ())
+    )
+
+
 def _wish_by(entry: Entry, own: ScheduledEvent | None) -> Wish:
     """Return what a durable entry asks for."""
     state = VmState.CLOSED if entry.restored_at is None else VmState.OPENING
@@ -129,7 +147,8 @@ def _closes_alone(known: Known, policy: Policy, own: ScheduledEvent) -> bool:
     No leader can record it while storage does not answer. The VM will be down in a moment, so
     closing costs nothing but the time until then. Of several VMs with near events all close, or
     none if a floor does not allow that: an order among them would change with every event that
-    starts or appears, and a VM that has closed does not show to the others.
+    starts or appears, and a VM that has closed does not show to the others. Nor does a VM show that
+    has opened again since its event.
     A VM whose drain is paused stays open.
     An agent that has read no ledger cannot know which VMs are out, and closes nothing.
     """
@@ -143,8 +162,8 @@ def _closes_alone(known: Known, policy: Policy, own: ScheduledEvent) -> bool:
         return False
     leaving = {
         fold(name)
-        for event in (known.document.events if known.document else ())
-        if policy.impacting(event) and _starts_at(event, known.now) <= near
+        for event in (*_near(known, near), *_over_lately(known))
+        if policy.impacting(event)
         for name in event.resources
     }
     # One that was restored may not be open yet: its entry is kept until its agent reports so.
@@ -152,3 +171,16 @@ def _closes_alone(known: Known, policy: Policy, own: ScheduledEvent) -> bool:
     staying = len({fold(peer) for peer in known.peers} - out - leaving)
     full = len(known.peers)
     return all(staying >= floor.members(full=full) for floor in policy.pools.values())
+
+
+def _near(known: Known, until: datetime) -> Iterator[ScheduledEvent]:
+    for event in known.document.events if known.document else ():
+        if _starts_at(event, known.now) <= until:
+            yield event
+
+
+def _over_lately(known: Known) -> Iterator[ScheduledEvent]:
+    """Yield the events that ended since storage answered, or shortly before."""
+    for each in known.seen:
+        if each.left_within(known.silent_s + OPENS_WITHIN_S, known.now):
+            yield each.event

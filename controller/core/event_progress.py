@@ -12,7 +12,7 @@ Pure: no I/O, no clock.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal, get_args
 
 from controller.core.azure_names import fold
@@ -34,6 +34,8 @@ MAX_SEEN_EVENTS = 50
 READ_GAP = timedelta(seconds=20)
 """The longest time between two documents in which an event is not expected to begin and end: a
 standby reads one every 15 s."""
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+"""Before everything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,8 @@ class SeenEvent:
     """When it was in a document last; None if this agent has not read it."""
     started_at: datetime | None = None
     unstarted_at: datetime | None = None
-    """When the document before that, in which it had not started, was read; None without one."""
+    """When the last document, in which it had not started, was read; None without one. A
+    document that lacks a forwarded event shows nothing: the event may not have been read there."""
     gone: bool = False
     gone_at: datetime | None = None
 
@@ -68,10 +71,13 @@ class SeenEvent:
 
     @property
     def unread_before_start(self) -> datetime | None:
-        """Since when this agent read no document before it read the start; None if it did."""
+        """Since when this agent read nothing of it before it read the start; None if it did."""
         before, started_at = self.unstarted_at, self.started_at
-        unread = before is not None and started_at is not None and started_at - before > READ_GAP
-        return before if unread else None
+        if started_at is None:
+            return None
+        if before is None:
+            return LONG_AGO
+        return before if started_at - before > READ_GAP else None
 
     def was_read_until(self, gone_at: datetime) -> bool:
         """Return whether this agent read it shortly before it was gone, and so saw what it did."""
@@ -95,6 +101,7 @@ class SeenEvents:
             new = SeenEvent(event=event, first_seen_at=now, absent_at=self._read_at)
             known = self._known.pop(key, new)
             starts = event.status is EventStatus.STARTED and known.started_at is None
+            unstarted_at = known.last_seen_at if event.forwarded else self._read_at
             # NotBefore is empty once an event has started; the earlier value is kept.
             kept = replace(event, not_before=event.not_before or known.event.not_before)
             self._known[key] = replace(
@@ -102,7 +109,7 @@ class SeenEvents:
                 event=kept,
                 last_seen_at=now,
                 started_at=now if starts else known.started_at,
-                unstarted_at=self._read_at if starts else known.unstarted_at,
+                unstarted_at=unstarted_at if starts else known.unstarted_at,
                 gone=False,
                 gone_at=None,
             )

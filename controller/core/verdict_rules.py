@@ -190,7 +190,8 @@ def may_begin_at(
 ) -> datetime | None:
     """Return when an event began at the earliest, which can be before it was read as started.
 
-    What an agent acknowledged had not begun before; an earlier leader may have read the start.
+    What an agent acknowledged had not begun before; an earlier leader may have read the start, or
+    an event that had not started.
 
     Args:
         event: the event.
@@ -202,6 +203,9 @@ def may_begin_at(
         return begins
     read = seen.get(key)
     if read is None or read.started_at is None or event.started_at < read.started_at:
+        return begins
+    watched = event.watched_at is not None and event.watched_at < event.started_at
+    if watched and read.unstarted_at is None:
         return begins
     return min(begins, read.unread_before_start or begins)
 

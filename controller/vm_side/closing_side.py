@@ -14,11 +14,12 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from controller.clock import Clock
 from controller.config.in_force import ConfigurationInForce
-from controller.core.closing import Known, Wish, wish
+from controller.core.closing import Known, Wish, waits_for_record, wish
+from controller.core.event_progress import SeenEvent
 from controller.core.events import EventDocument
 from controller.core.vm_report import HookOutcome, VmReport, VmState
 from controller.observability.logs import log
@@ -37,7 +38,6 @@ TICK_CLOSED_S = 1.0
 TICK_WAITING_S = 0.5
 """How often the ledger is read while an event for this VM is due and nothing is recorded yet."""
 TICK_OPEN_S = 10.0
-DUE_SOON = timedelta(seconds=5)
 NEWS_S = 30.0
 """The flag file is renewed while the ledger was read within this many seconds."""
 READY_TIMES = 2
@@ -71,13 +71,15 @@ class ClosingSide:
         sender: ReportSender,
         document: Callable[[], EventDocument | None],
         document_age_s: Callable[[], float],
+        seen: Callable[[], tuple[SeenEvent, ...]],
         clock: Clock,
         service_ports: ServicePorts,
     ) -> None:
         self._vm, self._peers = vm, peers
         self._configuration, self._machine = configuration, machine
         self._follower, self._sender = follower, sender
-        self._document, self._document_age_s, self._clock = document, document_age_s, clock
+        self._document, self._document_age_s = document, document_age_s
+        self._seen, self._clock = seen, clock
         self._service_ports, self._hooks = service_ports, HookRuns(vm, configuration, machine)
         self._woken, self._read_next = asyncio.Event(), False
         self._wish, self._found = Wish(state=VmState.OPEN), found_flag(machine, vm)
@@ -129,11 +131,8 @@ class ClosingSide:
 
     def _waits_for_record(self) -> bool:
         """Return whether an event for this VM is due, so that its record will come."""
-        document, soon = self._document(), self._clock.now() + DUE_SOON
-        return any(
-            event.affects(self._vm) and self._configuration.policy.is_due(event, soon)
-            for event in (document.events if document else ())
-        )
+        policy, now = self._configuration.policy, self._clock.now()
+        return waits_for_record(self._document(), self._vm, policy, now)
 
     # --- one step ---
 
@@ -174,6 +173,7 @@ class ClosingSide:
             silent_s=self._follower.silent_s,
             document=self._document(),
             document_age_s=self._document_age_s(),
+            seen=self._seen(),
             found=_wish_of(self._found) if self._found else None,
             found_age_s=(now - self._found.renewed_at).total_seconds() if self._found else 0.0,
             now=now,

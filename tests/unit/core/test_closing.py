@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from controller.core.closing import ANNOUNCED_S, CLOSE_ALONE_S, STORAGE_SILENT_S, Known, Wish, wish
+from controller.core.closing import (
+    ANNOUNCED_S,
+    CLOSE_ALONE_S,
+    OPENS_WITHIN_S,
+    STORAGE_SILENT_S,
+    Known,
+    Wish,
+    wish,
+)
+from controller.core.event_progress import SeenEvent
 from controller.core.events import EventDocument, ScheduledEvent
 from controller.core.ledger import Entry, EventReference, Hold, Ledger
 from controller.core.policy import Floor, Policy
@@ -141,6 +150,21 @@ def test_an_event_that_is_far_ahead_counts_for_no_floor() -> None:
     events = (event("web-2", not_before=600, event_id="E-2"), event("web-1", not_before=20))
     silent = known(*events, ledger=Ledger(), age_s=SILENT)
     assert state(silent, floor=2) is VmState.CLOSED
+
+
+@pytest.mark.parametrize("before_s", [-5, 20, OPENS_WITHIN_S - 1, OPENS_WITHIN_S + 1])
+@pytest.mark.parametrize("event_type", ["Terminate", "Freeze"])
+def test_a_vm_whose_event_is_over_may_still_be_closed(before_s: float, event_type: str) -> None:
+    """S8: without storage it cannot show that it has opened, nor its agent read that it may."""
+    over = event("web-2", event_id="E-2", event_type=event_type, duration_s=2)
+    gone = SeenEvent(event=over, first_seen_at=None, gone=True, gone_at=at(-SILENT - before_s))
+    soon = event("web-1", not_before=5)
+    silent = known(soon, ledger=Ledger(), age_s=SILENT, seen=(gone,))
+    expected = VmState.OPEN
+    if before_s > OPENS_WITHIN_S or event_type == "Freeze":
+        expected = VmState.CLOSED
+    assert state(silent, floor=2) is expected
+    assert state(silent, floor=1) is VmState.CLOSED
 
 
 def test_names_in_another_spelling_are_the_same_vm() -> None:

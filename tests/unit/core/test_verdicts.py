@@ -256,7 +256,12 @@ def test_an_event_that_came_and_went_without_a_leader() -> None:
     """The next leader judges what it has read as a standby, once."""
     watch = Watch()
     gone = SeenEvent(
-        event=event(), first_seen_at=at(5), started_at=at(602), gone=True, gone_at=at(650)
+        event=event(),
+        first_seen_at=at(5),
+        unstarted_at=at(601),
+        started_at=at(602),
+        gone=True,
+        gone_at=at(650),
     )
     watch.seen = [gone]
     watch.scene.ledger = replace(watch.scene.ledger, leader_since=at(700))
@@ -302,7 +307,12 @@ def test_the_history_of_a_leader_of_the_old_version_counts() -> None:
     watch.scene.inside["web-1"] = [APP]
     watch.seen = [
         SeenEvent(
-            event=event(), first_seen_at=at(5), started_at=at(605), gone=True, gone_at=at(700)
+            event=event(),
+            first_seen_at=at(5),
+            unstarted_at=at(604),
+            started_at=at(605),
+            gone=True,
+            gone_at=at(700),
         )
     ]
     watch.scene.ledger = replace(watch.scene.ledger.without_entry("web-1"), leader_since=at(800))
@@ -370,6 +380,26 @@ def test_polls_that_failed_hide_when_an_event_began(*, gap_s: float, announced: 
     unread = gap_s > READ_GAP.total_seconds()
     late = f"late, out of rotation after it may have begun: {START_NOT_READ}"
     assert text == (late if unread else "drained 9 min 48 s before NotBefore")
+
+
+@pytest.mark.parametrize("how", ["first document", "forwarded", "forwarded before", "document"])
+def test_an_event_that_was_never_read_before_it_started_began_at_any_time(how: str) -> None:
+    """V1: a VM that was out for something else may have been in rotation when it began."""
+    watch = Watch()
+    other = event(event_id="e-0")
+    if how != "first document":
+        watch.reads(5, other)
+    watch.drained(6, other)
+    first = replace(started(), forwarded=how.startswith("forwarded"))
+    if how == "forwarded before":
+        watch.reads(9, other, replace(event(), forwarded=True))
+    watch.reads(10, other, first)
+    watch.passes(10, other, first)
+    watch.passes(10 + CONFIRM_S, other, first)
+    [(_, text)] = watch.verdicts
+    known = how in ("document", "forwarded before")
+    assert text.startswith("drained" if known else "late")
+    assert (START_NOT_READ in text) is not known
 
 
 def test_a_start_that_was_read_late_changes_nothing_for_a_vm_that_was_out_before() -> None:

@@ -201,6 +201,7 @@ class Bench:
             sender=cast("ReportSender", self.sender),
             document=lambda: self.document,
             document_age_s=lambda: self.document_age_s,
+            seen=tuple,
             clock=self.clock,
             service_ports=cast("ServicePorts", self.ports),
         )
