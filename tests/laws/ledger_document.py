@@ -12,12 +12,15 @@ MOST_CHARACTERS = 3 * 1024 * 1024
 """No agent reads a longer ledger."""
 OPERATOR_BLOBS = (".requests.json", ".controls.json")
 """How the names of the blobs end that operators write."""
+SET_ASIDE = ".json.unreadable-"
+"""In the names of the blobs to which an agent copies what it cannot read."""
 
 
 def is_ledger_write(change: Change) -> bool:
     """Return whether a change wrote the ledger, and no other blob of the container."""
-    other = change.subject.endswith(OPERATOR_BLOBS) or "/pools/" in change.subject
-    return change.kind == "blob_written" and not other and not is_report(change.subject)
+    path = change.subject
+    other = path.endswith(OPERATOR_BLOBS) or "/pools/" in path or SET_ASIDE in path
+    return change.kind == "blob_written" and not other and not is_report(path)
 
 
 def is_report(path: str) -> bool:

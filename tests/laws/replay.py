@@ -22,6 +22,7 @@ from tests.laws.ledger_document import (
     held_by_floor,
     held_by_state,
     identity,
+    is_ledger,
     is_ledger_write,
     members_of,
     parsed,
@@ -411,7 +412,9 @@ class Replay:
             case "blob_replaced" if not change.subject.endswith(OPERATOR_BLOBS):
                 # What other clients write is what the ledger says from then on.
                 self.replaced_at, self.replaced = change.at, self.ledger
-                self.ledger = self.last_ledger = parsed(str(detail["body"]))
+                body = str(detail["body"])
+                self.ledger = parsed(body)
+                self.last_ledger = self.ledger if is_ledger(body) else self.last_ledger
             case "member_in" | "member_out":
                 self._moved(change)
             case "member_state":

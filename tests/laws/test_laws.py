@@ -53,7 +53,7 @@ class Story:
         """Add one change."""
         self.history.append(Change(at, kind, subject, detail))
 
-    def ledger(self, at: float, *, recorded: bool, by: str = "web-2") -> None:
+    def ledger(self, at: float, *, recorded: bool, by: str = "web-2", epoch: int = 0) -> None:
         """Add a ledger write, with web-1 recorded in it or not."""
         membership: Json = {
             "kind": "nic",
@@ -62,7 +62,8 @@ class Story:
             "ip_configuration": "ipconfig1",
         }
         entry: Json = {"vm": "web-1", "restored_at": None, "memberships": [membership]}
-        body = json.dumps({"leader": by, "entries": [entry] if recorded else []})
+        entries = [entry] if recorded else []
+        body = json.dumps({"epoch": epoch, "leader": by, "entries": entries})
         self.tell(at, "blob_written", BLOB, by=by, body=body)
 
     def write(self, at: float, by: str = "web-2") -> None:
@@ -433,6 +434,20 @@ def test_an_acknowledgement_of_a_vm_that_was_put_back_is_found() -> None:
         replay.sent["1"] = Write(vm="web-2", sent_at=6, ledger={}, down={})
         change = Change(6, "event_acknowledged", "E", {"by": "web-2", **EVENT})
         assert len(list(s1_ack(replay, change))) == broken
+
+
+def test_people_who_edit_a_pool_while_the_ledger_cannot_be_read_leave_no_trace() -> None:
+    """A leader of a later epoch takes the member for removed by its predecessor (S3)."""
+    for body, doubt in (("[]", True), ("no ledger", True), ('{"epoch": 1, "entries": []}', False)):
+        story = Story()
+        story.ledger(3, recorded=True, epoch=1)
+        story.tell(4, "blob_replaced", BLOB, body=body)
+        story.moves(5, "member_out")
+        replay = Replay(story.conditions, story.world)
+        for change in story.history:
+            replay.follow(change)
+        member = replay.pools[key(story.pool)][story.member.identity]
+        assert bool(member.epoch) is doubt
 
 
 @pytest.mark.parametrize(("sent_at", "broken"), [(18.0, []), (20.0, ["S5 write-ahead"])])
