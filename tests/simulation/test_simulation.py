@@ -96,6 +96,7 @@ REGRESSIONS = (
     1007200,  # a converted set got a second ledger while the first could not be read (S4)
     1007583,  # an agent forwarded an event that had begun before its VM was out (V1)
     1007899,  # people removed a member while the ledger could not be read (S3)
+    1007994,  # rules that could not be read made a VM that was Down count as put back (V1)
     1007690,  # a VM whose event had just ended was taken for open, without storage (S8)
 )
 """Seeds whose histories broke a law before they were fixed, in the product or in the law."""

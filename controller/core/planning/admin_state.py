@@ -26,7 +26,13 @@ from controller.core.observation import Observation
 from controller.core.planning.actions import Read, ReadLoadBalancer
 from controller.core.planning.address_pool import AddressPool
 from controller.core.planning.mechanism import Mechanism, Proof, removal_over_at
-from controller.core.planning.member_states import has_effect, is_down, is_refused, view_of
+from controller.core.planning.member_states import (
+    has_effect,
+    has_no_effect,
+    is_down,
+    is_refused,
+    view_of,
+)
 from controller.core.planning.nic_pool import NicPool
 from controller.core.planning.pool_membership import Rotation, key_in_pool, shown_member
 from controller.core.planning.views import Views
@@ -98,13 +104,15 @@ class AdminState:
             for member in pool.members
         }
         works = {fold(pool.pool_id): has_effect(observed, pool.pool_id) for pool in observed.pools}
+        kept = {fold(p.pool_id) for p in observed.pools if not has_no_effect(observed, p.pool_id)}
 
         def seen(vm: str, membership: Membership) -> Iterator[Membership]:
             pool = fold(membership.pool_id)
             place = vm, membership.key
-            down = is_down(states.get(membership.key, "")) and works.get(pool, False)
-            ours = recorded.get(place)
-            if down and (ours is not None or (self.in_use and place not in others)):
+            down, ours = is_down(states.get(membership.key, "")), recorded.get(place)
+            if down and ours is not None and pool in kept:
+                return
+            if down and works.get(pool, False) and self.in_use and place not in others:
                 return
             if ours is not None:
                 yield ours

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from controller.core.azure_names import fold
 from controller.core.observation import Observation
+from controller.core.resources import LoadBalancingRule
 
 
 class Lack(StrEnum):
@@ -47,10 +48,19 @@ def is_refused(observed: Observation, pool_id: str) -> bool:
 
 def has_effect(observed: Observation, pool_id: str) -> bool:
     """Return whether Down takes a member out: every rule of the pool is known to have a probe."""
-    rules = [
-        rule for rule in observed.rules if fold(pool_id) in {fold(each) for each in rule.pool_ids}
-    ]
+    rules = _rules(observed, pool_id)
     return bool(rules) and all(rule.probe is not None for rule in rules)
+
+
+def has_no_effect(observed: Observation, pool_id: str) -> bool:
+    """Return whether a rule of the pool is known to have no probe. A leader whose reads of the load
+    balancer fail knows no rule: an earlier one knew them all when it set a member Down."""
+    return any(rule.probe is None for rule in _rules(observed, pool_id))
+
+
+def _rules(observed: Observation, pool_id: str) -> list[LoadBalancingRule]:
+    pool = fold(pool_id)
+    return [rule for rule in observed.rules if pool in {fold(each) for each in rule.pool_ids}]
 
 
 def is_down(state: str) -> bool:

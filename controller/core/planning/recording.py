@@ -31,6 +31,8 @@ from controller.core.resources import (
     member_key,
 )
 
+NO_EFFECT = "a rule has no probe, or no rule could be read"
+
 
 def record(case: VmCase, evidence: Evidence, movable: tuple[Membership, ...]) -> Record:
     """Return the record of a VM with what is about to leave rotation."""
@@ -130,7 +132,7 @@ def _detail(evidence: Evidence, kept: tuple[Membership, ...], added: tuple[Membe
     """Return the pools, and why a VM is removed whose members were to be set Down."""
     ours = {member_key(m) for m in kept if isinstance(m, AdminMembership)}
     reasons = {
-        found.reason if (found := refusal(evidence.observed, m.pool_id)) else "a rule has no probe"
+        found.reason if (found := refusal(evidence.observed, m.pool_id)) else NO_EFFECT
         for m in added
         if member_key(m) in ours
     }

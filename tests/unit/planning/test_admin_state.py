@@ -266,6 +266,16 @@ def test_without_its_probe_a_pool_no_longer_keeps_a_vm_out(
     assert acknowledged(scene.settle(31)) == []
 
 
+def test_a_leader_that_cannot_read_the_rules_keeps_a_vm_down(scene: StateScenario) -> None:
+    """S1, V1: nobody has put it back. It sets no other VM Down before it knows the rules."""
+    drained(scene)
+    scene.ruleless = {APP}
+    assert writes(scene.settle(30)) == []
+    assert phase(scene.settle(31)) is Phase.OUT
+    scene.events = [*scene.events, event("web-2", event_id="E-2")]
+    assert texts(scene.settle(32)) == ["remove web-2-nic (app)"]
+
+
 @pytest.mark.parametrize("before", ["", "Up", "None"])
 def test_an_address_is_removed_with_the_state_that_it_had(before: str) -> None:
     """S3: the body that a restore adds again does not have our Down."""
