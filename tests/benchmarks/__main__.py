@@ -25,6 +25,7 @@ from tests.benchmarks import (
     failover,
     fleet,
     footprint,
+    forwarded,
     idle,
     responder,
 )
@@ -41,6 +42,7 @@ BENCHES: dict[str, Bench] = {
     closing.GROUP: closing.measure,
     responder.GROUP: responder.measure,
     fleet.GROUP: fleet.measure,
+    forwarded.GROUP: forwarded.measure,
 }
 
 
