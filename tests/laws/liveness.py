@@ -24,9 +24,17 @@ READS_WHEN_IDLE = 20
 WAITED_TOO_LITTLE_S = 0.5
 
 
+def _left_by_its_probe(replay: Replay, vm: str, at: float) -> bool:
+    """Return whether a VM that leaves rotation by closing alone has closed, as its pools know."""
+    state = replay.closed.closed.get(vm)
+    by_probe = replay.conditions.policy.get("mechanism") == "probe"
+    return by_probe and state is not None and state.noticed_at <= at
+
+
 def s7_in_time(replay: Replay, change: Change) -> Iterator[str]:
     """With ordinary notice in ordinary times every VM is out before the event starts.
 
+    With `mechanism = "probe"` out means closed, with probes that have failed.
     A history without requests has ordinary notice and no floor that delays an event, or its test
     does not apply this law.
     """
@@ -48,6 +56,8 @@ def s7_in_time(replay: Replay, change: Change) -> Iterator[str]:
     for vm in sorted(event.resources & replay.conditions.peers - replay.gone):
         if change.at - max(due_at, replay.released_at.get(vm, due_at)) < needed_s:
             continue  # the floor released it too late
+        if _left_by_its_probe(replay, vm, change.at):
+            continue
         for pool, member in replay.inside(vm):
             since = member.moved_at + SEEN_OUT_EVERY_S if member.in_by == "people" else due_at
             if change.at - since >= needed_s and not _held(replay, vm):

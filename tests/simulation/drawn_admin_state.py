@@ -17,6 +17,8 @@ def lay_over(scenario: Scenario) -> Scenario:
     source = random.Random(f"admin state {scenario.seed}")
     if not is_later(scenario.seed) or scenario.older or source.random() >= SHARE:
         return scenario
+    if scenario.policy.get("mechanism") == "probe":
+        return scenario
     settings = {
         "nic_pool_admin_state": source.random() < 0.7,
         "admin_down": source.choice(("reset", "persist")),

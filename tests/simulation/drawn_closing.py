@@ -9,9 +9,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tests.simulation.drawn_shapes import LARGE
+from tests.simulation.later_seeds import FIRST_PROBE_SEED
 from tests.simulation.scenario import Act, Habits, Scenario, Storm
 
 SHARE = 0.5
+PROBE_SHARE = 0.3
+"""Of the scenarios that close."""
 STAGES = ("closing", "closed", "opening", "opened")
 CALLS = (
     "set_flag",
@@ -62,7 +65,24 @@ def lay_over(scenario: Scenario) -> Scenario:
     for trouble, chance in TROUBLES.items():
         if source.random() < chance:
             closing = trouble(source, closing, names)
-    return closing
+    return _by_probe(closing)
+
+
+def _by_probe(scenario: Scenario) -> Scenario:
+    """Return the scenario with VMs that leave rotation by their probe answer alone, in its share.
+
+    Each VM can close then: one without a responder, or whose flag cannot be written, is held.
+    """
+    source = random.Random(f"by probe {scenario.seed}")
+    late = scenario.seed >= FIRST_PROBE_SEED
+    if not late or scenario.older or scenario.own_policy or source.random() >= PROBE_SHARE:
+        return scenario
+    able = {
+        vm: replace(habits, responder=True, probed_by_rule=True, read_only=False)
+        for vm, habits in scenario.habits.items()
+    }
+    policy = {**scenario.policy, "mechanism": "probe", "acknowledge_when": "closed"}
+    return replace(scenario, policy=policy, habits=able)
 
 
 def closes(seed: int) -> bool:

@@ -10,7 +10,7 @@ import controller
 from controller.agent.tuning import DEFAULT_TUNING
 from controller.config import schema
 from controller.config.base import Section
-from tests.simulation import drawn_shapes, hardships
+from tests.simulation import drawn_shapes, hardships, later_seeds
 from tests.simulation.scenario import Scenario
 from tests.simulation.scenario_generator import draw
 
@@ -120,3 +120,14 @@ def test_what_an_act_spoils_another_one_puts_right() -> None:
                 unended[(pairs[what], *subject)] += 1
             unended.pop((what, *subject), None)
         assert not unended, each.seed
+
+
+def test_some_sets_leave_by_their_probe_alone() -> None:
+    """All VMs of such a set can close; lower seeds keep their histories."""
+    first = later_seeds.FIRST_PROBE_SEED
+    later = [draw(seed) for seed in range(first, first + 100)]
+    by_probe = [each for each in later if each.policy.get("mechanism") == "probe"]
+    assert 5 <= len(by_probe) <= 40
+    assert all(habits.responder for each in by_probe for habits in each.habits.values())
+    earlier = (draw(seed) for seed in (*range(100), *range(first - 100, first)))
+    assert all(each.policy.get("mechanism") != "probe" for each in earlier)
