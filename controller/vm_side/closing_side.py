@@ -75,9 +75,8 @@ class ClosingSide:
         clock: Clock,
         service_ports: ServicePorts,
     ) -> None:
-        self._vm, self._peers = vm, peers
-        self._configuration, self._machine = configuration, machine
-        self._follower, self._sender = follower, sender
+        self._vm, self._peers, self._configuration = vm, peers, configuration
+        self._machine, self._follower, self._sender = machine, follower, sender
         self._document, self._document_age_s = document, document_age_s
         self._seen, self._clock = seen, clock
         self._service_ports, self._hooks = service_ports, HookRuns(vm, configuration, machine)
@@ -146,8 +145,7 @@ class ClosingSide:
                 await self._follower.refresh()
                 due = self._read_next
         now = self._clock.now()
-        open_after_s = self._configuration.settings.drain.open_after_s
-        self._wish = wish(self._known(now), self._configuration.policy, open_after_s=open_after_s)
+        self._wish = self._wish_by_now(now)
         if self._wish.state is VmState.CLOSED:
             self._close(now)
         elif self._report.state is VmState.CLOSED:
@@ -164,8 +162,8 @@ class ClosingSide:
             await self._observe(now)
         self._sender.send(self._report)
 
-    def _known(self, now: datetime) -> Known:
-        return Known(
+    def _wish_by_now(self, now: datetime) -> Wish:
+        known = Known(
             vm=self._vm,
             peers=self._peers,
             ledger=self._follower.ledger,
@@ -178,6 +176,8 @@ class ClosingSide:
             found_age_s=(now - self._found.renewed_at).total_seconds() if self._found else 0.0,
             now=now,
         )
+        open_after_s = self._configuration.settings.drain.open_after_s
+        return wish(known, self._configuration.policy, open_after_s=open_after_s)
 
     # --- close ---
 
@@ -261,8 +261,9 @@ class ClosingSide:
         waited = (now - report.since).total_seconds() >= policy.restore_ready_timeout_s
         # Without an entry no leader waits for this VM, and none could report that it holds.
         may_open_anyway = self._wish.drain is None or policy.restore_when_not_ready == "open"
-        if not await self._is_ready(now) and not (waited and may_open_anyway):
-            return
+        ready = await self._is_ready(now) or (waited and may_open_anyway)
+        if not ready or self._wish_by_now(now).state is VmState.CLOSED:
+            return  # an entry can be recorded while the application is asked
         if problem := self._machine.clear_flag():
             self._update(failed=problem)
             return

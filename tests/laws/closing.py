@@ -19,6 +19,8 @@ ANNOUNCED_S = 75.0
 """For how long an agent that cannot read events takes the last document for the truth."""
 SILENT_S = 5.0
 """Storage that has answered an agent so recently answers it."""
+ON_ITS_WAY_S = 0.2
+"""The longest way of a request to storage and back, when nothing disturbs it."""
 OPENS_WITHIN_S = 60.0
 """For the hooks, and for the application to become ready, beyond what is configured."""
 
@@ -76,9 +78,12 @@ def s9_open(replay: Replay, change: Change) -> Iterator[str]:
     if change.kind == "application_opened" and opened in closed.closed and _is_peer(replay, opened):
         yield from _opened_early(replay, opened, at)
     if change.kind == "converged":
+        conditions = replay.conditions
+        able = conditions.peers - conditions.unable - replay.gone - replay.down.keys()
         for vm in sorted(closed.closed):
             there = vm not in replay.gone and vm not in replay.down
-            if _is_peer(replay, vm) and there and not _waits_for_news(replay, vm, at):
+            named = not able and closed.named(vm)  # nothing of such a set is over
+            if _is_peer(replay, vm) and there and not (named or _waits_for_news(replay, vm, at)):
                 yield f"{vm} is closed in the end"
     for vm, state in closed.closed.items():
         awake_since = closed.awake_since.get(vm)
@@ -111,10 +116,13 @@ def _opens_within_s(replay: Replay) -> float:
 def _opened_early(replay: Replay, vm: str, at: float) -> Iterator[str]:
     closed = replay.closed
     awake = closed.awake_since.get(vm)
-    if awake is None or not (view := closed.views.get(vm)):
+    views = closed.views.get(vm, [])
+    if at - closed.read_at.get(vm, -math.inf) < ON_ITS_WAY_S:
+        views = views[:-1]  # the last reply may not have arrived
+    if awake is None or not views:
         return  # a reboot, or its service has ended
     silent_s = at - max(closed.news_at(vm) - replay.conditions.lease_s, closed.read_at.get(vm, 0.0))
-    named = names(view[-1], vm) and names(replay.last_ledger, vm)
+    named = names(views[-1], vm) and names(replay.last_ledger, vm)
     if named and silent_s < replay.conditions.open_after_s - SILENT_S:
         yield f"{vm} opened while an entry names it, {silent_s:.0f} s after the last news"
 

@@ -325,8 +325,10 @@ def keeps_out(replay: Replay, event: Event, vm: str, at: float) -> bool:
     begins_at = event.not_before - float(str(policy.get("lead_time_s", 900)))
     waits = policy.get("far_ahead", "wait") == "wait" and event.source != "User"
     # What the platform does by its own policy shows in no event document.
-    acknowledged = event.acknowledged_at is not None and event.acknowledged_by != PLATFORM
-    begun = acknowledged or event.started_at is not None
+    by_agent = event.acknowledged_by != PLATFORM
+    acknowledged_at = event.acknowledged_at if by_agent else None
+    # A write that left before may take effect after.
+    begun = any(each is not None and each <= at for each in (acknowledged_at, event.started_at))
     return not waits or begun or begins_at - at <= RETURNS_FOR_S
 
 

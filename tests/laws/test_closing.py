@@ -232,6 +232,8 @@ def test_a_vm_that_is_closed_in_the_end_is_found() -> None:
     story.close(3)
     story.tell(20, "converged", "set")
     assert story.broken() == ["S9 open"]
+    story.conditions = replace(story.conditions, unable=story.conditions.peers)
+    assert story.broken() == [], "no agent can restore it"
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,9 @@ REGRESSIONS = (
     1007583,  # an agent forwarded an event that had begun before its VM was out (V1)
     1007899,  # people removed a member while the ledger could not be read (S3)
     1007994,  # rules that could not be read made a VM that was Down count as put back (V1)
+    300979,  # the only agent of a set lost a role: its entry goes on naming its VM (S9)
+    301023,  # an event began while a write was on its way that restored its VM (S6)
+    301427,  # a reply with a new entry was on its way when a VM opened (S9)
     1007690,  # a VM whose event had just ended was taken for open, without storage (S8)
 )
 """Seeds whose histories broke a law before they were fixed, in the product or in the law."""

@@ -15,7 +15,7 @@ from controller.core.events import EventDocument
 from controller.core.ledger import Ledger
 from controller.core.vm_report import HookOutcome, VmReport, VmState
 from controller.probe.application_check import Readiness
-from controller.vm_side.closing_side import ClosingSide
+from controller.vm_side.closing_side import READY_TIMES, ClosingSide
 from controller.vm_side.connections import ConnectionCount
 from controller.vm_side.flag import Flag
 from controller.vm_side.machine import HookResult
@@ -62,6 +62,8 @@ class FakeMachine:
     hook_runs: "asyncio.Event | None" = None
     """Hooks hang until it is set."""
     refused: int | None = None
+    while_asked: Callable[[], None] = lambda: None
+    """Called while the application is asked whether it is ready."""
     known: str = ""
     """What the VM was when the responder was shown that its agent has acted on the ledger."""
 
@@ -107,6 +109,7 @@ class FakeMachine:
         return self.refused
 
     async def readiness(self) -> Readiness:
+        self.while_asked()
         return self.ready
 
 
@@ -511,6 +514,27 @@ async def test_a_change_that_shows_during_a_failing_read_is_read_before_the_vm_o
     bench.follower.during_read = answers_again
     assert (await bench.step(seconds=5)).state is VmState.CLOSED
     assert bench.follower.age_s == 0
+
+
+async def test_a_record_that_is_read_while_the_application_is_asked_keeps_the_vm_closed(
+    bench: Bench,
+) -> None:
+    """S9: another part of the agent reads it; an opening would be the answer to an older ledger."""
+    bench.record()
+    await bench.step()
+    bench.record(restored_at=at(5))
+    asked: list[int] = []
+
+    def named_again_at_last() -> None:
+        asked.append(1)
+        if len(asked) == READY_TIMES:
+            named = Ledger(entries=(entry(recorded_at=at(4)),))
+            bench.follower.ledger = bench.follower.stored = named
+
+    bench.machine.while_asked = named_again_at_last
+    report = await bench.step(times=READY_TIMES + 2)
+    assert (report.state, report.drain) == (VmState.CLOSED, at(4))
+    assert "flag cleared" not in bench.machine.done
 
 
 async def test_changes_that_show_during_every_read_delay_no_step(bench: Bench) -> None:
