@@ -798,8 +798,10 @@ class Replay:
                     # A VM that is closed, stopped or deleted gets nothing new in its pools.
                     inside = self._inside(event, change.at - READ_WITHIN_S)
                     idle = {*self.closed.known_closed(change.at), *self.down, *self.gone}
-                    # Without a leader nothing is read; the next one knows what the ledger says.
-                    watched = self.held_until >= change.at
+                    # Without a leader, or by one that begins, nothing is read: a later one knows
+                    # what the ledger says.
+                    since = self.tenures[-1].since if self.tenures else math.inf
+                    watched = self.held_until >= change.at >= since + READ_WITHIN_S
                     event.inside_for_long = inside - idle if watched else frozenset()
             case "event_gone" | "event_cancelled":
                 event = self.event(change.subject)

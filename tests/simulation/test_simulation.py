@@ -100,6 +100,8 @@ REGRESSIONS = (
     300979,  # the only agent of a set lost a role: its entry goes on naming its VM (S9)
     301023,  # an event began while a write was on its way that restored its VM (S6)
     301427,  # a reply with a new entry was on its way when a VM opened (S9)
+    301709,  # an operator's command edited a blob that no command can read (L1)
+    301728,  # people added a VM to a pool, and a leader died before it had read that (V1)
     1007690,  # a VM whose event had just ended was taken for open, without storage (S8)
 )
 """Seeds whose histories broke a law before they were fixed, in the product or in the law."""

@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from controller.azure.blob import MAX_BODY_BYTES
 from controller.core.azure_names import fold
 from controller.core.drain_requests import DrainRequest, DrainRequests
 from controller.core.events import ScheduledEvent
@@ -34,6 +35,15 @@ LED_FOR_S = 11.0
 """A new leader judges with its second pass what came and went without a leader."""
 LEADER, STANDBY = "leader", "standby"
 """In the place of a VM's name: whoever leads when it is done, and one who does not."""
+
+
+def _is_readable(body: bytes) -> bool:
+    """Return whether a command can read the drain requests in a blob."""
+    try:
+        decode_requests(body)
+    except ContractViolation:
+        return False
+    return len(body) <= MAX_BODY_BYTES
 
 
 class Stage:
@@ -346,10 +356,13 @@ class Stage:
             operator.kill()
 
     def _put_requests(self, requests: DrainRequests) -> None:
-        """Write as a person's command does; the blob is there as soon as an agent has started."""
+        """Write as a person's command does; the blob is there as soon as an agent has started.
+
+        A command refuses content that it cannot read.
+        """
         store = self._world.blobs
         blob = store.find(self._requests_path)
-        if blob is not None:
+        if blob is not None and _is_readable(blob.body):
             blob.body, blob.etag = encode_requests(requests), store.next_etag()
             blob.modified_at = self._simulation.epoch()
 
