@@ -51,6 +51,7 @@ from datetime import datetime
 
 from controller.core.azure_names import fold
 from controller.core.blob_limits import MAX_UNKNOWN_VMS
+from controller.core.event_record import Place
 from controller.core.events import EventDocument
 from controller.core.ledger import Ledger
 from controller.core.observation import Observation
@@ -140,6 +141,7 @@ def _plan(
     for case in restoration.by_failures(evidence, others):
         builder.add(restoration.steps(case, evidence))
     builder.add(rotation_watch.steps(cases, evidence))
+    builder.add(_read_places(evidence, ledger))
     builder.add(health_watch.steps(cases, evidence))
     builder.add_shared_writes()
     for event in document.events:
@@ -173,6 +175,18 @@ def _blind(observed: Observation, ledger: Ledger, now: datetime) -> Plan:
         holds=holds,
         wake_at=waits.until if waits is not None else None,
     )
+
+
+def _read_places(evidence: Evidence, ledger: Ledger) -> Steps:
+    """Read where the VMs of events are, as long as a verdict waits for that.
+
+    Minutes of replies prove that a pool was deleted, and a new leader begins with one.
+    """
+    for event in ledger.events:
+        for each in event.vms:
+            vm = evidence.views.vm(each.vm) if each.place == Place.UNKNOWN else None
+            if vm is not None:
+                yield from evidence.read_unseen(vm)
 
 
 def _refuse_unknown_vms(evidence: Evidence) -> Steps:

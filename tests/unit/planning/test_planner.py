@@ -10,6 +10,7 @@ import pytest
 from controller.core.action_keys import ActionKey
 from controller.core.azure_names import fold
 from controller.core.drain_requests import DrainRequest, ForgetRequest
+from controller.core.event_record import Place, WatchedEvent, WatchedVm
 from controller.core.events import EventDocument, EventSource, EventStatus, SetAside
 from controller.core.ledger import Entry, Hold, Ledger
 from controller.core.observation import Deferral, Observation
@@ -1901,3 +1902,15 @@ def test_hold_of_a_stranger_does_not_come_and_go(scene: PlannerScenario) -> None
         planned = scene.plan(inventory_at=at(seen))
         assert planned.ledger is None
         assert planned.actions == ((ReadInventory(),) if again else ())
+
+
+@pytest.mark.parametrize("place", [Place.UNKNOWN, Place.JUDGED, Place.UNMANAGED])
+def test_what_a_verdict_waits_for_is_read(scene: PlannerScenario, place: str) -> None:
+    """L1: the event is over, and nothing else asks for a VM whose NIC was never seen."""
+    watched = WatchedVm(vm="WEB-1", place=place)
+    over = WatchedEvent(
+        event_id="E-1", event_type="Reboot", first_seen_at=at(0), gone_at=at(5), vms=(watched,)
+    )
+    scene.events, scene.ledger = [], replace(scene.ledger, events=(over,))
+    found = scene.plan(nics=scene.observe().nics[1:]).actions
+    assert (ReadNic(nic_id("web-1")) in found) is (place == Place.UNKNOWN)
