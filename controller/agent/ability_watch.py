@@ -56,6 +56,14 @@ class AbilityWatch:
         """An attempt begins."""
         self._under_way[key] = _UnderWay(operation, self._clock.monotonic())
 
+    def tried(self, operation: Operation, key: ActionKey, error: ControllerError | None) -> None:
+        """Another part of the agent has tried something, as it does all the time."""
+        self.began(operation, key)
+        if error is None:
+            self.succeeded(key)
+        else:
+            self.failed(key, error)
+
     def accepted(self, key: ActionKey) -> None:
         """Azure has accepted a write; its operation may take long, which is no failure."""
         if attempt := self._under_way.get(key):

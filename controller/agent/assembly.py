@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from controller.agent.ability_watch import AbilityWatch
@@ -32,6 +33,8 @@ from controller.agent.standby_view import StandbyView
 from controller.agent.startup import AgentIdentity, blob_owner, state_blob
 from controller.azure.blob import StateBlob
 from controller.config.schema import Settings
+from controller.core.ability import READING_REQUESTS
+from controller.core.action_keys import DRAIN_REQUESTS
 from controller.core.blob_owner import BlobOwner
 from controller.core.lease import LeaseState, ReasonsNotToLead, reasons_not_to_lead
 from controller.core.ledger_recovery import LedgerMemory
@@ -126,7 +129,7 @@ def assemble(context: AgentContext) -> Components:
     )
     forwarded = assemble_forwarded(context, leading=leads, vms=lambda: reconciler.cache.vms)
     watcher = _assemble_watcher(context, operator.requests, forwarded)
-    ability = AbilityWatch(watcher.clock)
+    ability = _watch_ability(watcher, operator)
     if not settings.policy.dry_run:
         read = LedgerStore(blob, owner=owner, memory=memory)
         standby_ledger = _assemble_standby_ledger(context, read, watcher, operator, ability)
@@ -225,6 +228,12 @@ def _assemble_watcher(
         added=lambda now: (*requests.rehearsed_events(now), *forwarded.events(now)),
         complete=forwarded.is_known,
     )
+
+
+def _watch_ability(watcher: EventWatcher, operator: OperatorBlobs) -> AbilityWatch:
+    ability = AbilityWatch(watcher.clock)
+    operator.requests.on_read(partial(ability.tried, READING_REQUESTS, DRAIN_REQUESTS))
+    return ability
 
 
 def _assemble_agents(context: AgentContext, ledger_name: str) -> AgentsReader:

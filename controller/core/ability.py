@@ -65,6 +65,7 @@ READING_INVENTORY = Operation("read the VMs of the set")
 ACKNOWLEDGING = Operation("acknowledge events")
 READING_HEALTH = Operation("read the health of rules")
 READING_REPORTS = Operation("read the reports of VMs")
+READING_REQUESTS = Operation("read the drain requests")
 WRITING_LEDGER = Operation("write the ledger")
 
 
@@ -152,8 +153,8 @@ def verdict_of(operation: Operation, error: ControllerError, *, absent: bool = F
 
     Azure checks identity and limits before it finds a conflict. For an acknowledgement even a
     conflict may concern this VM alone: every VM has a metadata service of its own. What a guard
-    stopped was not sent, and nothing depends on the health of rules. A report that is none, or that
-    of another VM, is the same for every agent: only the agent of its VM writes it again.
+    stopped was not sent, and nothing depends on the health of rules. The content of a report or of
+    the drain requests is the same for every agent.
 
     Args:
         operation: the kind of work that failed.
@@ -162,8 +163,9 @@ def verdict_of(operation: Operation, error: ControllerError, *, absent: bool = F
     """
     if isinstance(error, ConfigError | LeaseHeld | LeaseLost | Outdated):
         return Verdict()
-    no_report = operation == READING_REPORTS and isinstance(error, ContractViolation)
-    if no_report or (absent and isinstance(error, ContractViolation | Denied | NotFound)):
+    of_all = operation in {READING_REPORTS, READING_REQUESTS}
+    content = of_all and isinstance(error, ContractViolation)
+    if content or (absent and isinstance(error, ContractViolation | Denied | NotFound)):
         return Verdict(excused=True)
     if operation == READING_HEALTH:
         return Verdict()
@@ -182,8 +184,9 @@ def due_operations(
 ) -> frozenset[Operation] | None:
     """Return the kinds of work that the set needs now; None while nothing is due.
 
-    Removals, restores and acknowledgements are needed whenever they are planned. Everything else
-    only while something is due: an idle set reads its inventory too.
+    Removals, restores and acknowledgements are needed whenever they are planned, and the drain
+    requests while a restore waits for them. Everything else only while something is due: an idle
+    set reads its inventory too.
 
     Args:
         plan: what is planned at `now`.
@@ -203,7 +206,9 @@ def due_operations(
         if not isinstance(action, ReadInventory) or _needs_inventory(*known)
     }
     written = {WRITING_LEDGER} if plan.ledger is not None else set[Operation]()
-    return frozenset(changes | reads | written)
+    held = {hold.reason for hold in plan.holds}
+    needed = {READING_REQUESTS} if HoldReason.REQUESTS_UNREAD.value in held else set[Operation]()
+    return frozenset(changes | reads | written | needed)
 
 
 def _anything_due(observed: Observation, ledger: Ledger, policy: Policy, now: datetime) -> bool:

@@ -8,12 +8,21 @@ from typing import Literal, NamedTuple
 from controller.core.azure_names import fold
 
 KeyKind = Literal[
-    "read", "write", "remove", "restore", "acknowledge", "ledger", "share", "health", "report"
+    "read",
+    "write",
+    "remove",
+    "restore",
+    "acknowledge",
+    "ledger",
+    "share",
+    "health",
+    "report",
+    "requests",
 ]
 """`write` is a NIC, load balancer or other resource in both directions; `remove` and `restore` are
 one direction of a pool; `ledger` is the blob with the ledger, `share` the blob of a shared pool;
-`health` is that of the rules of a load balancer and `report` the blob of a VM; no pass waits for
-them."""
+`health` is that of the rules of a load balancer, `report` the blob of a VM and `requests` that of
+the drain requests; no pass waits for them."""
 
 CHANGES: frozenset[KeyKind] = frozenset({"write", "remove", "restore"})
 """The kinds of keys that writes of memberships have."""
@@ -36,3 +45,5 @@ def action_key(kind: KeyKind, resource_id: str) -> ActionKey:
 
 LEDGER = ActionKey("ledger", "ledger")
 """Reads and writes of the ledger."""
+DRAIN_REQUESTS = ActionKey("requests", "requests")
+"""Reads of the drain requests."""

@@ -108,6 +108,15 @@ class DrainRequestWatch:
         self._presence = UNKNOWN
         """Whether there is a blob, by the replies of storage."""
         self._failing = ""
+        self._listeners: list[Callable[[ControllerError | None], None]] = []
+
+    def on_read(self, listener: Callable[[ControllerError | None], None]) -> None:
+        """Call a listener after every read; with the error if storage did not answer it."""
+        self._listeners.append(listener)
+
+    def _ended(self, error: ControllerError | None) -> None:
+        for listener in self._listeners:
+            listener(error)
 
     @property
     def requests(self) -> tuple[DrainRequest, ...] | None:
@@ -152,6 +161,7 @@ class DrainRequestWatch:
         try:
             await self._store.refresh()
         except NotFound as error:
+            self._ended(None)
             self._replied(Existence.ABSENT)
             if LASTING.holds(self._presence):
                 self._adopt((), sent_at)
@@ -162,8 +172,10 @@ class DrainRequestWatch:
                     error,
                 )
         except ControllerError as error:
+            self._ended(error)
             self._failed(f"the drain requests cannot be read: {error}", error)
         else:
+            self._ended(None)
             self._replied(Existence.PRESENT)
             self._failing = ""
             self._adopt(self._store.requests.requests, sent_at)

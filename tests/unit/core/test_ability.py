@@ -10,6 +10,7 @@ from controller.core.ability import (
     ACKNOWLEDGING,
     READING_INVENTORY,
     READING_REPORTS,
+    READING_REQUESTS,
     REMEMBERED_S,
     UNABLE_AFTER_S,
     WRITING_LEDGER,
@@ -30,6 +31,7 @@ from controller.core.planning.actions import (
     Acknowledge,
     Action,
     ChangeMembership,
+    HoldReason,
     Plan,
     PublishShare,
     ReadInventory,
@@ -126,6 +128,8 @@ def test_kinds_of_work(action: Action, operation: str) -> None:
         (ContractViolation("x"), READING_INVENTORY, False, True),
         (ContractViolation("x"), READING_REPORTS, False, False),
         (Denied("x"), READING_REPORTS, False, True),
+        (ContractViolation("x"), READING_REQUESTS, False, False),
+        (Denied("x"), READING_REQUESTS, False, True),
         (Denied("x"), WRITING_LEDGER, False, True),
         (Conflict("x"), operation_of(REMOVE), True, False),
         (Busy("x"), operation_of(RESTORE), True, False),
@@ -287,6 +291,18 @@ def test_a_ledger_to_write_is_due_with_the_rest() -> None:
         scenario.events = events
         observed = scenario.observe()
         found = due_operations(plan, observed, scenario.ledger, scenario.policy, T0)
+        assert found == expected
+
+
+def test_the_drain_requests_are_due_while_a_restore_waits_for_them() -> None:
+    """L1: another agent may be able to read them; nothing else waits for them."""
+    scenario = PlannerScenario(ledger=Ledger(entries=(ENTRY,)))
+    for reason, expected in ((HoldReason.REQUESTS_UNREAD, {READING_REQUESTS}), (None, set())):
+        holds = (
+            (Hold(subject="web-1", reason=reason.value, message="", since=T0),) if reason else ()
+        )
+        plan = Plan(ledger=None, actions=(), phases=(), holds=holds, wake_at=None)
+        found = due_operations(plan, scenario.observe(), scenario.ledger, scenario.policy, T0)
         assert found == expected
 
 
