@@ -233,6 +233,10 @@ class Replay:
         self.tags: dict[str, Json] = {}
         """The tags that people gave a NIC, by folded id."""
         self.deletions: set[tuple[float, str]] = set()
+        self.accepted_at: dict[str, float] = {}
+        """When Azure accepted the last write of an agent, by folded id."""
+        self.stated_at: dict[tuple[str, str], float] = {}
+        """When people last set the adminState of a VM, by pool."""
         self.down_since: dict[tuple[str, str], float] = {}
         """Since when members have adminState Down, by folded pool id and name of the VM."""
         self.closed = ClosedVms(conditions.ledger, conditions.lease_s)
@@ -481,6 +485,7 @@ class Replay:
         if (write := self.write_of(change)) is not None:
             resource, theirs = key(change.subject), write.vm in self.conditions.others
             self.writes[resource] = self.writes_by_set[resource, theirs] = write
+            self.accepted_at[resource] = change.at
 
     def _ledger(self, change: Change) -> None:
         before, self.ledger = self.last_ledger, parsed(str(change.detail["body"]))
@@ -639,7 +644,10 @@ class Replay:
         member.inside, member.moved_at = came, change.at
         member.held_down = not came and "state" in detail
         if member.held_down and not member.edited_down:
-            member.before_down = str(detail["before"])
+            # What people set while a write was under way is overwritten, and nobody can read it.
+            place = key(change.subject), vm.casefold()
+            unseen = self.stated_at.get(place, -math.inf) > self.accepted_at.get(place[0], math.inf)
+            member.before_down = "" if unseen else str(detail["before"])
         member.edited_down = member.edited_down and not came
         if came:
             member.in_by = who
@@ -668,6 +676,7 @@ class Replay:
         """Note the adminState of the members of a VM; a VM that is out of the pool has none."""
         vm, _, state = text.rpartition(": ")
         pool, name = key(change.subject), vm.casefold()
+        self.stated_at[pool, name] = change.at
         for member in self.pools.get(pool, {}).values():
             if member.held_down and member.vm.casefold() == name and state != "Down":
                 member.inside, member.held_down, member.before_down = True, False, ""
