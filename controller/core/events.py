@@ -55,6 +55,12 @@ class ScheduledEvent:
     forwarded: bool = False
     """Known from other agents alone: the document of the leader does not show it."""
 
+    def has_begun(self, now: datetime) -> bool:
+        """Return whether it has started. A forwarded one starts at its NotBefore, which can end the
+        agent that would forward that."""
+        due = self.not_before is not None and self.not_before <= now
+        return self.status is EventStatus.STARTED or (self.forwarded and due)
+
     def affects(self, vm: str) -> bool:
         """Return whether `vm` is among the resources."""
         return any(fold(name) == fold(vm) for name in self.resources)

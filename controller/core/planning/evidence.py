@@ -9,7 +9,6 @@ from functools import cached_property
 
 from controller.core.azure_names import SetKind, fold
 from controller.core.drain_requests import DrainRequest
-from controller.core.events import EventStatus
 from controller.core.ledger import Entry, Ledger
 from controller.core.observation import Observation
 from controller.core.planning.actions import Read, key_alone
@@ -108,7 +107,7 @@ class Evidence:
                 names.add(fold(vm.name))
         document = self.observed.document
         for event in document.events if document else ():
-            if event.status is EventStatus.STARTED and self.policy.impacting(event):
+            if event.has_begun(self.now) and self.policy.impacting(event):
                 names.update(fold(name) for name in event.resources)
         return frozenset(names)
 

@@ -610,6 +610,20 @@ def test_floor_one_of_two(scene: PlannerScenario) -> None:
     assert scene.ledger.entry("web-1") is not None
 
 
+@pytest.mark.parametrize(
+    ("not_before", "forwarded", "held"), [(-1, True, True), (1, True, False), (-1, False, False)]
+)
+def test_the_floor_does_not_count_a_vm_whose_forwarded_event_is_due(
+    scene: PlannerScenario, not_before: float, *, forwarded: bool, held: bool
+) -> None:
+    """S2: the agent that would forward its start ends with its VM."""
+    scene.policy = replace(scene.policy, pools={APP: Floor(number=1), API: Floor(number=1)})
+    scene.inside = {"web-1": [APP], "web-2": [APP, API]}
+    other = event("web-2", event_id="E-2", not_before=not_before, forwarded=forwarded)
+    scene.events = [event("web-1", not_before=30), other]
+    assert ("web-1" in reasons(scene.plan())) is held
+
+
 def test_floor_does_not_count_a_started_vm_that_is_held(scene: PlannerScenario) -> None:
     """S2: a VM whose event has started does not serve, even if another floor keeps it in."""
     scene.policy = replace(scene.policy, pools={APP: Floor(number=1), API: Floor(number=1)})
