@@ -173,6 +173,10 @@ class Network(Resources):
         for kind, members in (("member_out", leaving), ("member_in", joining)):
             for member in members:
                 self.record(kind, subject, **_named(member))
+        for member in joining:
+            if key(member.admin_state) == "down":  # an address that is created again with it
+                state = {"before": "", "state": member.admin_state}
+                self.record("member_state", subject, **_named(member), **state)
         for member in () if self._edited_by_people else wanted:
             before = states.get(member.identity, member.admin_state)
             if before != member.admin_state:
