@@ -235,8 +235,8 @@ class Replay:
         self.deletions: set[tuple[float, str]] = set()
         self.accepted_at: dict[str, float] = {}
         """When Azure accepted the last write of an agent, by folded id."""
-        self.stated_at: dict[tuple[str, str], float] = {}
-        """When people last set the adminState of a VM, by pool."""
+        self.stated: dict[tuple[str, str], tuple[float, str]] = {}
+        """When people last set the adminState of a VM, by pool, and to what."""
         self.down_since: dict[tuple[str, str], float] = {}
         """Since when members have adminState Down, by folded pool id and name of the VM."""
         self.closed = ClosedVms(conditions.ledger, conditions.lease_s)
@@ -646,7 +646,8 @@ class Replay:
         if member.held_down and not member.edited_down:
             # What people set while a write was under way is overwritten, and nobody can read it.
             place = key(change.subject), vm.casefold()
-            unseen = self.stated_at.get(place, -math.inf) > self.accepted_at.get(place[0], math.inf)
+            stated_at, _ = self.stated.get(place, (-math.inf, ""))
+            unseen = stated_at > self.accepted_at.get(place[0], math.inf)
             member.before_down = "" if unseen else str(detail["before"])
         member.edited_down = member.edited_down and not came
         if came:
@@ -676,7 +677,7 @@ class Replay:
         """Note the adminState of the members of a VM; a VM that is out of the pool has none."""
         vm, _, state = text.rpartition(": ")
         pool, name = key(change.subject), vm.casefold()
-        self.stated_at[pool, name] = change.at
+        self.stated[pool, name] = change.at, state
         for member in self.pools.get(pool, {}).values():
             if member.held_down and member.vm.casefold() == name and state != "Down":
                 member.inside, member.held_down, member.before_down = True, False, ""
