@@ -3,7 +3,7 @@
 Pure: no I/O, no clock.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from controller.core.azure_names import fold
@@ -87,7 +87,7 @@ _CONSEQUENCES = {
 }
 
 
-def advice(hold: Hold, events: Iterable[ScheduledEvent], recorded: Iterable[str] = ()) -> Advice:
+def advice(hold: Hold, events: Sequence[ScheduledEvent], recorded: Iterable[str] = ()) -> Advice:
     """Return what follows from a hold, and the remedy.
 
     Args:
@@ -106,20 +106,18 @@ def advice(hold: Hold, events: Iterable[ScheduledEvent], recorded: Iterable[str]
     remedy = remedy.replace("restore VM", f"restore {hold.subject}")
     stays_in = reason in _STAYS_IN or reason is HoldReason.WRITE_FAILED
     if stays_in and not out.issuperset(vms):
+        if reason is HoldReason.INVENTORY_UNREAD:  # it is about every VM of the set
+            vms = [fold(name) for event in events for name in event.resources]
         inside = [each for each in vms if each not in out]
-        return Advice(_in_rotation(inside, list(events), reason), remedy)
+        return Advice(_in_rotation(inside, events), remedy)
     if reason in _CONSEQUENCES:
         return Advice(_CONSEQUENCES[reason], remedy)
     return Advice("it stays out of rotation: its pools have fewer members", remedy)
 
 
-def _in_rotation(vms: list[str], events: list[ScheduledEvent], reason: HoldReason) -> str:
+def _in_rotation(vms: list[str], events: Sequence[ScheduledEvent]) -> str:
     """Return what happens to VMs that stay in rotation."""
-    coming = [
-        each
-        for each in events
-        if reason is HoldReason.INVENTORY_UNREAD or any(each.affects(vm) for vm in vms)
-    ]
+    coming = [each for each in events if any(each.affects(vm) for vm in vms)]
     if not coming:
         return "the drain waits"
     event = min(coming, key=lambda each: (each.not_before is None, each.not_before))

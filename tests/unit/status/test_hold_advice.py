@@ -78,3 +78,10 @@ def test_a_remedy_names_the_vm() -> None:
     """A command can be copied."""
     assert "lb-drain forget web-3" in advice(hold(HoldReason.VM_GONE), []).remedy
     assert "lb-drain restore web-3" in advice(hold(HoldReason.REQUEST_LOST), []).remedy
+
+
+def test_an_inventory_that_cannot_be_read_concerns_the_vms_that_are_in_rotation() -> None:
+    """It names no VM: an event whose VMs are all out is no danger to any."""
+    unread = replace(hold(HoldReason.INVENTORY_UNREAD), subject="inventory")
+    assert "while the VM is in rotation" in advice(unread, [EVENT], ["web-3"]).consequence
+    assert advice(unread, [EVENT], ["web-3", "WEB-2"]).consequence == "the drain waits"
