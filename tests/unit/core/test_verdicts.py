@@ -402,6 +402,17 @@ def test_an_event_that_was_never_read_before_it_started_began_at_any_time(how: s
     assert (START_NOT_READ in text) is not known
 
 
+def test_an_event_that_an_earlier_leader_watched_before_it_started_began_after_that() -> None:
+    """V1: the first document of a new leader shows the start, and the ledger that it was later."""
+    watch = Watch()
+    watch.drained(6, event())
+    watch.reads(20, started())
+    watch.passes(20, started())
+    watch.passes(20 + CONFIRM_S, started())
+    [(_, text)] = watch.verdicts
+    assert text.startswith("drained")
+
+
 def test_a_start_that_was_read_late_changes_nothing_for_a_vm_that_was_out_before() -> None:
     """V1: it was out while a document still showed that the event had not begun."""
     watch = Watch()
