@@ -52,7 +52,10 @@ def s8_close(replay: Replay, change: Change) -> Iterator[str]:
 def _below_floor(replay: Replay, vm: str) -> Iterator[str]:
     view: Json = next(iter(replay.closed.views.get(vm, [])[-1:]), {})
     out = {entry["vm"].casefold() for entry in parsed_entries(view)}
-    alone = {name for name, closed in replay.closed.closed.items() if closed.alone}
+    groups = replay.conditions.placement_groups
+    # An agent that shows other events cannot know, without storage, that this VM has closed.
+    seen = {name for name in replay.closed.closed if groups.get(name) == groups.get(vm)}
+    alone = {name for name in seen if replay.closed.closed[name].alone}
     peers = {name.casefold() for name in replay.conditions.peers}
     left = peers - out - alone - {vm}
     for pool in replay.pools:
