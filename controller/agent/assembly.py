@@ -129,7 +129,7 @@ def assemble(context: AgentContext) -> Components:
     )
     forwarded = assemble_forwarded(context, leading=leads, vms=lambda: reconciler.cache.vms)
     watcher = _assemble_watcher(context, operator.requests, forwarded)
-    ability = _watch_ability(watcher, operator)
+    ability = watch_ability(watcher, operator)
     if not settings.policy.dry_run:
         read = LedgerStore(blob, owner=owner, memory=memory)
         standby_ledger = _assemble_standby_ledger(context, read, watcher, operator, ability)
@@ -230,7 +230,8 @@ def _assemble_watcher(
     )
 
 
-def _watch_ability(watcher: EventWatcher, operator: OperatorBlobs) -> AbilityWatch:
+def watch_ability(watcher: EventWatcher, operator: OperatorBlobs) -> AbilityWatch:
+    """Return what notes the ability of an agent; reads of the drain requests count as attempts."""
     ability = AbilityWatch(watcher.clock)
     operator.requests.on_read(partial(ability.tried, READING_REQUESTS, DRAIN_REQUESTS))
     return ability

@@ -53,7 +53,7 @@ def _below_floor(replay: Replay, vm: str) -> Iterator[str]:
     view: Json = next(iter(replay.closed.views.get(vm, [])[-1:]), {})
     out = {entry["vm"].casefold() for entry in parsed_entries(view)}
     groups = replay.conditions.placement_groups
-    # An agent that shows other events cannot know, without storage, that this VM has closed.
+    # A VM whose document shows other events cannot know without storage which VMs have closed.
     seen = {name for name in replay.closed.closed if groups.get(name) == groups.get(vm)}
     alone = {name for name in seen if replay.closed.closed[name].alone}
     peers = {name.casefold() for name in replay.conditions.peers}

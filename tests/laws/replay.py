@@ -235,8 +235,10 @@ class Replay:
         self.deletions: set[tuple[float, str]] = set()
         self.accepted_at: dict[str, float] = {}
         """When Azure accepted the last write of an agent, by folded id."""
-        self.stated: dict[tuple[str, str], tuple[float, str]] = {}
-        """When people last set the adminState of a VM, by pool, and to what."""
+        self.stated_at: dict[tuple[str, str], float] = {}
+        """When people last set the adminState of a VM, by pool."""
+        self.overwritten: dict[tuple[str, str], str] = {}
+        """The adminState that a write of the whole list replaced, by pool and member."""
         self.down_since: dict[tuple[str, str], float] = {}
         """Since when members have adminState Down, by folded pool id and name of the VM."""
         self.closed = ClosedVms(conditions.ledger, conditions.lease_s)
@@ -644,10 +646,10 @@ class Replay:
         member.inside, member.moved_at = came, change.at
         member.held_down = not came and "state" in detail
         if member.held_down and not member.edited_down:
-            # What people set while a write was under way is overwritten, and nobody can read it.
+            # A write that is under way overwrites what people set, before an agent can read it.
             place = key(change.subject), vm.casefold()
-            stated_at, _ = self.stated.get(place, (-math.inf, ""))
-            unseen = stated_at > self.accepted_at.get(place[0], math.inf)
+            accepted_at = self.accepted_at.get(place[0], math.inf)
+            unseen = self.stated_at.get(place, -math.inf) > accepted_at
             member.before_down = "" if unseen else str(detail["before"])
         member.edited_down = member.edited_down and not came
         if came:
@@ -677,7 +679,7 @@ class Replay:
         """Note the adminState of the members of a VM; a VM that is out of the pool has none."""
         vm, _, state = text.rpartition(": ")
         pool, name = key(change.subject), vm.casefold()
-        self.stated[pool, name] = change.at, state
+        self.stated_at[pool, name] = change.at
         for member in self.pools.get(pool, {}).values():
             if member.held_down and member.vm.casefold() == name and state != "Down":
                 member.inside, member.held_down, member.before_down = True, False, ""
@@ -693,6 +695,8 @@ class Replay:
     def _stated(self, change: Change) -> None:
         """Note an adminState that was put back after its NIC, whichever client set Down."""
         place = key(change.subject), str(change.detail["vm"]).casefold()
+        if "Down" not in (change.detail["before"], change.detail["state"]):
+            self.overwritten[place[0], identity(change)] = str(change.detail["before"])
         if change.detail["state"] == "Down":
             self.down_since.setdefault(place, change.at)
         else:

@@ -186,9 +186,9 @@ def s3_exact(replay: Replay, change: Change) -> Iterator[str]:
             yield f"{write.vm} added what people had removed, or what never was there"
         if member is not None and member.held_down:
             state, before = change.detail.get("state"), member.before_down
-            # A write of the whole pool can have replaced what people chose, unseen or seen.
-            _, stated = replay.stated.get((key(change.subject), member.vm.casefold()), (0.0, ""))
-            if before and state is not None and state not in (before, stated):
+            # What people chose comes back, although a write of the whole list has replaced it.
+            chosen = replay.overwritten.get((key(change.subject), identity(change)), before)
+            if before and state is not None and state not in (before, chosen):
                 yield f"its adminState was {before}, and is {state}"
 
 

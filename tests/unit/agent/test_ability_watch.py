@@ -1,10 +1,15 @@
 """What an agent remembers of its attempts: over passes, over tenures, and as a standby."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from controller.agent.ability_watch import AbilityWatch
+from controller.agent.assembly import watch_ability
 from controller.core.ability import (
     ACKNOWLEDGING,
+    READING_REQUESTS,
     REMEMBERED_S,
     UNABLE_AFTER_S,
     WRITING_LEDGER,
@@ -47,6 +52,23 @@ def test_a_leader_is_unable_when_nothing_due_succeeds(
     assert watch.inability(1) is None
     clock.move(0.1)
     assert str(watch.inability(1)) == f"cannot {WRITING}: no permission"
+
+
+def test_reads_of_the_drain_requests_count(clock: StoppedClock) -> None:
+    """L1: storage can refuse them to one agent, for which a restore waits."""
+    listeners: list[Any] = []
+    requests: Any = SimpleNamespace(on_read=listeners.append)
+    watcher: Any = SimpleNamespace(clock=clock)
+    operator: Any = SimpleNamespace(requests=requests)
+    watch = watch_ability(watcher, operator)
+    watch.begin(1)
+    watch.planned({READING_REQUESTS})
+    (read,) = listeners
+    read(DENIED)
+    clock.move(UNABLE_AFTER_S)
+    assert str(watch.inability(1)) == f"cannot {READING_REQUESTS}: no permission"
+    read(None)
+    assert watch.inability(1) is None
 
 
 def test_one_success_of_the_kind_is_ability(watch: AbilityWatch, clock: StoppedClock) -> None:

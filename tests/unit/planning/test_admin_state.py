@@ -267,7 +267,7 @@ def test_without_its_probe_a_pool_no_longer_keeps_a_vm_out(
 
 
 def test_a_leader_that_cannot_read_the_rules_keeps_a_vm_down(scene: StateScenario) -> None:
-    """S1, V1: nobody has put it back. It sets no other VM Down before it knows the rules."""
+    """S1, V1: no client has put it back. No other VM is set Down before the rules are known."""
     drained(scene)
     scene.ruleless = {APP}
     assert writes(scene.settle(30)) == []

@@ -22,12 +22,12 @@ class Store:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "reported"),
     [(None, None), (NotFound("no blob"), None), (Denied("no role"), "no role")],
     ids=["read", "no blob", "denied"],
 )
 async def test_a_read_shows_whether_storage_answers(
-    error: ControllerError | None, told: str | None
+    error: ControllerError | None, reported: str | None
 ) -> None:
     """L1: a leader that storage refuses yields; a blob that does not exist is an answer."""
     store: Any = Store(error)
@@ -37,4 +37,4 @@ async def test_a_read_shows_whether_storage_answers(
     heard: list[ControllerError | None] = []
     watch.on_read(heard.append)
     await watch.refresh(no_older_than_s=0)
-    assert [str(each) if each else None for each in heard] == [told]
+    assert [str(each) if each else None for each in heard] == [reported]
