@@ -80,7 +80,7 @@ def test(session: nox.Session) -> None:
 
 @nox.session
 def full(session: nox.Session) -> None:
-    """Run the full suite as CI does: the quick tests, then everything that takes longer."""
+    """Run the tests that CI runs: the quick ones, then the slow ones."""
     python(session, *PYTEST, *QUICK, *session.posargs)
     python(session, *PYTEST, *SLOW, *session.posargs)
 
