@@ -27,8 +27,17 @@ WAITED_TOO_LITTLE_S = 0.5
 def _left_by_its_probe(replay: Replay, vm: str, at: float) -> bool:
     """Return whether a VM that leaves rotation by closing alone has closed, as its pools know."""
     state = replay.closed.closed.get(vm)
-    by_probe = replay.conditions.policy.get("mechanism") == "probe"
-    return by_probe and state is not None and state.noticed_at <= at
+    return _only_closes(replay) and state is not None and state.noticed_at <= at
+
+
+def _only_closes(replay: Replay) -> bool:
+    """Return whether a VM leaves rotation only by what its own agent does."""
+    return replay.conditions.policy.get("mechanism") == "probe"
+
+
+def _unable_itself(replay: Replay, vm: str) -> bool:
+    """Return whether only its own agent can take a VM out, and is unable for good."""
+    return _only_closes(replay) and vm in replay.conditions.unable
 
 
 def s7_in_time(replay: Replay, change: Change) -> Iterator[str]:
@@ -56,7 +65,7 @@ def s7_in_time(replay: Replay, change: Change) -> Iterator[str]:
     for vm in sorted(event.resources & replay.conditions.peers - replay.gone):
         if change.at - max(due_at, replay.released_at.get(vm, due_at)) < needed_s:
             continue  # the floor released it too late
-        if _left_by_its_probe(replay, vm, change.at):
+        if _left_by_its_probe(replay, vm, change.at) or _unable_itself(replay, vm):
             continue
         for pool, member in replay.inside(vm):
             since = member.moved_at + SEEN_OUT_EVERY_S if member.in_by == "people" else due_at
@@ -136,7 +145,10 @@ def l2_progress(replay: Replay, change: Change) -> Iterator[str]:
     since = max(since, _uncovered_until(replay, event))
     if change.at - since < replay.needed_s(event) + ACKNOWLEDGED_WITHIN_S:
         return
-    excused = (_held(replay, vm) or _lost(replay, vm) for vm in event.resources)
+    excused = (
+        _held(replay, vm) or _lost(replay, vm) or _unable_itself(replay, vm)
+        for vm in event.resources
+    )
     if not any(excused) and not any(map(replay.unmanaged, event.resources)):
         yield "no agent acknowledged it"
 

@@ -189,6 +189,25 @@ def test_an_event_that_starts_too_early_is_found() -> None:
         assert len(found) == broken
 
 
+@pytest.mark.parametrize(("mechanism", "broken"), [("probe", 0), ("pool", 1)])
+def test_a_vm_that_only_its_own_agent_can_close_stays_open_with_that_agent_unable(
+    mechanism: str, broken: int
+) -> None:
+    """Agents of other VMs remove it from its pools, and cannot close it (S7)."""
+    story = Story()
+    story.conditions = replace(
+        story.conditions,
+        requests_recorded=True,
+        unable=frozenset({"web-1"}),
+        policy={"mechanism": mechanism},
+    )
+    story.tell(-3000, "calm", "set")
+    story.tell(-3000, "agent_started", "web-2")
+    story.tell(2, "event_published", "E", **{**EVENT, "not_before": 2000})
+    story.tell(2000, "event_started", "E", **EVENT)
+    assert len(story.broken({"S7 in time": s7_in_time})) == broken
+
+
 def test_a_blind_agent_acts_in_good_faith_for_a_while() -> None:
     """With blindness allowed for, only what is announced for longer than that forbids a return."""
     for blind_s, broken in ((0, 1), (20, 0), (5, 1)):

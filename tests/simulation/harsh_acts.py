@@ -189,13 +189,16 @@ class HarshActs:
             self._overwrite(blob, self._backups[blob][0])
 
     def delete_blob(self, blob: str) -> None:
-        """An administrator, or a lifecycle rule, deletes a blob."""
+        """An administrator deletes a blob. Azure requires that its lease is broken first."""
         if not self._is_remembered(blob):
             return
         account, container, name = split_path(self._paths[blob])
         found = self._world.blobs.containers.get((account, container))
         if found is not None:
-            found.blobs.pop(name, None)
+            deleted = found.blobs.pop(name, None)
+            now = self._simulation.epoch()
+            if deleted is not None and deleted.lease.holder(now) is not None:
+                self._world.record("lease_broken", self._paths[blob], period=0)
             self._world.record("blob_replaced", self._paths[blob], body="")
 
     def spoil_blob(self, blob: str, how: str) -> None:

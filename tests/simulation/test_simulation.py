@@ -109,6 +109,9 @@ REGRESSIONS = (
     1100816,  # a load balancer was created again with members that are Down (S1)
     1100562,  # an agent's write replaced what people had set, and it came back (S3)
     1110008,  # VMs closed alone whose event documents do not show each other's events (S8)
+    1110744,  # an administrator deleted the ledger under the lease of a leader (S4)
+    1110811,  # a removal of an earlier leader was under way, and its record was deleted (S1)
+    1111169,  # a VM that only its own agent can close could not read the ledger (L2)
     1007690,  # a VM whose event had just ended was taken for open, without storage (S8)
 )
 """Seeds whose histories broke a law before they were fixed, in the product or in the law."""

@@ -14,16 +14,19 @@ from controller.core.events import EventStatus, ScheduledEvent
 from controller.core.ledger import Entry
 from controller.core.planning import closing
 from controller.core.planning.absence import is_hidden
-from controller.core.planning.actions import Acknowledge, HoldReason
+from controller.core.planning.actions import Acknowledge, HoldReason, ReadNic
 from controller.core.planning.due import is_due_for_any
 from controller.core.planning.evidence import Evidence
+from controller.core.planning.mechanism import Proof
 from controller.core.planning.steps import HoldBack, Inquiry, Start, Steps, WakeAt
-from controller.core.planning.views import DOCUMENT_FRESH_S
+from controller.core.planning.views import DOCUMENT_FRESH_S, PREDECESSOR_S
 from controller.core.policy import Policy
 from controller.core.resources import Vm
 
 UNKNOWN_VM_S = 60.0
 """How old an inventory may be that does not know a VM which an event names."""
+UPDATING_EVERY_S = 5.0
+"""How often a NIC is read while another client changes it."""
 ACKNOWLEDGE_BEFORE_S = 2.0
 """The connection drain ends at the latest this long before NotBefore."""
 PLANNED_WITHIN_S = 3.0
@@ -90,8 +93,8 @@ def _ready(
     entry = evidence.views.entry(name)
     inside = evidence.inside(vm) if vm else ()
     if entry is None or entry.over:
-        hidden = vm is not None and (yield from evidence.read_unseen(vm))
-        if inside or hidden or (vm is not None and is_hidden(evidence.views, vm)):
+        hidden = vm is not None and (yield from _is_uncertain(vm, evidence))
+        if inside or hidden:
             return False
         return (yield from _may_ignore(event, name, evidence, policy))
     yield from closing.read_report(evidence, entry.vm) if evidence.policy.close else ()
@@ -159,6 +162,26 @@ def _seen_out(vm: Vm, entry: Entry, evidence: Evidence, *, within_s: float) -> I
             recent = False
             yield Start(proof.read)
     return recent
+
+
+def _is_uncertain(vm: Vm, evidence: Evidence) -> Inquiry:
+    """Return whether a VM without an entry may be in a managed pool that its views do not show.
+
+    A removal shows before it has taken effect. That of an earlier leader need not be recorded any
+    more: the ledger can have been deleted.
+    """
+    views = evidence.views
+    uncertain = (yield from evidence.read_unseen(vm)) or is_hidden(views, vm)
+    left_s = PREDECESSOR_S - views.age_s(views.leader_since)
+    if left_s > 0:
+        uncertain = True
+        yield WakeAt(views.in_s(left_s))
+    for nic in filter(None, map(views.nic, vm.nic_ids)):
+        if nic.updating:
+            uncertain = True
+            proof = Proof(since=evidence.now, seen_at=nic.observed_at, read=ReadNic(nic.nic_id))
+            yield from evidence.read_again(proof, every_s=UPDATING_EVERY_S)
+    return uncertain
 
 
 def _may_ignore(event: ScheduledEvent, name: str, evidence: Evidence, policy: Policy) -> Inquiry:

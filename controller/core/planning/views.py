@@ -129,7 +129,7 @@ class Views:
     # --- writes ---
 
     @property
-    def _leader_since(self) -> datetime | None:
+    def leader_since(self) -> datetime | None:
         """Since when this leader leads. With a wrong clock it recorded an instant of the future."""
         recorded, tenure_at = self.durable.leader_since, self.observed.tenure_at
         if recorded is None or tenure_at is None:
@@ -138,7 +138,7 @@ class Views:
 
     def last_sent(self, resource_id: str, *, since: datetime) -> datetime:
         """Return until when a write decided at `since` may have left, here or at a predecessor."""
-        leader_since = self._leader_since or since
+        leader_since = self.leader_since or since
         return max(since, leader_since, self.observed.sent_at.get(fold(resource_id), since))
 
     def conclusive_from(self, resource_id: str, *, since: datetime) -> datetime:

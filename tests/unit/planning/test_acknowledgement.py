@@ -131,6 +131,31 @@ def test_unmanaged_is_nobody_who_was_never_seen(scene: PlannerScenario) -> None:
     ]
 
 
+@pytest.mark.parametrize(("led_for_s", "acknowledges"), [(59, False), (61, True)])
+def test_unmanaged_is_no_vm_that_an_earlier_leader_may_have_removed(
+    scene: PlannerScenario, led_for_s: float, acknowledges: bool
+) -> None:
+    """S1: a removal shows before it takes effect, and the ledger that records it can be lost."""
+    scene.inside["web-1"] = []
+    scene.policy = replace(scene.policy, acknowledge_unmanaged=True)
+    scene.ledger = replace(scene.ledger, leader_since=at(scene.now - led_for_s))
+    planned = scene.plan()
+    assert bool(acknowledged(planned)) is acknowledges
+    assert acknowledges or planned.wake_at == at(scene.now + 1)
+
+
+def test_unmanaged_is_no_vm_whose_nic_is_being_changed(scene: PlannerScenario) -> None:
+    """S1: the NIC shows what another client asked for; it is read until the operation has ended."""
+    scene.inside["web-1"] = []
+    scene.policy = replace(scene.policy, acknowledge_unmanaged=True)
+    own, *rest = scene.observe().nics
+    for observed_at, read in ((at(scene.now), False), (at(scene.now - 5), True)):
+        changing = replace(own, updating=True, observed_at=observed_at)
+        planned = scene.plan(nics=(changing, *rest))
+        assert acknowledged(planned) == []
+        assert (ReadNic(own.nic_id) in planned.actions) is read
+
+
 def test_an_event_without_resources_is_left_alone(scene: PlannerScenario) -> None:
     """S1: all of no resources are ready, and that says nothing."""
     scene.events = [replace(event(), resources=())]
