@@ -124,6 +124,16 @@ class Write:
     """Without requests: the visible events."""
     accepted_at: float = math.nan
     """Without requests: when Azure accepted it."""
+    carries: "Write | None" = None
+    """A write of an earlier leader that had not taken effect yet: its resource shows what that
+    asked for, and this write sends it again."""
+
+    def restores(self, vm: str) -> bool:
+        """Return whether the ledger recorded that the VM was being restored."""
+        return any(
+            entry["vm"].casefold() == vm.casefold() and entry.get("restoring_at")
+            for entry in self.ledger.get("entries", [])
+        )
 
     def because_of(self, vm: str, event_id: str) -> bool:
         """Return whether the ledger recorded that the VM is out because of this event."""
@@ -162,8 +172,8 @@ class Member:
     edited_down: bool = False
     """Whether people have set another state while it was held Down."""
     renewed: bool = False
-    """Whether its pool, NIC or VM was created again while the ledger recorded it as removed. The
-    laws leave open whether such a member comes back."""
+    """Whether its pool, NIC or VM was created again while the ledger recorded it as removed, or its
+    record was lost and an old view hid that. The laws leave open whether it comes back."""
     epoch: int = 0
     """Of the ledger that recorded it when people took it out: a leader of a later epoch cannot
     know that its predecessor did not do it."""
@@ -486,8 +496,20 @@ class Replay:
     def _wrote(self, change: Change) -> None:
         if (write := self.write_of(change)) is not None:
             resource, theirs = key(change.subject), write.vm in self.conditions.others
+            write = replace(write, carries=self._carried(resource, write))
             self.writes[resource] = self.writes_by_set[resource, theirs] = write
             self.accepted_at[resource] = change.at
+
+    def _carried(self, resource: str, write: Write) -> Write | None:
+        """Return the write of another leader to a pool that has had no effect when this one left.
+
+        A pool is written as a whole, and shows what was asked for before that has taken effect.
+        """
+        last, accepted_at = self.writes.get(resource), self.accepted_at.get(resource, -math.inf)
+        moved_at = (member.moved_at for member in self.pools.get(resource, {}).values())
+        if last is None or last.vm == write.vm or max(moved_at, default=math.inf) > accepted_at:
+            return None
+        return last
 
     def _ledger(self, change: Change) -> None:
         before, self.ledger = self.last_ledger, parsed(str(change.detail["body"]))
@@ -720,13 +742,19 @@ class Replay:
         """Note what was recorded from a view in which people had not taken it out yet.
 
         Its leader drops it with the next read; a successor takes it for removed by that leader.
+        The same holds for a member that was removed by a leader whose record of it is lost.
         """
         known = {name for entry in before.get("entries", []) for name in members_of(entry)}
         for entry in self.last_ledger.get("entries", []):
             for pool, name in set(members_of(entry)) - known:
                 member = self.pools.get(pool, {}).get(name)
-                if member is not None and not member.wanted and not member.epoch:
+                if member is None:
+                    continue
+                if not member.wanted and not member.epoch:
                     member.epoch = epoch_of(self.last_ledger)
+                hidden = self.conditions.stale_reads and member.wanted and not member.inside
+                if hidden and seconds_of(entry["recorded_at"]) > member.moved_at:
+                    member.renewed = True
 
     def _inherited(self, change: Change) -> bool:
         """Return whether a predecessor, whose writes may still land, has recorded this member."""

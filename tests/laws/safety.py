@@ -291,6 +291,8 @@ def s6_no_early_return(replay: Replay, change: Change) -> Iterator[str]:
     if change.kind != "member_in" or (write := replay.write_behind(change)) is None:
         return
     vm = str(change.detail["vm"])
+    if write.carries is not None and write.carries.restores(vm):
+        write = write.carries
     if replay.conditions.requests_recorded:
         yield from _restored_despite_polls(replay, write, vm)
     else:

@@ -14,8 +14,14 @@ from tests.laws.bodies import bodies_of, differences
 from tests.laws.conditions import Conditions
 from tests.laws.judge import WITHOUT_REQUESTS, Law, violations
 from tests.laws.liveness import s7_in_time
-from tests.laws.replay import Event, Replay, Write
-from tests.laws.safety import keeps_out, log_violations, s1_ack, s5_write_ahead
+from tests.laws.replay import Event, Poll, Replay, Write
+from tests.laws.safety import (
+    keeps_out,
+    log_violations,
+    s1_ack,
+    s5_write_ahead,
+    s6_no_early_return,
+)
 from tests.laws.verdicts import v1_verdict
 
 if TYPE_CHECKING:
@@ -225,6 +231,26 @@ def test_a_pool_below_its_floor_is_found() -> None:
             STEPS[name](story)
         broken = story.broken()
         assert [line.partition(":")[0] for line in broken] == law
+
+
+@pytest.mark.parametrize("carried", [True, False])
+def test_a_write_that_carries_a_restore_of_its_predecessor_restores_nothing(carried: bool) -> None:
+    """The pool shows what the predecessor asked for, and is written as a whole (S6)."""
+    story = Story()
+    story.conditions = replace(story.conditions, requests_recorded=True)
+    replay = Replay(story.conditions, story.world)
+    story.tell(0, "event_published", "E", **EVENT)
+    replay.follow(story.history[-1])
+    good, bad = Poll(at=1, good=True), Poll(at=8, good=True, events={"e": "Scheduled"})
+    entry = {"vm": "web-1", "restoring_at": "2026-01-01T00:00:00+00:00"}
+    before = Write(vm="web-2", sent_at=2, ledger={"entries": [entry]}, down={}, polls=(good, good))
+    write = Write(vm="web-3", sent_at=9, ledger={}, down={}, polls=(bad, bad))
+    write = replace(write, carries=before if carried else None)
+    replay.writes_by_set[key(story.member.nic), False] = write
+    replay.writes[key(story.member.nic)] = write
+    detail = {"vm": "web-1", "nic": story.member.nic, "ip_configuration": "", "address": ""}
+    change = Change(12, "member_in", story.pool, detail)
+    assert bool(list(s6_no_early_return(replay, change))) is not carried
 
 
 def test_what_an_operator_does_is_no_breach() -> None:
