@@ -147,14 +147,15 @@ class PlanBuilder:
 
     def _identified(self, ledger: Ledger) -> Ledger:
         """Complete the entries with the identities of their VMs and NICs, as soon as those are
-        known: an older version records none."""
-        peer, entries = self._evidence.views.membership.peer, list(ledger.entries)
+        known: an older version records none, and an inventory from before the record may show the
+        identity of a VM that was created again since."""
+        views, entries = self._evidence.views, list(ledger.entries)
         for order, entry in enumerate(entries):
-            vm = peer(entry.vm)
+            vm = views.membership.peer(entry.vm)
             if vm is not None and not entry.over and fold(vm.vm_id) == fold(entry.vm_id):
+                vm = vm if views.lists_vms_since(entry.recorded_at) else replace(vm, guid="")
                 known = tuple(
-                    self._mechanisms.of(m).identified(self._evidence.views, vm, m)
-                    for m in entry.memberships
+                    self._mechanisms.of(m).identified(views, vm, m) for m in entry.memberships
                 )
                 entries[order] = replace(entry, memberships=known)
         return replace(ledger, entries=tuple(entries))

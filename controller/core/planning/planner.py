@@ -53,7 +53,7 @@ from controller.core.azure_names import fold
 from controller.core.blob_limits import MAX_UNKNOWN_VMS
 from controller.core.event_record import Place
 from controller.core.events import EventDocument
-from controller.core.ledger import Ledger
+from controller.core.ledger import Entry, Ledger
 from controller.core.observation import Observation
 from controller.core.planning import (
     closing_notes,
@@ -227,7 +227,8 @@ def _report_set_aside(evidence: Evidence, document: EventDocument) -> Steps:
 def _refresh_inventory(evidence: Evidence, document: EventDocument) -> Steps:
     """Plan an inventory when the last one is old, or does not know what an event or a person names.
 
-    While a VM has to leave and could not be read, every half minute counts (law S7).
+    While a VM has to leave and could not be read, every half minute counts (law S7). The identity
+    of a VM that was recorded is read soon after: a VM that is created again has another one.
     """
     views, reason = evidence.views, HoldReason.UNMANAGED_RESOURCE
     period_s = evidence.observed.inventory_period_s
@@ -241,11 +242,22 @@ def _refresh_inventory(evidence: Evidence, document: EventDocument) -> Steps:
         period_s = min(period_s, views.again_s(subject, reason, first_s=UNKNOWN_VM_S))
     if _leaving_unread(evidence, document):
         period_s = min(period_s, UNREAD_VM_S)
+    if any(_is_unidentified(evidence, entry) for entry in evidence.durable.entries):
+        period_s = min(period_s, UNKNOWN_VM_S)
     age_s = views.age_s(evidence.observed.inventory_at)
     if age_s >= period_s:
         yield Start(ReadInventory())
     else:
         yield WakeAt(views.in_s(period_s - age_s))
+
+
+def _is_unidentified(evidence: Evidence, entry: Entry) -> bool:
+    """Return whether the identity of a VM that was recorded a while ago is not known yet."""
+    vm, views = evidence.views.membership.peer(entry.vm), evidence.views
+    recorded_s = views.age_s(entry.recorded_at)
+    if vm is None or not vm.guid or entry.over or recorded_s < UNKNOWN_VM_S:
+        return False
+    return not all(getattr(membership, "vm_guid", vm.guid) for membership in entry.memberships)
 
 
 def _leaving_unread(evidence: Evidence, document: EventDocument) -> bool:

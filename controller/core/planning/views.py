@@ -122,6 +122,12 @@ class Views:
         """Return whether a view is no older than `since`, and not from the future."""
         return seen_at >= since and self.age_s(seen_at) < float("inf")
 
+    def lists_vms_since(self, at: datetime) -> bool:
+        """Return whether the inventory shows the VMs as they were at an instant, or later."""
+        listed_at = self.observed.inventory_at
+        since = at - timedelta(seconds=FRESH_S)
+        return listed_at is not None and self.proves(listed_at, since=since)
+
     def in_s(self, seconds: float) -> datetime:
         """Return the instant this many seconds from now."""
         return self.now + timedelta(seconds=seconds)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from controller.core.ledger import Entry
-from controller.core.planning.actions import ReadNic
+from controller.core.planning.actions import ReadInventory, ReadNic
 from controller.core.policy import Floor
 from controller.core.resources import AddressMembership, IpConfiguration, NicMembership
 from tests.support.planner_scenario import (
@@ -64,6 +64,35 @@ def test_an_entry_of_an_older_version_is_completed() -> None:
     scene.adopt()
     assert scene.entry().memberships == (MINE,)
     assert scene.adopt().ledger is None
+
+
+def test_the_identity_of_an_old_inventory_is_not_recorded() -> None:
+    """S3: a VM that was created again after the last inventory keeps its places in the pools."""
+    scene = PlannerScenario(events=[event()], **KNOWN)
+    scene.adopt(inventory_at=at(-200))
+    assert scene.entry().memberships == (replace(MINE, vm_guid=""),)
+    scene.vms = {"web-1": {"guid": "vm-b"}}
+    scene.now = 5
+    scene.adopt(inventory_at=at(5))
+    assert scene.entry().memberships == (replace(MINE, vm_guid="vm-b"),)
+    assert not scene.entry().lost
+
+
+@pytest.mark.parametrize(("now", "reads"), [(59, False), (60, True)])
+def test_the_identity_of_a_vm_that_was_recorded_is_read_soon(now: int, reads: bool) -> None:
+    """K3: the writes of a drain go first; a VM that is created again later is then another one."""
+    scene = PlannerScenario(events=[event()], **KNOWN)
+    scene.adopt(inventory_at=at(-200))
+    scene.now = now
+    assert (ReadInventory() in scene.plan(inventory_at=at(-200)).actions) is reads
+
+
+def test_no_identity_is_waited_for_that_azure_does_not_show() -> None:
+    """H1: Azure Stack Hub may show no `vmId`: the inventory keeps its period."""
+    scene = PlannerScenario(events=[event()])
+    scene.adopt(inventory_at=at(-200))
+    scene.now = 60
+    assert ReadInventory() not in scene.plan(inventory_at=at(-200)).actions
 
 
 def test_an_entry_of_another_vm_is_not_completed() -> None:
