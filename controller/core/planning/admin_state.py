@@ -91,9 +91,9 @@ class AdminState:
     def in_rotation(self, observed: Observation, ledger: Ledger, joined: Rotation) -> Rotation:
         """Replace the members that are recorded here, and drop those that are Down.
 
-        While this mechanism is in use, a member that people have set Down is out as well. A pool
-        that refuses the state, or has a rule without a probe, leaves both memberships: the VM is
-        recorded again, and removed.
+        While this mechanism is in use, a member that people have set Down is out as well. Where the
+        pool refuses the state, or has a rule without a probe, the place in the pool counts too: the
+        VM is recorded again, and removed. A member that is Down is not back (law S3).
         """
         recorded, others = _recorded(ledger)
         if not self.in_use and not recorded:
@@ -114,9 +114,10 @@ class AdminState:
                 return
             if down and works.get(pool, False) and self.in_use and place not in others:
                 return
-            if ours is not None:
+            if ours is not None and not down:
                 yield ours
-            if ours is None or is_refused(observed, pool) or not works.get(pool, False):
+            refused = is_refused(observed, pool) or not works.get(pool, False)
+            if ours is None or place in others or refused:
                 yield membership
 
         return {
@@ -158,8 +159,10 @@ class AdminState:
         """Yield the views of the pools that were recorded: only they show the state.
 
         A pool shows a write before it has taken effect, so Down is proven by the end of the write.
+        Of a member that is removed after all, the other mechanism proves that it is out.
         """
-        for pool_id in _pools_of(entry):
+        staying = [m for m in _of(entry) if not _is_removed_too(entry, m)]
+        for pool_id in sorted({m.pool_id for m in staying}):
             if not views.missing(pool_id):
                 since = entry.restoring_at or entry.recorded_at
                 since = max(views.conclusive_from(pool_id, since=since), entry.recorded_at)
@@ -205,7 +208,9 @@ class AdminState:
         pool = views.pool(membership.pool_id)
         if pool is None or not views.proves(pool.observed_at, since=entry.recorded_at):
             return ""
-        return "" if shown_member(pool, membership) else "the pool does not list the member"
+        if shown_member(pool, membership) or _is_removed_too(entry, membership):
+            return ""
+        return "the pool does not list the member"
 
 
 def _recorded(
@@ -259,6 +264,12 @@ def _method(membership: AdminMembership) -> Mechanism[Any]:
 
 def _of(entry: Entry) -> list[AdminMembership]:
     return [m for m in entry.memberships if isinstance(m, AdminMembership)]
+
+
+def _is_removed_too(entry: Entry, membership: AdminMembership) -> bool:
+    """Return whether the entry also removes the member, because Down did not take it out."""
+    place = member_key(membership)
+    return any(m.key == place for m in entry.memberships)
 
 
 def _pools_of(entry: Entry) -> list[str]:

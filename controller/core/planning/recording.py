@@ -43,11 +43,14 @@ def record(case: VmCase, evidence: Evidence, movable: tuple[Membership, ...]) ->
     kept = whole(old.memberships if old else ())
     added = tuple(_added(evidence, case.entry, kept, movable))
     again = {member_key(m) for m in added}
+    # A Down that was sent may be in effect: it stays recorded until the state is back (law S3).
+    replaced = {m.key for m in added} | evidence.observed.unsent
+    staying = (m for m in kept if member_key(m) not in again or m.key not in replaced)
     entry = Entry(
         vm=case.vm.name,
         vm_id=case.vm.vm_id,
         events=case.references(old),
-        memberships=(*(m for m in kept if member_key(m) not in again), *added),
+        memberships=(*staying, *added),
         recorded_at=unread.recorded_at if unread else evidence.now,
         closed_at=unread.closed_at if unread else None,
         restoring_at=case.entry.restoring_at if case.entry else None,

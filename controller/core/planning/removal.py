@@ -187,7 +187,9 @@ def _remove(case: VmCase, evidence: Evidence, movable: tuple[Membership, ...]) -
         return
     if updated != entry:
         yield Record(entry=updated)
-    yield Change(memberships=movable, restore=False)
+    # Where Down has no effect any more, the member leaves by its place alone.
+    leaving = tuple(m for m in movable if evidence.to_record(m) is not None)
+    yield Change(memberships=leaving or movable, restore=False)
 
 
 def _views_are_fresh(case: VmCase, evidence: Evidence) -> Inquiry:

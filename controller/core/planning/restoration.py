@@ -33,7 +33,7 @@ from controller.core.planning.steps import (
 from controller.core.planning.views import DOCUMENT_FRESH_S, FRESH_S
 from controller.core.planning.vm_case import VmCase, is_manual, unreadable_vm
 from controller.core.presence import ONE_REPLY
-from controller.core.resources import Membership, PowerState
+from controller.core.resources import Membership, PowerState, member_key
 from controller.core.vm_report import VmReport
 
 POWER_AGAIN_S = 10.0
@@ -163,11 +163,18 @@ def _restore(
         yield from regain(evidence, entry, back)
     elif entry.out_at is None and entry.removed:
         presence = evidence.observed.presence_of
+        outside = _places_first(outside)
         there = tuple(m for m in outside if not ONE_REPLY.holds(presence(m.pool_id)))
         yield Change(memberships=there or outside, restore=True)
     elif entry.removed or (yield from _is_back_for_good(evidence, entry)):
         sent = replace(entry, restoring_at=evidence.now, out_at=None)
         yield Record(entry=sent, step=Step.RESTORING, detail=_why_over(evidence, entry))
+
+
+def _places_first(outside: tuple[Membership, ...]) -> tuple[Membership, ...]:
+    """Return memberships without the adminState of members that are not in their pool yet."""
+    places = {membership.key for membership in outside}
+    return tuple(m for m in outside if m.key == member_key(m) or member_key(m) not in places)
 
 
 # --- may it come back? ---

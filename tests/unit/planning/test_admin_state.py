@@ -228,7 +228,7 @@ def test_a_refusal_is_followed_by_a_removal(scene: StateScenario) -> None:
     scene.states[APP, "web-1"] = "Up"
     scene.settle(0)
     scene.refused[APP] = NO_STATE
-    planned = scene.settle(1)
+    planned = scene.settle(1, unsent=frozenset({state_of("web-1").key}))
     assert texts(planned) == ["remove web-1-nic (app)"]
     assert scene.entry().memberships == (replace(membership("web-1"), admin_state="Up"),)
     assert "removed, not set Down: the pool refuses adminState" in (
@@ -262,8 +262,52 @@ def test_without_its_probe_a_pool_no_longer_keeps_a_vm_out(
     drained(scene)
     scene.unprobed = {APP}
     assert texts(scene.settle(30)) == ["remove web-1-nic (app)"]
-    assert scene.entry().memberships == (replace(membership("web-1"), admin_state=before),)
+    assert scene.entry().memberships == (
+        state_of("web-1", state=before),
+        replace(membership("web-1"), admin_state=before),
+    )
     assert acknowledged(scene.settle(31)) == []
+    scene.inside["web-1"], scene.states = [], {}
+    assert phase(scene.settle(35)) is Phase.OUT
+    scene.events = []
+    assert texts(scene.settle(300)) == ["restore web-1-nic (app)"]
+    scene.inside["web-1"], scene.states = [APP], {(APP, "web-1"): before}
+    scene.settle(380)
+    scene.settle(400)
+    assert scene.ledger.entries == ()
+
+
+@pytest.mark.parametrize("pause_s", [0, 30])
+def test_a_member_that_is_still_down_is_not_back(scene: StateScenario, pause_s: float) -> None:
+    """S3: the probe of a rule is deleted while the event ends, or while Azure refuses the removal:
+    the VM serves there, and its Down is ours to undo."""
+    drained(scene)
+    scene.unprobed = {APP}
+    if pause_s:
+        assert texts(scene.settle(5 + pause_s)) == ["remove web-1-nic (app)"]
+    scene.events = []
+    assert texts(scene.settle(300)) == ["restore adminState of web-1-nic (app)"]
+    del scene.states[APP, "web-1"]
+    scene.settle(380)
+    scene.settle(400)
+    assert scene.ledger.entries == ()
+
+
+def test_a_removal_that_replaces_down_ends_when_the_rules_have_probes_again(
+    scene: StateScenario,
+) -> None:
+    """L1: the VM is recorded with both mechanisms, and both are over."""
+    drained(scene)
+    scene.unprobed = {APP}
+    scene.settle(30)
+    scene.unprobed = set()
+    assert phase(scene.settle(35)) is Phase.OUT
+    scene.events = []
+    scene.settle(300)
+    del scene.states[APP, "web-1"]
+    scene.settle(380)
+    scene.settle(400)
+    assert scene.ledger.entries == ()
 
 
 def test_a_leader_that_cannot_read_the_rules_keeps_a_vm_down(scene: StateScenario) -> None:
@@ -298,9 +342,13 @@ def test_an_address_is_removed_with_the_state_that_it_had(before: str) -> None:
     scene.settle(5)
     scene.unprobed = {FAR}
     assert texts(scene.settle(30)) == ["remove 10.0.0.1 (far)"]
-    (recorded,) = scene.entry().memberships
+    _, recorded = scene.entry().memberships
     assert isinstance(recorded, AddressMembership)
     assert json.loads(recorded.body)["properties"].get("adminState", "") == before
+    scene.addresses[FAR] = scene.addresses[FAR][1:]
+    assert phase(scene.settle(40)) is Phase.OUT
+    scene.events = []
+    assert texts(scene.settle(300)) == ["restore 10.0.0.1 (far)"]
 
 
 # --- what changes meanwhile ----------------------------------------------------------------------
