@@ -103,9 +103,12 @@ def _ready(
     known = named and all(entry.holds(membership.key) for membership in inside)
     if vm is not None and known and entry.closed_at and closing.is_proven_closed(evidence, entry):
         return True
+    # A pool may list an address of a NIC that this leader has not seen yet.
+    hidden = vm is not None and (yield from evidence.read_unseen(vm))
     # A restore that is still on its way would put the VM back.
     if (
-        not named
+        hidden
+        or not named
         or inside
         or vm is None
         or is_hidden(evidence.views, vm)

@@ -120,6 +120,21 @@ def test_unmanaged_is_believed_on_fresh_pools_only(scene: PlannerScenario) -> No
     assert [type(action) for action in planned.actions] == [ReadLoadBalancer]
 
 
+def test_an_address_may_belong_to_a_vm_whose_nic_was_never_seen(scene: PlannerScenario) -> None:
+    """S1: a VM is out of its NIC-based pool and was added to an IP-based one. A new leader that
+    could not read its NIC does not know whose address that pool lists."""
+    scene.policy = make_policy(pools={APP: Floor(number=1), FAR: Floor(number=0)})
+    scene.ips, scene.pools = {"web-1": "10.0.0.1"}, {FAR: {"kind": PoolKind.ADDRESS}}
+    scene.take_out()
+    scene.now, scene.addresses[FAR] = 60, [address("put", "10.0.0.1", FAR)]
+    others = tuple(nic for nic in scene.observe().nics if nic.nic_id != nic_id("web-1"))
+    planned = scene.plan(nics=others)
+    assert acknowledged(planned) == []
+    assert ReadNic(nic_id("web-1")) in planned.actions
+    scene.addresses[FAR] = []
+    assert acknowledged(scene.plan()) == ["E-1"]
+
+
 def test_unmanaged_is_nobody_who_was_never_seen(scene: PlannerScenario) -> None:
     """S1: a VM whose NIC has no view yet may stand anywhere, whatever was agreed to."""
     scene.inside["web-1"] = []
