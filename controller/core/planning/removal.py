@@ -83,7 +83,8 @@ def _steps(case: VmCase, evidence: Evidence, floors: Floors) -> Steps:
     # What cannot be read can still be closed: that needs nothing from Resource Manager.
     leaving = movable or (case.inside if evidence.policy.close else ())
     entry = case.entry
-    if entry is not None and (again := created_again(evidence, entry, entry.memberships)):
+    taken = entry.memberships if entry is not None and case.recorded else ()
+    if entry is not None and (again := created_again(evidence, entry, taken)):
         # What is in rotation now is another VM or NIC, and gets a record of its own.
         yield Report(vm=case.vm.name, phase=Phase.DRAIN_DUE)
         yield from lose(entry, {membership.key for membership in again})

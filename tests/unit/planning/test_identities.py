@@ -172,6 +172,21 @@ def test_a_nic_that_was_never_seen_is_read_before_its_restore() -> None:
     assert ReadNic(nic_id("web-1")) in planned.actions
 
 
+def test_what_was_restored_is_not_lost_with_its_vm() -> None:
+    """L1: a VM is created again just after its restore, and an event for the new one is due."""
+    scene = out_and_over()
+    scene.adopt()
+    scene.inside["web-1"] = [APP]
+    scene.now = 310
+    scene.through()
+    assert scene.entry().restored_at is not None
+    scene.vms = {"web-1": {"guid": "vm-b"}}
+    scene.now, scene.events = 315, [event(event_id="E-2", not_before=900)]
+    scene.through()
+    assert scene.entry().lost == ()
+    assert scene.entry().memberships == (replace(MINE, vm_guid="vm-b"),)
+
+
 # --- addresses ---
 
 
