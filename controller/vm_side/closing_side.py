@@ -187,28 +187,19 @@ class ClosingSide:
         if report.state is VmState.CLOSED and report.drain == wanted.drain:
             return
         closed = report.state is VmState.CLOSED
-        since = report.since if closed else now
-        event = wanted.event
-        problem = self._machine.set_flag(
-            Flag(
-                since=since,
-                event_type=wanted.reason,
-                not_before=event.not_before if event else None,
-                drain=wanted.drain,
-                boot_id=self._machine.boot_id,
-                renewed_at=now,
-            )
-        )
-        if problem:
+        since, event = report.since if closed else now, wanted.event
+        problem = self._machine.set_flag(_flag_of(wanted, since, self._machine.boot_id, now))
+        if problem and (report.state is VmState.OPEN or self._machine.flag() is None):
             # Without its flag nothing asks clients to leave: the drain goes on as without this VM.
             # Trying again is no news.
             since = report.since if report.state is VmState.OPEN else now
             self._update(state=VmState.OPEN, drain=wanted.drain, failed=problem, since=since)
             return
+        # A flag that cannot be replaced still closes the VM, and has to go when the drain is over.
         self._no_connection_since = None
         self._update(
             state=VmState.CLOSED, since=since, drain=wanted.drain, quiet_since=None, problem="",
-            refused_probes=0,
+            refused_probes=0, failed=problem,
         )  # fmt: skip
         if not closed:
             message = f"closed: asks for no new work, {wanted.reason or 'drain'}"
@@ -325,6 +316,18 @@ def _first_report(machine: Machine, vm: str, found: Flag | None, now: datetime) 
         drain=found.drain if found else None,
         at=now,
         probe_port=machine.probe_port,
+    )
+
+
+def _flag_of(wanted: Wish, since: datetime, boot_id: str, now: datetime) -> Flag:
+    """Return the flag of a VM that is closed since then, as it is wanted."""
+    return Flag(
+        since=since,
+        event_type=wanted.reason,
+        not_before=wanted.event.not_before if wanted.event else None,
+        drain=wanted.drain,
+        boot_id=boot_id,
+        renewed_at=now,
     )
 
 

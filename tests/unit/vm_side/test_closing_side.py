@@ -363,6 +363,30 @@ async def test_a_vm_that_cannot_close_tries_without_news_until_the_drain_is_over
     assert bench.follower.reads == reads
 
 
+@pytest.mark.parametrize("opening", [False, True])
+async def test_a_closed_vm_whose_flag_cannot_be_replaced_is_closed_and_opens_later(
+    bench: Bench, *, opening: bool
+) -> None:
+    """S9: the flag of the record before still closes it; as open, it would keep that for ever."""
+    bench.record()
+    await bench.step()
+    bench.document = EventDocument(incarnation=2)
+    if opening:
+        bench.machine.ready = Readiness(ready=False, reason="no")
+        bench.record(restored_at=at(5))
+        assert (await bench.step()).state is VmState.OPENING
+        bench.machine.ready = Readiness(ready=True, reason="")
+    bench.machine.flag_problem = "the flag file /run/x cannot be written (No space left on device)"
+    bench.record(recorded_at=at(30))
+    report = await bench.step()
+    assert bench.machine.flagged is not None
+    assert (report.state, report.drain) == (VmState.CLOSED, at(30))
+    assert "No space left" in report.problem
+    bench.record(recorded_at=at(30), restored_at=at(40))
+    report = await bench.step(times=5)
+    assert (report.state, bench.machine.flagged) == (VmState.OPEN, None)
+
+
 @pytest.mark.parametrize("stage", ["close", "renew", "open"])
 async def test_a_flag_file_that_fails_is_logged_once(
     bench: Bench, stage: str, caplog: pytest.LogCaptureFixture
