@@ -246,19 +246,25 @@ def is_proven_closed(evidence: Evidence, entry: Entry) -> bool:
     """Return whether a VM that may still be in its pools gets nothing new, and has nothing left.
 
     That holds only with evidence for every rule of every pool that the entry names: the responder
-    has refused its probes, or all rules of the pool report the member as down.
+    has refused its probes, or all rules of the pool report the member as down. A report of the
+    rules from before the VM closed is none: the member can have been down for another reason.
     """
     report = _quiet_report(evidence, entry) if evidence.policy.acknowledge_closed else None
     if report is None:
         return False
     every = _rules_of(evidence, entry.memberships)
-    down = evidence.views.down_by_every_rule
     return bool(entry.memberships) and all(
-        member_key(membership) in down
+        _is_down(evidence, membership, report)
         or (rules and all(_has_refused(rule, report, every) for rule in rules))
         for membership in entry.memberships
         for rules in (_rules_of(evidence, (membership,)),)
     )
+
+
+def _is_down(evidence: Evidence, membership: Membership, report: VmReport) -> bool:
+    """Return whether all rules report a member as down, by a read from after its VM closed."""
+    seen_at = evidence.views.down_by_every_rule.get(member_key(membership))
+    return seen_at is not None and seen_at >= report.since
 
 
 def closed_at(evidence: Evidence, entry: Entry) -> datetime | None:

@@ -56,10 +56,10 @@ class Views:
         self.membership = PoolMembership.of(
             observed, durable, policy.pools, translate=translate, down=down
         )
-        self.down_by_every_rule = frozenset(
-            member for each in health for member in each.down_by_every_rule
-        )
-        """The members that get nothing new, by the rules of their pools."""
+        self.down_by_every_rule = {
+            member: each.observed_at for each in health for member in each.down_by_every_rule
+        }
+        """The members that get nothing new, by the rules of their pools, and when that was read."""
         self.managed = frozenset(fold(pool_id) for pool_id in policy.pools)
         self.restarts = restarts_by_vm(durable, observed.document, now)
         """When events have restarted a VM, by its folded name; nothing for others."""

@@ -340,6 +340,14 @@ def test_rule_health_is_proof_too(closing: PlannerScenario) -> None:
     assert acknowledged(closing.through(**{**known, "health": down_health(5)})) == ["E-1"]
 
 
+def test_rule_health_from_before_the_vm_closed_is_no_proof(closing: PlannerScenario) -> None:
+    """S1: the member was down for another reason, and a TCP probe finds it up again."""
+    closing.now = 8
+    known = {**quiet(closing, since=at(6)), "rules": (rule(protocol="Tcp"),)}
+    assert acknowledged(closing.through(**{**known, "health": down_health(5)})) == []
+    assert acknowledged(closing.through(**{**known, "health": down_health(7)})) == ["E-1"]
+
+
 def test_an_operator_can_ask_for_out(closing: PlannerScenario) -> None:
     """`acknowledge_when = "out"`: closed is not enough."""
     closing.policy = replace(closing.policy, acknowledge_closed=False)
