@@ -118,23 +118,31 @@ def _is_noticed(evidence: Evidence, report: VmReport, rules: tuple[LoadBalancing
     return all(
         rule.probe is None
         or closed_s >= rule.probe.notices_in_s
-        or _has_refused(rule, report, rules)
+        or _has_refused(evidence, rule, report, rules)
         for rule in rules
     )
 
 
 def _has_refused(
-    rule: LoadBalancingRule, report: VmReport, rules: tuple[LoadBalancingRule, ...]
+    evidence: Evidence,
+    rule: LoadBalancingRule,
+    report: VmReport,
+    rules: tuple[LoadBalancingRule, ...],
 ) -> bool:
     """Return whether the responder has refused enough probes of a rule.
 
     Each rule with a probe on this port may be probed by itself, so the probes of all rules count.
+    Those of a rule that is probed more often can be all of them: then time has to pass as well.
     """
     probe = rule.probe
     if probe is None or not report.probe_port or probe.port != report.probe_port:
         return False
     if fold(probe.protocol) == "tcp":
         return False  # the port accepts connections, whatever it answers
+    known = (other.probe for other in evidence.observed.rules)
+    faster = any(p and p.port == probe.port and p.interval_s < probe.interval_s for p in known)
+    if faster and (report.at - report.since).total_seconds() < probe.notices_in_s:
+        return False
     sharing = sum(1 for other in rules if other.probe and other.probe.port == probe.port)
     return report.refused_probes >= probe.threshold * sharing
 
@@ -255,7 +263,7 @@ def is_proven_closed(evidence: Evidence, entry: Entry) -> bool:
     every = _rules_of(evidence, entry.memberships)
     return bool(entry.memberships) and all(
         _is_down(evidence, membership, report)
-        or (rules and all(_has_refused(rule, report, every) for rule in rules))
+        or (rules and all(_has_refused(evidence, rule, report, every) for rule in rules))
         for membership in entry.memberships
         for rules in (_rules_of(evidence, (membership,)),)
     )

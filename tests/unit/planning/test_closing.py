@@ -318,6 +318,21 @@ def test_no_proof_for_one_rule_is_no_proof(closing: PlannerScenario, rules: Any)
     assert acknowledged(closing.through(**known)) == []
 
 
+@pytest.mark.parametrize("pool_id", [APP, f"{APP}-other"])
+def test_probes_of_a_faster_rule_are_no_proof_for_a_slower_one(
+    closing: PlannerScenario, pool_id: str
+) -> None:
+    """S1: the count is that of the port; a rule that asks less often may not have asked yet."""
+    slow, other = rule(interval_s=60), f"{LB}/loadBalancingRules/other"
+    known = {"rules": (slow, replace(rule(), rule_id=other, pool_ids=(pool_id,)))}
+    closing.now = 41
+    assert acknowledged(closing.through(**{**quiet(closing, refused_probes=8), **known})) == []
+    closing.now = 121  # closed for 120 s, the slow probe needs 120
+    assert acknowledged(closing.through(**{**quiet(closing, refused_probes=26), **known})) == [
+        "E-1"
+    ]
+
+
 def down_health(seen_s: float, *, by_every_rule: bool = True) -> dict[str, PoolHealth]:
     """Return that some rule of APP, or every rule, reports web-1 as down."""
     down = frozenset({membership("web-1").key})
