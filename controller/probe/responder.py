@@ -30,6 +30,9 @@ REQUEST_WITHIN_S = 5.0
 MAX_REQUEST_BYTES = 8192
 OWN_ADDRESSES = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 """Questions from these come from this VM: they are no probes of the load balancer."""
+PROBES = AllowedSources(("168.63.129.16", "fe80::/10", "127.0.0.0/8"))
+"""Where probes come from: Azure's addresses, and in tests other addresses of loopback. Others that
+are allowed, such as monitors, get an answer, and are no evidence."""
 MAX_SOURCES = 16
 """Addresses whose refused probes are counted, at most."""
 
@@ -92,7 +95,7 @@ class Responder:
 
     def _count(self, source: str) -> None:
         address = plain_address(source)
-        if address is None or address in OWN_ADDRESSES:
+        if address is None or address in OWN_ADDRESSES or not PROBES.allows(source):
             return
         key = str(address)
         if key in self._refused or len(self._refused) < MAX_SOURCES:

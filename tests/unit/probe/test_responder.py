@@ -172,6 +172,23 @@ async def test_only_probes_of_the_load_balancer_are_counted(bench: Bench) -> Non
 
 
 @pytest.mark.parametrize(
+    ("source", "counted"),
+    [("168.63.129.16", 1), ("fe80::1234%eth0", 1), ("::ffff:168.63.129.16", 1), ("10.0.0.5", 0)],
+)
+async def test_an_allowed_monitor_is_no_load_balancer(
+    tmp_path: Path, source: str, counted: int
+) -> None:
+    """S1: the count is evidence that the load balancer has noticed; a monitor proves nothing."""
+    bench = Bench(tmp_path)
+    bench.close_vm()
+    allow = ("168.63.129.16", "fe80::/10", "10.0.0.0/24")
+    responder = Responder(replace(bench.settings, allow=allow))
+    assert responder.allows(source)
+    assert (await responder.answer("GET", "/health", source)).status == 503
+    assert responder.refused == counted
+
+
+@pytest.mark.parametrize(
     ("line", "status"),
     [
         ("GET /other", 404),
