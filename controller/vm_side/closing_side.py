@@ -197,6 +197,7 @@ class ClosingSide:
             return
         # A flag that cannot be replaced still closes the VM, and has to go when the drain is over.
         self._no_connection_since = None
+        self._service_ports.read_again()
         self._update(
             state=VmState.CLOSED, since=since, drain=wanted.drain, quiet_since=None, problem="",
             refused_probes=0, failed=problem,

@@ -17,7 +17,8 @@ AGAIN_S = 300.0
 class ServicePorts:
     """The configured ports, or the backend ports of the rules of the managed pools.
 
-    Rules are read once: a port that is added later counts after a restart of the agent.
+    Rules are read at the start and whenever the VM closes. What was read before counts until then,
+    so that a VM can become quiet while Resource Manager does not answer.
     """
 
     def __init__(
@@ -25,10 +26,13 @@ class ServicePorts:
     ) -> None:
         self._network, self._configured = network, configured
         self._pool_ids = frozenset(map(fold, pool_ids))
-        self._unread = {fold(load_balancer_of(each)): load_balancer_of(each) for each in pool_ids}
-        self._found: set[int] = set()
-        self._unlimited: set[str] = set()
-        """The load balancers with a rule for a managed pool that names no single port."""
+        self._all = {fold(load_balancer_of(each)): load_balancer_of(each) for each in pool_ids}
+        self._due = dict(self._all)
+        """The load balancers that have to be read, or to be read again."""
+        self._found: dict[str, frozenset[int]] = {}
+        """By load balancer, the backend ports of its rules for managed pools; 0 for a rule that
+        names no single port."""
+        self._woken = asyncio.Event()
 
     @property
     def problem(self) -> str:
@@ -38,40 +42,51 @@ class ServicePorts:
         """
         if self._configured:
             return ""
-        if self._unread:
-            names = ", ".join(sorted(map(short, self._unread.values())))
+        if unread := self._all.keys() - self._found.keys():
+            names = ", ".join(sorted(short(self._all[key]) for key in unread))
             return f"the rules of {names} have not been read"
-        if self._unlimited:
-            names = ", ".join(sorted(self._unlimited))
+        if unlimited := [self._all[key] for key, ports in self._found.items() if 0 in ports]:
+            names = ", ".join(sorted(map(short, unlimited)))
             return f"a rule of {names} has no single backend port; set service_ports in [drain]"
         return ""
 
     def __call__(self) -> tuple[int, ...]:
         """Return the ports that are known, in order."""
-        return self._configured or tuple(sorted(self._found))
+        found = frozenset[int]().union(*self._found.values())
+        return self._configured or tuple(sorted(found - {0}))
+
+    def read_again(self) -> None:
+        """Read the rules again: they can have changed since they were read."""
+        self._due.update(self._all)
+        self._woken.set()
 
     async def run(self) -> None:
-        """Read the rules, and return when every load balancer was read."""
+        """Read the rules whenever that is due, until cancelled."""
+        while True:
+            self._woken.clear()
+            await self.read()
+            await self._woken.wait()
+
+    async def read(self) -> None:
+        """Read the rules that are due, and return when every load balancer was read."""
         again_s = FIRST_AGAIN_S
-        while self._unread and not self._configured:
+        while self._due and not self._configured:
             wait_s = again_s
-            for key, load_balancer_id in list(self._unread.items()):
+            for key, load_balancer_id in list(self._due.items()):
                 try:
                     load_balancer = await self._network.load_balancer(load_balancer_id)
                 except ControllerError as error:
                     wait_s = max(wait_s, retry_wait_s(error, at_least_s=again_s))
                     continue
-                self._take(load_balancer)
-                del self._unread[key]
-            if self._unread:
+                self._found[key] = self._ports_of(load_balancer)
+                del self._due[key]
+            if self._due:
                 await asyncio.sleep(wait_s)
             again_s = min(2 * again_s, AGAIN_S)
 
-    def _take(self, load_balancer: LoadBalancer) -> None:
-        for rule in load_balancer.rules:
-            if not self._pool_ids & set(map(fold, rule.pool_ids)):
-                continue
-            if rule.backend_port:
-                self._found.add(rule.backend_port)
-            else:
-                self._unlimited.add(short(load_balancer.load_balancer_id))
+    def _ports_of(self, load_balancer: LoadBalancer) -> frozenset[int]:
+        return frozenset(
+            rule.backend_port
+            for rule in load_balancer.rules
+            if self._pool_ids & set(map(fold, rule.pool_ids))
+        )

@@ -163,6 +163,10 @@ class FakePorts:
     """One port, and what the test sets."""
 
     problem = ""
+    reads = 0
+
+    def read_again(self) -> None:
+        self.reads += 1
 
     def __call__(self) -> tuple[int, ...]:
         return () if self.problem else (80,)
@@ -331,6 +335,18 @@ async def test_without_the_service_ports_no_vm_is_quiet(bench: Bench) -> None:
     report = await bench.step()
     assert (report.quiet, report.counted, report.problem) == (False, True, "")
     assert (await bench.step(times=2)).quiet
+
+
+async def test_a_vm_that_closes_reads_the_service_ports_again(bench: Bench) -> None:
+    """S1: rules can have changed since the agent began; once per drain (H1)."""
+    await bench.step(times=3)
+    assert bench.ports.reads == 0
+    bench.record()
+    await bench.step(times=5)
+    assert bench.ports.reads == 1
+    bench.record(recorded_at=at(30))
+    await bench.step(times=5)
+    assert bench.ports.reads == 2
 
 
 async def test_a_flag_that_cannot_be_written_leaves_the_vm_open(bench: Bench) -> None:

@@ -68,7 +68,7 @@ async def test_the_ports_are_not_known_before_the_rules_are_read() -> None:
     """No port is no proof that no connection is left."""
     known = ports(balancer(443, 80))
     assert (known(), known.problem) == ((), f"the rules of {NAME} have not been read")
-    await known.run()
+    await known.read()
     assert (known(), known.problem) == ((80, 443), "")
 
 
@@ -76,7 +76,7 @@ async def test_what_could_not_be_read_is_read_again_soon(monkeypatch: pytest.Mon
     """Soon, then ever later, and not before Azure allows it."""
     waits = Waits(monkeypatch)
     known = ports(Throttled("429", retry_after_s=15.0), *[Throttled("429")] * 6, balancer(80))
-    await known.run()
+    await known.read()
     assert waits.seconds == [15, 20, 40, 80, 160, 300, 300]
     assert (known(), known.problem) == ((80,), "")
 
@@ -86,14 +86,14 @@ async def test_it_goes_on_stating_what_it_cannot_read(monkeypatch: pytest.Monkey
     Waits(monkeypatch, most=3)
     known = ports(ControllerError("403"))
     with pytest.raises(asyncio.CancelledError):
-        await known.run()
+        await known.read()
     assert "have not been read" in known.problem
 
 
 async def test_a_rule_for_all_ports_needs_configured_ones() -> None:
     """A rule for high availability has the backend port 0: connections can be on any port."""
     known = ports(balancer(0))
-    await known.run()
+    await known.read()
     assert "set service_ports in [drain]" in known.problem
     assert ports(balancer(0), configured=(80,)).problem == ""
 
@@ -101,5 +101,31 @@ async def test_a_rule_for_all_ports_needs_configured_ones() -> None:
 async def test_rules_of_other_pools_do_not_count() -> None:
     """A pool without a rule gets no connection through the load balancer."""
     known = ports(balancer(0, 22, pool_id=f"{APP}-other"))
-    await known.run()
+    await known.read()
     assert (known(), known.problem) == ((), "")
+
+
+async def test_a_port_that_is_added_later_counts_when_the_vm_closes() -> None:
+    """S1: connections on it would not be counted, and the VM would be reported as quiet."""
+    known = ports(balancer(80, 22), balancer(443, 80))
+    running = asyncio.create_task(known.run())
+    await asyncio.sleep(0)
+    assert known() == (22, 80)
+    known.read_again()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert known() == (80, 443)
+    running.cancel()
+
+
+async def test_rules_that_cannot_be_read_again_count_as_they_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A VM becomes quiet also while Resource Manager does not answer."""
+    Waits(monkeypatch, most=3)
+    known = ports(balancer(80), ControllerError("503"))
+    await known.read()
+    known.read_again()
+    with pytest.raises(asyncio.CancelledError):
+        await known.read()
+    assert (known(), known.problem) == ((80,), "")
