@@ -82,6 +82,7 @@ class ClosingSide:
         self._service_ports, self._hooks = service_ports, HookRuns(vm, configuration, machine)
         self._woken, self._read_next = asyncio.Event(), False
         self._wish, self._found = Wish(state=VmState.OPEN), found_flag(machine, vm)
+        self._found_at = clock.monotonic()
         self._report = _first_report(machine, vm, self._found, clock.now())
         self._no_connection_since: datetime | None = None
         self._ready_times, self._logged, self._uncounted = 0, "", ""
@@ -163,6 +164,7 @@ class ClosingSide:
         self._sender.send(self._report)
 
     def _wish_by_now(self, now: datetime) -> Wish:
+        waited_s = self._clock.monotonic() - self._found_at
         known = Known(
             vm=self._vm,
             peers=self._peers,
@@ -173,7 +175,7 @@ class ClosingSide:
             document_age_s=self._document_age_s(),
             seen=self._seen(),
             found=_wish_of(self._found) if self._found else None,
-            found_age_s=(now - self._found.renewed_at).total_seconds() if self._found else 0.0,
+            found_age_s=self._found.age_s + waited_s if self._found else 0.0,
             now=now,
         )
         open_after_s = self._configuration.settings.drain.open_after_s

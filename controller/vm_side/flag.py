@@ -6,7 +6,7 @@ Web servers, health pages and the probe responder look at it (`controller.probe.
 import contextlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -30,7 +30,10 @@ class Flag:
     """`recorded_at` of the entry because of which it closed."""
     boot_id: str = ""
     renewed_at: datetime
-    """When the agent that wrote it last had news."""
+    """When the agent that wrote it last had news, by the clock of the machine."""
+    age_s: float = field(default=0.0, compare=False)
+    """How many seconds before it was read that was. The clock of the machine can be wrong, so its
+    instants are not compared with those of a corrected clock."""
 
 
 class FlagStore:
@@ -57,6 +60,7 @@ class FlagStore:
                 drain=_instant(values.get("drain")),
                 boot_id=str(values.get("boot_id") or ""),
                 renewed_at=renewed_at,
+                age_s=max(0.0, (datetime.now(UTC) - renewed_at).total_seconds()),
             )
         except (OSError, ValueError, KeyError, OverflowError, RecursionError):
             return None

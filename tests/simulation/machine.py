@@ -64,7 +64,10 @@ class SimMachine:
         return int(self._probe()["port"]) if self._habits.responder else 0
 
     def flag(self) -> Flag | None:
-        return self._flag
+        if self._flag is None:
+            return None
+        age_s = (self._now() - self._flag.renewed_at).total_seconds()
+        return replace(self._flag, age_s=max(0.0, age_s))
 
     def set_flag(self, flag: Flag) -> str:
         if self._dies("set_flag"):
@@ -72,7 +75,7 @@ class SimMachine:
         if self._habits.read_only:
             self._simulation.marks.add("machine: flag not writable")
             return "the flag file cannot be written (drawn)"
-        self._flag = flag
+        self._flag = replace(flag, renewed_at=self._now())
         self._simulation.marks.add("closed: by an entry" if flag.drain else "closed: alone")
         if self._closed is None:
             self._closed = self._closing()

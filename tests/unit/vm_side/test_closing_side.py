@@ -506,6 +506,24 @@ async def test_an_agent_that_starts_again_continues(bench: Bench) -> None:
     assert bench.machine.done.count("hook closing Reboot") == 1
 
 
+@pytest.mark.parametrize("ahead_s", [-86_400, 0, 86_400])
+async def test_a_found_flag_counts_for_its_time_whatever_the_clock_of_the_machine(
+    bench: Bench, ahead_s: float
+) -> None:
+    """S9: the file has the time of a clock that can be wrong, the agent corrects its own."""
+    bench.record()
+    await bench.step()
+    assert bench.machine.flagged is not None
+    renewed_at = at(bench.clock.seconds + ahead_s)
+    bench.machine.flagged = replace(bench.machine.flagged, renewed_at=renewed_at, age_s=10)
+    bench.follower.answers, bench.follower.ledger = False, None
+    bench.document = EventDocument(incarnation=2)
+    bench.side = bench.build()
+    assert (await bench.step(seconds=3500)).state is VmState.CLOSED
+    await bench.step(seconds=100)
+    assert (await bench.step(times=5)).state is VmState.OPEN
+
+
 async def test_an_agent_that_starts_again_after_the_drain_opens(bench: Bench) -> None:
     """S9: the flag of a drain that ended meanwhile is removed."""
     bench.record()

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -171,3 +172,17 @@ def test_a_flag_that_cannot_be_removed_grows_old(
     os.utime(path, (0, 0))
     store.renew()
     assert path.stat().st_mtime > 0
+
+
+@pytest.mark.parametrize(("renewed_s", "age_s"), [(-100, 100), (3600, 0)])
+def test_the_age_of_a_flag_is_by_the_clock_of_the_machine(
+    tmp_path: Path, renewed_s: float, age_s: float
+) -> None:
+    """S9: the time of the file is no instant of a corrected clock; none lies ahead."""
+    store = FlagStore(str(tmp_path / "draining"))
+    store.write(FLAG)
+    at_s = time.time() + renewed_s
+    os.utime(tmp_path / "draining", (at_s, at_s))
+    found = store.read()
+    assert found is not None
+    assert found.age_s == pytest.approx(age_s, abs=30)
