@@ -132,7 +132,7 @@ def _has_refused(
     """Return whether the responder has refused enough probes of a rule.
 
     Each rule with a probe on this port may be probed by itself, so the probes of all rules count.
-    Those of a rule that is probed more often can be all of them: then time has to pass as well.
+    All can belong to a rule that is probed more often: then time has to pass as well.
     """
     probe = rule.probe
     if probe is None or not report.probe_port or probe.port != report.probe_port:
