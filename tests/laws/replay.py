@@ -173,7 +173,7 @@ class Member:
     """Whether people have set another state while it was held Down."""
     renewed: bool = False
     """Whether its pool, NIC or VM was created again while the ledger recorded it as removed, or its
-    record was lost and an old view hid that. The laws leave open whether it comes back."""
+    record was lost, and no agent remembers it. The laws leave open whether it comes back."""
     epoch: int = 0
     """Of the ledger that recorded it when people took it out: a leader of a later epoch cannot
     know that its predecessor did not do it."""
@@ -216,6 +216,9 @@ class Replay:
         """The last one that could be read."""
         self.replaced_at, self.replaced = -math.inf, self.ledger
         """When another client last wrote the ledger, and what it said before."""
+        self.unrecorded: dict[tuple[str, str], set[str]] = {}
+        """The members of which another client has removed the record, and the VMs whose agents
+        remember it."""
         self.ledger_sent_at = -math.inf
         self.sent: dict[str, Write] = {}
         self.arrived: Change | None = None
@@ -429,6 +432,7 @@ class Replay:
                 # What other clients write is what the ledger says from then on.
                 self.replaced_at, self.replaced = change.at, self.ledger
                 body = str(detail["body"])
+                self._unrecord(parsed(body))
                 self.ledger = parsed(body)
                 self.last_ledger = self.ledger if is_ledger(body) else self.last_ledger
             case "member_in" | "member_out":
@@ -463,6 +467,8 @@ class Replay:
                 self.born_at[change.subject] = change.at
                 self.polls[change.subject] = []
                 self._forget_waits(change.subject)
+            case "agent_killed" | "agent_ended" if change.subject not in self.doubled:
+                self._forget_unrecorded(change.subject.casefold())
             case "calm":
                 self.calm_at = change.at
             case "converged":
@@ -515,6 +521,9 @@ class Replay:
         before, self.ledger = self.last_ledger, parsed(str(change.detail["body"]))
         self.last_ledger = self.ledger or before
         self._recorded_too_late(before)
+        for entry in self.last_ledger.get("entries", []):
+            for name in members_of(entry):
+                self.unrecorded.pop(name, None)
         if self.last_ledger.get("converted_to") != before.get("converted_to"):
             self.conversion_unread = False
         for vm in held_by_floor(before) - held_by_floor(self.last_ledger):
@@ -755,6 +764,26 @@ class Replay:
                 hidden = self.conditions.stale_reads and member.wanted and not member.inside
                 if hidden and seconds_of(entry["recorded_at"]) > member.moved_at:
                     member.renewed = True
+
+    def _unrecord(self, after: Json) -> None:
+        """Note what another client takes out of the ledger, and which agents remember it."""
+        left = {name for entry in after.get("entries", []) for name in members_of(entry)}
+        for entry in self.last_ledger.get("entries", []):
+            for name in set(members_of(entry)) - left:
+                self.unrecorded[name] = {
+                    vm
+                    for vm, views in self.closed.views.items()
+                    for known in views[-1].get("entries", [])
+                    if name in members_of(known)
+                }
+
+    def _forget_unrecorded(self, vm: str) -> None:
+        """An agent that ends forgets everything; what none remembers cannot come back."""
+        for (pool, name), knowing in self.unrecorded.items():
+            knowing.discard(vm)
+            member = self.pools.get(pool, {}).get(name)
+            if not knowing and member is not None and not member.inside:
+                member.renewed = True
 
     def _inherited(self, change: Change) -> bool:
         """Return whether a predecessor, whose writes may still land, has recorded this member."""

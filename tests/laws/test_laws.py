@@ -253,6 +253,25 @@ def test_a_write_that_carries_a_restore_of_its_predecessor_restores_nothing(carr
     assert bool(list(s6_no_early_return(replay, change))) is not carried
 
 
+@pytest.mark.parametrize(
+    ("ended", "open_whether"), [(("web-1", "web-2"), True), (("web-1",), False)]
+)
+def test_what_no_agent_remembers_cannot_come_back(
+    ended: tuple[str, ...], open_whether: bool
+) -> None:
+    """Another client has removed the record, and the agents that had read it have ended (S3)."""
+    story = Story()
+    for name in ("lease", "recorded", "removed", "out"):
+        STEPS[name](story)
+    story.tell(6, "blob_replaced", BLOB, body='{"epoch": 1, "entries": []}')
+    for vm in ended:
+        story.tell(7, "agent_killed", vm)
+    replay = Replay(story.conditions, story.world)
+    for change in story.history:
+        replay.follow(change)
+    assert replay.pools[key(story.pool)][story.member.identity].renewed is open_whether
+
+
 def test_what_an_operator_does_is_no_breach() -> None:
     """An operator may take any VM out, without a record and below the floor."""
     story = Story()

@@ -113,6 +113,7 @@ REGRESSIONS = (
     310182,  # a restore of a former leader was under way when its VM's event appeared (S6)
     310246,  # a second agent on a VM had read the ledger, and not the one that closed (S8)
     310824,  # the identity of a VM was recorded from an inventory before it was created again (S3)
+    311127,  # the record of a VM was lost, and an event ended all agents that remembered it (S3)
     1110744,  # an administrator deleted the ledger under the lease of a leader (S4)
     1110811,  # a removal of an earlier leader was under way, and its record was deleted (S1)
     1111169,  # a VM that only its own agent can close could not read the ledger (L2)
