@@ -3,14 +3,21 @@
 Pure: standard library only, no I/O, no clock.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from controller.core.azure_names import fold
 from controller.core.drain_history import Step, Transition, episodes
 from controller.core.event_progress import SeenEvent
-from controller.core.event_record import EventVerdict, Place, Verdict, WatchedEvent, WatchedVm
+from controller.core.event_record import (
+    MAX_VERDICTS,
+    EventVerdict,
+    Place,
+    Verdict,
+    WatchedEvent,
+    WatchedVm,
+)
 from controller.core.events import EventStatus, ScheduledEvent
 from controller.core.ledger import Entry, Hold
 from controller.core.planning.actions import HoldReason
@@ -100,6 +107,16 @@ def obstacle(vm: str, holds: Iterable[Hold]) -> str:
 def may_be_same(one: datetime | None, other: datetime | None) -> bool:
     """Return whether two events with one id can be the same one, by their NotBefore."""
     return one is None or other is None or one == other
+
+
+def may_have_dropped(verdicts: Sequence[EventVerdict], since: datetime) -> bool:
+    """Return whether the ledger, which is bounded, may have dropped verdicts of that time.
+
+    Args:
+        verdicts: those that it has, oldest first.
+        since: when the event was first read that has none.
+    """
+    return len(verdicts) >= MAX_VERDICTS and verdicts[0].at >= since
 
 
 def is_over_for(

@@ -61,6 +61,7 @@ from controller.core.verdict_rules import (
     is_withdrawn,
     may_be_same,
     may_begin_at,
+    may_have_dropped,
     named_now,
     obstacle,
     unjudged,
@@ -200,6 +201,7 @@ class _Pass:
             first is None
             or not seen.left_within(MISSED_WITHIN_S, self._now)
             or not self._is_gone(key)
+            or may_have_dropped(self._ledger.verdicts, first)
         ):
             return False
         # By NotBefore too, which comes from Azure: clocks are set back, and those of agents differ.

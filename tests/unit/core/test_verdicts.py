@@ -727,6 +727,22 @@ def test_the_record_is_bounded() -> None:
     assert watch.scene.ledger.events == ()
 
 
+def test_an_event_whose_verdicts_were_dropped_is_not_judged_again() -> None:
+    """V1: a large set has more verdicts within hours than the ledger keeps."""
+    watch = Watch()
+    for number in range(3):
+        start = 1000 * number
+        vms = [f"x{number}-{each}" for each in range(MAX_VERDICTS * 3 // 5)]
+        soon = event(*vms, event_id=f"E-{number}", not_before=start + 600)
+        watch.reads(start + 5, soon)
+        watch.passes(start + 10, soon)
+        watch.reads(start + 100)
+        watch.passes(start + 100)
+    announced = [x for x in watch.scene.ledger.transitions if x.step == Step.ANNOUNCED]
+    assert len(announced) == 3
+    assert len(watch.scene.ledger.verdicts) == MAX_VERDICTS
+
+
 def moment(seconds: float | None) -> datetime | None:
     return None if seconds is None else at(seconds)
 
