@@ -4,7 +4,6 @@ Pure: standard library only, no I/O, no clock.
 """
 
 from dataclasses import replace
-from typing import TypeVar
 
 from controller.core.drain_history import Transition
 from controller.core.drain_requests import DRAIN_REQUEST
@@ -12,28 +11,28 @@ from controller.core.event_record import EventVerdict, WatchedEvent, event_label
 from controller.core.ledger import Entry, EventReference, Ledger
 from controller.core.rehearsals import is_test
 
-Line = TypeVar("Line", Transition, EventVerdict)
-
 
 def new_transitions(before: Ledger, after: Ledger) -> tuple[Transition, ...]:
-    """Return the transitions that the newer ledger added."""
-    return _added(before.transitions, after.transitions)
+    """Return the transitions that the newer ledger added.
 
-
-def new_verdicts(before: Ledger, after: Ledger) -> tuple[EventVerdict, ...]:
-    """Return the verdicts that the newer ledger added. An end that becomes known adds none."""
-    known = tuple(replace(each, end="") for each in before.verdicts)
-    return _added(known, tuple(replace(each, end="") for each in after.verdicts))
-
-
-def _added(before: tuple[Line, ...], after: tuple[Line, ...]) -> tuple[Line, ...]:
-    """Return what a list has gained; it grows only at the end, and loses only its first lines."""
-    added: list[Line] = []
-    for line in reversed(after):
-        if (line,) == before[-1:]:
+    The history grows only at the end, and loses only its first lines.
+    """
+    added: list[Transition] = []
+    for line in reversed(after.transitions):
+        if (line,) == before.transitions[-1:]:
             break
         added.append(line)
     return tuple(reversed(added))
+
+
+def new_verdicts(before: Ledger, after: Ledger) -> tuple[EventVerdict, ...]:
+    """Return the verdicts that the newer ledger added. An end that becomes known adds none.
+
+    The last ones of before can be missing: verdicts are withdrawn.
+    """
+    known = {replace(each, end="") for each in before.verdicts}
+    added = (replace(each, end="") for each in after.verdicts)
+    return tuple(each for each in added if each not in known)
 
 
 def event_of(line: Transition, before: Ledger, after: Ledger) -> WatchedEvent | EventVerdict | None:

@@ -16,6 +16,7 @@ from controller.core.event_record import (
     verdict_text,
 )
 from controller.core.events import EventDocument, ScheduledEvent, SetAside
+from controller.core.ledger_changes import new_verdicts
 from controller.core.planning.actions import Plan
 from controller.core.policy import EventAction
 from controller.core.verdict_rules import (
@@ -619,6 +620,18 @@ def test_an_event_that_returns_as_started_was_not_gone() -> None:
     assert watch.verdicts == []
     watch.passes(50)
     assert len(watch.verdicts) == 1
+
+
+def test_a_verdict_that_is_withdrawn_reports_no_other_one_again() -> None:
+    """V1: the log, the metrics and their alert count each verdict once."""
+    watch = Watch()
+    for event_id, start in (("E-0", 0), ("E-1", 2000)):
+        watch.passes(start + 10, event(event_id=event_id, not_before=start + 600))
+        watch.passes(start + 700)
+    before = watch.scene.ledger
+    watch.passes(2710, event(event_id="E-1", not_before=2600))
+    assert len(watch.verdicts) == 1
+    assert new_verdicts(before, watch.scene.ledger) == ()
 
 
 @pytest.mark.parametrize("left", [event(), started()])
