@@ -162,8 +162,10 @@ class EventWatcher:
         self.document = document
         self.document_at = self.now()
         self._polled_at = self._clock.monotonic()
-        self.seen_events.record(document, self.document_at)
-        clean = not document.set_aside and self._complete()
+        complete = self._complete()
+        # What other agents forward is read by a leader only.
+        self.seen_events.record(document, self.document_at, complete=complete and self._leading)
+        clean = not document.set_aside and complete
         self.clean_documents = (*self.clean_documents, document)[-CLEAN_DOCUMENTS:] if clean else ()
 
     def _remember(self, document: EventDocument) -> None:

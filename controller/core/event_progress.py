@@ -64,10 +64,12 @@ class SeenEvent:
     document that lacks a forwarded event shows nothing: the event may not have been read there."""
     gone: bool = False
     gone_at: datetime | None = None
+    """None also if this agent, no leader any more, does not know when a forwarded one was gone."""
 
     def left_within(self, seconds: float, now: datetime) -> bool:
-        """Return whether it left the document, at most so many seconds ago."""
-        return self.gone_at is not None and now - self.gone_at <= timedelta(seconds=seconds)
+        """Return whether it left the document, or was read last, at most so many seconds ago."""
+        at = self.gone_at or (self.last_seen_at if self.gone else None)
+        return at is not None and now - at <= timedelta(seconds=seconds)
 
     @property
     def unread_before_start(self) -> datetime | None:
@@ -94,8 +96,15 @@ class SeenEvents:
         self._known: dict[str, SeenEvent] = {}
         self._read_at: datetime | None = None
 
-    def record(self, document: EventDocument, now: datetime) -> None:
-        """Record one good document. An event that comes back was not gone."""
+    def record(self, document: EventDocument, now: datetime, *, complete: bool = True) -> None:
+        """Record one good document. An event that comes back was not gone.
+
+        Args:
+            document: the document.
+            now: when it was read.
+            complete: whether it has the events that other agents forward. When the others are gone
+                is not known otherwise.
+        """
         present = {fold(event.event_id): event for event in document.events}
         for key, event in present.items():
             new = SeenEvent(event=event, first_seen_at=now, absent_at=self._read_at)
@@ -115,7 +124,8 @@ class SeenEvents:
             )
         for key, known in self._known.items():
             if key not in present and not known.gone and not document.set_aside:
-                self._known[key] = replace(known, gone=True, gone_at=now)
+                shows_end = complete or not known.event.forwarded
+                self._known[key] = replace(known, gone=True, gone_at=now if shows_end else None)
         over = len(self._known) - MAX_SEEN_EVENTS
         for key in [key for key in self._known if key not in present][: max(0, over)]:
             del self._known[key]

@@ -110,6 +110,30 @@ async def test_the_metadata_service_decides_about_an_event_that_it_has_shown(pos
     assert other in post.watcher.clean_documents[-1].events
 
 
+async def test_an_agent_that_leads_no_more_does_not_see_the_end_of_what_others_forward(
+    post: Post,
+) -> None:
+    """V1: the event may begin while another agent leads."""
+    forwarded = ScheduledEvent(
+        event_id="E-2",
+        event_type="Reboot",
+        status=EventStatus.SCHEDULED,
+        resources=("web-2",),
+        forwarded=True,
+    )
+    post.rehearsed.append(forwarded)
+    post.watcher.lead(True)
+    await post.watcher.poll()
+    post.rehearsed.clear()
+    post.watcher.lead(False)
+    for leading in (False, True):
+        post.watcher.lead(leading)
+        await post.watcher.poll()
+        [seen] = post.watcher.seen_events.known()
+        assert (seen.gone, seen.gone_at) == (True, None)
+        assert seen.left_within(1, post.watcher.now())  # a VM closes alone only if that allows it
+
+
 async def test_a_good_poll_is_kept_and_told(post: Post) -> None:
     """The document, its instant and its age are known after the first poll."""
     before = post.watcher.document

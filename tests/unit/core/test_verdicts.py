@@ -448,6 +448,20 @@ def test_a_start_that_an_earlier_leader_read_is_known() -> None:
     assert watch.verdicts == [("web-1", "drained 9 min 48 s before NotBefore")]
 
 
+def test_a_leader_that_returns_has_not_seen_the_end_of_what_others_forward() -> None:
+    """V1: only a leader reads what other agents forward, and the event began meanwhile."""
+    watch, forwarded = Watch(), replace(event(), forwarded=True, acknowledgeable=False)
+    watch.reads(10, forwarded)
+    watch.drained(10, forwarded)
+    watch.reads(90, forwarded)
+    watch.read.record(EventDocument(incarnation=1), at(91), complete=False)
+    watch.scene.ledger = replace(watch.scene.ledger, leader_since=at(695))
+    watch.reads(700)
+    watch.passes(700)
+    assert watch.lines[-1] == "web-1 completed"
+    assert watch.verdicts == [("web-1", "drained 9 min 49 s before NotBefore")]
+
+
 def test_one_poll_without_the_event_is_not_its_end() -> None:
     """S6: one clean poll proves nothing, and a document with an unreadable event neither."""
     watch = Watch(clean=False)
