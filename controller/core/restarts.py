@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from controller.core.azure_names import fold
-from controller.core.event_record import EventVerdict, Verdict, WatchedEvent
+from controller.core.drain_history import Step
+from controller.core.event_record import EventVerdict, Verdict, WatchedEvent, event_label
 from controller.core.events import EventDocument, EventStatus, ScheduledEvent
 from controller.core.ledger import Ledger
 from controller.core.rehearsals import is_test
@@ -38,7 +39,7 @@ def restarts_by_vm(
     for vm, restart in (
         *_started(document, now),
         *_watched(ledger.events, now),
-        *_judged(ledger.verdicts),
+        *_judged(ledger),
     ):
         found.setdefault(fold(vm), []).append(restart)
     return {vm: tuple(restarts) for vm, restarts in found.items()}
@@ -63,8 +64,10 @@ def _watched(events: Iterable[WatchedEvent], now: datetime) -> Iterator[tuple[st
             yield from ((vm.vm, restart) for vm in event.vms)
 
 
-def _judged(verdicts: Iterable[EventVerdict]) -> Iterator[tuple[str, Restart]]:
-    for verdict in verdicts:
+def _judged(ledger: Ledger) -> Iterator[tuple[str, Restart]]:
+    """Yield the restarts that verdicts state. A verdict can be given while its event goes on."""
+    ended_at = {line.detail: line.at for line in ledger.transitions if line.step == Step.COMPLETED}
+    for verdict in ledger.verdicts:
         began_at = verdict.started_at or verdict.not_before
         if (
             _restarts(verdict)
@@ -72,10 +75,9 @@ def _judged(verdicts: Iterable[EventVerdict]) -> Iterator[tuple[str, Restart]]:
             and began_at is not None
             and began_at <= verdict.at
         ):
-            yield (
-                verdict.vm,
-                Restart(event_id=verdict.event_id, began_at=began_at, over_at=verdict.at),
-            )
+            over_at = max(verdict.at, ended_at.get(event_label(verdict), verdict.at))
+            restart = Restart(event_id=verdict.event_id, began_at=began_at, over_at=over_at)
+            yield verdict.vm, restart
 
 
 def outlasts(restarts: Iterable[Restart], reported_at: datetime) -> bool:

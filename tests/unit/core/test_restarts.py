@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from controller.core.drain_history import Step
 from controller.core.event_record import EventVerdict, Verdict, WatchedEvent, WatchedVm
 from controller.core.events import EventDocument
 from controller.core.ledger import Ledger
@@ -59,6 +60,15 @@ def test_a_report_holds_if_it_was_made_after_the_last_restart(ledger: Ledger, si
     """S1: neither what the earlier boot reported, nor what was reported while it restarted."""
     assert not holds(ledger, at(since - 1))
     assert holds(ledger, at(since + 1))
+
+
+def test_a_report_from_before_the_end_of_an_event_does_not_hold() -> None:
+    """S1: a verdict is given soon after the start, and the VM can restart after that."""
+    ended = judged().noting(at=at(80), vm="web-1", step=Step.COMPLETED, detail="Reboot E-1")
+    assert not holds(ended, at(60))
+    assert holds(ended, at(81))
+    other = judged().noting(at=at(80), vm="web-1", step=Step.COMPLETED, detail="Reboot E-2")
+    assert holds(other, at(60))
 
 
 def test_no_report_holds_while_a_vm_restarts() -> None:
