@@ -19,6 +19,7 @@ from controller.core.azure_names import fold
 from controller.core.drain_history import Episode, Step, Transition, episodes
 from controller.core.drain_requests import DRAIN_REQUEST
 from controller.core.events import EventDocument, EventStatus, ScheduledEvent
+from controller.core.forwarded_events import merged
 from controller.core.ledger import Entry, Ledger
 
 StepName = Literal["announced", "draining", "out", "acknowledged", "started", "gone", "restored"]
@@ -105,7 +106,7 @@ class SeenEvents:
             complete: whether it has the events that other agents forward. When the others are gone
                 is not known otherwise.
         """
-        present = {fold(event.event_id): event for event in document.events}
+        present = {fold(event.event_id): event for event in merged(document.events)}
         for key, event in present.items():
             new = SeenEvent(event=event, first_seen_at=now, absent_at=self._read_at)
             known = self._known.pop(key, new)

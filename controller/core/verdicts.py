@@ -44,6 +44,7 @@ from controller.core.event_record import (
     event_label,
 )
 from controller.core.events import CLEAN_DOCUMENTS, EventDocument, EventStatus, ScheduledEvent
+from controller.core.forwarded_events import merged
 from controller.core.ledger import MAX_TRANSITIONS, Hold, Ledger
 from controller.core.ledger_changes import new_transitions
 from controller.core.observation import Observation
@@ -141,6 +142,9 @@ class _Pass:
         self._as_recorded = as_recorded
         self._now, self._observed = evidence.now, evidence.observed
         self._seen = {fold(each.event.event_id): each for each in seen}
+        document = self._observed.document
+        shown = merged(document.events if document else ())
+        self._shown = {fold(each.event_id): each for each in shown}
         self._clean = [
             {fold(event.event_id) for event in document.events}
             for document in self._observed.clean_documents
@@ -169,11 +173,10 @@ class _Pass:
 
     def _watched(self) -> Iterator[WatchedEvent]:
         """Yield what the ledger watches, then what is new, as far as there is room."""
-        document = self._observed.document
         known = {fold(each.event_id) for each in self._ledger.events}
         room = MAX_WATCHED_VMS - sum(len(each.vms) for each in self._ledger.events)
-        shown = document.events if document else ()
-        present = {fold(each.event_id): unjudged(each, self._ledger.verdicts) for each in shown}
+        judged = self._ledger.verdicts
+        present = {key: unjudged(each, judged) for key, each in self._shown.items()}
         for each in self._ledger.events:
             again = present.get(fold(each.event_id))
             new = named_now(each, again, room, self._now)
@@ -231,11 +234,7 @@ class _Pass:
     def _after(self, event: WatchedEvent) -> WatchedEvent:
         """Return a watched event after this pass; note what happened, and the verdicts."""
         key = fold(event.event_id)
-        document = self._observed.document
-        present = next(
-            (each for each in (document.events if document else ()) if fold(each.event_id) == key),
-            None,
-        )
+        present = self._shown.get(key)
         if present is not None:
             event = replace(
                 event,

@@ -612,6 +612,27 @@ def test_every_vm_of_an_event_has_its_verdict() -> None:
     assert watch.lines[0] == "web-1, web-2 announced"
 
 
+def test_two_entries_with_one_id() -> None:
+    """V1: the VMs of both have a verdict; the id alone tells events apart."""
+    watch = Watch()
+    soon = [replace(event(vm), acknowledgeable=False) for vm in ("web-1", "web-2")]
+    begun = [replace(started(vm), acknowledgeable=False) for vm in ("web-1", "web-2")]
+    watch.reads(10, *soon)
+    watch.passes(10, *soon)
+    watch.scene.inside |= {"web-1": [], "web-2": []}
+    watch.passes(20, *soon)
+    watch.reads(610, *soon)
+    watch.reads(620, *begun)
+    watch.passes(620, *begun)
+    watch.passes(700)
+    assert [(vm, text[:7]) for vm, text in watch.verdicts] == [
+        ("web-1", "drained"),
+        ("web-2", "drained"),
+    ]
+    [seen] = watch.seen
+    assert seen.event.resources == ("web-1", "web-2")
+
+
 def test_an_event_that_returns_was_not_gone() -> None:
     """Old documents hide an event for a while: what was concluded from that is withdrawn."""
     watch = Watch()
