@@ -141,6 +141,7 @@ class Tenure:
             self._not_opened(error, election)
             return False
         ability.succeeded(LEDGER)
+        self._state.retries.clear(LEDGER)  # storage has just accepted a write of it
         self._failed_to_open, self.number, self.leaving = 0, number, False
         election.renewed_etag = ""  # an earlier tenure saw it
         epoch, entries = self.ledger.epoch, len(self.ledger.entries)

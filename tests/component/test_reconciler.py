@@ -528,6 +528,29 @@ async def test_a_new_tenure_ends_what_the_old_one_began(tmp_path: Path) -> None:
         assert leader.inside("app") == ["web-1", "web-3"]
 
 
+async def test_a_ledger_that_was_opened_can_be_written(tmp_path: Path) -> None:
+    """S7: what storage asked for in an earlier tenure ends with the write that opens the ledger."""
+    async with leading(tmp_path, "app") as leader:
+        throttled = Fault(
+            service=Service.BLOB,
+            effect=Effect.REPLY,
+            status=429,
+            method="PUT",
+            path_contains="web.json",
+            headers=(("Retry-After", "1200"),),
+            times=1,
+        )
+        leader.server.faults.add(throttled)
+        await leader.announce("web-2")
+        await leader.round()
+        assert leader.recorded() == []
+        leader.election.lost("it was given to another agent")
+        leader.clock.move(60)
+        await leader.turn()
+        await leader.round()
+        assert leader.recorded() == ["web-2"]
+
+
 # --- an inventory with holes (H1) ----------------------------------------------------------------
 
 LISTS = "GET networkInterfaces"
