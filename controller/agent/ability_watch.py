@@ -16,12 +16,13 @@ from controller.core.ability import (
     Unanswered,
     due_operations,
     inability,
+    operation_of,
     verdict_of,
     with_inability,
 )
 from controller.core.action_keys import ActionKey
 from controller.core.ledger import Ledger
-from controller.core.observation import Observation
+from controller.core.observation import Deferral, Observation
 from controller.core.planning.actions import Plan
 from controller.core.policy import Policy
 from controller.errors import ControllerError
@@ -149,6 +150,10 @@ class AbilityWatch:
             found: what this leader cannot do, nor any peer.
         """
         due = due_operations(planned, observed, durable, policy, now)
+        for action in planned.waiting:
+            operation = operation_of(action)
+            if due and operation in due:
+                self._waits(operation, action.key, observed.deferred[action.key])
         self.planned(due, observed.deferred)
         able = frozenset(
             operation
@@ -156,6 +161,16 @@ class AbilityWatch:
             if attempts.succeeded_at >= self._tenure_began_at
         )
         return with_inability(planned, durable, now, found=found, due=due is not None, able=able)
+
+    def _waits(self, operation: Operation, key: ActionKey, deferral: Deferral) -> None:
+        """Note that due work waits because Azure asked for it: as if it failed from now on.
+
+        Azure can have asked for it while nothing was due, or in an earlier tenure.
+        """
+        known = self._attempts.get(operation, Attempts())
+        if key not in known.keys:
+            failed = known.failed(key=key, began_at=self._clock.monotonic(), why=deferral.what)
+            self._attempts[operation] = failed
 
     # --- the decision ---
 

@@ -186,15 +186,16 @@ def due_operations(
 
     Removals, restores and acknowledgements are needed whenever they are planned, and the drain
     requests while a restore waits for them. Everything else only while something is due: an idle
-    set reads its inventory too.
+    set reads its inventory too. What waits because Azure asked for it counts as planned.
 
     Args:
         plan: what is planned at `now`.
         observed, ledger, policy, now: what it was planned from.
     """
+    actions = (*plan.actions, *plan.waiting)
     changes = {
         operation_of(action)
-        for action in plan.actions
+        for action in actions
         if isinstance(action, ChangeMembership | Acknowledge)
     }
     known = (observed, ledger, policy, now)
@@ -202,7 +203,7 @@ def due_operations(
         return None
     reads = {
         operation_of(action)
-        for action in plan.actions
+        for action in actions
         if not isinstance(action, ReadInventory) or _needs_inventory(*known)
     }
     written = {WRITING_LEDGER} if plan.ledger is not None else set[Operation]()

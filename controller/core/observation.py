@@ -26,6 +26,10 @@ from controller.core.resources import (
 )
 from controller.core.shared_pools import SharedPool
 from controller.core.vm_report import SeenReport, VmReport, VmState
+from controller.errors import Busy, Conflict, NotFound
+
+OF_ALL_AGENTS = frozenset(each.__name__ for each in (Busy, Conflict, NotFound))
+"""What every agent would meet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,14 @@ class Deferral:
     """Azure asked for this wait."""
     what: str = ""
     """What was tried and how it failed, also while that is routine."""
+
+    @property
+    def is_own(self) -> bool:
+        """Whether Azure asked this agent to wait, and perhaps no other: no conflict is in the way.
+
+        Azure states it for limits of an identity, and while a service does not answer one VM.
+        """
+        return self.asked and self.reason not in OF_ALL_AGENTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -388,3 +388,5 @@ class Plan:
     holds: tuple[Hold, ...]
     wake_at: datetime | None
     """When time alone will change this plan; None if it will not."""
+    waiting: tuple[Action, ...] = ()
+    """What is needed now, and not planned because Azure asked this agent to wait."""

@@ -59,6 +59,8 @@ class PlanBuilder:
         """Entries of the next ledger that differ from the durable one; None is forgotten."""
         self._history: list[tuple[str, Step, str]] = []
         self._actions: list[Action] = []
+        self._waiting: dict[ActionKey, Action] = {}
+        """What this pass would plan, had Azure not asked this agent to wait."""
         self._wakes: list[datetime] = []
         self._phases: dict[str, VmPhase] = {}
         self._holds: list[Hold] = []
@@ -125,6 +127,7 @@ class PlanBuilder:
             phases=tuple(self._phases[name] for name in sorted(self._phases)),
             holds=holds,
             wake_at=min((at for at in self._wakes if at > now), default=None),
+            waiting=tuple(self._waiting.values()),
         )
 
     # --- the ledger ---
@@ -212,9 +215,10 @@ class PlanBuilder:
             self._actions.append(write)
 
     def _blocked(self, action: Action) -> bool:
-        return action.target in self._observed.in_flight or self._evidence.views.deferred(
-            action.key
-        )
+        deferred = self._evidence.views.deferred(action.key)
+        if deferred and self._observed.deferred[action.key].is_own:
+            self._waiting[action.key] = action
+        return deferred or action.target in self._observed.in_flight
 
     def _startable(self) -> Iterator[Action]:
         """Yield the actions whose target is free, once each, in the order they were planned."""

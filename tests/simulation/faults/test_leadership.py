@@ -184,6 +184,28 @@ def test_a_leader_that_cannot_do_due_work_hands_over(member: str) -> None:
     assert ending.at_s("converged") is not None
 
 
+def test_a_wait_that_began_while_the_set_was_idle_is_inability() -> None:
+    """S7: the identity of the leader was throttled before the event; another agent drains."""
+    fault = reply(
+        Service.ARM,
+        429,
+        method="GET",
+        path_contains="loadBalancers",
+        headers=(("Retry-After", "1200"),),
+    )
+
+    def trouble(simulation: Simulation) -> None:
+        idle_until = EPOCH + ANNOUNCED_S - 10
+        meet(fault, only=lambda _: simulation.epoch() < idle_until, from_s=0.4)(simulation)
+
+    ending = play(trouble)
+    leader_s, out_s = ending.leader_s("web-3"), ending.at_s("member_out")
+    assert leader_s is not None
+    assert leader_s <= ANNOUNCED_S + HANDED_OVER_S
+    assert out_s is not None
+    assert out_s <= leader_s + DRAINED_S
+
+
 def test_an_event_that_only_the_leader_cannot_acknowledge_is_acknowledged() -> None:
     """L2: the metadata service of another VM accepts what that of the leader refuses."""
     ending = play(meet(reply(Service.IMDS, 500, method="POST")))

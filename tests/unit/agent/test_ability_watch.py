@@ -1,5 +1,6 @@
 """What an agent remembers of its attempts: over passes, over tenures, and as a standby."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,8 +17,12 @@ from controller.core.ability import (
     Operation,
 )
 from controller.core.action_keys import LEDGER, ActionKey, action_key
+from controller.core.observation import Deferral
+from controller.core.planning.actions import ReadLoadBalancer
+from controller.core.planning.planner import plan
 from controller.errors import Conflict, ControllerError, Denied, ServiceFault, Throttled
 from tests.support.clocks import StoppedClock
+from tests.support.planner_scenario import LB, T0, PlannerScenario, at, event
 
 WRITING = Operation("take VMs out of rotation (nic write)")
 NIC, OTHER = action_key("write", "/nics/a"), action_key("write", "/nics/b")
@@ -161,6 +166,25 @@ def test_what_waits_for_its_next_attempt_stays_due(
     assert str(watch.inability(1)) == f"cannot {WRITING}: 429"
     watch.planned((), deferred=())
     assert watch.inability(1) is None
+
+
+def test_what_azure_asked_to_wait_for_before_it_was_due_is_inability(clock: StoppedClock) -> None:
+    """S7: a peer may do it at once; of a wait for another operation it would meet the same."""
+    asked = Deferral(until=at(1200), reason="Throttled", asked=True, what="read web-lb: 429")
+    for deferral, unable in ((asked, True), (replace(asked, reason="Busy"), False)):
+        scenario = PlannerScenario(events=[event()])
+        observed = scenario.observe(deferred={ReadLoadBalancer(LB).key: deferral}, pools=())
+        planned = plan(observed, scenario.ledger, scenario.policy, T0)
+        watch = AbilityWatch(clock)
+        watch.begin(1)
+        for _ in range(2):
+            assert watch.inability(1) is None
+            watch.passed(planned, observed, scenario.ledger, scenario.policy, T0, found=None)
+            clock.move(UNABLE_AFTER_S / 2)
+        found = watch.inability(1)
+        assert str(found or "") == (
+            "cannot read load balancers: read web-lb: 429" if unable else ""
+        )
 
 
 def test_what_is_under_way_stays_due(watch: AbilityWatch, clock: StoppedClock) -> None:
