@@ -13,7 +13,8 @@ A ledger of another set is continued only if three things agree: that set is not
 this VM states the scale set, and the ledger records one of its VMs. Each leader records all VMs of
 its availability set: the VMs that led or were drained can be deleted before the others start again.
 A ledger that is missing, empty or unreadable proves nothing, and an agent that remembers it writes
-it again. Then the presence of agents beside it shows whether it is the ledger of these VMs.
+it again. Then the presence of agents beside it shows whether it is the ledger of these VMs. In a
+blob with the name of the scale set, they also show for which set it was begun.
 """
 
 from collections.abc import Iterable
@@ -28,6 +29,7 @@ from controller.errors import ContractViolation, NotFound, SetupError
 from controller.storage.container_view import SetBlobs, sets_in
 from controller.storage.ledger_json import decode_ledger
 from controller.storage.ledger_store import ledger_blob_name
+from controller.storage.presence_json import presence_blob_name, presence_place, seen_agent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,8 @@ async def find_ledger(
         ledger = Ledger()
     if ledger.epoch:
         return LedgerPlace(name=name, owner_id=await search.owner_of(name, ledger, own_name=True))
+    if former := await search.owner_beside(name):
+        return LedgerPlace(name=name, owner_id=former)
     if not configured:
         listing = await azure.container().list(prefix=name.rpartition("/")[0] + "/")
         for each in sets_in(listing.blobs):
@@ -120,6 +124,27 @@ class _Search:
         group = f"/subscriptions/{own.subscription}/resourceGroups/{own.resource_group}"
         former = f"{group}/providers/Microsoft.Compute/availabilitySets/{name}"
         return await self._former(blobs.ledger, former, own_name=False)
+
+    async def owner_beside(self, name: str) -> str:
+        """Return the set for which a blob of this name was begun that is missing or empty.
+
+        An agent of a VM of this scale set states it, since before the set was converted. Empty if
+        none states another set than this one.
+        """
+        folder = presence_blob_name(name, "").removesuffix(".json")
+        listing = await self._azure.container().list(prefix=folder)
+        places = (presence_place(each.name) for each in listing.blobs)
+        beside = self._vms & {place[1] for place in places if place}
+        for vm in sorted(beside):
+            try:
+                content = await self._azure.state_blob(presence_blob_name(name, vm)).read()
+            except (NotFound, ContractViolation):
+                continue
+            presence = seen_agent(content.body, vm).presence
+            stated = presence.set_id if presence else ""
+            if stated and SetKind.of(stated) is SetKind.AVAILABILITY_SET:
+                return await self._former(name, stated, own_name=True)
+        return ""
 
     async def _former(self, name: str, recorded: str, *, own_name: bool) -> str:
         """Return an availability set if this scale set was made of it; empty if it was not."""

@@ -14,6 +14,7 @@ from controller.agent.context import AgentContext
 from controller.agent.startup import configuration_digest
 from controller.clock import Clock
 from controller.core.agent_presence import PERIOD_S, AgentPresence
+from controller.core.azure_names import fold
 from controller.core.blob_owner import BlobOwner
 from controller.errors import TRANSIENT, ControllerError
 from controller.observability.logs import log
@@ -116,7 +117,12 @@ def assemble_presence(context: AgentContext, ledger_name: str, owner: BlobOwner)
     sender = PresenceSender(
         PresenceWriter(context.azure.state_blob(presence_blob_name(ledger_name, vm))),
         AgentPresence(
-            vm=vm, release=release(), configuration=owner.configuration, started_at=now, at=now
+            vm=vm,
+            release=release(),
+            configuration=owner.configuration,
+            started_at=now,
+            at=now,
+            set_id=fold(owner.set_id),
         ),
         clock=context.clock,
         problem=context.problem,

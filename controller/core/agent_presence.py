@@ -1,7 +1,9 @@
 """What each agent publishes about itself, so that a missing agent can be seen; one blob per VM.
 
-No decision depends on it. It does not contain the role, which the lease shows. It is not part of
-the report of the VM (`vm_report`), by which the leader plans and which exists only where VMs close.
+No decision of a leader depends on it. An agent that starts beside a ledger that is lost finds in it
+for which set the blobs were begun. It does not contain the role, which the lease shows. It is not
+part of the report of the VM (`vm_report`), by which the leader plans and which exists only where
+VMs close.
 
 Pure: standard library only, no I/O, no clock.
 """
@@ -13,7 +15,7 @@ from enum import StrEnum
 from controller.core.blob_limits import shorten
 from controller.core.resources import NOTHING_EXTRA, Extra
 
-MINOR = 0
+MINOR = 1
 """The minor version of the format that this agent writes."""
 PERIOD_S = 120
 """How often an agent publishes its presence, though nothing has changed."""
@@ -53,6 +55,8 @@ class AgentPresence:
     """When the agent was ended; None while it runs."""
     problem: str = ""
     """Why the agent is not ready; empty when it is."""
+    set_id: str = ""
+    """The id of the set that the blobs of the agent name, folded. Since minor 1."""
     extra: Extra = field(default_factory=lambda: NOTHING_EXTRA, hash=False)
 
     def __post_init__(self) -> None:

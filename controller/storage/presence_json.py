@@ -35,6 +35,7 @@ class StoredPresence(Stored):
     period_s: Count
     stopped_at: Instant | None = OPTIONAL
     problem: LongText = ""
+    set_id: Text = ""
 
 
 def presence_blob_name(ledger_name: str, vm: str) -> str:

@@ -11,6 +11,7 @@ from controller.agent.ledger_place import find_ledger
 from controller.azure.http.session import Azure, open_azure
 from controller.clock import SystemClock
 from controller.config.schema import Settings
+from controller.core.agent_presence import AgentPresence
 from controller.core.azure_names import fold
 from controller.core.drain_history import Step
 from controller.core.ledger import Ledger
@@ -21,6 +22,7 @@ from controller.simulator.services.http_values import Service
 from controller.simulator.world.blob_store import Blob
 from controller.simulator.world.builder import build_world
 from controller.storage.ledger_json import encode_ledger
+from controller.storage.presence_json import encode_presence
 from tests.component.test_start import settings_for
 
 VMS = ("web-1", "web-2", "web-3")
@@ -103,6 +105,24 @@ async def test_a_blob_of_its_name_without_a_leader_is_its_own(container: Contain
     container.put("flex.json", b"")
     container.put("flex.agents/web-1.json", b"{}")
     assert await container.found() == ("flex.json", OWN)
+
+
+@pytest.mark.parametrize("content", [None, b""])
+@pytest.mark.parametrize(("stated", "owner"), [("availability", FORMER), ("scale", OWN)])
+async def test_a_lost_ledger_of_its_name_belongs_to_the_set_that_its_agents_state(
+    container: Container, content: bytes | None, stated: str, owner: str
+) -> None:
+    """L1: with another owner it and the agents that ran on refuse each other's ledger."""
+    if content is not None:
+        container.put("flex.json", content)
+    world, now = container.world, SystemClock().now()
+    set_id = world.availability_set_id if stated == "availability" else world.scale_set_id
+    presence = AgentPresence(
+        vm="web-2", release="1", configuration="c", started_at=now, at=now, set_id=fold(set_id)
+    )
+    container.put("flex.agents/web-2.json", encode_presence(presence))
+    container.put("flex.agents/web-3.json", b"no presence")
+    assert await container.found() == ("flex.json", owner)
 
 
 async def test_a_ledger_that_cannot_be_read_is_left_alone_without_its_agents(

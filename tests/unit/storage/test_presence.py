@@ -21,7 +21,13 @@ from controller.storage.presence_store import MAX_AGENTS, read_agents
 from tests.support.planner_scenario import at
 
 PRESENCE = AgentPresence(
-    vm="web-1", release="1.2.3", configuration="abc", started_at=at(0), at=at(9), problem="slow"
+    vm="web-1",
+    release="1.2.3",
+    configuration="abc",
+    started_at=at(0),
+    at=at(9),
+    problem="slow",
+    set_id="/subscriptions/s",
 )
 LEDGER = "sub/rg/web.json"
 
