@@ -43,6 +43,8 @@ class Conditions:
     """By VM, in a scale set with several event documents: the one that it shows. Empty with one."""
     unable: frozenset[str] = frozenset()
     """The folded names of VMs that are cut off from a service for good."""
+    never_quiet: frozenset[str] = frozenset()
+    """The folded names of VMs whose connections do not end, or cannot be counted."""
     stale_reads: bool = False
     """Whether Azure served old views: an agent cannot count members by them."""
 

@@ -146,7 +146,10 @@ def l2_progress(replay: Replay, change: Change) -> Iterator[str]:
     if change.at - since < replay.needed_s(event) + ACKNOWLEDGED_WITHIN_S:
         return
     excused = (
-        _held(replay, vm) or _lost(replay, vm) or _unable_itself(replay, vm)
+        _held(replay, vm)
+        or _lost(replay, vm)
+        or _unable_itself(replay, vm)
+        or (_only_closes(replay) and vm in replay.conditions.never_quiet)
         for vm in event.resources
     )
     if not any(excused) and not any(map(replay.unmanaged, event.resources)):

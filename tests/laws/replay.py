@@ -319,6 +319,8 @@ class Replay:
         """
         resource = key(str(change.detail["nic"]) or change.subject)
         latest = self.writes.get(resource)
+        if not change.detail["vm"]:
+            return latest  # the address of no VM is of no set
         own = self.writes_by_set.get((resource, change.detail["vm"] in self.conditions.others))
         member = self.pools.get(key(change.subject), {}).get(identity(change))
         if own is None or (member is not None and own.sent_at < member.moved_at):

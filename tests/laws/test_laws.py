@@ -373,6 +373,23 @@ def test_an_event_that_ended_the_last_agent_needs_no_verdict() -> None:
     assert story.broken({"V1 verdict": v1_verdict}) == []
 
 
+@pytest.mark.parametrize(("started_at", "read"), [(100.0, True), (100.0, False), (900.0, False)])
+def test_a_start_before_not_before_is_known_only_if_an_agent_read_it(
+    started_at: float, read: bool
+) -> None:
+    """The event found its VM in a pool, and its verdict is drained (V1)."""
+    story = Story()
+    replay = Replay(story.conditions, story.world)
+    story.tell(2, "event_published", "E", **EVENT)
+    replay.follow(story.history[-1])
+    event = replay.events[0]
+    event.started_at, event.over_at, event.read_started = started_at, 1000.0, read
+    event.inside_for_long = frozenset({"web-1"})
+    replay.last_ledger = {"verdicts": [{"event_id": "e", "vm": "web-1", "verdict": "drained"}]}
+    found = list(v1_verdict(replay, Change(5000, "converged", "set")))
+    assert bool(found) is (read or started_at >= 900.0)
+
+
 def _judge_event(story: Story, verdicts: list[str]) -> None:
     """Add one event and its verdicts; the agent of web-2 leads."""
     story.tell(-60, "calm", "set")

@@ -78,7 +78,9 @@ def _contradicted(replay: Replay, event: Event, vm: str, verdict: str) -> bool:
         case "ignored":
             return replay.impacting(event)
         case "drained":
-            return begun and vm in event.inside_for_long
+            # What begins before NotBefore shows only to an agent that reads its start.
+            shown = event.read_started or (begun and event.started_at >= event.not_before)
+            return begun and shown and vm in event.inside_for_long
         case "hit_in_rotation":
             return begun and vm in event.proven_out - event.inside_at_start - event.inside_later
         case _:

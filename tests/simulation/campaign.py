@@ -213,6 +213,11 @@ def conditions_of(scenario: Scenario, start: World, ledger: str) -> Conditions:
         idle_s=scenario.idle_s,
         placement_groups={name: vm.placement_group for name, vm in start.vms.items()},
         unable=frozenset(map(str.casefold, scenario.unable)),
+        never_quiet=frozenset(
+            vm.casefold()
+            for vm, habits in scenario.habits.items()
+            if habits.never_quiet or habits.uncounted
+        ),
         stale_reads=any(storm.kind == "arm stale" for storm in scenario.storms),
     )
 

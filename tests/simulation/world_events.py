@@ -192,7 +192,15 @@ class Stage:
     def _forwarded_soon(self) -> bool:
         """Return whether a forwarded event counts, and is not announced for days ahead."""
         soon = self._now() + FORWARDED_SOON
-        return any((each.not_before or soon) <= soon for each in self._forwarded())
+        announced = {
+            key(event.event_id)
+            for event in self._world.events.events
+            if event.state is EventState.SCHEDULED
+        }
+        return any(
+            (each.not_before or soon) <= soon or key(each.event_id) not in announced
+            for each in self._forwarded()
+        )
 
     @property
     def _requests_path(self) -> str:
