@@ -121,12 +121,15 @@ class Stage:
     def _unfinished(self, path: str) -> bool:
         """Return whether a ledger has work.
 
-        Each event still gets its verdict; the inventory that reads an unreadable VM is due; a
-        request that the floor holds is over some time, also one whose blob was deleted.
+        Each event still gets its verdict; the inventory that reads an unreadable VM is due, and one
+        that shows what a read did not; a request that the floor holds is over some time, also one
+        whose blob was deleted.
         """
         ledger = self.ledger(path)
         holds: list[Json] = ledger.get("holds", [])
         held = any(hold["reason"] in ("unreadable_vm", "floor") for hold in holds)
+        unread = any(hold["message"].startswith("read ") for hold in holds)
+        held = held or (unread and not self._simulation.scenario.unable)
         waits_for = {fold(each.event_id) for each in self._forwarded()}
         watched = [e for e in ledger.get("events", []) if fold(e["event_id"]) not in waits_for]
         return bool(self._open_entries(ledger) or watched or held)
