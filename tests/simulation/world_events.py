@@ -175,13 +175,19 @@ class Stage:
         except ContractViolation:
             return DrainRequests()
 
-    def _forwarded(self) -> tuple[ScheduledEvent, ...]:
+    def _forwarded(self, *, by_able: bool = False) -> tuple[ScheduledEvent, ...]:
         """Return the events that agents of VMs of the set have forwarded, and that count.
 
         A VM that is out may not reach storage to withdraw its events.
+
+        Args:
+            by_able: only those that an agent can withdraw, because it runs and lacks nothing.
         """
         found: list[ScheduledEvent] = []
+        able = {host.vm for host in self._able() if host.live_status is not None}
         for vm in self._world.peers():
+            if by_able and vm.name not in able:
+                continue
             name = forwarded_blob_name(self.blob_path, vm.name)
             blob = self._world.blobs.find(name)
             if blob is None:
@@ -200,10 +206,8 @@ class Stage:
             for event in self._world.events.events
             if event.state is EventState.SCHEDULED
         }
-        return any(
-            (each.not_before or soon) <= soon or key(each.event_id) not in announced
-            for each in self._forwarded()
-        )
+        withdrawn = any(key(e.event_id) not in announced for e in self._forwarded(by_able=True))
+        return withdrawn or any((e.not_before or soon) <= soon for e in self._forwarded())
 
     @property
     def _requests_path(self) -> str:
