@@ -23,9 +23,9 @@ from controller.core.ability import (
 from controller.core.action_keys import ActionKey
 from controller.core.ledger import Ledger
 from controller.core.observation import Deferral, Observation
-from controller.core.planning.actions import Plan
+from controller.core.planning.actions import Action, Plan
 from controller.core.policy import Policy
-from controller.errors import ControllerError
+from controller.errors import ControllerError, retry_after_of
 
 
 @dataclass(slots=True)
@@ -65,6 +65,10 @@ class AbilityWatch:
         else:
             self.failed(key, error)
 
+    def shown(self, action: Action) -> None:
+        """Another part of the agent has done what this action does."""
+        self._succeeded(operation_of(action))
+
     def accepted(self, key: ActionKey) -> None:
         """Azure has accepted a write; its operation may take long, which is no failure."""
         if attempt := self._under_way.get(key):
@@ -93,7 +97,8 @@ class AbilityWatch:
             self._attempts[attempt.operation] = known.excused(key)
         elif verdict.unable:
             began_at = self._clock.monotonic() if attempt.accepted else attempt.began_at
-            failed = known.failed(key=key, began_at=began_at, why=str(error))
+            until = self._clock.monotonic() + (retry_after_of(error) or 0.0)
+            failed = known.failed(key=key, began_at=began_at, until=until, why=str(error))
             self._attempts[attempt.operation] = failed
 
     def _succeeded(self, operation: Operation) -> None:
@@ -153,7 +158,7 @@ class AbilityWatch:
         for action in planned.waiting:
             operation = operation_of(action)
             if due and operation in due:
-                self._waits(operation, action.key, observed.deferred[action.key])
+                self._waits(operation, action.key, observed.deferred[action.key], now)
         self.planned(due, observed.deferred)
         able = frozenset(
             operation
@@ -162,14 +167,18 @@ class AbilityWatch:
         )
         return with_inability(planned, durable, now, found=found, due=due is not None, able=able)
 
-    def _waits(self, operation: Operation, key: ActionKey, deferral: Deferral) -> None:
+    def _waits(
+        self, operation: Operation, key: ActionKey, deferral: Deferral, now: datetime
+    ) -> None:
         """Note that due work waits because Azure asked for it: as if it failed from now on.
 
         Azure can have asked for it while nothing was due, or in an earlier tenure.
         """
-        known = self._attempts.get(operation, Attempts())
+        now_s = self._clock.monotonic()
+        known = self._attempts.get(operation, Attempts()).without_stale(now_s)
         if key not in known.keys:
-            failed = known.failed(key=key, began_at=self._clock.monotonic(), why=deferral.what)
+            until = now_s + (deferral.until - now).total_seconds()
+            failed = known.failed(key=key, began_at=now_s, until=until, why=deferral.what)
             self._attempts[operation] = failed
 
     # --- the decision ---

@@ -198,6 +198,7 @@ class InventoryReader:
             retries.failed(action.key, error, what=str(action))
             return _LoadBalancerRead(known=False, unread=retries.reported(action.key))
         retries.clear(action.key)
+        self._state.ability.shown(action)
         return _LoadBalancerRead(known=True)
 
     def _with_nics_found(self, vm: Vm) -> Vm:

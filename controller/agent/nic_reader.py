@@ -4,7 +4,7 @@ A VM that Compute does not describe is found by its NICs: each names its VM, and
 pool names its NIC. So such a VM can be taken out of rotation.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,6 +18,7 @@ from controller.azure.network import Network
 from controller.azure.network_reads import NicListing
 from controller.core.action_keys import ActionKey
 from controller.core.azure_names import fold, nic_of, resource_group_of, short
+from controller.core.planning.actions import ReadNic
 from controller.core.resources import Nic, Vm
 from controller.errors import ContractViolation
 
@@ -91,7 +92,7 @@ class NicReader:
         if vm_ids or self._costs.prefers_list(_list_key(example), len(nic_ids)):
             listing = await self._list(example, nic_ids, vm_ids)
             if listing is not None:
-                cache.put_nics(listing.nics)
+                self._found(listing.nics)
                 requests += listing.pages
                 found = {fold(nic.nic_id) for nic in listing.nics}
                 missing = [nic_id for nic_id in nic_ids if fold(nic_id) not in found]
@@ -105,7 +106,7 @@ class NicReader:
         singly = await read_each(
             self._without_body, missing, self._state.retries, urgent=urgent, hold=True
         )
-        cache.put_nics(singly.found.values())
+        self._found(singly.found.values())
         for nic_id in singly.absent:
             cache.mark_absent(nic_id, self._now())
         return NicsRead(
@@ -113,6 +114,12 @@ class NicReader:
             complete=complete and not singly.failed,
             unread=singly.unread,
         )
+
+    def _found(self, nics: Collection[Nic]) -> None:
+        """Use NICs that were read: this agent can read NICs."""
+        self._state.cache.put_nics(nics)
+        for nic in nics:
+            self._state.ability.shown(ReadNic(nic.nic_id))
 
     async def _list(
         self, example_id: str, nic_ids: list[str], vm_ids: list[str]

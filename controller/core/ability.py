@@ -56,6 +56,9 @@ from controller.errors import (
 UNABLE_AFTER_S = 20.0
 """An agent is unable after this many seconds without a success of what is due. With the time that a
 peer takes to find the released lease, leadership moves within 30 s."""
+STALE_S = 60.0
+"""A failure after which nothing was tried for this long, in seconds, proves nothing: what was due
+then was done in another way, or was not needed any more. No back-off of due work is longer."""
 REMEMBERED_S = 300.0
 """How long an agent that was unable lets others lead first, in seconds."""
 
@@ -117,14 +120,32 @@ class Attempts:
     """What failed since then."""
     why: str = ""
     """The last failure."""
+    tried_until: float = -math.inf
+    """When it was met, or until when Azure then asked to wait."""
     succeeded_at: float = -math.inf
 
-    def failed(self, *, key: ActionKey, began_at: float, why: str) -> "Attempts":
-        """Return the attempts after one that began at this time has failed."""
-        since = max(began_at, self.succeeded_at)
-        if self.failing_since is not None:
-            since = min(since, self.failing_since)
-        return replace(self, failing_since=since, keys=self.keys | {key}, why=why)
+    def failed(self, *, key: ActionKey, began_at: float, until: float, why: str) -> "Attempts":
+        """Return the attempts after one that began at this time has failed.
+
+        Args:
+            key: what was tried.
+            began_at: when.
+            until: as `tried_until`.
+            why: how it failed.
+        """
+        known = self.without_stale(began_at)
+        since = max(began_at, known.succeeded_at)
+        if known.failing_since is not None:
+            since = min(since, known.failing_since)
+        return replace(
+            known, failing_since=since, keys=known.keys | {key}, why=why, tried_until=until
+        )
+
+    def without_stale(self, now_s: float) -> "Attempts":
+        """Return the attempts without failures after which nothing was tried for `STALE_S`."""
+        if self.failing_since is None or now_s - self.tried_until < STALE_S:
+            return self
+        return Attempts(succeeded_at=self.succeeded_at)
 
     def excused(self, key: ActionKey) -> "Attempts":
         """Return the attempts without what failed with this key: it proves nothing."""
@@ -135,7 +156,8 @@ class Attempts:
 
     def in_new_term(self, at: float) -> "Attempts":
         """Return the attempts of an agent that becomes the leader again: it may try again."""
-        return self if self.failing_since is None else replace(self, failing_since=at)
+        known = self.without_stale(at)
+        return known if known.failing_since is None else replace(known, failing_since=at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +330,7 @@ def inability(
     """
     waiting = tuple(unanswered)
     for operation in sorted(due):
-        known = attempts.get(operation, Attempts())
+        known = attempts.get(operation, Attempts()).without_stale(now_s)
         since = [
             max(each.began_at, known.succeeded_at)
             for each in waiting

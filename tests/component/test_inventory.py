@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from controller.core.ability import UNABLE_AFTER_S, operation_of
 from controller.core.azure_names import load_balancer_of, short
-from controller.core.planning.actions import ReadNic, ReadPower
+from controller.core.planning.actions import ReadLoadBalancer, ReadNic, ReadPower
 from controller.core.presence import Existence
 from controller.core.resources import PowerState
-from controller.errors import ControllerError, Denied
+from controller.errors import ControllerError, Denied, ServiceFault
 from controller.simulator.services.faults import Effect
 from controller.simulator.services.http_values import Request
 from tests.support.inventory import Open
@@ -68,6 +69,23 @@ async def test_single_reads_renew_every_vm_in_turn(open_inventory: Open) -> None
         names = {vm.name for vm in inventory.world.peers()}
         assert {each for each in inventory.asked if each in names} == names
         assert all(inventory.asked[f"{name}-nic"] for name in names)
+
+
+async def test_what_an_inventory_reads_is_no_inability(open_inventory: Open) -> None:
+    """S7: one failure before it does not hand over the lease when the next event is due."""
+    async with open_inventory(vms=3) as inventory:
+        await inventory.reader.read()
+        (lb, *_), nic = inventory.world.pool_ids(), inventory.state.cache.nics[0]
+        ability = inventory.state.ability
+        for action in (ReadLoadBalancer(load_balancer_of(lb)), ReadNic(nic.nic_id)):
+            ability.begin(1)
+            operation = operation_of(action)
+            ability.tried(operation, action.key, ServiceFault("500"))
+            ability.planned({operation})
+            inventory.clock.move(UNABLE_AFTER_S)
+            assert ability.inability(1)
+            await inventory.reader.read()
+            assert ability.inability(1) is None
 
 
 # --- without a list (L2) -------------------------------------------------------------------------

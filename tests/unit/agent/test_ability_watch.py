@@ -203,6 +203,32 @@ def test_nothing_due_is_no_inability(watch: AbilityWatch, clock: StoppedClock) -
     assert watch.inability(1) is None
 
 
+def test_an_old_failure_is_no_inability(watch: AbilityWatch, clock: StoppedClock) -> None:
+    """S7: an event that starts is not acknowledged again; the next one comes weeks later."""
+    watch.planned({ACKNOWLEDGING})
+    watch.began(ACKNOWLEDGING, OTHER)
+    watch.failed(OTHER, ServiceFault("500"))
+    watch.planned(None)
+    clock.move(100 * REMEMBERED_S)
+    watch.planned({ACKNOWLEDGING})
+    assert watch.inability(1) is None
+    watch.began(ACKNOWLEDGING, OTHER)
+    watch.failed(OTHER, ServiceFault("500"))
+    clock.move(UNABLE_AFTER_S - 1)
+    assert watch.inability(1) is None
+    clock.move(1)
+    assert watch.inability(1)
+
+
+def test_a_wait_that_azure_asked_for_is_not_old(watch: AbilityWatch, clock: StoppedClock) -> None:
+    """S7: nothing is tried during the wait, and a peer may do it at once."""
+    fail(watch, error=Throttled("429", retry_after_s=1200))
+    watch.planned(None, deferred={NIC})
+    clock.move(1100)
+    watch.planned({WRITING}, deferred={NIC})
+    assert watch.inability(1)
+
+
 def test_a_standby_remembers_for_a_while(watch: AbilityWatch, clock: StoppedClock) -> None:
     """Others lead first, until it may have changed."""
     fail(watch)

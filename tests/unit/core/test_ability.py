@@ -12,6 +12,7 @@ from controller.core.ability import (
     READING_REPORTS,
     READING_REQUESTS,
     REMEMBERED_S,
+    STALE_S,
     UNABLE_AFTER_S,
     WRITING_LEDGER,
     Attempts,
@@ -182,7 +183,8 @@ def test_a_report_that_is_none_excuses_what_failed_before_it() -> None:
 def test_what_is_excused_has_not_failed() -> None:
     """The run of failures goes on with the other keys, and ends with the last one."""
     key, other = action_key("write", "a"), action_key("write", "b")
-    failing = Attempts().failed(key=key, began_at=3, why="x").failed(key=other, began_at=9, why="x")
+    failing = Attempts().failed(key=key, began_at=3, until=4, why="x")
+    failing = failing.failed(key=other, began_at=9, until=9, why="x")
     assert (failing.excused(key).failing_since, failing.excused(key).keys) == (3, {other})
     assert failing.excused(key).excused(other).failing_since is None
     assert Attempts(failing_since=3).excused(key).failing_since == 3
@@ -192,13 +194,24 @@ def test_attempts_fail_since_the_first_that_began_after_the_last_success() -> No
     """A run of failures begins with its first attempt, and never before the last success."""
     key, other = action_key("read", "a"), action_key("read", "b")
     assert Attempts().failing_since is None
-    failing = Attempts(succeeded_at=5).failed(key=key, began_at=3, why="first")
+    failing = Attempts(succeeded_at=5).failed(key=key, began_at=3, until=6, why="first")
     assert (failing.failing_since, failing.keys, failing.why) == (5, {key}, "first")
-    failing = failing.failed(key=other, began_at=9, why="second")
+    failing = failing.failed(key=other, began_at=9, until=9, why="second")
     assert (failing.failing_since, failing.keys, failing.why) == (5, {key, other}, "second")
     assert failing.in_new_term(30).failing_since == 30
     assert failing.in_new_term(30).keys == failing.keys
     assert Attempts().in_new_term(30) == Attempts()
+
+
+def test_failures_after_which_nothing_was_tried_are_stale() -> None:
+    """What was due then was done in another way, or is not needed any more."""
+    key, other = action_key("read", "a"), action_key("read", "b")
+    failing = Attempts(succeeded_at=5).failed(key=key, began_at=6, until=30, why="first")
+    assert failing.without_stale(30 + STALE_S - 1) == failing
+    assert failing.without_stale(30 + STALE_S) == Attempts(succeeded_at=5)
+    assert failing.in_new_term(30 + STALE_S) == Attempts(succeeded_at=5)
+    again = failing.failed(key=other, began_at=30 + STALE_S, until=100, why="second")
+    assert (again.failing_since, again.keys) == (30 + STALE_S, {other})
 
 
 # --- what is due ---
@@ -310,7 +323,7 @@ def test_the_drain_requests_are_due_while_a_restore_waits_for_them() -> None:
 
 WRITING = operation_of(REMOVE)
 READING = operation_of(READ_NIC)
-FAILING = Attempts().failed(key=REMOVE.key, began_at=100, why="403")
+FAILING = Attempts().failed(key=REMOVE.key, began_at=100, until=101, why="403")
 
 
 def test_times() -> None:
@@ -323,6 +336,7 @@ def test_times() -> None:
     [
         ({WRITING}, {WRITING: FAILING}, None, 119.9, ""),
         ({WRITING}, {WRITING: FAILING}, None, 120, f"cannot {WRITING}: 403"),
+        ({WRITING}, {WRITING: FAILING}, None, 101 + STALE_S, ""),
         (set[Operation](), {WRITING: FAILING}, None, 999, ""),
         ({READING}, {WRITING: FAILING}, None, 999, ""),
         ({READING}, {READING: Attempts(succeeded_at=10)}, None, 999, ""),
