@@ -42,9 +42,10 @@ in seconds, if no other agent took it. An unable agent doubles it each time."""
 MOST_YIELD_AGAIN_S = 600.0
 """The longest interval between two yields of an unable agent, in seconds."""
 UNABLE_WAIT_S, RELEASED_WAIT_S = 10.0, 20.0
-"""An unable agent leaves a free lease to others for `yield_s` and this many seconds more: longer
-than an agent whose VM is affected takes to find it (7.5 s in a large set), because that agent can
-do the work. The one that has just released it waits longest, so that the others try first."""
+"""An agent that is unable, or cannot read events, leaves a free lease to others for `yield_s` and
+this many seconds more: longer than an agent whose VM is affected takes to find it (7.5 s in a large
+set), because that agent can do the work. The one that has just released it waits longest, so that
+the others try first: one that was unable may be able again."""
 
 LEASED = "leased"
 """The state of a blob whose lease is held (Microsoft docs, Get Blob Properties,
@@ -253,14 +254,14 @@ def wait_s(current: ReasonsNotToLead, *, yield_s: float, released: bool = False)
     """Return for how many seconds an agent leaves a free lease to others.
 
     An agent without a reason takes it at once. One whose VM is affected comes before one that has
-    shown itself unable: the first can do the work.
+    shown itself unable, or cannot read events: the first can do the work.
 
     Args:
         current: the reasons of this agent.
         yield_s: see the configuration.
         released: this agent has released the lease, and no other has taken it since.
     """
-    if current.unable:
+    if current.unable or current.events_unreadable:
         return yield_s + (RELEASED_WAIT_S if released else UNABLE_WAIT_S)
     if current.handed_over:
         return yield_s + UNABLE_WAIT_S  # the VM that should lead finds it within that time

@@ -329,10 +329,25 @@ async def test_a_blind_leader_yields_again_and_again(polling: Polling) -> None:
     for _ in range(2):
         assert await leader.turn() is LeaseState.STANDBY
         await leader.turn()
-        polling.clock.move(YIELD_S + 0.1)
+        polling.clock.move(YIELD_S + RELEASED_WAIT_S + 0.1)
         assert await leader.turn() is LeaseState.LEADER
         assert await leader.turn() is LeaseState.LEADER
         polling.clock.move(60.1)
+
+
+async def test_a_blind_leader_yields_to_a_victim(polling: Polling) -> None:
+    """S7: the victim reads events; the blind leader took the lease back again and again."""
+    leader, victim = polling.candidate(), polling.candidate("web-2", seed=1)
+    await leader.turn()
+    leader.handicap = ReasonsNotToLead(events_unreadable=True)
+    victim.handicap = ReasonsNotToLead(frozenset({"event-1"}))
+    assert await leader.turn() is LeaseState.STANDBY
+    polling.clock.move(0.5)
+    assert await victim.turn() is LeaseState.STANDBY
+    polling.clock.move(YIELD_S - 0.5)
+    assert await leader.turn() is LeaseState.STANDBY
+    polling.clock.move(0.5)
+    assert await victim.turn() is LeaseState.LEADER
 
 
 async def test_an_unable_leader_comes_after_a_victim_and_yields_ever_more_rarely(

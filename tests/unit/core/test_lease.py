@@ -217,6 +217,7 @@ def test_the_handicapped_wait() -> None:
 
 
 UNABLE = ReasonsNotToLead(unable="cannot write")
+BLIND = ReasonsNotToLead(events_unreadable=True)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +225,7 @@ UNABLE = ReasonsNotToLead(unable="cannot write")
     [
         (ReasonsNotToLead(), 0),
         (ReasonsNotToLead(frozenset({"a"})), 5),
-        (ReasonsNotToLead(events_unreadable=True), 5),
+        (BLIND, 15),
         (UNABLE, 15),
         (ReasonsNotToLead(frozenset({"a"}), events_unreadable=True, unable="cannot write"), 15),
         (ReasonsNotToLead(frozenset({"a"}), handed_over="H-1"), 15),
@@ -254,6 +255,13 @@ def test_whoever_released_the_lease_tries_last() -> None:
     affected = ReasonsNotToLead(frozenset({"a"}))
     assert wait_s(affected, yield_s=5, released=True) == 5
     assert wait_s(ReasonsNotToLead(), yield_s=5, released=True) == 0
+
+
+def test_a_blind_leader_leaves_the_lease_to_any_agent_that_reads_events() -> None:
+    """S7: only such an agent sees the next event, whatever it could not do a while ago."""
+    longest_look_s = 7.5
+    for peer in (UNABLE, ReasonsNotToLead(frozenset({"a"}))):
+        assert longest_look_s + wait_s(peer, yield_s=5) < wait_s(BLIND, yield_s=5, released=True)
 
 
 def test_an_unable_leader_offers_the_lease_ever_more_rarely() -> None:
