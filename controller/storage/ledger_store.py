@@ -33,10 +33,13 @@ from controller.core.ledger_recovery import (
 from controller.errors import (
     Conflict,
     ContractViolation,
+    Denied,
     LeaseLost,
     NewerFormat,
     NotFound,
+    NotSent,
     OutcomeUnknown,
+    Throttled,
     UnreadableLedger,
 )
 from controller.storage.ledger_json import decode_ledger, encode_bounded
@@ -248,6 +251,9 @@ class LedgerStore:
             except (Conflict, OutcomeUnknown) as error:
                 self._writing = isinstance(error, OutcomeUnknown)
                 self._refused = not self._writing
+            except (Denied, NotSent, Throttled):
+                self._writing = False  # storage holds what it held before
+                raise
             else:
                 return Written.DURABLE
         return await self._write_over(wanted, lease)

@@ -10,7 +10,16 @@ from controller.azure.blob import Content
 from controller.azure.http.write_guard import WriteGuard
 from controller.core.blob_owner import BlobOwner
 from controller.core.ledger import Hold, Ledger
-from controller.errors import Conflict, LeaseLost, NotFound, OutcomeUnknown
+from controller.errors import (
+    Conflict,
+    ControllerError,
+    Denied,
+    LeaseLost,
+    NotFound,
+    NotSent,
+    OutcomeUnknown,
+    Throttled,
+)
 from controller.storage.ledger_json import decode_ledger, encode_bounded
 from controller.storage.ledger_store import LedgerStore, Written
 
@@ -30,6 +39,7 @@ class StoredBlob:
         self.body: bytes | None = b""
         self.version, self.writes = 1, 0
         self.answers = True
+        self.refusal: ControllerError | None = None
 
     @property
     def etag(self) -> str:
@@ -46,6 +56,8 @@ class StoredBlob:
         guard.check()
         assert lease_id == Lease.lease_id
         self.writes += 1
+        if self.refusal is not None:
+            raise self.refusal
         if etag != self.etag:
             raise Conflict("the condition is not met")
         self.store(body)
@@ -123,3 +135,16 @@ async def test_a_refused_write_shows_another_writer(store: LedgerStore, stored: 
     assert await store.write(wanted, Lease()) is Written.REPLACED
     assert store.ledger == wanted
     assert not store.shows_another_writer(store.etag)
+
+
+@pytest.mark.parametrize("error", [NotSent("no route"), Throttled("503"), Denied("403")], ids=str)
+async def test_a_write_that_did_not_take_effect_hides_no_other_writer(
+    store: LedgerStore, stored: StoredBlob, error: ControllerError
+) -> None:
+    """S5: the leader may have nothing to write for hours after it, and would notice nothing."""
+    stored.refusal = error
+    with pytest.raises(type(error)):
+        await store.write(changed(store.ledger), Lease())
+    assert not store.shows_another_writer(store.etag)
+    stored.store(b"")
+    assert store.shows_another_writer(stored.etag)
