@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from controller.azure.http.session import Azure
 from controller.config.schema import Settings
+from controller.core.agent_presence import AgentPresence
 from controller.core.azure_names import SetKind, SetName, fold, short
 from controller.core.drain_history import Step
 from controller.core.ledger import Ledger
@@ -128,23 +129,27 @@ class _Search:
     async def owner_beside(self, name: str) -> str:
         """Return the set for which a blob of this name was begun that is missing or empty.
 
-        An agent of a VM of this scale set states it, since before the set was converted. Empty if
-        none states another set than this one.
+        An agent of a VM of this scale set states it, since before the set was converted. The newest
+        statement counts: VMs can have the names of those of a deleted set. Empty if it is not that
+        of an availability set.
         """
         folder = presence_blob_name(name, "").removesuffix(".json")
         listing = await self._azure.container().list(prefix=folder)
         places = (presence_place(each.name) for each in listing.blobs)
         beside = self._vms & {place[1] for place in places if place}
+        found = list[AgentPresence]()
         for vm in sorted(beside):
             try:
                 content = await self._azure.state_blob(presence_blob_name(name, vm)).read()
             except (NotFound, ContractViolation):
                 continue
             presence = seen_agent(content.body, vm).presence
-            stated = presence.set_id if presence else ""
-            if stated and SetKind.of(stated) is SetKind.AVAILABILITY_SET:
-                return await self._former(name, stated, own_name=True)
-        return ""
+            if presence is not None and presence.set_id:
+                found.append(presence)
+        stated = max(found, key=lambda each: each.at).set_id if found else ""
+        if not stated or SetKind.of(stated) is not SetKind.AVAILABILITY_SET:
+            return ""
+        return await self._former(name, stated, own_name=True)
 
     async def _former(self, name: str, recorded: str, *, own_name: bool) -> str:
         """Return an availability set if this scale set was made of it; empty if it was not."""

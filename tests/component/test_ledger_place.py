@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,22 @@ async def test_a_lost_ledger_of_its_name_belongs_to_the_set_that_its_agents_stat
     )
     container.put("flex.agents/web-2.json", encode_presence(presence))
     container.put("flex.agents/web-3.json", b"no presence")
+    assert await container.found() == ("flex.json", owner)
+
+
+@pytest.mark.parametrize(("stale", "owner"), [("availability", OWN), ("scale", FORMER)])
+async def test_a_lost_ledger_of_its_name_belongs_to_the_set_that_is_stated_last(
+    container: Container, stale: str, owner: str
+) -> None:
+    """L1: a VM can have the name of one of a deleted set, whose agents have left their blobs."""
+    world, now = container.world, SystemClock().now()
+    ids = {"availability": world.availability_set_id, "scale": world.scale_set_id}
+    for vm, (kind, set_id) in zip(("web-1", "web-2"), ids.items(), strict=True):
+        at = now - timedelta(days=90 if kind == stale else 0)
+        presence = AgentPresence(
+            vm=vm, release="1", configuration="c", started_at=at, at=at, set_id=fold(set_id)
+        )
+        container.put(f"flex.agents/{vm}.json", encode_presence(presence))
     assert await container.found() == ("flex.json", owner)
 
 
