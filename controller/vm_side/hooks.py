@@ -34,7 +34,10 @@ async def run_command(
 ) -> Ended:
     """Run a command in a process group of its own, until it ends or its time is over."""
     # Not a pipe of asyncio: its `wait` lasts until every child that the command left has closed it.
-    output, for_command = os.pipe()
+    try:
+        output, for_command = os.pipe()
+    except OSError as error:
+        return _not_started(command, error, "look for what holds so many open files")
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -46,11 +49,7 @@ async def run_command(
         )
     except (OSError, ValueError) as error:
         os.close(output)
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        return Ended(
-            HookOutcome.FAILED,
-            f"the hook {command[0]} cannot be started ({reason}): correct its path and permissions",
-        )
+        return _not_started(command, error, "correct its path and permissions")
     finally:
         os.close(for_command)
     tail = bytearray()
@@ -76,6 +75,12 @@ async def run_command(
         problem = f"the hook {command[0]} ended with {code}" + (f": {last}" if last else "")
         return Ended(HookOutcome.FAILED, cut(problem), last)
     return Ended(HookOutcome.DONE, output=_text(tail))
+
+
+def _not_started(command: Sequence[str], error: OSError | ValueError, remedy: str) -> Ended:
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    problem = f"the hook {command[0]} cannot be started ({reason}): {remedy}"
+    return Ended(HookOutcome.FAILED, problem)
 
 
 async def _keep_tail(output: int, tail: bytearray) -> None:

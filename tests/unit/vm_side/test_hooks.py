@@ -1,6 +1,8 @@
 """Hooks: bounded in time and output, whatever their command does."""
 
 import asyncio
+import errno
+import os
 import sys
 from pathlib import Path
 
@@ -54,6 +56,20 @@ async def test_a_command_that_leaves_a_child_behind_ends() -> None:
     )
     ended = await run_command(python(code), {}, timeout_s=30.0)
     assert (ended.outcome, ended.output) == (HookOutcome.DONE, "started")
+
+
+async def test_a_command_for_which_no_file_descriptor_is_left_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """H2: the outcome of the hook would stay "running", and a VM whose hook runs never opens."""
+
+    def no_pipe() -> tuple[int, int]:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "pipe", no_pipe)
+    ended = await run_command(python(""), {}, timeout_s=PLENTY_S)
+    assert ended.outcome is HookOutcome.FAILED
+    assert "cannot be started (Too many open files)" in ended.problem
 
 
 async def test_the_last_output_is_read_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
