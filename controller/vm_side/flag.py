@@ -43,6 +43,8 @@ class FlagStore:
         self._path, self._is_known = Path(path) if path else None, False
         self._must_age = False
         """It could not be removed: it is not renewed, so that it stops to count (law S9)."""
+        self._last: Flag | None = None
+        """What the file has to hold, as it was written or read last."""
 
     def read(self) -> Flag | None:
         """Return the flag; None without one, or if an operator wrote it."""
@@ -53,7 +55,7 @@ class FlagStore:
                 document: object = json.loads(file.read(MAX_BYTES))
                 renewed_at = datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, UTC)
             values = cast("dict[str, object]", document if isinstance(document, dict) else {})
-            return Flag(
+            found = Flag(
                 since=datetime.fromisoformat(str(values["since"])).astimezone(UTC),
                 event_type=str(values.get("event_type") or ""),
                 not_before=_instant(values.get("not_before")),
@@ -64,6 +66,8 @@ class FlagStore:
             )
         except (OSError, ValueError, KeyError, OverflowError, RecursionError):
             return None
+        self._last = found
+        return found
 
     def write(self, flag: Flag) -> str:
         """Create or replace the file in one step; return what did not work, empty if nothing."""
@@ -86,19 +90,20 @@ class FlagStore:
             with contextlib.suppress(OSError):
                 beside.unlink()
             return self._problem("cannot be written", error)
-        self._must_age = False
+        self._must_age, self._last = False, flag
         return ""
 
     def renew(self) -> str:
-        """Set the time of the file to now; return what did not work."""
+        """Set the time of the file to now, or write it again; return what did not work."""
         if self._path is None or self._must_age:
             return ""
         try:
             os.utime(self._path)
         except FileNotFoundError:
-            return (
-                f"the flag file {self._path} is gone: another program or a reboot has removed it, "
-                "and the application takes new work"
+            problem = self.write(self._last) if self._last else ""
+            return problem or (
+                f"the flag file {self._path} was gone and is written again: another program has "
+                "removed it, and the application took new work"
             )
         except OSError as error:
             return self._problem("cannot be renewed", error)
@@ -113,6 +118,7 @@ class FlagStore:
         except OSError as error:
             self._must_age = True
             return self._problem("cannot be removed", error)
+        self._last = None
         return ""
 
     def note_known(self) -> None:

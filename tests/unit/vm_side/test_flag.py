@@ -113,16 +113,35 @@ def test_a_full_disk_is_reported(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_flag_that_another_program_has_removed_is_reported(tmp_path: Path) -> None:
-    """The message does not send the reader to the permissions, which are right."""
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_flag_that_another_program_has_removed_is_written_again(
+    tmp_path: Path, *, restarted: bool
+) -> None:
+    """S8: the entry still names the VM; without the flag its probes would never be refused."""
     path = tmp_path / "draining"
     store = FlagStore(str(path))
     store.write(FLAG)
+    if restarted:
+        store = FlagStore(str(path))
+        store.read()
     path.unlink()
     assert store.renew() == (
-        f"the flag file {path} is gone: another program or a reboot has removed it, "
-        "and the application takes new work"
+        f"the flag file {path} was gone and is written again: another program has removed it, "
+        "and the application took new work"
     )
+    found = store.read()
+    assert found is not None
+    assert found == replace(FLAG, renewed_at=found.renewed_at)
+    assert store.renew() == ""
+
+
+def test_a_flag_that_was_cleared_is_not_written_again(tmp_path: Path) -> None:
+    """S9: the VM is open."""
+    path = tmp_path / "draining"
+    store = FlagStore(str(path))
+    store.write(FLAG)
+    store.clear()
+    store.renew()
     assert not path.exists()
 
 
