@@ -26,7 +26,7 @@ class FlagExpiry:
     Args:
         machine: the machine of the agent.
         open_after_s: `[drain] open_after_s`.
-        clock: wall clock; the file has its time.
+        clock: monotonic clock: the wall clock can be set back while this waits.
         announced: returns whether an event of this VM is announced that requires a drain; the VM
             stays closed for it.
     """
@@ -44,9 +44,11 @@ class FlagExpiry:
 
     async def run(self) -> None:
         """Return when the VM is open."""
-        reported = ""
+        reported, found, found_at = "", None, self._clock.monotonic()
         while (flag := found_flag(self._machine, "")) is not None:
-            age_s = (self._clock.now() - flag.renewed_at).total_seconds()
+            if found is None or flag.renewed_at != found.renewed_at:
+                found, found_at = flag, self._clock.monotonic()
+            age_s = found.age_s + self._clock.monotonic() - found_at
             if age_s > self._open_after_s and not await self._announced():
                 problem = self._machine.clear_flag()
                 if not problem:

@@ -1,13 +1,14 @@
 """A VM opens although its agent cannot start: law S9 without a closing side."""
 
 import asyncio
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from controller.vm_side.flag import Flag
-from controller.vm_side.flag_expiry import FlagExpiry
+from controller.vm_side.flag_expiry import CHECK_S, FlagExpiry
 
 if TYPE_CHECKING:
     from controller.clock import Clock
@@ -31,6 +32,7 @@ class FlaggedMachine:
             drain=NOW,
             boot_id=boot_id,
             renewed_at=NOW - timedelta(seconds=age_s),
+            age_s=max(0.0, age_s),
         )
 
     def flag(self) -> Flag | None:
@@ -42,21 +44,26 @@ class FlaggedMachine:
         return self._problem
 
 
-class StandingClock:
-    """A clock that stands still."""
+@dataclass
+class FakeClock:
+    """A monotonic clock that the test moves."""
 
-    def now(self) -> datetime:
-        return NOW
+    seconds: float = 1000.0
+
+    def monotonic(self) -> float:
+        return self.seconds
 
 
-def expiry(machine: FlaggedMachine, *, announced: bool = False) -> FlagExpiry:
+def expiry(
+    machine: FlaggedMachine, *, announced: bool = False, clock: FakeClock | None = None
+) -> FlagExpiry:
     async def event() -> bool:
         return announced
 
     return FlagExpiry(
         cast("Machine", machine),
         open_after_s=OPEN_AFTER_S,
-        clock=cast("Clock", StandingClock()),
+        clock=cast("Clock", clock or FakeClock()),
         announced=event,
     )
 
@@ -79,6 +86,24 @@ async def test_a_flag_that_nothing_renews_is_removed_after_its_time(
     machine = FlaggedMachine(age_s=age_s)
     assert await looked(expiry(machine)) is opened
     assert (machine.found is None) is opened
+
+
+async def test_a_clock_that_is_set_back_keeps_no_vm_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """S9: the file then has a time that is still to come; what counts is the time that passes."""
+    machine, clock = FlaggedMachine(age_s=10), FakeClock()
+
+    async def wait(seconds: float) -> None:
+        clock.seconds += seconds
+        assert machine.found is not None
+        assert clock.seconds < 1000 + 2 * OPEN_AFTER_S, "the VM stays closed"
+        machine.found = replace(machine.found, age_s=0.0)  # by the clock that was set back
+
+    monkeypatch.setattr(asyncio, "sleep", wait)
+    await expiry(machine, clock=clock).run()
+    assert machine.found is None
+    assert clock.seconds == 1000 + OPEN_AFTER_S - 10 + CHECK_S
 
 
 async def test_a_vm_stays_closed_for_its_own_event() -> None:
