@@ -25,6 +25,7 @@ from controller.core.planning.actions import HoldReason, Phase, ReadVmReport
 from controller.core.planning.evidence import Evidence
 from controller.core.planning.steps import Inquiry, Report, Start, Steps, WakeAt, hold_vm
 from controller.core.planning.vm_case import VmCase
+from controller.core.rehearsals import is_test
 from controller.core.resources import LoadBalancingRule, Membership, member_key
 from controller.core.restarts import interrupted, outlasts
 from controller.core.vm_report import VmReport, VmState, report_text
@@ -33,8 +34,8 @@ REPORT_WITHIN_S = 6.0
 """How long a removal waits for the first report, because of an event: every agent reads the event
 document every two seconds, and the record twice a second from then on."""
 REQUESTED_REPORT_WITHIN_S = 12.0
-"""The same for a drain request, of which an agent learns when it reads the lease: every 7.5 s at
-the latest, in a large set."""
+"""The same for a drain request, or an event that the document of the agent may not show: it learns
+of the record when it reads the lease, every 7.5 s at the latest, in a large set."""
 READ_EVERY_S = 1.0
 """How often a report is read while a step waits for it."""
 READ_OUT_EVERY_S = 10.0
@@ -83,8 +84,7 @@ def must_wait(
         return False
     yield from read_report(evidence, case.vm.name)
     report = current_report(evidence, entry)
-    within_s = REPORT_WITHIN_S if case.due else REQUESTED_REPORT_WITHIN_S
-    reported_by = entry.recorded_at + timedelta(seconds=within_s)
+    reported_by = _reported_by(case, entry)
     until = reported_by if report is None else _waits_until(evidence, entry, report, movable)
     if until is None or evidence.now >= until:
         return False
@@ -93,6 +93,16 @@ def must_wait(
     why = _why(report, until)
     yield Report(vm=case.vm.name, phase=Phase.DRAINING, why=why)
     return True
+
+
+def _reported_by(case: VmCase, entry: Entry) -> datetime:
+    """Return until when the first report about a record is waited for.
+
+    A leader alone reads what other agents forward, and rehearsals.
+    """
+    shown = any(not (event.forwarded or is_test(event.event_id)) for event in case.due)
+    within_s = REPORT_WITHIN_S if shown else REQUESTED_REPORT_WITHIN_S
+    return entry.recorded_at + timedelta(seconds=within_s)
 
 
 def _waits_until(
@@ -185,7 +195,7 @@ def report_not_closed(case: VmCase, evidence: Evidence, entry: Entry) -> Steps:
     Nothing else can take it out: it is held until its own side works.
     """
     name, report = case.vm.name, current_report(evidence, entry)
-    late_at = _late_at(evidence, entry, report)
+    late_at = _late_at(evidence, entry, report) if report else _reported_by(case, entry)
     if evidence.now < late_at:
         why = "waiting for the report of its agent" if report is None else report_text(report)
         yield WakeAt(late_at)
@@ -195,10 +205,8 @@ def report_not_closed(case: VmCase, evidence: Evidence, entry: Entry) -> Steps:
         yield from hold_vm(name, HoldReason.VM_NOT_CLOSED, message)
 
 
-def _late_at(evidence: Evidence, entry: Entry, report: VmReport | None) -> datetime:
+def _late_at(evidence: Evidence, entry: Entry, report: VmReport) -> datetime:
     """Return from when on something is wrong with a VM that is not out yet."""
-    if report is None:
-        return entry.recorded_at + timedelta(seconds=REPORT_WITHIN_S)
     if report.state is VmState.OPEN:
         return evidence.now
     rules = _rules_of(evidence, entry.memberships)

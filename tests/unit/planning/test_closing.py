@@ -239,6 +239,23 @@ def test_a_drain_request_gives_the_agent_longer(scene: PlannerScenario) -> None:
 
 # --- acknowledgement ---
 
+@pytest.mark.parametrize(
+    "unshown",
+    [replace(event(), forwarded=True), event(event_id="test-1")],
+    ids=["forwarded", "rehearsal"],
+)
+def test_an_event_that_the_agent_may_not_read_gives_it_longer(
+    scene: PlannerScenario, unshown: Any
+) -> None:
+    """The leader alone reads it; a VM that is removed before it closes loses requests."""
+    scene.policy, scene.events = replace(scene.policy, close=True), [unshown]
+    scene.adopt()
+    scene.now = REPORT_WITHIN_S
+    assert writes(scene.plan()) == []
+    scene.now = REQUESTED_REPORT_WITHIN_S
+    assert writes(scene.plan()) == [removal()]
+
+
 
 def test_a_quiet_vm_that_is_out_is_acknowledged_at_once(scene: PlannerScenario) -> None:
     """Out and quiet: nothing is left to wait for."""
