@@ -160,8 +160,9 @@ class Agent:
                 vm, poll = (await azure.imds.instance()).name, await azure.imds.poll()
             except ControllerError:
                 return False
+            now = self._clock.now()
             return any(
-                event.affects(vm) and policy.impacting(event) for event in poll.document.events
+                event.affects(vm) and policy.keeps_out(event, now) for event in poll.document.events
             )
 
         if policy.close and not self._settings.policy.dry_run:

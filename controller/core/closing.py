@@ -7,8 +7,8 @@ Open by default, closed by proof. A VM closes
   does not answer (`_closes_alone`).
 
 It opens when the entry is gone or its memberships are back, and also when storage has not answered
-for `open_after_s`, unless its own event is still announced: an agent that hears nothing must not
-keep a healthy VM out of service.
+for `open_after_s`, unless an own event is still announced before which it does not return (law S6):
+an agent that hears nothing must not keep a healthy VM out of service.
 
 Pure: standard library only, no I/O, no clock.
 """
@@ -22,6 +22,7 @@ from controller.core.event_progress import SeenEvent
 from controller.core.events import EventDocument, EventStatus, ScheduledEvent
 from controller.core.ledger import Entry, Ledger
 from controller.core.planning.actions import HoldReason
+from controller.core.planning.views import keeps_out
 from controller.core.policy import Policy
 from controller.core.vm_report import VmState
 
@@ -89,15 +90,18 @@ def wish(known: Known, policy: Policy, *, open_after_s: float) -> Wish:
     """
     entry = known.ledger.entry(known.vm) if known.ledger else None
     own = _next_own_event(known, policy)
-    announced = own is not None and known.document_age_s <= ANNOUNCED_S
+    is_read = known.document_age_s <= ANNOUNCED_S
+    stays = is_read and any(
+        keeps_out(event, entry, policy, known.now) for event in _own_events(known, policy)
+    )
     if known.ledger is None and known.found is not None:
         # Before the first read nothing shows that the drain is over.
-        return known.found if announced or known.found_age_s <= open_after_s else OPEN
+        return known.found if stays or known.found_age_s <= open_after_s else OPEN
     if entry is not None and not entry.parked:
-        if known.ledger_age_s > open_after_s and not announced:
+        if known.ledger_age_s > open_after_s and not stays:
             return OPEN
         return _wish_by(entry, own)
-    if own is not None and announced and _closes_alone(known, policy, own):
+    if own is not None and is_read and _closes_alone(known, policy, own):
         return Wish(state=VmState.CLOSED, event=own, reason=own.event_type)
     return OPEN
 
@@ -121,12 +125,14 @@ def _wish_by(entry: Entry, own: ScheduledEvent | None) -> Wish:
 
 def _next_own_event(known: Known, policy: Policy) -> ScheduledEvent | None:
     """Return the impacting event of this VM that comes first; one that has started comes first."""
-    events = [
-        event
-        for event in (known.document.events if known.document else ())
-        if event.affects(known.vm) and policy.impacting(event)
-    ]
+    events = _own_events(known, policy)
     return min(events, key=lambda event: _starts_at(event, known.now), default=None)
+
+
+def _own_events(known: Known, policy: Policy) -> Iterator[ScheduledEvent]:
+    for event in known.document.events if known.document else ():
+        if event.affects(known.vm) and policy.impacting(event):
+            yield event
 
 
 def _starts_at(event: ScheduledEvent, now: datetime) -> datetime:

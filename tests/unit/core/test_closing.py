@@ -237,6 +237,22 @@ def test_without_news_a_vm_whose_event_is_announced_stays_closed() -> None:
     assert state(replace(waiting, document_age_s=ANNOUNCED_S + 1)) is VmState.OPEN
 
 
+def test_without_news_a_vm_opens_though_an_event_is_announced_a_week_ahead() -> None:
+    """S9, S6: a leader would restore it until then."""
+    week_s = 7 * 86400.0
+    later, own = event("web-1", not_before=week_s, event_id="E-2"), entry(recorded_at=at(0))
+    silent = known(later, ledger=Ledger(entries=(own,)), age_s=OPEN_AFTER_S + 1)
+    assert state(silent) is VmState.OPEN
+    assert state(replace(silent, now=at(week_s - 1200))) is VmState.CLOSED
+    because_of_it = replace(later, event_id="E-1")
+    assert state(known(because_of_it, ledger=silent.ledger, age_s=OPEN_AFTER_S + 1)) is (
+        VmState.CLOSED
+    )
+    found = Wish(state=VmState.CLOSED, drain=at(0), reason="Reboot")
+    fresh = known(later, age_s=float("inf"), found=found, found_age_s=OPEN_AFTER_S + 1)
+    assert state(fresh) is VmState.OPEN
+
+
 def test_an_agent_that_starts_while_storage_is_silent_keeps_the_flag_it_found() -> None:
     """A crash of the agent does not open a VM in the middle of its drain, nor close it for good."""
     found = Wish(state=VmState.CLOSED, drain=at(0), reason="Reboot")
