@@ -57,6 +57,8 @@ class Known:
     """Seconds since the document was read."""
     seen: tuple[SeenEvent, ...] = ()
     """The events that this agent has read, also those that are over."""
+    closed_alone: bool = False
+    """Whether the VM is closed without a record."""
     found: "Wish | None" = None
     """What an earlier run of the agent left in the flag file of this boot."""
     found_age_s: float = 0.0
@@ -139,11 +141,10 @@ def _starts_at(event: ScheduledEvent, now: datetime) -> datetime:
     return now if event.status is EventStatus.STARTED else event.not_before or now
 
 
-def _is_paused(ledger: Ledger, vm: str) -> bool:
-    """Return whether operators had paused the drain of this VM, by the ledger."""
+def _is_held(ledger: Ledger, vm: str, reason: HoldReason) -> bool:
+    """Return whether the drain of this VM was held for a reason, by the ledger."""
     return any(
-        hold.reason == HoldReason.PAUSED.value and fold(hold.subject) == fold(vm)
-        for hold in ledger.holds
+        hold.reason == reason.value and fold(hold.subject) == fold(vm) for hold in ledger.holds
     )
 
 
@@ -155,14 +156,16 @@ def _closes_alone(known: Known, policy: Policy, own: ScheduledEvent) -> bool:
     none if a floor does not allow that: an order among them would change with every event that
     starts or appears, and a VM that has closed does not show to the others. Nor does a VM show that
     has opened again since its event.
-    A VM whose drain is paused stays open.
+    A VM whose drain is paused stays open. One that has closed alone stays closed when storage
+    answers again, until a leader records it: it would open for seconds just before its event. It
+    opens if the leader holds the drain.
     An agent that has read no ledger cannot know which VMs are out, and closes nothing.
     """
     near = known.now + timedelta(seconds=CLOSE_ALONE_S)
     if (
         known.ledger is None
-        or _is_paused(known.ledger, known.vm)
-        or known.silent_s <= STORAGE_SILENT_S
+        or _is_held(known.ledger, known.vm, HoldReason.PAUSED)
+        or (known.silent_s <= STORAGE_SILENT_S and not _waits_closed(known, known.ledger))
         or _starts_at(own, known.now) > near
     ):
         return False
@@ -177,6 +180,11 @@ def _closes_alone(known: Known, policy: Policy, own: ScheduledEvent) -> bool:
     staying = len({fold(peer) for peer in known.peers} - out - leaving)
     full = len(known.peers)
     return all(staying >= floor.members(full=full) for floor in policy.pools.values())
+
+
+def _waits_closed(known: Known, ledger: Ledger) -> bool:
+    """Return whether the VM has closed alone, and the leader may still record it."""
+    return known.closed_alone and not _is_held(ledger, known.vm, HoldReason.FLOOR)
 
 
 def _near(known: Known, until: datetime) -> Iterator[ScheduledEvent]:

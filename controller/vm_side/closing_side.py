@@ -174,6 +174,7 @@ class ClosingSide:
             document=self._document(),
             document_age_s=self._document_age_s(),
             seen=self._seen(),
+            closed_alone=self._report.state is VmState.CLOSED and self._report.drain is None,
             found=_wish_of(self._found) if self._found else None,
             found_age_s=self._found.age_s + waited_s if self._found else 0.0,
             now=now,

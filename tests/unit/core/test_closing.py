@@ -202,6 +202,24 @@ def test_an_event_of_an_old_document_closes_nothing(announced: ScheduledEvent) -
     assert state(replace(silent, document_age_s=ANNOUNCED_S + 1)) is VmState.OPEN
 
 
+def test_a_vm_that_closed_alone_waits_for_its_record_when_storage_answers() -> None:
+    """S8: no leader has recorded it yet, and it would open for seconds just before its event."""
+    soon = event("web-1", not_before=20)
+    answers = known(soon, ledger=Ledger(), closed_alone=True)
+    assert state(answers) is VmState.CLOSED
+    assert state(replace(answers, now=at(-100))) is VmState.OPEN, "the event was postponed"
+    assert state(replace(answers, document=EventDocument(incarnation=2))) is VmState.OPEN
+    assert state(answers, floor=3) is VmState.OPEN
+
+
+@pytest.mark.parametrize("reason", ["floor", "paused"])
+def test_a_vm_that_closed_alone_opens_if_the_leader_holds_its_drain(reason: str) -> None:
+    """S2: no record follows."""
+    hold = Hold(subject="WEB-1", reason=reason, message="", since=at(0))
+    soon = event("web-1", not_before=20)
+    assert state(known(soon, ledger=Ledger(holds=(hold,)), closed_alone=True)) is VmState.OPEN
+
+
 # --- opening ---
 
 

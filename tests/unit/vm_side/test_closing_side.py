@@ -678,3 +678,16 @@ async def test_refused_probes_are_reported(bench: Bench) -> None:
     bench.machine.refused = 7
     bench.record()
     assert (await bench.step()).refused_probes == 7
+
+
+async def test_a_vm_that_closed_alone_stays_closed_until_its_record(bench: Bench) -> None:
+    """S8: storage answers again just before the event, and the leader has not recorded it yet."""
+    await bench.step()
+    bench.follower.answers = False
+    bench.document = EventDocument(incarnation=1, events=(event("web-1", not_before=60),))
+    assert (await bench.step(times=20)).state is VmState.CLOSED
+    bench.follower.answers = True
+    assert (await bench.step(times=5)).state is VmState.CLOSED
+    bench.record(recorded_at=at(27))
+    report = await bench.step()
+    assert (report.state, report.drain) == (VmState.CLOSED, at(27))
