@@ -30,6 +30,7 @@ from controller.vm_side.ledger_follower import LedgerFollower
 from controller.vm_side.machine import Machine
 from controller.vm_side.report_sender import ReportSender
 from controller.vm_side.service_ports import ServicePorts
+from controller.vm_side.state_time import StateTime
 
 logger = logging.getLogger("lbdrain.closing")
 
@@ -84,7 +85,8 @@ class ClosingSide:
         self._wish, self._found = Wish(state=VmState.OPEN), found_flag(machine, vm)
         self._found_at = clock.monotonic()
         self._report = _first_report(machine, vm, self._found, clock.now())
-        self._no_connection_since: datetime | None = None
+        self._state_time = StateTime(clock, self._report.since)
+        self._no_connection_since: float | None = None
         self._ready_times, self._logged, self._uncounted = 0, "", ""
 
     @property
@@ -150,7 +152,7 @@ class ClosingSide:
         if self._wish.state is VmState.CLOSED:
             self._close(now)
         elif self._report.state is VmState.CLOSED:
-            self._begin_to_open(now)
+            self._begin_to_open()
         elif self._report.state is VmState.OPEN and self._report.problem:
             self._logged = ""
             self._update(problem="")  # it could not close, and need not any more
@@ -190,19 +192,18 @@ class ClosingSide:
         if report.state is VmState.CLOSED and report.drain == wanted.drain:
             return
         closed = report.state is VmState.CLOSED
-        since, event = report.since if closed else now, wanted.event
+        since, event = self._state_time.since() if closed else now, wanted.event
         problem = self._machine.set_flag(_flag_of(wanted, since, self._machine.boot_id, now))
         if problem and (report.state is VmState.OPEN or self._machine.flag() is None):
             # Without its flag nothing asks clients to leave: the drain goes on as without this VM.
             # Trying again is no news.
-            since = report.since if report.state is VmState.OPEN else now
-            self._update(state=VmState.OPEN, drain=wanted.drain, failed=problem, since=since)
+            self._update(state=VmState.OPEN, drain=wanted.drain, failed=problem)
             return
         # A flag that cannot be replaced still closes the VM, and has to go when the drain is over.
         self._no_connection_since = None
         self._service_ports.read_again()
         self._update(
-            state=VmState.CLOSED, since=since, drain=wanted.drain, quiet_since=None, problem="",
+            state=VmState.CLOSED, drain=wanted.drain, quiet_since=None, problem="",
             refused_probes=0, failed=problem,
         )  # fmt: skip
         if not closed:
@@ -214,13 +215,13 @@ class ClosingSide:
         """Renew the flag, count connections and refused probes."""
         if self._follower.age_s < NEWS_S and (problem := self._machine.renew_flag()):
             self._update(failed=problem)
-        count = await _count(self._machine, self._service_ports)
+        count, now_s = await _count(self._machine, self._service_ports), self._clock.monotonic()
         if count.connections or not count.counted:
             self._no_connection_since = None
         elif self._no_connection_since is None:
-            self._no_connection_since = now
+            self._no_connection_since = now_s
         since, quiet_s = self._no_connection_since, self._configuration.settings.drain.quiet_s
-        quiet = since is not None and (now - since).total_seconds() >= quiet_s
+        quiet = since is not None and now_s - since >= quiet_s
         quiet_since = (self._report.quiet_since or now) if quiet else None
         refused = await self._machine.refused_probes()
         stated = "" if self._report.problem == self._uncounted else self._report.problem
@@ -233,46 +234,44 @@ class ClosingSide:
             problem=stated or count.problem or self._hooks.problem,
         )
         self._uncounted = count.problem
-        waited_s = (now - self._report.since).total_seconds()
-        waited = waited_s >= self._configuration.settings.policy.connection_drain_s
+        drain_s = self._configuration.settings.policy.connection_drain_s
+        waited = self._state_time.age_s >= drain_s
         if self._report.state is VmState.CLOSED and (quiet or waited):
             self._hooks.start("closed", self._wish.event)
 
     # --- open ---
 
-    def _begin_to_open(self, now: datetime) -> None:
+    def _begin_to_open(self) -> None:
         self._ready_times, self._logged = 0, ""
-        self._update(
-            state=VmState.OPENING, since=now, drain=self._wish.drain, quiet_since=None, problem=""
-        )
+        self._update(state=VmState.OPENING, drain=self._wish.drain, quiet_since=None, problem="")
         self._hooks.start("opening", self._wish.event)
 
     async def _open_when_ready(self, now: datetime) -> None:
         """Open when the hook has ended and the application is ready, or when the time is over."""
-        report = self._report
-        if self._wish.drain != report.drain:
-            report = self._update(drain=self._wish.drain)
+        if self._wish.drain != self._report.drain:
+            self._update(drain=self._wish.drain)
         policy = self._configuration.settings.policy
-        waited = (now - report.since).total_seconds() >= policy.restore_ready_timeout_s
+        waited = self._state_time.age_s >= policy.restore_ready_timeout_s
         # Without an entry no leader waits for this VM, and none could report that it holds.
         may_open_anyway = self._wish.drain is None or policy.restore_when_not_ready == "open"
-        ready = await self._is_ready(now) or (waited and may_open_anyway)
+        ready = await self._is_ready() or (waited and may_open_anyway)
         if not ready or self._wish_by_now(now).state is VmState.CLOSED:
             return  # an entry can be recorded while the application is asked
         if problem := self._machine.clear_flag():
             self._update(failed=problem)
             return
-        self._update(state=VmState.OPEN, since=now, problem="", refused_probes=0)
+        self._update(state=VmState.OPEN, problem="", refused_probes=0)
         log(logger, logging.INFO, "open: takes new work", event="vm_opened", vm=self._vm)
         self._hooks.start("opened", self._wish.event)
 
-    async def _is_ready(self, now: datetime) -> bool:
+    async def _is_ready(self) -> bool:
         """Return whether the opening hook succeeded and the application is ready."""
         outcome = self._hooks.outcome_of("opening")
         if outcome in {HookOutcome.FAILED, HookOutcome.TIMED_OUT}:
             self._ready_times = 0
             self._update(problem=self._hooks.problem)
-            self._hooks.start_again("opening", self._wish.event, now, every_s=OPENING_HOOK_AGAIN_S)
+            now_s, event = self._clock.monotonic(), self._wish.event
+            self._hooks.start_again("opening", event, now_s, every_s=OPENING_HOOK_AGAIN_S)
             return False
         if outcome is HookOutcome.RUNNING:
             return False
@@ -283,13 +282,15 @@ class ClosingSide:
 
     # --- report ---
 
-    def _update(self, *, failed: str = "", **changes: object) -> VmReport:
+    def _update(self, *, failed: str = "", **changes: object) -> None:
         if failed:
             if failed != self._logged:
                 log(logger, logging.WARNING, failed, event="vm_side_failed", vm=self._vm)
             self._logged = changes["problem"] = failed
-        self._report = replace(self._report, at=self._clock.now(), **changes)  # type: ignore[arg-type]
-        return self._report
+        if changes.get("state", self._report.state) is not self._report.state:
+            self._state_time.begin()
+        at, since = self._clock.now(), self._state_time.since()
+        self._report = replace(self._report, at=at, since=since, **changes)  # type: ignore[arg-type]
 
 
 async def _count(machine: Machine, ports: ServicePorts) -> ConnectionCount:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from datetime import datetime
 from types import TracebackType
 from typing import Self
 
@@ -28,7 +27,7 @@ class HookRuns:
     def __init__(self, vm: str, configuration: ConfigurationInForce, machine: Machine) -> None:
         self._vm, self._configuration, self._machine = vm, configuration, machine
         self._stage = ""
-        self._started_at: datetime | None = None
+        self._started_at: float | None = None
         self._outcomes: dict[str, HookOutcome] = {}
         self._task: asyncio.Task[None] | None = None
         self.problem = ""
@@ -64,14 +63,17 @@ class HookRuns:
         self._run(stage, event)
 
     def start_again(
-        self, stage: str, event: ScheduledEvent | None, now: datetime, *, every_s: float
+        self, stage: str, event: ScheduledEvent | None, now_s: float, *, every_s: float
     ) -> None:
-        """Start the hooks of a stage again, at most every `every_s` seconds."""
+        """Start the hooks of a stage again, at most every `every_s` seconds; `now_s` is monotonic.
+
+        The first call after their start only notes the time.
+        """
         started = self._started_at
         if started is None:
-            self._started_at = now
-        elif (now - started).total_seconds() >= every_s:
-            self._started_at = now
+            self._started_at = now_s
+        elif now_s - started >= every_s:
+            self._started_at = now_s
             self._run(stage, event)
 
     def _run(self, stage: str, event: ScheduledEvent | None) -> None:

@@ -41,7 +41,8 @@ class ReportSender:
             return True
         if _planned_by(sent) != _planned_by(report):
             return True
-        age_s = (report.at - sent.at).total_seconds()
+        # The clock can have been ahead when it was sent: the leader does not use it then.
+        age_s = abs((report.at - sent.at).total_seconds())
         if sent.connections != report.connections:
             return age_s >= CONNECTIONS_EVERY_S
         waited_for = report.state is not VmState.OPEN or bool(report.problem)

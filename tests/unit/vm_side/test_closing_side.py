@@ -179,9 +179,11 @@ class TestClock:
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self.ahead_s = 0.0
+        """How wrong the wall clock is."""
 
     def now(self) -> datetime:
-        return at(self.seconds)
+        return at(self.seconds + self.ahead_s)
 
     def monotonic(self) -> float:
         return self.seconds
@@ -678,6 +680,32 @@ async def test_refused_probes_are_reported(bench: Bench) -> None:
     bench.machine.refused = 7
     bench.record()
     assert (await bench.step()).refused_probes == 7
+
+
+@pytest.mark.parametrize("ahead_s", [3600.0, -3600.0])
+async def test_a_vm_that_closes_while_its_clock_is_wrong(bench: Bench, ahead_s: float) -> None:
+    """S1, L1: the leader judges by `since`, and an instant ahead would delay the quiet as long."""
+    bench.machine.count = ConnectionCount(0)
+    await bench.step()
+    bench.clock.ahead_s = ahead_s
+    bench.record()
+    assert (await bench.step()).state is VmState.CLOSED
+    bench.clock.ahead_s = 0.0
+    report = await bench.step(times=2)
+    assert (report.since, report.quiet) == (at(2), True)
+    assert (await bench.step()).since == at(2)
+
+
+async def test_a_hook_that_fails_while_the_clock_is_wrong_is_started_again(bench: Bench) -> None:
+    """L1: a VM whose hook `opening` has failed once opens."""
+    bench.record()
+    await bench.step()
+    bench.machine.hook_results["opening"] = HookResult(HookOutcome.FAILED, "failed")
+    bench.record(restored_at=at(5))
+    bench.clock.ahead_s = 3600.0
+    await bench.step(times=2)
+    bench.clock.ahead_s, bench.machine.hook_results = 0.0, {}
+    assert (await bench.step(times=40)).state is VmState.OPEN
 
 
 async def test_a_vm_that_closed_alone_stays_closed_until_its_record(bench: Bench) -> None:

@@ -50,3 +50,17 @@ async def test_a_report_that_the_leader_waits_for_stays_current(
             await asyncio.sleep(0)
     running.cancel()
     assert [each.at for each in writer.written] == [at(0), at(steps)][: 2 if again else 1]
+
+
+async def test_a_report_of_a_clock_that_was_ahead_is_written_again() -> None:
+    """The leader uses no report from the future, and would wait for as long as it was ahead."""
+    writer = MemoryWriter()
+    sender = ReportSender(cast("VmReportWriter", writer))
+    running = asyncio.create_task(sender.run())
+    closed = replace(OPEN, state=VmState.CLOSED, since=at(0))
+    for seconds in (3600, 2):
+        sender.send(replace(closed, at=at(seconds)))
+        for _ in range(3):
+            await asyncio.sleep(0)
+    running.cancel()
+    assert [each.at for each in writer.written] == [at(3600), at(2)]
