@@ -81,8 +81,18 @@ class ServicePorts:
                 self._found[key] = self._ports_of(load_balancer)
                 del self._due[key]
             if self._due:
-                await asyncio.sleep(wait_s)
-            again_s = min(2 * again_s, AGAIN_S)
+                wanted = await self._wanted_within(wait_s)
+                again_s = FIRST_AGAIN_S if wanted else min(2 * again_s, AGAIN_S)
+
+    async def _wanted_within(self, seconds: float) -> bool:
+        """Wait, but no longer than until the VM closes; return whether it did."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+        except TimeoutError:
+            return False
+        self._woken.clear()
+        return True
 
     def _ports_of(self, load_balancer: LoadBalancer) -> frozenset[int]:
         return frozenset(

@@ -122,7 +122,9 @@ def test_a_report_from_before_a_restart_acknowledges_no_other_event(
     restart, other = started(event_type=event_type), event(event_id="E-2")
     closing.events, closing.now = [restart, other], 12
     assert acknowledged(closing.through(**proven(closing))) == []
-    assert closing.entry().closed_at == at(CLOSED_LONG_ENOUGH), "whatever the first event restarts was closed"
+    assert closing.entry().closed_at == at(CLOSED_LONG_ENOUGH), (
+        "whatever the first event restarts was closed"
+    )
 
 
 def test_a_vm_that_closes_again_after_a_restart_is_closed_since_then(

@@ -36,12 +36,13 @@ class Waits:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, most: int = 100) -> None:
         self.seconds: list[float] = []
         self._most = most
-        monkeypatch.setattr(asyncio, "sleep", self._sleep)
+        monkeypatch.setattr(ServicePorts, "_wanted_within", self._wait)
 
-    async def _sleep(self, seconds: float) -> None:
+    async def _wait(self, seconds: float) -> bool:
         self.seconds.append(seconds)
         if len(self.seconds) >= self._most:
             raise asyncio.CancelledError
+        return False
 
 
 def balancer(*ports: int, pool_id: str = APP) -> LoadBalancer:
@@ -129,3 +130,19 @@ async def test_rules_that_cannot_be_read_again_count_as_they_were(
     with pytest.raises(asyncio.CancelledError):
         await known.read()
     assert (known(), known.problem) == ((80,), "")
+
+
+async def test_a_vm_that_closes_waits_for_no_earlier_failure() -> None:
+    """L2: Resource Manager answers again, and the next try may be due in five minutes.
+
+    Until then the count of a VM whose rules were never read is no count, and it is not quiet.
+    """
+    known = ports(ControllerError("503"), balancer(80))
+    running = asyncio.create_task(known.run())
+    await asyncio.sleep(0)
+    assert "have not been read" in known.problem
+    known.read_again()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (known(), known.problem) == ((80,), "")
+    running.cancel()
