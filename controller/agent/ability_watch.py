@@ -10,6 +10,8 @@ from datetime import datetime
 from controller.clock import Clock
 from controller.core.ability import (
     REMEMBERED_S,
+    STALE_S,
+    WRITING_LEDGER,
     Attempts,
     Inability,
     Operation,
@@ -25,7 +27,7 @@ from controller.core.ledger import Ledger
 from controller.core.observation import Deferral, Observation
 from controller.core.planning.actions import Action, Plan
 from controller.core.policy import Policy
-from controller.errors import ControllerError, retry_after_of
+from controller.errors import ControllerError, NotSent, OutcomeUnknown, retry_after_of
 
 
 @dataclass(slots=True)
@@ -98,7 +100,13 @@ class AbilityWatch:
         elif verdict.unable:
             began_at = self._clock.monotonic() if attempt.accepted else attempt.began_at
             until = self._clock.monotonic() + (retry_after_of(error) or 0.0)
-            failed = known.failed(key=key, began_at=began_at, until=until, why=str(error))
+            failed = known.failed(
+                key=key,
+                began_at=began_at,
+                until=until,
+                why=str(error),
+                unanswered=isinstance(error, NotSent | OutcomeUnknown),
+            )
             self._attempts[attempt.operation] = failed
 
     def _succeeded(self, operation: Operation) -> None:
@@ -203,5 +211,15 @@ class AbilityWatch:
         )
         found = inability(self._due, self._attempts, unanswered, now)
         if found is not None:
-            self._shown = found, now + REMEMBERED_S
+            self._shown = found, now + self._remembered_s(found.operation)
         return found
+
+    def _remembered_s(self, operation: Operation) -> float:
+        """Return for how long an inability keeps this agent from the lease.
+
+        Storage that does not answer refuses the lease as well: that it can be taken is better
+        proof.
+        """
+        known = self._attempts.get(operation, Attempts())
+        silent = known.failing_since is None or known.unanswered
+        return STALE_S if silent and operation == WRITING_LEDGER else REMEMBERED_S

@@ -122,9 +122,13 @@ class Attempts:
     """The last failure."""
     tried_until: float = -math.inf
     """When it was met, or until when Azure then asked to wait."""
+    unanswered: bool = False
+    """Whether the last attempt got no answer."""
     succeeded_at: float = -math.inf
 
-    def failed(self, *, key: ActionKey, began_at: float, until: float, why: str) -> "Attempts":
+    def failed(
+        self, *, key: ActionKey, began_at: float, until: float, why: str, unanswered: bool = False
+    ) -> "Attempts":
         """Return the attempts after one that began at this time has failed.
 
         Args:
@@ -132,13 +136,19 @@ class Attempts:
             began_at: when.
             until: as `tried_until`.
             why: how it failed.
+            unanswered: whether it got no answer.
         """
         known = self.without_stale(began_at)
         since = max(began_at, known.succeeded_at)
         if known.failing_since is not None:
             since = min(since, known.failing_since)
         return replace(
-            known, failing_since=since, keys=known.keys | {key}, why=why, tried_until=until
+            known,
+            failing_since=since,
+            keys=known.keys | {key},
+            why=why,
+            tried_until=until,
+            unanswered=unanswered,
         )
 
     def without_stale(self, now_s: float) -> "Attempts":

@@ -12,6 +12,7 @@ from controller.core.ability import (
     ACKNOWLEDGING,
     READING_REQUESTS,
     REMEMBERED_S,
+    STALE_S,
     UNABLE_AFTER_S,
     WRITING_LEDGER,
     Operation,
@@ -20,7 +21,15 @@ from controller.core.action_keys import LEDGER, ActionKey, action_key
 from controller.core.observation import Deferral
 from controller.core.planning.actions import ReadLoadBalancer
 from controller.core.planning.planner import plan
-from controller.errors import Conflict, ControllerError, Denied, ServiceFault, Throttled
+from controller.errors import (
+    Conflict,
+    ControllerError,
+    Denied,
+    NotSent,
+    OutcomeUnknown,
+    ServiceFault,
+    Throttled,
+)
 from tests.support.clocks import StoppedClock
 from tests.support.planner_scenario import LB, T0, PlannerScenario, at, event
 
@@ -237,6 +246,31 @@ def test_a_standby_remembers_for_a_while(watch: AbilityWatch, clock: StoppedCloc
     shown = watch.inability(1)
     clock.move(REMEMBERED_S - 1)
     assert watch.inability(None) == shown
+    clock.move(1)
+    assert watch.inability(None) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "remembered_s"),
+    [
+        (OutcomeUnknown("blob write: no answer"), STALE_S),
+        (NotSent("blob write: no connection"), STALE_S),
+        (Denied("blob write: 403"), REMEMBERED_S),
+        (None, STALE_S),
+    ],
+)
+def test_silent_storage_is_remembered_for_a_minute(
+    watch: AbilityWatch, clock: StoppedClock, error: ControllerError | None, remembered_s: float
+) -> None:
+    """S7: it refuses the lease as well, and an agent that gets the lease can lead."""
+    watch.planned({WRITING_LEDGER})
+    watch.began(WRITING_LEDGER, LEDGER)
+    if error is not None:
+        watch.failed(LEDGER, error)
+    clock.move(UNABLE_AFTER_S)
+    assert watch.inability(1)
+    clock.move(remembered_s - 1)
+    assert watch.inability(None)
     clock.move(1)
     assert watch.inability(None) is None
 
