@@ -18,6 +18,7 @@ from controller.core.planning import closing, put_back
 from controller.core.planning.actions import HoldReason, Phase, ReadInventory, ReadPower
 from controller.core.planning.evidence import Evidence
 from controller.core.planning.losses import created_again, found, lose, lost, regain
+from controller.core.planning.pool_membership import shown_member
 from controller.core.planning.removal import drop, forget
 from controller.core.planning.requests_in_force import why_over
 from controller.core.planning.steps import (
@@ -163,7 +164,7 @@ def _restore(
         yield from regain(evidence, entry, back)
     elif entry.out_at is None and entry.removed:
         presence = evidence.observed.presence_of
-        outside = _places_first(outside)
+        outside = _places_first(evidence, outside)
         there = tuple(m for m in outside if not ONE_REPLY.holds(presence(m.pool_id)))
         yield Change(memberships=there or outside, restore=True)
     elif entry.removed or (yield from _is_back_for_good(evidence, entry)):
@@ -171,10 +172,19 @@ def _restore(
         yield Record(entry=sent, step=Step.RESTORING, detail=_why_over(evidence, entry))
 
 
-def _places_first(outside: tuple[Membership, ...]) -> tuple[Membership, ...]:
-    """Return memberships without the adminState of members that are not in their pool yet."""
-    places = {membership.key for membership in outside}
-    return tuple(m for m in outside if m.key == member_key(m) or member_key(m) not in places)
+def _places_first(evidence: Evidence, outside: tuple[Membership, ...]) -> tuple[Membership, ...]:
+    """Return memberships without the adminState of members that are not in their pool yet.
+
+    A member that is recorded with both, and that its pool lists, has its place already.
+    """
+    pool = evidence.views.pool
+    states = {m.key for m in outside if m.key != member_key(m)}
+    with_state = {member_key(m) for m in outside if m.key in states}
+    both = [m for m in outside if m.key in with_state]
+    placed = {m.key for m in both if shown_member(pool(m.pool_id), m) is not None}
+    unplaced = {m.key for m in both} - placed
+    wait = placed | {m.key for m in outside if m.key in states and member_key(m) in unplaced}
+    return tuple(m for m in outside if m.key not in wait)
 
 
 # --- may it come back? ---

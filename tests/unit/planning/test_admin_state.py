@@ -310,6 +310,32 @@ def test_a_removal_that_replaces_down_ends_when_the_rules_have_probes_again(
     assert scene.ledger.entries == ()
 
 
+@pytest.mark.parametrize("pool", [APP, FAR])
+def test_a_removal_that_had_no_effect_does_not_keep_a_member_down(pool: str) -> None:
+    """L1: the member never left its pool, and the rules have probes again: only its Down is undone.
+    A restore of its place would find it there, change nothing, and be repeated for ever."""
+    scene = StateScenario(events=[event()], policy=make_policy(pools={pool: Floor(number=1)}))
+    scene.inside, member = {f"web-{n}": [APP] for n in (1, 2, 3)}, "web-1"
+    if pool == FAR:
+        scene.inside, member = {"web-1": [], "web-2": []}, "10.0.0.1"
+        scene.ips = {"web-1": "10.0.0.1", "web-2": "10.0.0.2"}
+        scene.addresses = {FAR: [address(ip, ip, FAR) for ip in scene.ips.values()]}
+        scene.pools = {FAR: {"kind": PoolKind.ADDRESS}}
+    scene.settle(0)
+    scene.states[pool, member] = "Down"
+    scene.settle(5)
+    scene.unprobed = {pool}
+    scene.settle(30)
+    assert len(scene.entry().memberships) == 2
+    scene.unprobed, scene.events = set(), []
+    (write,) = writes(scene.settle(300))
+    assert (write.restore, [type(m) for m in write.memberships]) == (True, [AdminMembership])
+    del scene.states[pool, member]
+    scene.settle(380)
+    scene.settle(400)
+    assert scene.ledger.entries == ()
+
+
 def test_a_leader_that_cannot_read_the_rules_keeps_a_vm_down(scene: StateScenario) -> None:
     """S1, V1: no client has put it back. No other VM is set Down before the rules are known."""
     drained(scene)
