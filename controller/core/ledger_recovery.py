@@ -189,15 +189,21 @@ def _continued(read: Entry | None, known: Entry) -> bool:
     )
 
 
+NOTED_WITHOUT_STEP = frozenset({"extra", "admin_state"})
+
+
 def _same(read: tuple[Membership, ...], known: tuple[Membership, ...]) -> bool:
-    """Return whether two lists hold the same memberships; an identity may be added to one."""
+    """Return whether two lists hold the same memberships.
+
+    A leader adds identities, and notes the adminState that people set meanwhile, without a step.
+    """
     return len(read) == len(known) and all(
         type(one) is type(other)
         and all(
             getattr(one, each.name) == getattr(other, each.name)
             or (each.default == "" and getattr(other, each.name) == "")
             for each in fields(other)  # type: ignore[arg-type]
-            if each.name != "extra"
+            if each.name not in NOTED_WITHOUT_STEP
         )
         for one, other in zip(read, known, strict=True)
     )

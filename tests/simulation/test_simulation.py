@@ -120,6 +120,7 @@ REGRESSIONS = (
     1112363,  # a VM whose connections cannot be counted only closes (L2)
     1113362,  # a read of a NIC had failed, and the next inventory showed it (H1)
     1112026,  # an agent remembered that storage had not answered, and left the lease to others (S7)
+    1113796,  # a leader noted an adminState, and its successor took that for a forgery (S3)
     1110744,  # an administrator deleted the ledger under the lease of a leader (S4)
     1110811,  # a removal of an earlier leader was under way, and its record was deleted (S1)
     1111169,  # a VM that only its own agent can close could not read the ledger (L2)

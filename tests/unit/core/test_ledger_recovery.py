@@ -194,6 +194,14 @@ def test_what_leaders_change_without_a_step_is_believed() -> None:
     assert lacks_entries(replace(read, entries=KNOWN.entries), read)
 
 
+def test_an_admin_state_that_people_have_set_meanwhile_is_believed() -> None:
+    """S3: a leader notes it without a step, and the leader after it restores that state."""
+    states = [replace(membership("web-2"), admin_state=state) for state in ("None", "Up")]
+    known, read = (changed(memberships=(each,)) for each in states)
+    assert not lacks_entries(read, known)
+    assert recover(read, known, at=at(999), by="web-1") == read
+
+
 def test_a_forged_epoch_is_not_remembered() -> None:
     """A ledger that no leader can have written does not stay in the memory of an agent."""
     memory, lines = LedgerMemory(), ledger(60).transitions[-150:]
