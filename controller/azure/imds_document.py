@@ -16,6 +16,7 @@ from typing import cast
 
 from controller.core import strict_json
 from controller.core.azure_names import fold
+from controller.core.blob_limits import MAX_COUNT
 from controller.core.events import (
     EVENT_TYPES,
     EventDocument,
@@ -154,19 +155,20 @@ def _names(value: object) -> tuple[tuple[str, ...], str]:
 
 
 def _duration_s(value: object) -> int:
-    """Return the expected interruption in seconds; -1, which counts as long, if it is no number.
+    """Return the expected interruption in seconds; -1, which counts as long, if it is no duration.
 
-    9.0 and "9" are 9. A fraction is rounded up: a longer interruption is never ignored.
+    9.0 and "9" are 9. A fraction is rounded up: a longer interruption is never ignored. What no
+    agent reads in the blob of another one (`blob_limits`) is no duration.
     """
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if not isinstance(value, float | str) or (isinstance(value, str) and len(value) > 20):
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return -1
+    if isinstance(value, str) and len(value) > 20:
         return -1
     try:
-        number = float(value)
+        number = value if isinstance(value, int) else float(value)
     except ValueError:
         return -1
-    return math.ceil(number) if math.isfinite(number) else -1
+    return math.ceil(number) if 0 <= number <= MAX_COUNT else -1
 
 
 def parse_instant(text: str) -> datetime | None:
