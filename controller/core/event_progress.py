@@ -18,7 +18,7 @@ from typing import Literal, get_args
 from controller.core.azure_names import fold
 from controller.core.drain_history import Episode, Step, Transition, episodes
 from controller.core.drain_requests import DRAIN_REQUEST
-from controller.core.events import EventDocument, EventStatus, ScheduledEvent
+from controller.core.events import EventDocument, EventStatus, ScheduledEvent, may_be_same
 from controller.core.forwarded_events import merged
 from controller.core.ledger import Entry, Ledger
 
@@ -67,6 +67,10 @@ class SeenEvent:
     gone_at: datetime | None = None
     """None also if this agent, no leader any more, does not know when a forwarded one was gone."""
 
+    def is_earlier_than(self, event: ScheduledEvent) -> bool:
+        """Return whether this one is over, and its id is used again for another event."""
+        return self.gone and not may_be_same(self.event.not_before, event.not_before)
+
     def left_within(self, seconds: float, now: datetime) -> bool:
         """Return whether it left the document, or was read last, at most so many seconds ago."""
         at = self.gone_at or (self.last_seen_at if self.gone else None)
@@ -98,7 +102,7 @@ class SeenEvents:
         self._read_at: datetime | None = None
 
     def record(self, document: EventDocument, now: datetime, *, complete: bool = True) -> None:
-        """Record one good document. An event that comes back was not gone.
+        """Record one good document. An event that comes back with its NotBefore was not gone.
 
         Args:
             document: the document.
@@ -108,8 +112,9 @@ class SeenEvents:
         """
         present = {fold(event.event_id): event for event in merged(document.events)}
         for key, event in present.items():
-            new = SeenEvent(event=event, first_seen_at=now, absent_at=self._read_at)
-            known = self._known.pop(key, new)
+            known = self._known.pop(key, None)
+            if known is None or known.is_earlier_than(event):
+                known = SeenEvent(event=event, first_seen_at=now, absent_at=self._read_at)
             starts = event.status is EventStatus.STARTED and known.started_at is None
             unstarted_at = known.last_seen_at if event.forwarded else self._read_at
             # NotBefore is empty once an event has started; the earlier value is kept.

@@ -31,6 +31,11 @@ class EventSource(Enum):
     UNKNOWN = "Unknown"
 
 
+def may_be_same(one: datetime | None, other: datetime | None) -> bool:
+    """Return whether two events with one id can be the same one, by their NotBefore."""
+    return one is None or other is None or one == other
+
+
 CLEAN_DOCUMENTS = 2
 """How many clean documents in a row show that an event is over (law S6)."""
 

@@ -18,7 +18,7 @@ from controller.core.event_record import (
     WatchedEvent,
     WatchedVm,
 )
-from controller.core.events import EventStatus, ScheduledEvent
+from controller.core.events import EventStatus, ScheduledEvent, may_be_same
 from controller.core.ledger import Entry, Hold
 from controller.core.planning.actions import HoldReason
 from controller.core.restarts import Restart, interrupted
@@ -102,11 +102,6 @@ def obstacle(vm: str, holds: Iterable[Hold]) -> str:
     failing = [each for each in known if fold(vm) in map(fold, each.vms)]
     of_all = [each for each in known if each.reason == HoldReason.INVENTORY_UNREAD.value]
     return next((each.message for each in (*mine, *failing, *of_all)), "")
-
-
-def may_be_same(one: datetime | None, other: datetime | None) -> bool:
-    """Return whether two events with one id can be the same one, by their NotBefore."""
-    return one is None or other is None or one == other
 
 
 def may_have_dropped(verdicts: Sequence[EventVerdict], since: datetime) -> bool:

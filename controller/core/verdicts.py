@@ -43,7 +43,13 @@ from controller.core.event_record import (
     WatchedVm,
     event_label,
 )
-from controller.core.events import CLEAN_DOCUMENTS, EventDocument, EventStatus, ScheduledEvent
+from controller.core.events import (
+    CLEAN_DOCUMENTS,
+    EventDocument,
+    EventStatus,
+    ScheduledEvent,
+    may_be_same,
+)
 from controller.core.forwarded_events import merged
 from controller.core.ledger import MAX_TRANSITIONS, Hold, Ledger
 from controller.core.ledger_changes import new_transitions
@@ -60,7 +66,6 @@ from controller.core.verdict_rules import (
     final,
     is_over_for,
     is_withdrawn,
-    may_be_same,
     may_begin_at,
     may_have_dropped,
     named_now,

@@ -458,3 +458,16 @@ def test_how_long_and_how_many_events_are_kept() -> None:
     """A gone event is shown for 15 minutes, and 50 events are kept."""
     assert timedelta(minutes=15) == SHOWN_WHEN_GONE
     assert MAX_SEEN_EVENTS == 50
+
+
+@pytest.mark.parametrize("not_before", [NOT_BEFORE, NOT_BEFORE + timedelta(hours=1), None])
+def test_an_event_that_returns_was_not_gone(not_before: datetime | None) -> None:
+    """V1: unless it has another NotBefore: then its id is used again for another event."""
+    returned = replace(event(), not_before=not_before)
+    sighting = seen(
+        (0, document(event())), (30, STARTED), (40, document()), (60, document(returned))
+    )
+    again = not_before not in (NOT_BEFORE, None)
+    assert (sighting.started_at, sighting.first_seen_at) == (
+        (None, at(60)) if again else (at(30), at(0))
+    )

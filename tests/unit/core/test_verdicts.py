@@ -754,6 +754,23 @@ def test_an_id_that_is_used_again() -> None:
     assert [text for _, text in watch.verdicts] == ["cancelled before it began"] * 2
 
 
+def test_an_id_that_is_used_again_after_a_start() -> None:
+    """V1: the start of the earlier event is not that of the later one, which is cancelled."""
+    watch = Watch()
+    watch.reads(10, event())
+    watch.drained(11, event())
+    watch.reads(605, event())
+    for seconds, events in ((610.0, (started(),)), (700.0, ()), (705.0, ())):
+        watch.reads(seconds, *events)
+        watch.passes(seconds, *events)
+    later = event(not_before=2600)
+    for seconds, events in ((2010.0, (later,)), (2025.0, (later,)), (2030.0, ())):
+        watch.reads(seconds, *events)
+        watch.passes(seconds, *events)
+    assert [text[:9] for _, text in watch.verdicts] == ["drained 9", "cancelled"]
+    assert watch.lines[-2:] == ["web-1 announced", "web-1 cancelled"]
+
+
 def test_an_idle_set_writes_nothing() -> None:
     """H1: without events, and with events of long ago, the plan is the planner's."""
     watch = Watch()
