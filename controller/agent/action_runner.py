@@ -273,7 +273,7 @@ class ActionRunner:
         if fold(event_id) not in self._state.acknowledged:
             message = str(action) if channel is Channel.IMDS else f"{action} through {channel}"
             log(logger, logging.INFO, message, event="acknowledgement_sent", event_id=event_id)
-            self._state.acknowledged[fold(event_id)] = now
+        self._state.acknowledged[fold(event_id)] = now
         self._state.retries.clear(action.key)
         self._state.retries.defer(action.key, wait_s=ACKNOWLEDGE_AGAIN_S, reason="acknowledged")
 

@@ -202,14 +202,15 @@ def was_cancelled(seen: SeenEvent, ledger: Ledger) -> bool:
     An event that was acknowledged may have begun and ended between two polls, and any event while
     this agent read no document.
     """
-    event, key = seen.event, fold(seen.event.event_id)
+    event = seen.event
     if seen.gone_at is None or seen.started_at is not None:
         return False
     if not seen.was_read_until(seen.gone_at):
         return False
     if event.status is not EventStatus.SCHEDULED or event.not_before is None:
         return False
-    return seen.gone_at < event.not_before and key not in ledger.acknowledged
+    acknowledged = ledger.was_acknowledged(event.event_id, event.not_before, {})
+    return seen.gone_at < event.not_before and not acknowledged
 
 
 def steps(seen: SeenEvent, vm: str, ledger: Ledger) -> tuple[ProgressStep, ...]:

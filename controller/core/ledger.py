@@ -10,6 +10,7 @@ Rules:
 Pure: standard library only, no I/O.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -17,6 +18,7 @@ from controller.core.azure_names import fold
 from controller.core.blob_limits import MAX_MESSAGE_CHARACTERS, shorten
 from controller.core.drain_history import Step, Transition
 from controller.core.event_record import EventVerdict, WatchedEvent
+from controller.core.events import may_be_same
 from controller.core.resources import (
     NOTHING_EXTRA,
     Extra,
@@ -246,19 +248,41 @@ class Ledger:
         return self if clamped == self else clamped
 
     @property
-    def acknowledged(self) -> frozenset[str]:
-        """The folded ids of the events that were acknowledged, as far as entries or history know.
+    def acknowledged_at(self) -> dict[str, datetime]:
+        """When events were acknowledged last, by folded id, as far as entries or history know.
 
         The history is bounded, and an entry is deleted when its VM is in service again.
         """
-        noted = (line.detail for line in self.transitions if line.step == Step.ACKNOWLEDGED)
-        kept = (
-            event.event_id
-            for entry in self.entries
-            for event in entry.events
-            if event.acknowledged_at is not None
+        noted = ((x.detail, x.at) for x in self.transitions if x.step == Step.ACKNOWLEDGED)
+        kept = ((x.event_id, x.acknowledged_at) for each in self.entries for x in each.events)
+        found: dict[str, datetime] = {}
+        for event_id, at in (*noted, *kept):
+            if at is not None:
+                found[fold(event_id)] = max(at, found.get(fold(event_id), at))
+        return found
+
+    def was_acknowledged(
+        self, event_id: str, not_before: datetime | None, sent: Mapping[str, datetime]
+    ) -> bool:
+        """Return whether an event was acknowledged, and not an earlier one with its id.
+
+        Args:
+            event_id: of the event.
+            not_before: of the event.
+            sent: the acknowledgements that are to be noted, by folded id.
+        """
+        known = (self.acknowledged_at, sent)
+        times = [at for each in known if (at := each.get(fold(event_id))) is not None]
+        return bool(times) and not self.was_judged_since(event_id, not_before, max(times))
+
+    def was_judged_since(self, event_id: str, not_before: datetime | None, at: datetime) -> bool:
+        """Return whether an earlier event with this id has a verdict of that time, or later."""
+        return any(
+            each.at >= at
+            and fold(each.event_id) == fold(event_id)
+            and not may_be_same(each.not_before, not_before)
+            for each in self.verdicts
         )
-        return frozenset(fold(each) for each in (*noted, *kept))
 
     def noting(self, *, at: datetime, vm: str, step: Step, detail: str = "") -> "Ledger":
         """Return the ledger with a transition added, the oldest dropped beyond the limit."""

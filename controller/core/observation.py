@@ -113,7 +113,7 @@ class Observation:
     presence: Mapping[str, Presence] = field(default_factory=lambda: MappingProxyType({}))
     """What the replies prove about NICs, pools and VMs, by folded id; others are unknown."""
     acknowledged: Mapping[str, datetime] = field(default_factory=lambda: MappingProxyType({}))
-    """Folded event ids this agent acknowledged, and when."""
+    """Folded event ids this agent acknowledged, and when it did so last."""
     tenure_at: datetime | None = None
     """When this leader's tenure began, counted back on the monotonic clock from now."""
     requests: tuple[DrainRequest, ...] | None = ()

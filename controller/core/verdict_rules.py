@@ -3,7 +3,7 @@
 Pure: standard library only, no I/O, no clock.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -198,7 +198,7 @@ def was_out(event: WatchedEvent, name: str, transitions: Iterable[Transition]) -
 
 
 def may_begin_at(
-    event: WatchedEvent, seen: Mapping[str, SeenEvent], acknowledged: Collection[str]
+    event: WatchedEvent, seen: Mapping[str, SeenEvent], *, acknowledged: bool
 ) -> datetime | None:
     """Return when an event began at the earliest, which can be before it was read as started.
 
@@ -208,12 +208,12 @@ def may_begin_at(
     Args:
         event: the event.
         seen: the events that this agent has read, by their folded ids.
-        acknowledged: the folded ids of the events that agents acknowledged.
+        acknowledged: whether an agent acknowledged it.
     """
-    begins, key = event.begins_at, fold(event.event_id)
-    if begins is None or event.started_at is None or key in acknowledged:
+    begins = event.begins_at
+    if begins is None or event.started_at is None or acknowledged:
         return begins
-    read = seen.get(key)
+    read = seen.get(fold(event.event_id))
     if read is None or read.started_at is None or event.started_at < read.started_at:
         return begins
     watched = event.watched_at is not None and event.watched_at < event.started_at

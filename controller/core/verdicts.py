@@ -154,7 +154,6 @@ class _Pass:
             {fold(event.event_id) for event in document.events}
             for document in self._observed.clean_documents
         ]
-        self._acknowledged = ledger.acknowledged | self._observed.acknowledged.keys()
         self._lines: list[tuple[datetime, WatchedEvent, Step, str]] = []
         self._verdicts: list[EventVerdict] = []
         self._returned: list[ScheduledEvent] = []
@@ -281,10 +280,14 @@ class _Pass:
 
     def _begun(self, event: WatchedEvent) -> bool:
         """Return whether an event began, or may have begun and ended between two polls."""
-        if event.started_at is not None or fold(event.event_id) in self._acknowledged:
+        if event.started_at is not None or self._acknowledged(event):
             return True
         at, until = event.not_before, event.gone_at or self._now
         return at is not None and at <= until
+
+    def _acknowledged(self, event: WatchedEvent) -> bool:
+        sent = self._observed.acknowledged
+        return self._ledger.was_acknowledged(event.event_id, event.not_before, sent)
 
     def _unread_since(self, event: WatchedEvent) -> datetime | None:
         """Return since when this agent did not read an event that left; None if it saw its end."""
@@ -354,7 +357,9 @@ class _Pass:
             return vm
         unread_since = self._unread_since(event)
         begun = self._begun(event) or unread_since is not None
-        begins = unread_since or may_begin_at(event, self._seen, self._acknowledged)
+        begins = unread_since or may_begin_at(
+            event, self._seen, acknowledged=self._acknowledged(event)
+        )
         verdict = final(event, vm, self._now, begun=begun, begins=begins)
         if verdict is None:
             return vm

@@ -45,14 +45,17 @@ def follow_events(
     """
     if not clean_documents:
         return known
-    before, acknowledged = {fold(each.event_id): each for each in known}, ledger.acknowledged
+    before = {fold(each.event_id): each for each in known}
+
+    def acknowledged(event: ScheduledEvent | KnownEvent) -> bool:
+        return ledger.was_acknowledged(event.event_id, event.not_before, {})
 
     def may_have_begun(event: ScheduledEvent) -> bool:
         key = fold(event.event_id)
         return (
             (key in before and before[key].begun)
             or event.status is not EventStatus.SCHEDULED
-            or key in acknowledged
+            or acknowledged(event)
             or (event.not_before is not None and event.not_before <= now)
         )
 
@@ -68,7 +71,7 @@ def follow_events(
         if policy.impacting(event)
     }
     absent = (
-        replace(each, begun=each.begun or key in acknowledged)
+        replace(each, begun=each.begun or acknowledged(each))
         for key, each in before.items()
         if key not in present
     )

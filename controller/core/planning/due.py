@@ -9,7 +9,6 @@ Pure: standard library only, no I/O, no clock.
 
 from datetime import datetime
 
-from controller.core.azure_names import fold
 from controller.core.controls import Controls, Decision
 from controller.core.events import EventStatus, ScheduledEvent
 from controller.core.ledger import Entry
@@ -50,16 +49,16 @@ def due_of(
             entry,
             views.policy,
             views.now,
-            released=is_released(each.event_id, views, controls),
+            released=is_released(each, views, controls),
         )
     )
 
 
-def is_released(event_id: str, views: Views, controls: Controls) -> bool:
+def is_released(event: ScheduledEvent, views: Views, controls: Controls) -> bool:
     """Return whether an event was acknowledged, or an operator wants that."""
-    control = controls.of_event(event_id)
+    control = controls.of_event(event.event_id)
     wanted = control is not None and control.decision == Decision.ACKNOWLEDGE
-    return wanted or fold(event_id) in views.observed.acknowledged
+    return wanted or views.acknowledged_at(event) is not None
 
 
 def is_due_for_any(event: ScheduledEvent, views: Views, policy: Policy) -> bool:

@@ -343,7 +343,7 @@ def _note_out(
         detail = detail or ", ".join(filter(None, (removed, cut)))
         yield Record(entry=noted, step=Step.OUT, detail=detail)
     for event in noted.events:
-        at = evidence.observed.acknowledged.get(fold(event.event_id))
+        at = evidence.views.acknowledged_at(event)
         if at is not None and event.acknowledged_at is None:
             events = (
                 replace(each, acknowledged_at=at) if each is event else each

@@ -16,7 +16,7 @@ from functools import cached_property
 from controller.core.action_keys import ActionKey
 from controller.core.azure_names import fold, load_balancer_of, nic_of, resource_group_of
 from controller.core.events import EventDocument, ScheduledEvent
-from controller.core.ledger import Entry, Ledger
+from controller.core.ledger import Entry, EventReference, Ledger
 from controller.core.observation import Observation
 from controller.core.planning.actions import HoldReason, ReadLoadBalancer
 from controller.core.planning.pool_membership import PoolMembership, Translation, tracked_vms
@@ -105,6 +105,13 @@ class Views:
         """Return whether an event before which a VM stays out is in one of the newest clean
         documents."""
         return fold(vm) in self._announced
+
+    def acknowledged_at(self, event: ScheduledEvent | EventReference) -> datetime | None:
+        """Return when this agent acknowledged an event, and not an earlier one with its id."""
+        at = self.observed.acknowledged.get(fold(event.event_id))
+        if at is None or self.durable.was_judged_since(event.event_id, event.not_before, at):
+            return None
+        return at
 
     # --- ages ---
 

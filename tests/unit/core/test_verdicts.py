@@ -771,6 +771,47 @@ def test_an_id_that_is_used_again_after_a_start() -> None:
     assert watch.lines[-2:] == ["web-1 announced", "web-1 cancelled"]
 
 
+@pytest.mark.parametrize("noted", [True, False])
+def test_an_id_that_is_used_again_after_an_acknowledgement(*, noted: bool) -> None:
+    """V1: what was acknowledged is the earlier event; the later one is cancelled, not hit."""
+    watch, later = Watch(), event(not_before=2600)
+    floor(watch.scene, 3)
+    watch.reads(10, event())
+    watch.passes(10, event())
+    if noted:
+        ledger = watch.scene.ledger
+        watch.scene.ledger = ledger.noting(
+            at=at(20), vm="web-1", step=Step.ACKNOWLEDGED, detail="E-1"
+        )
+    else:
+        watch.over["acknowledged"] = {"e-1": at(20)}
+    watch.reads(30)
+    watch.passes(30)
+    watch.reads(2010, later)
+    watch.passes(2010, later)
+    watch.reads(2025)
+    watch.passes(2025)
+    assert [text for _, text in watch.verdicts][1:] == ["cancelled before it began"]
+
+
+def test_an_event_of_a_used_id_that_is_acknowledged_too() -> None:
+    """V1: the later event may begin and end between two polls, as the earlier one."""
+    watch = Watch()
+    for start in (0, 2000):
+        soon = event(not_before=start + 600)
+        watch.reads(start + 10, soon)
+        watch.drained(start + 11, soon)
+        assert [x.step for x in watch.scene.ledger.transitions][-1] != Step.ACKNOWLEDGED
+        watch.over["acknowledged"] = {"e-1": at(start + 20)}
+        watch.passes(start + 20, soon)
+        watch.reads(start + 30)
+        watch.passes(start + 30)
+        watch.scene.inside["web-1"] = [APP]
+        watch.passes(start + 40)
+        watch.passes(start + 200)
+    assert [text[:7] for _, text in watch.verdicts] == ["drained"] * 2
+
+
 def test_an_idle_set_writes_nothing() -> None:
     """H1: without events, and with events of long ago, the plan is the planner's."""
     watch = Watch()
