@@ -32,6 +32,7 @@ from controller.core.forwarded_events import (
 )
 from controller.core.ledger import Ledger
 from controller.core.policy import Policy
+from controller.core.rehearsals import is_test
 from controller.core.resources import Vm
 from controller.errors import ContractViolation, ControllerError, NotFound
 from controller.observability.logs import log
@@ -126,7 +127,7 @@ class EventForwarder:
         shown = [
             event
             for event in (document.events if document else ())
-            if event.acknowledgeable and policy.impacting(event)
+            if not event.forwarded and not is_test(event.event_id) and policy.impacting(event)
         ]
         return to_forward(
             self._sent.events if self._sent else (),

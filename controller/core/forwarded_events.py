@@ -16,7 +16,7 @@ Pure: standard library only, no I/O, no clock.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from controller.core.azure_names import fold
 from controller.core.events import (
@@ -89,7 +89,8 @@ def to_forward(
 ) -> tuple[ForwardedEvent, ...]:
     """Return what an agent has to forward now.
 
-    What was forwarded stays until neither of two clean documents shows it (law S6).
+    What was forwarded stays until neither of two clean documents shows it (law S6). Of events with
+    one id, what begins first counts, for the VMs of all.
 
     Args:
         before: what it has forwarded.
@@ -107,12 +108,19 @@ def to_forward(
         for each in before
         if (key := fold(each.event_id)) in present or len(clean) < CLEAN_DOCUMENTS
     }
+    newest: dict[str, ScheduledEvent] = {}
     for event in shown:
         key = fold(event.event_id)
         mine = {fold(vm)} | {name for of, name in wanted if of == key}
         if vms := tuple(name for name in event.resources if fold(name) in mine):
-            events[key] = forwarded(event, vms)
+            alike = [each for each in (newest.get(key), replace(event, resources=vms)) if each]
+            [newest[key]] = merged(sorted(alike, key=_begins_at, reverse=True))
+    events |= {key: forwarded(each, each.resources) for key, each in newest.items()}
     return tuple(events.values())[:MOST_EVENTS]
+
+
+def _begins_at(event: ScheduledEvent) -> datetime:
+    return event.not_before or datetime.min.replace(tzinfo=UTC)
 
 
 def events_of(

@@ -1,5 +1,6 @@
 """What a leader makes of the blobs in which agents forward events."""
 
+from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -10,11 +11,12 @@ from controller.agent.event_forwarding import EventForwarder, ForwardedReader
 from controller.agent.present_set import PresentSet
 from controller.azure.blob import Content
 from controller.azure.container import ListedBlob, Listing
-from controller.core.events import EventDocument
+from controller.core.events import EventDocument, ScheduledEvent
 from controller.core.forwarded_events import RENEWED_S, STANDS_FOR, ForwardedEvents, forwarded
 from controller.core.resources import Vm
 from controller.errors import NotFound
 from controller.storage.forwarded_events_store import (
+    decode_forwarded,
     encode_forwarded,
     forwarded_blob_name,
     forwarded_folder,
@@ -124,6 +126,49 @@ async def test_what_is_withdrawn_does_not_count(leader: Leader) -> None:
     assert leader.events() == ["E-web-3"]
 
 
+class Forwarding:
+    """The agent of web-2, and what it has written."""
+
+    def __init__(self, *shown: ScheduledEvent) -> None:
+        self.written, self.now = list[bytes](), at(0)
+        document = EventDocument(incarnation=1, events=shown)
+        watcher: Any = SimpleNamespace(
+            document=document, clean_documents=(document,), now=lambda: self.now
+        )
+        coverage: Any = SimpleNamespace(unknown=())
+        blob: Any = self
+        policy = PlannerScenario().policy
+        self.forwarder = EventForwarder(
+            coverage,
+            blob,
+            vm="web-2",
+            present_set=PresentSet(FLEX),
+            watcher=watcher,
+            policy=lambda: policy,
+        )
+
+    name = forwarded_blob_name(LEDGER, "web-2")
+
+    async def read(self) -> Content:
+        raise NotFound("no blob")
+
+    async def replace(self, body: bytes, _etag: str) -> str:
+        self.written.append(body)
+        return "x"
+
+
+async def test_what_an_agent_forwards() -> None:
+    """S7: every event of its VM, also one that shares its id with another one and is acknowledged
+    by no agent; not what other agents forward, and no rehearsal."""
+    shared = replace(event("web-2", event_id="E-1"), acknowledgeable=False)
+    other = replace(event("web-2", event_id="E-2"), acknowledgeable=False, forwarded=True)
+    test = replace(event("web-2", event_id="test-1"), acknowledgeable=False)
+    agent = Forwarding(shared, replace(shared, duration_s=90), other, test)
+    await agent.forwarder.step()
+    found = decode_forwarded(agent.written[-1], Forwarding.name)
+    assert [each.event_id for each in found.events] == ["E-1"]
+
+
 @pytest.mark.parametrize(
     ("later_s", "writes"),
     [(0.0, 1), (RENEWED_S - 1, 1), (RENEWED_S, 2), (-3600.0, 2)],
@@ -131,33 +176,8 @@ async def test_what_is_withdrawn_does_not_count(leader: Leader) -> None:
 )
 async def test_an_agent_renews_what_it_forwards(later_s: float, writes: int) -> None:
     """S6: the event would not count any more, although the agent still sees it."""
-    written: list[bytes] = []
-
-    class Blob:
-        name = forwarded_blob_name(LEDGER, "web-2")
-
-        async def read(self) -> Content:
-            raise NotFound("no blob")
-
-        async def replace(self, body: bytes, _etag: str) -> str:
-            written.append(body)
-            return "x"
-
-    shown = EventDocument(incarnation=1, events=(event("web-2"),))
-    now = at(0)
-    watcher: Any = SimpleNamespace(document=shown, clean_documents=(shown,), now=lambda: now)
-    coverage: Any = SimpleNamespace(unknown=())
-    blob: Any = Blob()
-    policy = PlannerScenario().policy
-    forwarder = EventForwarder(
-        coverage,
-        blob,
-        vm="web-2",
-        present_set=PresentSet(FLEX),
-        watcher=watcher,
-        policy=lambda: policy,
-    )
-    await forwarder.step()
-    now = at(later_s)
-    await forwarder.step()
-    assert len(written) == writes
+    agent = Forwarding(event("web-2"))
+    await agent.forwarder.step()
+    agent.now = at(later_s)
+    await agent.forwarder.step()
+    assert len(agent.written) == writes

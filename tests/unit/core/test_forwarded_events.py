@@ -87,6 +87,18 @@ def test_an_event_of_another_vm_is_forwarded_if_the_leader_does_not_record_it() 
     ]
 
 
+def test_of_events_with_one_id_the_first_counts() -> None:
+    """S7: each of them affects the VM, and the leader knows them by their id."""
+    soon, late = event("web-2", not_before=300), event("web-2", "web-3", not_before=900)
+    for shown in ((soon, late), (late, soon)):
+        [found] = of_web_2((), shown, ())
+        assert found == forwarded(soon, ("web-2",))
+    begun = replace(soon, status=EventStatus.STARTED, not_before=None)
+    lacking = (replace(late, resources=("web-3",)),)
+    [found] = of_web_2((), (begun, late), (), lacking)
+    assert (found.status, set(found.vms)) == ("Started", {"web-2", "web-3"})
+
+
 def test_what_an_older_agent_forwards_is_for_its_own_vm() -> None:
     """The leader does not acknowledge what it does not see; the event counts for a while."""
     found = ForwardedEvents(vm="web-2", at=at(0), events=(forwarded(REBOOT, ()),))
