@@ -244,7 +244,16 @@ class Ledger:
             )
             for event in self.events
         )
-        clamped = replace(self, entries=entries, holds=holds, events=events)
+        verdicts = tuple(
+            replace(
+                each,
+                at=past(each.at) or now,
+                started_at=past(each.started_at),
+                out_at=past(each.out_at),
+            )
+            for each in self.verdicts
+        )
+        clamped = replace(self, entries=entries, holds=holds, events=events, verdicts=verdicts)
         return self if clamped == self else clamped
 
     @property

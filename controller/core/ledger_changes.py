@@ -4,12 +4,15 @@ Pure: standard library only, no I/O, no clock.
 """
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from controller.core.drain_history import Transition
 from controller.core.drain_requests import DRAIN_REQUEST
 from controller.core.event_record import EventVerdict, WatchedEvent, event_label
 from controller.core.ledger import Entry, EventReference, Ledger
 from controller.core.rehearsals import is_test
+
+_NO_TIME = datetime.min.replace(tzinfo=UTC)
 
 
 def new_transitions(before: Ledger, after: Ledger) -> tuple[Transition, ...]:
@@ -26,13 +29,25 @@ def new_transitions(before: Ledger, after: Ledger) -> tuple[Transition, ...]:
 
 
 def new_verdicts(before: Ledger, after: Ledger) -> tuple[EventVerdict, ...]:
-    """Return the verdicts that the newer ledger added. An end that becomes known adds none.
+    """Return the verdicts that the newer ledger added.
 
-    The last ones of before can be missing: verdicts are withdrawn.
+    An end that becomes known adds none, nor does an instant that is clamped. The last ones of
+    before can be missing: verdicts are withdrawn.
     """
-    known = {replace(each, end="") for each in before.verdicts}
-    added = (replace(each, end="") for each in after.verdicts)
-    return tuple(each for each in added if each not in known)
+    latest: dict[EventVerdict, datetime] = {}
+    for each in before.verdicts:
+        latest[_timeless(each)] = max(each.at, latest.get(_timeless(each), each.at))
+
+    def is_known(each: EventVerdict) -> bool:
+        at = latest.get(_timeless(each))
+        return at is not None and each.at <= at
+
+    return tuple(replace(each, end="") for each in after.verdicts if not is_known(each))
+
+
+def _timeless(verdict: EventVerdict) -> EventVerdict:
+    """Return a verdict without what can change later: its end, and instants of a wrong clock."""
+    return replace(verdict, at=_NO_TIME, started_at=None, out_at=None, end="")
 
 
 def event_of(line: Transition, before: Ledger, after: Ledger) -> WatchedEvent | EventVerdict | None:

@@ -15,7 +15,7 @@ from controller.core.azure_names import fold
 from controller.core.drain_history import Step
 from controller.core.event_record import EventVerdict, Verdict, WatchedEvent, event_label
 from controller.core.events import EventDocument, EventStatus, ScheduledEvent
-from controller.core.ledger import Ledger
+from controller.core.ledger import CLOCK_SKEW, Ledger
 from controller.core.rehearsals import is_test
 
 KEEPS_RUNNING = "freeze"
@@ -39,7 +39,7 @@ def restarts_by_vm(
     for vm, restart in (
         *_started(document, now),
         *_watched(ledger.events, now),
-        *_judged(ledger),
+        *_judged(ledger, now),
     ):
         found.setdefault(fold(vm), []).append(restart)
     return {vm: tuple(restarts) for vm, restarts in found.items()}
@@ -64,9 +64,20 @@ def _watched(events: Iterable[WatchedEvent], now: datetime) -> Iterator[tuple[st
             yield from ((vm.vm, restart) for vm in event.vms)
 
 
-def _judged(ledger: Ledger) -> Iterator[tuple[str, Restart]]:
+def _ended_at(ledger: Ledger, now: datetime) -> dict[str, datetime]:
+    """Return when events ended, by their labels. If the clock was ahead, by the next line."""
+    found: dict[str, datetime] = {}
+    later: datetime | None = None
+    for line in reversed(ledger.transitions):
+        later = line.at if line.at <= now + CLOCK_SKEW else later
+        if line.step == Step.COMPLETED:
+            found.setdefault(line.detail, later or line.at)
+    return found
+
+
+def _judged(ledger: Ledger, now: datetime) -> Iterator[tuple[str, Restart]]:
     """Yield the restarts that verdicts state. A verdict can be given while its event goes on."""
-    ended_at = {line.detail: line.at for line in ledger.transitions if line.step == Step.COMPLETED}
+    ended_at = _ended_at(ledger, now)
     for verdict in ledger.verdicts:
         began_at = verdict.started_at or verdict.not_before
         if (

@@ -1,13 +1,15 @@
 """What changed between two ledgers, and why a VM is drained."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from controller.core.drain_history import Step
 from controller.core.drain_requests import DRAIN_REQUEST
+from controller.core.event_record import EventVerdict, Verdict
 from controller.core.ledger import Entry, EventReference, Ledger
-from controller.core.ledger_changes import cause_of, new_transitions
+from controller.core.ledger_changes import cause_of, new_transitions, new_verdicts
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -68,6 +70,24 @@ def test_the_cause_of_a_drain(events: tuple[EventReference, ...], cause: str | N
     """The event with the earliest NotBefore, without one the start; a request only if alone."""
     found = cause_of(entry(*events))
     assert (found.event_id if found else None) == cause
+
+
+def test_a_verdict_whose_clock_is_corrected_is_not_new() -> None:
+    """V1: the log and the metrics count it once; a later one that is alike is another one."""
+    verdict = EventVerdict(
+        at=NOW + timedelta(days=1),
+        vm="web-1",
+        event_id="E-1",
+        event_type="Reboot",
+        verdict=Verdict.DRAINED,
+        started_at=NOW + timedelta(days=1),
+    )
+    before = Ledger(verdicts=(verdict,))
+    after = before.clamped(NOW)
+    assert after.verdicts[0].at == NOW
+    assert new_verdicts(before, after) == ()
+    again = replace(verdict, at=NOW + timedelta(minutes=5))
+    assert new_verdicts(after, replace(after, verdicts=(*after.verdicts, again))) == (again,)
 
 
 def test_no_entry_has_no_cause() -> None:

@@ -71,6 +71,17 @@ def test_a_report_from_before_the_end_of_an_event_does_not_hold() -> None:
     assert holds(other, at(60))
 
 
+def test_a_verdict_of_a_clock_that_was_ahead_keeps_no_report_from_holding() -> None:
+    """L2: the VM would not count as closed until the time that the clock has shown."""
+    ahead = judged(at=at(90_050), started_at=at(90_020)).noting(
+        at=at(90_050), vm="web-1", step=Step.COMPLETED, detail="Reboot E-1"
+    )
+    assert not holds(ahead, NOW)
+    corrected = ahead.clamped(at(90)).noting(at=at(91), vm="web-1", step=Step.RESTORING)
+    assert not holds(corrected, at(89))
+    assert holds(corrected, at(92))
+
+
 def test_no_report_holds_while_a_vm_restarts() -> None:
     """Its event has started, by the ledger or by the document alone."""
     assert not holds(watched(), NOW)
