@@ -27,6 +27,8 @@ CONFIRM_S = 30.0
 """How long a VM has to stay out after the start of its event before its verdict is final."""
 PLACE_KNOWN_S = 600.0
 """How long after the end of an event its verdict waits until the place of the VM is known."""
+BACK = frozenset({Step.RESTORED, Step.PUT_BACK})
+"""The steps that show a VM in its pools again."""
 NO_LEADER = "no agent led when it began"
 NO_NOTICE = "it began without notice"
 START_NOT_READ = "it began while the leader did not read the document"
@@ -191,8 +193,8 @@ def was_out(event: WatchedEvent, name: str, transitions: Iterable[Transition]) -
     for episode in episodes(transitions, name) if begins else ():
         out_at = episode.last(Step.OUT)
         if out_at and event.gone_at and out_at <= event.gone_at:
-            back_at = episode.last(Step.RESTORED)
-            if begins and (back_at is None or back_at >= begins):
+            backs = (x.at for x in episode.lines if x.step in BACK and x.at >= out_at)
+            if begins and not any(back_at < begins for back_at in backs):
                 return out_at
     return None
 

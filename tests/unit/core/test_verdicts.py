@@ -13,9 +13,11 @@ from controller.core.event_record import (
     MAX_WATCHED_VMS,
     EventVerdict,
     Verdict,
+    WatchedEvent,
     verdict_text,
 )
 from controller.core.events import EventDocument, ScheduledEvent, SetAside
+from controller.core.ledger import Ledger
 from controller.core.ledger_changes import new_verdicts
 from controller.core.planning.actions import Plan
 from controller.core.policy import EventAction
@@ -28,6 +30,7 @@ from controller.core.verdict_rules import (
     NOT_NAMED,
     START_NOT_READ,
     is_over_for,
+    was_out,
 )
 from controller.core.verdicts import (
     MISSED_WITHIN_S,
@@ -319,6 +322,36 @@ def test_the_history_of_a_leader_of_the_old_version_counts() -> None:
     watch.scene.ledger = replace(watch.scene.ledger.without_entry("web-1"), leader_since=at(800))
     watch.passes(801)
     assert [verdict for _, verdict in watch.verdicts] == ["drained 9 min 49 s before NotBefore"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "out_at"),
+    [
+        ({20: Step.OUT}, 20),
+        ({20: Step.OUT, 300: Step.PUT_BACK}, None),
+        ({20: Step.OUT, 300: Step.PUT_BACK, 305: Step.OUT}, 305),
+        ({20: Step.OUT, 300: Step.RESTORED, 400: Step.RECORDED, 405: Step.OUT}, 405),
+        ({20: Step.OUT, 300: Step.RESTORED}, None),
+        ({20: Step.OUT, 650: Step.PUT_BACK}, 20),
+        ({20: Step.OUT, 650: Step.RESTORED}, 20),
+        ({800: Step.OUT}, None),
+    ],
+)
+def test_the_history_shows_whether_a_vm_was_out(
+    steps: dict[int, Step], out_at: float | None
+) -> None:
+    """V1: a VM that another client has put back before the event began was not out."""
+    ledger = Ledger()
+    for seconds, step in steps.items():
+        ledger = ledger.noting(at=at(seconds), vm="web-1", step=step)
+    watched = WatchedEvent(
+        event_id="E-1",
+        event_type="Reboot",
+        first_seen_at=at(5),
+        not_before=at(600),
+        gone_at=at(700),
+    )
+    assert was_out(watched, "WEB-1", ledger.transitions) == moment(out_at)
 
 
 def test_a_cancelled_event() -> None:
