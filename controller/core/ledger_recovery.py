@@ -19,6 +19,13 @@ from datetime import datetime
 from controller.core.azure_names import fold
 from controller.core.blob_limits import MAX_COUNT
 from controller.core.drain_history import OUTSIDE, Step, Transition
+from controller.core.event_record import (
+    MAX_VERDICTS,
+    EventVerdict,
+    Place,
+    WatchedEvent,
+)
+from controller.core.events import may_be_same
 from controller.core.ledger import MAX_TRANSITIONS, Entry, Ledger
 from controller.core.resources import Membership, MembershipKey
 
@@ -215,6 +222,40 @@ def _with_disputed(read: Ledger, known: Ledger) -> Ledger:
     return read
 
 
+def _with_events(read: Ledger, known: Ledger) -> Ledger:
+    """Return a ledger with the events and verdicts that only the known one has.
+
+    Of two verdicts on an event the known one counts: a leader that began without a record had not
+    followed the event.
+    """
+    added = [each for each in read.verdicts if not _is_judged(each, each.vm, known.verdicts)]
+    verdicts = sorted((*known.verdicts, *added), key=lambda each: each.at)[-MAX_VERDICTS:]
+    here = {fold(each.event_id) for each in read.events}
+    missing = (each for each in known.events if fold(each.event_id) not in here)
+    events = tuple(
+        replace(
+            event,
+            vms=tuple(
+                replace(vm, place=Place.JUDGED) if _is_judged(event, vm.vm, verdicts) else vm
+                for vm in event.vms
+            ),
+        )
+        for event in (*read.events, *missing)
+    )
+    return replace(read, events=events, verdicts=tuple(verdicts))
+
+
+def _is_judged(
+    event: WatchedEvent | EventVerdict, vm: str, verdicts: Iterable[EventVerdict]
+) -> bool:
+    return any(
+        fold(each.vm) == fold(vm)
+        and fold(each.event_id) == fold(event.event_id)
+        and may_be_same(each.not_before, event.not_before)
+        for each in verdicts
+    )
+
+
 def lacks_entries(read: Ledger, known: Ledger) -> bool:
     """Return whether storage lacks an entry that is known, or holds one that no leader changed."""
     if not is_older(read, known):
@@ -226,8 +267,8 @@ def recover(read: Ledger, known: Ledger, *, at: datetime, by: str) -> Ledger:
     """Return the ledger to continue from, given what was read and what is known.
 
     If all that was read is known too, the known ledger continues. Otherwise another leader has
-    begun a new ledger: its entries stay, and those that only the known ledger has are added. In a
-    ledger that continues the known one, what no step explains is as it was known.
+    begun a new ledger: its entries and events stay, and those that only the known ledger has are
+    added. In a ledger that continues the known one, what no step explains is as it was known.
 
     Args:
         read: as storage holds it.
@@ -246,7 +287,7 @@ def recover(read: Ledger, known: Ledger, *, at: datetime, by: str) -> Ledger:
         both = dict.fromkeys((*known.transitions, *read.transitions))
         lines = sorted(both, key=lambda line: line.at)[-MAX_TRANSITIONS:]
         epoch = max(read.epoch, known.epoch)
-        recovered = replace(read, epoch=epoch, transitions=tuple(lines))
+        recovered = _with_events(replace(read, epoch=epoch, transitions=tuple(lines)), known)
         for entry in missing:
             recovered = recovered.with_entry(_merged(read.entry(entry.vm), entry))
         vms = [each.vm for each in missing]

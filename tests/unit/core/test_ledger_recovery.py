@@ -7,6 +7,13 @@ import pytest
 
 from controller.core.blob_limits import MAX_COUNT
 from controller.core.drain_history import Step
+from controller.core.event_record import (
+    EventVerdict,
+    Place,
+    Verdict,
+    WatchedEvent,
+    WatchedVm,
+)
 from controller.core.ledger import Entry, EventReference, Ledger
 from controller.core.ledger_recovery import (
     LedgerMemory,
@@ -299,6 +306,35 @@ def test_a_new_entry_that_records_less_was_not_recovered() -> None:
 
     dropped = new.noting(at=at(706), vm="web-2", step=Step.MEMBERSHIP_DROPPED)
     assert not lacks_entries(dropped, known)
+
+
+def test_the_events_and_verdicts_of_both_ledgers_are_kept() -> None:
+    """V1: an event that has a verdict gets no other one, and one that is watched gets one."""
+
+    def watched(event_id: str, *vms: str) -> WatchedEvent:
+        names = tuple(WatchedVm(vm=name) for name in vms)
+        return WatchedEvent(event_id=event_id, event_type="Reboot", first_seen_at=at(5), vms=names)
+
+    def verdict(event_id: str, seconds: float, found: Verdict) -> EventVerdict:
+        return EventVerdict(
+            at=at(seconds), vm="web-2", event_id=event_id, event_type="Reboot", verdict=found
+        )
+
+    drained = verdict("E-1", 600, Verdict.DRAINED)
+    known = replace(
+        KNOWN,
+        events=(watched("E-2", "web-2", "web-3"), watched("E-3", "web-3")),
+        verdicts=(drained,),
+    )
+    again, other = verdict("e-1", 705, Verdict.HIT_IN_ROTATION), verdict("E-2", 706, Verdict.LATE)
+    new = Ledger(epoch=4, events=(watched("e-3", "web-3"),), verdicts=(again, other))
+    new = new.noting(at=at(700), vm="web-3", step=Step.LEADS)
+    recovered = recover(new, known, at=at(999), by="web-1")
+    assert recovered.verdicts == (drained, other)
+    assert [(x.event_id, [vm.place for vm in x.vms]) for x in recovered.events] == [
+        ("e-3", [Place.UNKNOWN]),
+        ("E-2", [Place.JUDGED, Place.UNKNOWN]),
+    ]
 
 
 def test_of_a_vm_that_was_recorded_anew_the_new_entry_counts() -> None:
