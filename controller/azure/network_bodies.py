@@ -24,6 +24,7 @@ from controller.azure.http.json_reader import (
 from controller.azure.rule_health_bodies import parse_rules
 from controller.core import strict_json
 from controller.core.azure_names import fold, fold_address
+from controller.core.blob_limits import MAX_ID_CHARACTERS
 from controller.core.printable import excerpt
 from controller.core.resources import (
     AddressMembership,
@@ -334,8 +335,21 @@ def _membership(pool_id: str, entry: Json) -> AddressMembership:
         pool_id=pool_id,
         name=text(entry, "name"),
         ip_address=text(child(entry, "properties", pool_id), "ipAddress"),
-        body=json.dumps(entry, separators=(",", ":")),
+        body=_recorded_body(pool_id, entry),
     )
+
+
+def _recorded_body(pool_id: str, entry: Json) -> str:
+    """Return a pool entry as the ledger records it, so that every agent can read it again.
+
+    Azure lists in it the ports of inbound NAT rules, which are read-only and can be hundreds.
+    """
+    body = json.dumps(entry, separators=(",", ":"))
+    if len(body) > MAX_ID_CHARACTERS:
+        body = json.dumps(_without_read_only(entry), separators=(",", ":"))
+    if len(body) > MAX_ID_CHARACTERS:
+        raise ContractViolation(f"an address of {excerpt(pool_id)} has {len(body)} characters")
+    return body
 
 
 def without_addresses(body: Json, memberships: tuple[AddressMembership, ...]) -> Edit:
@@ -391,10 +405,13 @@ def _writable(membership: AddressMembership) -> Json:
         fold_address(membership.ip_address),
     ):
         raise ContractViolation(f"{what} belongs to another address")
-    for key in _READ_ONLY_ENTRY:
-        entry.pop(key, None)
-    details = entry.get("properties")
+    return _without_read_only(entry)
+
+
+def _without_read_only(entry: Json) -> Json:
+    kept = {key: value for key, value in entry.items() if key not in _READ_ONLY_ENTRY}
+    details = cast("object", kept.get("properties"))
     if isinstance(details, dict):
-        for key in _READ_ONLY_PROPERTIES:
-            cast("Json", details).pop(key, None)
-    return entry
+        items = cast("Json", details).items()
+        kept["properties"] = {key: each for key, each in items if key not in _READ_ONLY_PROPERTIES}
+    return kept

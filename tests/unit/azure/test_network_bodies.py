@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from controller import errors
 from controller.azure import network_bodies
+from controller.core.ledger import Entry, Ledger
 from controller.core.resources import AddressMembership, NicMembership, PoolKind
+from controller.storage.ledger_json import decode_ledger, encode_bounded
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 GROUP = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/web-rg"
@@ -252,6 +254,40 @@ def test_kind_of_a_pool(body: dict[str, Any], kind: PoolKind, members: int) -> N
     """The kind follows from the members, and a member listed twice counts once."""
     pool = network_bodies.parse_pool(body, NOW)
     assert (pool.kind, len(pool.members)) == (kind, members)
+
+
+def test_an_address_with_many_nat_ports_is_recorded_so_that_agents_can_read_it() -> None:
+    """S3: a ledger with an address that has hundreds of inbound NAT ports is read again."""
+    ports = [
+        {
+            "inboundNatRuleName": f"passive-ftp-{port}",
+            "protocol": "Tcp",
+            "frontendPort": port,
+            "backendPort": port,
+        }
+        for port in range(50_000, 50_300)
+    ]
+    body = pool_body(
+        address("a", "10.0.0.4", adminState="Up", inboundNatRulesPortMapping=ports),
+        address("b", "10.0.0.5"),
+    )
+    (first, _) = address_memberships(body)
+    entry = Entry(vm="web-1", vm_id="vm", events=(), memberships=(first,), recorded_at=NOW)
+    _, written = encode_bounded(Ledger(entries=(entry,)))
+    (read,) = decode_ledger(written).entries
+    assert read.memberships == (first,)
+    removed = network_bodies.without_addresses(body, (first,)).body
+    restored = network_bodies.with_addresses(removed, (first,)).body
+    entries = restored["properties"]["loadBalancerBackendAddresses"]
+    assert entries[-1]["properties"]["adminState"] == "Up"
+    assert "inboundNatRulesPortMapping" not in entries[-1]["properties"]
+
+
+def test_an_address_that_no_ledger_can_hold_is_a_violation() -> None:
+    """S5: what cannot be recorded is not removed."""
+    body = pool_body(address("a", "10.0.0.4", surprise="x" * 20_000))
+    with pytest.raises(errors.ContractViolation, match="characters"):
+        network_bodies.parse_pool(body, NOW)
 
 
 def test_address_round_trip_keeps_every_writable_property() -> None:
