@@ -33,7 +33,8 @@ class RuleHealth:
     ) -> tuple[PoolHealth, ...]:
         """Return what the rules show of these pools, as of now.
 
-        A rule without a member that is up shows nothing about one drain, and is not used.
+        A rule without a member that is up shows nothing about one drain, and is not used. Of a
+        rule that could not be read there is no health: no member is down by every rule then.
 
         Raises:
             ControllerError: the health of a rule could not be read.
@@ -42,6 +43,9 @@ class RuleHealth:
         down: dict[str, list[frozenset[MembershipKey]]] = {fold(each): [] for each in pool_ids}
         for rule in rules:
             for pool_id in {fold(each) for each in rule.pool_ids} & down.keys():
+                if not rule.rule_id:
+                    down[pool_id].append(frozenset())
+                    continue
                 ResourceId.parse(rule.rule_id)
                 body = await self._action.post("rule_health", f"{rule.rule_id}/health")
                 down[pool_id].append(members_down(body, pool_id))

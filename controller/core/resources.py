@@ -211,6 +211,7 @@ class LoadBalancingRule:
     """A rule of a load balancer, and the pools to which it sends connections."""
 
     rule_id: str
+    """Empty for a rule that cannot be read: it stands for one to all pools, without a probe."""
     pool_ids: tuple[str, ...]
     backend_port: int = 0
     """The port on the members; 0 if it is not known."""

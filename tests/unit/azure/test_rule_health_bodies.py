@@ -1,12 +1,15 @@
 """Rules of load balancers and their health, on the shapes that Microsoft documents."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from controller import errors
+from controller.azure import rule_health
 from controller.azure.rule_health_bodies import members_down, parse_rules, pool_health
 from controller.core.resources import LoadBalancingRule
+from tests.support.clocks import StoppedClock
 from tests.support.planner_scenario import at
 
 LB = "/subscriptions/s/resourceGroups/web-rg/providers/Microsoft.Network/loadBalancers/web"
@@ -61,6 +64,59 @@ def test_a_rule_names_its_pools(properties: dict[str, Any], pool_ids: tuple[str,
 def test_rules_that_cannot_be_used_are_none(properties: dict[str, Any]) -> None:
     """An odd rule is no reason to refuse a load balancer."""
     assert parse_rules(properties) == ()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        None,
+        "no rule",
+        {"id": f"{RULE}s", "properties": {"backendAddressPool": "app"}},
+        {"id": f"{RULE}s", "properties": {"backendAddressPools": [None]}},
+        {"properties": {"backendAddressPool": {"id": APP}, "backendPort": 443}},
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_rule_that_cannot_be_read_stands_for_one_to_every_pool(odd: object, first: bool) -> None:
+    """S1: the other rules do not prove that a VM gets no new connection, or has none left."""
+    good = rule(backendAddressPool={"id": APP}, backendPort=80)
+    pools = {"backendAddressPools": [{"id": APP}, {"id": API}, "odd"]}
+    found = parse_rules({**rules(*((odd, good) if first else (good, odd))), **pools})
+    known = LoadBalancingRule(rule_id=RULE, pool_ids=(APP,), backend_port=80)
+    assert sorted(found, key=lambda each: each.rule_id) == [
+        LoadBalancingRule(rule_id="", pool_ids=(APP, API)),
+        known,
+    ]
+
+
+def test_a_probe_that_cannot_be_read_hides_no_rule() -> None:
+    """S1: a rule with such a probe counts as one without a probe, the others have theirs."""
+    probes = [{"id": "p", "properties": {"port": 80}}, {"id": "q", "properties": "odd"}, None]
+    entries = [
+        rule(backendAddressPool={"id": APP}, probe={"id": "q"}),
+        rule(backendAddressPool={"id": APP}, probe={"id": "p"}),
+    ]
+    found = parse_rules({**rules(*entries), "probes": probes})
+    assert [each.probe.port if each.probe else None for each in found] == [None, 80]
+
+
+async def test_no_member_is_down_by_a_rule_that_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """S1: while one rule is not known, no member is down by every rule."""
+
+    async def post(_operation: str, _path: str) -> dict[str, Any]:
+        return health(member("Up", "10.0.0.4"), member("Down", "10.0.0.5"))
+
+    monkeypatch.setattr(rule_health, "ArmAction", lambda *_: SimpleNamespace(post=post))
+    no_arm: Any = None
+    client = rule_health.RuleHealth(no_arm, clock=StoppedClock())
+    known = LoadBalancingRule(rule_id=RULE, pool_ids=(APP,))
+    unread = LoadBalancingRule(rule_id="", pool_ids=(APP, API))
+    (whole,) = await client.of_pools((known,), (APP,))
+    assert len(whole.down_by_every_rule) == 1
+    (part,) = await client.of_pools((known, unread), (APP,))
+    assert (part.down, part.down_by_every_rule) == (whole.down, frozenset())
 
 
 def test_members_that_are_down_are_known_by_nic_and_address() -> None:
