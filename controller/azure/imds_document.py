@@ -30,6 +30,8 @@ from controller.errors import ContractViolation
 
 MAX_TEXT_CHARACTERS = 1024
 """Limit for a name, an id or a date, which go into the ledger and into logs."""
+MAX_SET_ASIDE = 50
+"""Of the entries of a document that cannot be used, no more are described."""
 _TYPES = {name.casefold(): name for name in EVENT_TYPES}
 _STATUSES = {status.value.casefold(): status for status in EventStatus}
 _SOURCES = {source.value.casefold(): source for source in EventSource}
@@ -62,25 +64,28 @@ def parse_document(body: bytes) -> EventDocument:
     entries = document.get("Events")
     if not isinstance(entries, list):
         raise ContractViolation(f"Events is {value_excerpt(entries)}, not a list")
-    events: list[ScheduledEvent] = []
-    set_aside: list[SetAside] = []
-    for entry in cast("list[object]", entries):
-        # A repeated entry adds nothing.
-        match _parse_entry(entry):
-            case ScheduledEvent() as event if event not in events:
-                events.append(event)
-            case SetAside() as odd if odd not in set_aside:
-                set_aside.append(odd)
-            case _:
-                pass
+    # A repeated entry adds nothing.
+    parsed = tuple(dict.fromkeys(map(_parse_entry, cast("list[object]", entries))))
     incarnation = document.get("DocumentIncarnation")
-    return _mark_shared_ids(
-        EventDocument(
-            incarnation=incarnation if type(incarnation) is int else None,
-            events=tuple(events),
-            set_aside=tuple(set_aside),
-        )
+    found = EventDocument(
+        incarnation=incarnation if type(incarnation) is int else None,
+        events=tuple(each for each in parsed if isinstance(each, ScheduledEvent)),
+        set_aside=tuple(each for each in parsed if isinstance(each, SetAside)),
     )
+    return _bounded(_mark_shared_ids(found))
+
+
+def _bounded(document: EventDocument) -> EventDocument:
+    """Describe no more entries that are set aside than people read; one stands for the others.
+
+    Without an id it may be any event, so no event that was known counts as gone (law S6).
+    """
+    over = document.set_aside[MAX_SET_ASIDE:]
+    if not over:
+        return document
+    vms = tuple(dict.fromkeys(vm for each in over for vm in each.vms))
+    others = SetAside(problem="more entries of the document cannot be used", vms=vms)
+    return replace(document, set_aside=(*document.set_aside[:MAX_SET_ASIDE], others))
 
 
 def _mark_shared_ids(document: EventDocument) -> EventDocument:
@@ -93,23 +98,21 @@ def _mark_shared_ids(document: EventDocument) -> EventDocument:
     counts = Counter(map(fold, ids))
     shared = {key for key, count in counts.items() if count > 1}
     problems: dict[str, SetAside] = {}
+    names: dict[str, dict[str, None]] = {key: {} for key in shared}
     for event in document.events:
         key = fold(event.event_id)
         if key in shared:
-            first = problems.get(key)
+            names[key].update(dict.fromkeys(event.resources))
             problem = f"{counts[key]} different events have EventId {value_excerpt(event.event_id)}"
-            problems[key] = SetAside(
-                problem=first.problem if first else problem,
-                event_id=first.event_id if first else event.event_id,
-                vms=tuple(dict.fromkeys((*(first.vms if first else ()), *event.resources))),
-            )
+            problems.setdefault(key, SetAside(problem=problem, event_id=event.event_id))
+    with_vms = (replace(each, vms=tuple(names[key])) for key, each in problems.items())
     return replace(
         document,
         events=tuple(
             replace(event, acknowledgeable=fold(event.event_id) not in shared)
             for event in document.events
         ),
-        set_aside=(*document.set_aside, *problems.values()),
+        set_aside=(*document.set_aside, *with_vms),
     )
 
 

@@ -16,7 +16,12 @@ from hypothesis import strategies as st
 
 from controller import errors
 from controller.azure.imds import Imds
-from controller.azure.imds_document import parse_document, parse_instance, parse_instant
+from controller.azure.imds_document import (
+    MAX_SET_ASIDE,
+    parse_document,
+    parse_instance,
+    parse_instant,
+)
 from controller.clock import SystemClock
 from controller.core.events import EventSource, EventStatus
 from tests.support.write_guards import OPEN_GUARD
@@ -376,3 +381,20 @@ async def test_acknowledgement_has_the_documented_body(imds: Imds, wire: Wire) -
 def test_an_instant_that_means_unset_is_none(text: str) -> None:
     """A NotBefore at the limits of the calendar is ignored; arithmetic on it would crash agents."""
     assert parse_instant(text) is None
+
+
+def test_a_document_full_of_nonsense_is_read_at_once() -> None:
+    """H1: tens of thousands of entries that are no events neither stall nor fill the agent."""
+    known = event(EventId="known")
+    odd = [{"EventId": str(number)} for number in range(10_000)]
+    parsed = parse_document(document(known, *range(20_000), *odd))
+    assert [each.event_id for each in parsed.events] == ["known"]
+    assert len(parsed.set_aside) == MAX_SET_ASIDE + 1
+    assert parsed.set_aside[-1].event_id == ""
+
+
+def test_names_of_entries_that_are_not_described_are_kept() -> None:
+    """S6: a VM in an event that cannot be read is not restored, however many there are."""
+    odd = [{"EventType": n, "Resources": [f"web-{n}"]} for n in range(200)]
+    parsed = parse_document(document(*odd))
+    assert {vm for each in parsed.set_aside for vm in each.vms} == {f"web-{n}" for n in range(200)}
