@@ -85,8 +85,12 @@ class Entry:
     @property
     def removed(self) -> bool:
         """Return whether every removal took effect: the VM was seen out, or a restore was sent."""
-        restoring = self.restoring_at is not None and self.restoring_at > self.recorded_at
-        return self.out_at is not None or restoring
+        return self.out_at is not None or self.restoring
+
+    @property
+    def restoring(self) -> bool:
+        """Return whether a restore has begun since the record; one of before can still land."""
+        return self.restoring_at is not None and self.restoring_at > self.recorded_at
 
     @property
     def parked(self) -> bool:

@@ -71,11 +71,11 @@ class RequestsInForce:
     def lost(self, entry: Entry | None) -> tuple[EventReference, ...]:
         """Return the requests of an entry that are in force although no read shows them.
 
-        A restore that has begun was decided on a read that showed the end.
+        A restore that has begun since the record was decided on a read that showed the end.
         """
         if entry is None or not self._known:
             return ()
-        if entry.restoring_at is not None or entry.restored_at is not None:
+        if entry.restoring or entry.restored_at is not None:
             return ()
         return tuple(
             each

@@ -454,6 +454,21 @@ def test_a_restore_that_has_begun_goes_on_when_the_blob_is_lost() -> None:
     assert writes(scene.plan(requests=())) == [restoral("web-1")]
 
 
+def test_a_request_that_came_after_a_restore_is_in_force_when_the_blob_is_lost() -> None:
+    """S6: the restore was decided on the end of another request, before the VM was recorded."""
+    scene = out_by_hand()
+    scene.now = 100
+    scene.adopt(requests=(withdrawn(),))
+    scene.inside["web-1"], scene.now = [APP], 110
+    second = request(request_id="R-2")
+    scene.adopt(requests=(withdrawn(), second))
+    assert scene.entry().restoring_at == at(100), "the restore can still land"
+    scene.now = 120
+    planned = scene.through(requests=())
+    assert reasons(planned) == {"web-1": "request_lost"}
+    assert writes(planned) == [removal("web-1")]
+
+
 def test_the_ledger_follows_an_extended_request_shortly_before_its_end() -> None:
     """H1: a rolling run extends its request every few seconds, and the ledger changes rarely."""
     scene = out_by_hand(request(until=600))
