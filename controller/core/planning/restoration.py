@@ -69,7 +69,7 @@ def steps(case: VmCase, evidence: Evidence) -> Steps:
         yield Report(vm=vm.name, phase=Phase.HELD, why=unreadable_vm(vm))
     elif entry is None:
         yield Report(vm=vm.name, phase=Phase.IN_SERVICE if case.inside else Phase.UNMANAGED)
-    elif entry.over and (back := found(evidence, entry)) and not case.pending:
+    elif entry.parked and (back := found(evidence, entry)) and not case.pending:
         yield from _come_back(case, evidence, entry, back)
     elif entry.parked:
         yield from _stay_parked(case, entry)

@@ -210,6 +210,27 @@ def test_it_stays_lost_while_an_event_is_announced() -> None:
     assert scene.entry().lost == (membership("web-1"),)
 
 
+def test_what_was_restored_is_not_wanted_again_with_what_is_found() -> None:
+    """S3: while one pool settles, an operator removes the VM from it, and the other pool exists
+    again: the VM returns to that one alone."""
+    scene = two_pools()
+    scene.adopt(**NO_API)
+    scene.through(**NO_API)
+    scene.inside["web-1"], scene.now = [APP], 310
+    scene.through(**NO_API)
+    assert scene.entry().restored_at == at(310)
+    scene.inside["web-1"], scene.now = [], 315
+    wanted = {m.pool_id for change in writes(scene.through()) for m in change.memberships}
+    scene.now = 330
+    wanted |= {m.pool_id for change in writes(scene.through()) for m in change.memberships}
+    assert wanted == {API}
+    scene.inside["web-1"], scene.now = [API], 335
+    scene.through()
+    scene.now = 360
+    scene.through()
+    assert scene.ledger.entries == ()
+
+
 def test_a_name_that_is_free_again_is_a_place_again() -> None:
     """S3: an address waits until the entry name that it had is not used by another one."""
     mine = address("a", "10.0.0.1")
