@@ -449,13 +449,7 @@ SWITCHES: Mapping[str, Safeguard] = MappingProxyType(
             "L2 progress", lambda: patch.object(portions, "WHOLE_TRIES", sys.maxsize)
         ),
         "power-state": Safeguard("S6 no early return", _never(restoration, "_runs", True)),
-        "proof-of-closed": Safeguard(
-            "S1 ack",
-            lambda: _all(
-                _never(planning_closing, "_has_refused", True)(),
-                _never(planning_closing, "_had_time", True)(),
-            ),
-        ),
+        "proof-of-closed": Safeguard("S1 ack", _never(planning_closing, "_has_refused", True)),
         "read-ways": Safeguard("S7 in time", _one_way_to_read),
         "report-of-this-boot": Safeguard("S1 ack", _never(planning_closing, "outlasts", True)),
         "requests-as-a-set": Safeguard("S6 no early return", _one_request_for_a_vm),
