@@ -151,16 +151,10 @@ def _has_refused(
         return False  # the port accepts connections, whatever it answers
     known = (other.probe for other in evidence.observed.rules)
     faster = any(p and p.port == probe.port and p.interval_s < probe.interval_s for p in known)
-    if faster and not _had_time(rule, report):
+    if faster and (report.at - report.since).total_seconds() < probe.notices_in_s:
         return False
     sharing = sum(1 for other in rules if other.probe and other.probe.port == probe.port)
     return report.refused_probes >= probe.threshold * sharing
-
-
-def _had_time(rule: LoadBalancingRule, report: VmReport) -> bool:
-    """Return whether a rule was probed often enough while the VM was closed, by its report."""
-    closed_s = (report.at - report.since).total_seconds()
-    return rule.probe is not None and closed_s >= rule.probe.notices_in_s
 
 
 def _rules_of(
@@ -269,20 +263,15 @@ def is_proven_closed(evidence: Evidence, entry: Entry) -> bool:
 
     That holds only with evidence for every rule of every pool that the entry names: the responder
     has refused its probes, or all rules of the pool report the member as down. A report of the
-    rules from before the VM closed is none: the member can have been down for another reason. Nor
-    are refused probes before each rule had time for its own: a load balancer whose pools are not
-    managed may ask the same port, and no view shows its rules.
+    rules from before the VM closed is none: the member can have been down for another reason.
     """
     report = _quiet_report(evidence, entry) if evidence.policy.acknowledge_closed else None
     if report is None:
         return False
     every = _rules_of(evidence, entry.memberships)
-
-    def refused(rule: LoadBalancingRule) -> bool:
-        return _had_time(rule, report) and _has_refused(evidence, rule, report, every)
-
     return bool(entry.memberships) and all(
-        _is_down(evidence, membership, report) or (rules and all(refused(rule) for rule in rules))
+        _is_down(evidence, membership, report)
+        or (rules and all(_has_refused(evidence, rule, report, every) for rule in rules))
         for membership in entry.memberships
         for rules in (_rules_of(evidence, (membership,)),)
     )

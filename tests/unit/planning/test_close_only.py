@@ -25,7 +25,7 @@ from tests.support.planner_scenario import (
     started,
     writes,
 )
-from tests.unit.planning.test_closing import CLOSED_LONG_ENOUGH, quiet, report, rule
+from tests.unit.planning.test_closing import quiet, report, rule
 
 
 @pytest.fixture
@@ -44,9 +44,9 @@ def proven(scene: PlannerScenario) -> dict[str, Any]:
 
 def take_out(scene: PlannerScenario) -> None:
     """Let web-1 be proven closed."""
-    scene.now = CLOSED_LONG_ENOUGH
+    scene.now = 8
     scene.through(**proven(scene))
-    assert scene.entry().out_at == at(CLOSED_LONG_ENOUGH)
+    assert scene.entry().out_at == at(8)
 
 
 # --- out ---
@@ -62,12 +62,12 @@ def test_all_vms_are_recorded_at_once(scene: PlannerScenario) -> None:
 
 def test_a_vm_is_out_when_it_is_proven_closed(closing: PlannerScenario) -> None:
     """Record, closed and quiet with proof, out, acknowledged: and no write at all."""
-    closing.now = CLOSED_LONG_ENOUGH
+    closing.now = 8
     assert phase(closing.through(**quiet(closing, refused_probes=1))) is Phase.DRAINING
     assert closing.entry().out_at is None
     planned = closing.through(**proven(closing))
     assert phase(planned) is Phase.OUT
-    assert closing.entry().out_at == closing.entry().closed_at == at(CLOSED_LONG_ENOUGH)
+    assert closing.entry().out_at == closing.entry().closed_at == at(8)
     assert acknowledged(planned) == ["E-1"]
     assert closing.ledger.transitions[-1].step == Step.OUT
 
@@ -110,7 +110,7 @@ def test_a_vm_stays_out_while_it_reboots(closing: PlannerScenario) -> None:
     planned = closing.through()
     assert phase(planned) is Phase.IN_MAINTENANCE
     assert ReadVmReport("web-1") in planned.actions
-    assert closing.entry().out_at == at(CLOSED_LONG_ENOUGH)
+    assert closing.entry().out_at == at(8)
 
 
 @pytest.mark.parametrize("event_type", ["Reboot", "Redeploy", "Quake"])
@@ -122,9 +122,7 @@ def test_a_report_from_before_a_restart_acknowledges_no_other_event(
     restart, other = started(event_type=event_type), event(event_id="E-2")
     closing.events, closing.now = [restart, other], 12
     assert acknowledged(closing.through(**proven(closing))) == []
-    assert closing.entry().closed_at == at(CLOSED_LONG_ENOUGH), (
-        "whatever the first event restarts was closed"
-    )
+    assert closing.entry().closed_at == at(8), "whatever the first event restarts was closed"
 
 
 def test_a_vm_that_closes_again_after_a_restart_is_closed_since_then(
