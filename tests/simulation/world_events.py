@@ -15,6 +15,7 @@ from controller.errors import ContractViolation
 from controller.simulator.services.http_values import Service
 from controller.simulator.world.bodies import Json, key
 from controller.simulator.world.events import EventState
+from controller.simulator.world.leases import LeaseState
 from controller.storage.drain_requests_json import decode_requests, encode_requests
 from controller.storage.forwarded_events_store import decode_forwarded, forwarded_blob_name
 from tests.laws.ledger_document import parsed
@@ -109,9 +110,15 @@ class Stage:
         )
 
     def _led_for_s(self, path: str, vms: tuple[str, ...]) -> float:
-        """Return how long the one agent that leads was seen leading; negative without one."""
-        now = self._simulation.loop.now
-        leading = [vm for vm in vms if self._simulation.hosts[vm].leading]
+        """Return how long the one agent that leads was seen leading; negative without one.
+
+        An agent that remembers more than the ledger says ends its lease.
+        """
+        now, blob = self._simulation.loop.now, self._world.blobs.find(path)
+        leased = (
+            blob is not None and blob.lease.state(self._simulation.epoch()) is LeaseState.LEASED
+        )
+        leading = [vm for vm in vms if leased and self._simulation.hosts[vm].leading]
         before, since = self._leading.get(path, ([], 0.0))
         if before != leading:
             since = now
