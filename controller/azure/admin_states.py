@@ -12,10 +12,10 @@ from controller.azure.http.json_reader import Json, as_object, child, children, 
 from controller.azure.network_bodies import (
     ADDRESSES_KEY,
     Edit,
-    address_of,
     reference_of,
     state_of,
 )
+from controller.azure.recorded_entries import address_of
 from controller.core.azure_names import fold, nic_of
 from controller.core.planning.member_states import is_down, is_neutral
 from controller.core.printable import excerpt

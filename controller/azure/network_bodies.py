@@ -7,10 +7,10 @@ properties included, and only one pool list is edited.
 
 import copy
 import json
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 from controller.azure.http.json_reader import (
     Json,
@@ -21,10 +21,9 @@ from controller.azure.http.json_reader import (
     required_text,
     text,
 )
+from controller.azure.recorded_entries import address_of, recorded_body, writable_entry
 from controller.azure.rule_health_bodies import parse_rules
-from controller.core import strict_json
 from controller.core.azure_names import fold, fold_address
-from controller.core.blob_limits import MAX_ID_CHARACTERS
 from controller.core.printable import excerpt
 from controller.core.resources import (
     AddressMembership,
@@ -42,13 +41,6 @@ POOLS_KEY = "loadBalancerBackendAddressPools"
 ADDRESSES_KEY = "loadBalancerBackendAddresses"
 MAX_STATE_CHARACTERS = 40
 """Limit for an adminState; the documented ones have at most 4."""
-_READ_ONLY_ENTRY = ("etag", "id", "type")
-_READ_ONLY_PROPERTIES = (
-    "provisioningState",
-    "networkInterfaceIPConfiguration",
-    "loadBalancerFrontendIPConfiguration",
-    "inboundNatRulesPortMapping",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,11 +308,6 @@ def _is_address(entry: Json) -> bool:
     return bool(text(details, "ipAddress")) and not details.get("networkInterfaceIPConfiguration")
 
 
-def address_of(entry: Mapping[str, Any]) -> str:
-    """Return the folded IP address of a pool entry, empty when it has none."""
-    return fold_address(text(child(entry, "properties", "a backend address"), "ipAddress"))
-
-
 def address_entries(body: Json) -> frozenset[tuple[str, str]]:
     """Return the entries of a pool body, as folded (name, address) pairs."""
     properties = required_child(body, "properties", "a backend pool")
@@ -335,21 +322,8 @@ def _membership(pool_id: str, entry: Json) -> AddressMembership:
         pool_id=pool_id,
         name=text(entry, "name"),
         ip_address=text(child(entry, "properties", pool_id), "ipAddress"),
-        body=_recorded_body(pool_id, entry),
+        body=recorded_body(pool_id, entry),
     )
-
-
-def _recorded_body(pool_id: str, entry: Json) -> str:
-    """Return a pool entry as the ledger records it, so that every agent can read it again.
-
-    Azure lists in it the ports of inbound NAT rules, which are read-only and can be hundreds.
-    """
-    body = json.dumps(entry, separators=(",", ":"))
-    if len(body) > MAX_ID_CHARACTERS:
-        body = json.dumps(_without_read_only(entry), separators=(",", ":"))
-    if len(body) > MAX_ID_CHARACTERS:
-        raise ContractViolation(f"an address of {excerpt(pool_id)} has {len(body)} characters")
-    return body
 
 
 def without_addresses(body: Json, memberships: tuple[AddressMembership, ...]) -> Edit:
@@ -388,30 +362,10 @@ def with_addresses(body: Json, memberships: tuple[AddressMembership, ...]) -> Ed
         if fold(membership.name) in names:
             absent.append(membership)
             continue
-        entries.append(_writable(membership))
+        entries.append(writable_entry(membership))
         present.add(fold_address(membership.ip_address))
         names.add(fold(membership.name))
         changed = True
     if changed:
         properties[ADDRESSES_KEY] = entries
     return Edit(body=edited, changed=changed, absent=tuple(absent))
-
-
-def _writable(membership: AddressMembership) -> Json:
-    what = f"the recorded body of {membership.name[:80]}"
-    entry = as_object(strict_json.loads(membership.body, what), what)
-    if (fold(text(entry, "name")), address_of(entry)) != (
-        fold(membership.name),
-        fold_address(membership.ip_address),
-    ):
-        raise ContractViolation(f"{what} belongs to another address")
-    return _without_read_only(entry)
-
-
-def _without_read_only(entry: Json) -> Json:
-    kept = {key: value for key, value in entry.items() if key not in _READ_ONLY_ENTRY}
-    details = cast("object", kept.get("properties"))
-    if isinstance(details, dict):
-        items = cast("Json", details).items()
-        kept["properties"] = {key: each for key, each in items if key not in _READ_ONLY_PROPERTIES}
-    return kept

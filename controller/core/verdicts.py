@@ -179,8 +179,7 @@ class _Pass:
         """Yield what the ledger watches, then what is new, as far as there is room."""
         known = {fold(each.event_id) for each in self._ledger.events}
         room = MAX_WATCHED_VMS - sum(len(each.vms) for each in self._ledger.events)
-        judged = self._ledger.verdicts
-        present = {key: unjudged(each, judged) for key, each in self._shown.items()}
+        present = {key: unjudged(each, self._ledger.verdicts) for key, each in self._shown.items()}
         for each in self._ledger.events:
             again = present.get(fold(each.event_id))
             new = named_now(each, again, room, self._now)
@@ -357,9 +356,8 @@ class _Pass:
             return vm
         unread_since = self._unread_since(event)
         begun = self._begun(event) or unread_since is not None
-        begins = unread_since or may_begin_at(
-            event, self._seen, acknowledged=self._acknowledged(event)
-        )
+        known = self._acknowledged(event)
+        begins = unread_since or may_begin_at(event, self._seen, acknowledged=known)
         verdict = final(event, vm, self._now, begun=begun, begins=begins)
         if verdict is None:
             return vm

@@ -1,5 +1,6 @@
 """The law of verdicts: each event and VM has one, and it agrees with what truly happened (V1)."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 
@@ -71,7 +72,7 @@ def _of_one(replay: Replay, event: Event, vm: str, verdicts: list[Json]) -> Iter
 
 def _contradicted(replay: Replay, event: Event, vm: str, verdict: str) -> bool:
     """Return whether the history contradicts a verdict."""
-    begun = event.started_at is not None
+    begun, started_at = event.started_at is not None, event.started_at or -math.inf
     match verdict:
         case "cancelled":
             return event.read_started
@@ -79,7 +80,7 @@ def _contradicted(replay: Replay, event: Event, vm: str, verdict: str) -> bool:
             return replay.impacting(event)
         case "drained":
             # What begins before NotBefore shows only to an agent that reads its start.
-            shown = event.read_started or (begun and event.started_at >= event.not_before)
+            shown = event.read_started or started_at >= event.not_before
             return begun and shown and vm in event.inside_for_long
         case "hit_in_rotation":
             return begun and vm in event.proven_out - event.inside_at_start - event.inside_later

@@ -13,7 +13,7 @@ Pure: standard library only, no I/O, no clock.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import assert_never
 
 from controller.core.action_keys import CHANGES, ActionKey
@@ -45,6 +45,7 @@ from controller.core.planning.steps import (
     Start,
     WakeAt,
 )
+from controller.core.planning.views import FRESH_S, Views
 from controller.core.resources import Membership
 
 
@@ -156,7 +157,7 @@ class PlanBuilder:
         for order, entry in enumerate(entries):
             vm = views.membership.peer(entry.vm)
             if vm is not None and not entry.over and fold(vm.vm_id) == fold(entry.vm_id):
-                vm = vm if views.lists_vms_since(entry.recorded_at) else replace(vm, guid="")
+                vm = vm if _vms_are_listed_since(views, entry.recorded_at) else replace(vm, guid="")
                 known = tuple(
                     self._mechanisms.of(m).identified(views, vm, m) for m in entry.memberships
                 )
@@ -324,3 +325,9 @@ def _request_detail(request: DrainRequest) -> str:
     """Return what history records of a drain request."""
     test, forced = "TEST, " if request.is_test else "", "forced, " if request.forced else ""
     return f"{test}{forced}{request.who_and_why}"
+
+
+def _vms_are_listed_since(views: Views, at: datetime) -> bool:
+    """Return whether the inventory shows the VMs as they were at an instant, or later."""
+    listed_at = views.observed.inventory_at
+    return listed_at is not None and views.proves(listed_at, since=at - timedelta(seconds=FRESH_S))

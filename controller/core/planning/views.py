@@ -106,15 +106,6 @@ class Views:
         documents."""
         return fold(vm) in self._announced
 
-    def acknowledged_at(self, event: ScheduledEvent | EventReference) -> datetime | None:
-        """Return when this agent acknowledged an event, and not an earlier one with its id."""
-        at = self.observed.acknowledged.get(fold(event.event_id))
-        if at is None or self.durable.was_judged_since(event.event_id, event.not_before, at):
-            return None
-        return at
-
-    # --- ages ---
-
     def age_s(self, at: datetime | None) -> float:
         """Return seconds since `at`; a view from the future is as good as none."""
         if at is None or at > self.now + timedelta(seconds=1):
@@ -128,12 +119,6 @@ class Views:
     def proves(self, seen_at: datetime, *, since: datetime) -> bool:
         """Return whether a view is no older than `since`, and not from the future."""
         return seen_at >= since and self.age_s(seen_at) < float("inf")
-
-    def lists_vms_since(self, at: datetime) -> bool:
-        """Return whether the inventory shows the VMs as they were at an instant, or later."""
-        listed_at = self.observed.inventory_at
-        since = at - timedelta(seconds=FRESH_S)
-        return listed_at is not None and self.proves(listed_at, since=since)
 
     def in_s(self, seconds: float) -> datetime:
         """Return the instant this many seconds from now."""
@@ -243,6 +228,14 @@ def keeps_out(event: ScheduledEvent, entry: Entry | None, policy: Policy, now: d
     if policy.keeps_out(event, now):
         return True
     return entry is not None and entry.is_for(event.event_id) and policy.impacting(event)
+
+
+def acknowledged_at(views: Views, event: ScheduledEvent | EventReference) -> datetime | None:
+    """Return when this agent acknowledged an event, and not an earlier one with its id."""
+    at = views.observed.acknowledged.get(fold(event.event_id))
+    if at is None or views.durable.was_judged_since(event.event_id, event.not_before, at):
+        return None
+    return at
 
 
 def _impacting_by_vm(
