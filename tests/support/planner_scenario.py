@@ -200,7 +200,7 @@ class PlannerScenario:
         members += [PoolMember(address=each) for each in self.addresses.get(pool_id, [])]
         fields: dict[str, Any] = {
             "pool_id": pool_id,
-            "kind": _kind(members),
+            "kind": PoolKind.NIC,
             "members": tuple(members),
             "observed_at": at(self.now),
         }
@@ -247,13 +247,6 @@ class PlannerScenario:
         found = self.ledger.entry(name)
         assert found is not None
         return found
-
-
-def _kind(members: list[PoolMember]) -> PoolKind:
-    """Return which kind Azure shows: a pool with addresses lists no NIC."""
-    if any(member.ip_configuration_id for member in members):
-        return PoolKind.NIC
-    return PoolKind.ADDRESS if members else PoolKind.EMPTY
 
 
 def writes(planned: Plan) -> list[ChangeMembership]:

@@ -19,7 +19,6 @@ from controller.core.planning.mechanism import (
     VM_AGAIN,
     Proof,
     created_again,
-    is_of_kind,
     nics_show_pool,
     removal_over_at,
     untouched_since,
@@ -27,7 +26,7 @@ from controller.core.planning.mechanism import (
 from controller.core.planning.pool_membership import Rotation
 from controller.core.planning.views import Views
 from controller.core.policy import Policy
-from controller.core.resources import AddressMembership, Membership, PoolKind, Vm
+from controller.core.resources import AddressMembership, Membership, Vm
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +158,6 @@ class AddressPool:
         other = views.membership.address_called(membership.pool_id, membership.name)
         if created_again(views, entry, membership.vm_guid):
             return VM_AGAIN
-        if is_of_kind(views, entry, membership.pool_id, PoolKind.NIC):
-            return "the pool has NICs as members now"
         if other and fold_address(other.ip_address) != fold_address(membership.ip_address):
             return "its entry name belongs to another address"
         seen = vm is not None and not any(self.unknown_owner(views, vm, membership))

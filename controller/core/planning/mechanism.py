@@ -227,17 +227,6 @@ def created_again(views: Views, entry: Entry, recorded: str) -> bool:
     return vm is not None and bool(recorded and vm.guid) and fold(recorded) != fold(vm.guid)
 
 
-def is_of_kind(views: Views, entry: Entry, pool_id: str, kind: PoolKind) -> bool:
-    """Return whether a pool has members of this kind since the record. Azure takes one kind only:
-    people can have filled a pool with the other one that had no member left."""
-    pool = views.pool(pool_id)
-    return (
-        pool is not None
-        and pool.kind is kind
-        and views.proves(pool.observed_at, since=entry.recorded_at)
-    )
-
-
 VM_AGAIN = "the VM was created again"
 NIC_AGAIN = "the NIC was created again"
 CREATED_AGAIN = frozenset({VM_AGAIN, NIC_AGAIN})

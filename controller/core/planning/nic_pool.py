@@ -17,7 +17,6 @@ from controller.core.planning.mechanism import (
     VM_AGAIN,
     Proof,
     created_again,
-    is_of_kind,
     nics_show_pool,
     removal_over_at,
     untouched_since,
@@ -26,7 +25,7 @@ from controller.core.planning.member_states import is_neutral, refusal, state_lo
 from controller.core.planning.pool_membership import Rotation, shown_member
 from controller.core.planning.views import Views
 from controller.core.policy import Policy
-from controller.core.resources import Membership, Nic, NicMembership, PoolKind, Vm
+from controller.core.resources import Membership, Nic, NicMembership, Vm
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +153,6 @@ class NicPool:
             return _not_as_it_was(views, membership)
         if views.missing(membership.nic_id):
             return "Azure does not find the NIC"
-        if is_of_kind(views, entry, membership.pool_id, PoolKind.ADDRESS):
-            return "the pool has addresses as members now"
         if nic is None or not views.proves(nic.observed_at, since=entry.recorded_at):
             return ""
         return _other_place(nic, entry, membership)

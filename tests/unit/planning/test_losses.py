@@ -12,7 +12,7 @@ from controller.core.planning.actions import HoldReason, Phase, Read, ReadNic, R
 from controller.core.planning.losses import CHECK_S
 from controller.core.planning.write_log import WriteLog
 from controller.core.policy import Floor
-from controller.core.resources import Membership, PoolKind, PowerState
+from controller.core.resources import Membership, PowerState
 from controller.core.vm_phase import phase_by
 from tests.support.planner_scenario import (
     API,
@@ -235,7 +235,6 @@ def test_a_name_that_is_free_again_is_a_place_again() -> None:
     """S3: an address waits until the entry name that it had is not used by another one."""
     mine = address("a", "10.0.0.1")
     scene = parked(mine, ips={"web-1": "10.0.0.1"})
-    scene.inside = {name: [] for name in scene.inside}
     scene.addresses = {APP: [address("A", "10.0.0.77")]}
     scene.through()
     assert scene.entry().lost == (mine,)
@@ -256,28 +255,6 @@ def test_what_was_lost_and_found_was_not_removed_by_an_operator() -> None:
     assert scene.entry().holds(membership("web-1", API, 1).key)
     log.recorded(before, scene.ledger)
     assert not log.unsent
-
-
-@pytest.mark.parametrize("kind", [PoolKind.NIC, PoolKind.ADDRESS])
-def test_a_pool_that_has_members_of_the_other_kind_is_no_place(kind: PoolKind) -> None:
-    """L1, L2: people fill a pool that a drain has emptied. Azure takes no write of the other kind:
-    the membership is lost, the others of its VM come back, and an operator can give it up."""
-    scene = two_pools()
-    mine: Membership = membership("web-1", API, 1)
-    if kind is PoolKind.NIC:
-        mine = address("a", "10.0.0.1", API)
-        kept = replace(scene.entry(), memberships=(membership("web-1"), mine))
-        scene.ledger, scene.ips = scene.ledger.with_entry(kept), {"web-1": "10.0.0.1"}
-    scene.pools[API] = {"kind": kind}
-    assert writes(scene.through()) == [restoral()]
-    assert (scene.entry().memberships, scene.entry().lost) == ((membership("web-1"),), (mine,))
-    assert "has NICs" in str(scene.ledger.holds) or "has addresses" in str(scene.ledger.holds)
-    scene.pools[API] = {"kind": PoolKind.EMPTY, "members": ()}
-    scene.inside["web-1"], scene.now = [APP], 310
-    scene.through()
-    scene.now = 330
-    restored = [m.key for change in writes(scene.through()) for m in change.memberships]
-    assert restored == [mine.key]
 
 
 # --- checked ---

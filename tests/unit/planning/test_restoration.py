@@ -305,7 +305,7 @@ def test_a_pool_proves_its_own_addresses_only() -> None:
     places = (address("a", "10.0.0.1"), address("a", "10.0.0.1", pool_id=FAR))
     scene = holding(entry(memberships=places), now=30, ips={"web-1": "10.0.0.1"})
     scene.policy = make_policy(pools={APP: Floor(number=0), FAR: Floor(number=0)})
-    scene.inside, scene.addresses = {"web-1": []}, {FAR: [places[1]]}
+    scene.inside["web-1"], scene.addresses = [], {FAR: [places[1]]}
     ended = {"ended_at": {fold(FAR): at(30)}}
     scene.adopt(**ended)
     assert scene.entry().restoring_at == at(30)
@@ -521,11 +521,11 @@ def test_its_own_name_is_not_given_away(now: str, recorded: str) -> None:
 
 
 def test_a_pool_that_lists_nics_gives_no_names_away() -> None:
-    """S3: members that are no addresses have no entry name, also in a view of before the record."""
+    """S3: members that are no addresses have no entry name."""
     place = address("a", "10.0.0.1")
     scene = holding(entry(memberships=(place,), out_at=at(5)), ips={"web-1": "10.0.0.1"})
     members = (PoolMember(ip_configuration_id=f"{SECOND}/ipConfigurations/a"),)
-    scene.pools = {APP: {"members": members, "observed_at": at(-1)}}
+    scene.pools = {APP: {"members": members}}
     assert [write.memberships for write in writes(scene.through())] == [(place,)]
 
 
