@@ -217,7 +217,9 @@ class PlanBuilder:
 
     def _blocked(self, action: Action) -> bool:
         deferred = self._evidence.views.deferred(action.key)
-        if deferred and self._observed.deferred[action.key].is_own:
+        # A write may wait for its resource alone: its leader does the rest meanwhile (law L2).
+        own = deferred and self._observed.deferred[action.key].is_own
+        if own and not isinstance(action, ChangeMembership):
             self._waiting[action.key] = action
         return deferred or action.target in self._observed.in_flight
 
