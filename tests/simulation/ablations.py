@@ -56,7 +56,6 @@ from controller.core.planning import (
     acknowledgement,
     admin_state,
     portions,
-    removal,
     requests_in_force,
     restoration,
     rotation_watch,
@@ -466,12 +465,6 @@ SWITCHES: Mapping[str, Safeguard] = MappingProxyType(
         ),
         "set-identity": Safeguard("S5 write-ahead", _never(BlobOwner, "other_owner", "")),
         "shared-floor": Safeguard("S2 floor", _counting_other_sets),
-        "shown-somewhere": Safeguard(
-            "S1 ack",
-            lambda: _all(
-                _never(acknowledgement, "is_hidden", False)(), _never(removal, "is_hidden", False)()
-            ),
-        ),
         "single-reads": Safeguard("S7 in time", _lists_only),
         "two-clean-polls": Safeguard(
             "S6 no early return", _never(restoration, "_two_clean_polls", True)

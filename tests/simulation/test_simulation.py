@@ -153,7 +153,6 @@ PINNED = {
     "lease-id-on-ledger": 0,
     "old-replies": 220318,
     "power-state": 10,
-    "shown-somewhere": 80134,
     "two-clean-polls": 0,
     "verdicts": 0,
 }
