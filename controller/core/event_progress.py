@@ -69,7 +69,7 @@ class SeenEvent:
 
     def is_earlier_than(self, event: ScheduledEvent) -> bool:
         """Return whether this one is over, and its id is used again for another event."""
-        return self.gone and not may_be_same(self.event.not_before, event.not_before)
+        return self.gone and not may_be_same(self.event, event)
 
     def left_within(self, seconds: float, now: datetime) -> bool:
         """Return whether it left the document, or was read last, at most so many seconds ago."""
@@ -209,8 +209,8 @@ def was_cancelled(seen: SeenEvent, ledger: Ledger) -> bool:
         return False
     if event.status is not EventStatus.SCHEDULED or event.not_before is None:
         return False
-    acknowledged = ledger.was_acknowledged(event.event_id, event.not_before, {})
-    return seen.gone_at < event.not_before and not acknowledged
+    acknowledged = ledger.acknowledgement_of(event, ledger.acknowledged_at())
+    return seen.gone_at < event.not_before and acknowledged is None
 
 
 def steps(seen: SeenEvent, vm: str, ledger: Ledger) -> tuple[ProgressStep, ...]:

@@ -7,6 +7,7 @@ instants are aware UTC. Standard library only.
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from typing import Protocol
 
 from controller.core.azure_names import fold
 
@@ -31,9 +32,25 @@ class EventSource(Enum):
     UNKNOWN = "Unknown"
 
 
-def may_be_same(one: datetime | None, other: datetime | None) -> bool:
-    """Return whether two events with one id can be the same one, by their NotBefore."""
-    return one is None or other is None or one == other
+class HasEventId(Protocol):
+    """What states the id of an event, and the NotBefore by which it was known."""
+
+    @property
+    def event_id(self) -> str:
+        """As Azure spells it. Ids can be used again."""
+        ...
+
+    @property
+    def not_before(self) -> datetime | None:
+        """None while it is not known."""
+        ...
+
+
+def may_be_same(one: HasEventId, other: HasEventId) -> bool:
+    """Return whether two records can be about one event: they agree in its id and NotBefore."""
+    if fold(one.event_id) != fold(other.event_id):
+        return False
+    return None in {one.not_before, other.not_before} or one.not_before == other.not_before
 
 
 CLEAN_DOCUMENTS = 2

@@ -18,7 +18,7 @@ from controller.core.azure_names import fold
 from controller.core.blob_limits import MAX_MESSAGE_CHARACTERS, shorten
 from controller.core.drain_history import Step, Transition
 from controller.core.event_record import EventVerdict, WatchedEvent
-from controller.core.events import may_be_same
+from controller.core.events import HasEventId, may_be_same
 from controller.core.resources import (
     NOTHING_EXTRA,
     Extra,
@@ -260,42 +260,41 @@ class Ledger:
         clamped = replace(self, entries=entries, holds=holds, events=events, verdicts=verdicts)
         return self if clamped == self else clamped
 
-    @property
-    def acknowledged_at(self) -> dict[str, datetime]:
-        """When events were acknowledged last, by folded id, as far as entries or history know.
+    def acknowledged_at(self, sent: Mapping[str, datetime] | None = None) -> dict[str, datetime]:
+        """Return when events were acknowledged last, by folded id, as far as it is known.
 
         The history is bounded, and an entry is deleted when its VM is in service again.
+
+        Args:
+            sent: those that entries and history need not show yet, by folded id.
         """
         noted = ((x.detail, x.at) for x in self.transitions if x.step == Step.ACKNOWLEDGED)
         kept = ((x.event_id, x.acknowledged_at) for each in self.entries for x in each.events)
-        found: dict[str, datetime] = {}
+        found = dict(sent or {})
         for event_id, at in (*noted, *kept):
             if at is not None:
                 found[fold(event_id)] = max(at, found.get(fold(event_id), at))
         return found
 
-    def was_acknowledged(
-        self, event_id: str, not_before: datetime | None, sent: Mapping[str, datetime]
-    ) -> bool:
-        """Return whether an event was acknowledged, and not an earlier one with its id.
+    def acknowledgement_of(
+        self, event: HasEventId, times: Mapping[str, datetime]
+    ) -> datetime | None:
+        """Return when an event was acknowledged; None if that was an earlier one with its id.
+
+        An earlier one has a verdict since.
 
         Args:
-            event_id: of the event.
-            not_before: of the event.
-            sent: the acknowledgements that are to be noted, by folded id.
+            event: the event.
+            times: when events were acknowledged, by folded id.
         """
-        known = (self.acknowledged_at, sent)
-        times = [at for each in known if (at := each.get(fold(event_id))) is not None]
-        return bool(times) and not self.was_judged_since(event_id, not_before, max(times))
-
-    def was_judged_since(self, event_id: str, not_before: datetime | None, at: datetime) -> bool:
-        """Return whether an earlier event with this id has a verdict of that time, or later."""
-        return any(
+        at = times.get(fold(event.event_id))
+        earlier = at is not None and any(
             each.at >= at
-            and fold(each.event_id) == fold(event_id)
-            and not may_be_same(each.not_before, not_before)
+            and fold(each.event_id) == fold(event.event_id)
+            and not may_be_same(each, event)
             for each in self.verdicts
         )
+        return None if earlier else at
 
     def noting(self, *, at: datetime, vm: str, step: Step, detail: str = "") -> "Ledger":
         """Return the ledger with a transition added, the oldest dropped beyond the limit."""

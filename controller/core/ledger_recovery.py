@@ -248,12 +248,7 @@ def _with_events(read: Ledger, known: Ledger) -> Ledger:
 def _is_judged(
     event: WatchedEvent | EventVerdict, vm: str, verdicts: Iterable[EventVerdict]
 ) -> bool:
-    return any(
-        fold(each.vm) == fold(vm)
-        and fold(each.event_id) == fold(event.event_id)
-        and may_be_same(each.not_before, event.not_before)
-        for each in verdicts
-    )
+    return any(fold(each.vm) == fold(vm) and may_be_same(each, event) for each in verdicts)
 
 
 def lacks_entries(read: Ledger, known: Ledger) -> bool:

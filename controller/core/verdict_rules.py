@@ -42,12 +42,7 @@ def is_withdrawn(verdict: EventVerdict, returned: Iterable[ScheduledEvent]) -> b
 
     An event that returns for other VMs only may be over for this one.
     """
-    return any(
-        fold(each.event_id) == fold(verdict.event_id)
-        and each.affects(verdict.vm)
-        and may_be_same(each.not_before, verdict.not_before)
-        for each in returned
-    )
+    return any(each.affects(verdict.vm) and may_be_same(each, verdict) for each in returned)
 
 
 def unjudged(event: ScheduledEvent, verdicts: Iterable[EventVerdict]) -> ScheduledEvent:
@@ -61,9 +56,7 @@ def unjudged(event: ScheduledEvent, verdicts: Iterable[EventVerdict]) -> Schedul
     judged = {
         fold(each.vm)
         for each in verdicts
-        if each.started_at is not None
-        and fold(each.event_id) == fold(event.event_id)
-        and may_be_same(each.not_before, event.not_before)
+        if each.started_at is not None and may_be_same(each, event)
     }
     return replace(event, resources=tuple(n for n in event.resources if fold(n) not in judged))
 

@@ -154,6 +154,7 @@ class _Pass:
             {fold(event.event_id) for event in document.events}
             for document in self._observed.clean_documents
         ]
+        self._acknowledged_at = ledger.acknowledged_at(self._observed.acknowledged)
         self._lines: list[tuple[datetime, WatchedEvent, Step, str]] = []
         self._verdicts: list[EventVerdict] = []
         self._returned: list[ScheduledEvent] = []
@@ -212,8 +213,7 @@ class _Pass:
             return False
         # By NotBefore too, which comes from Azure: clocks are set back, and those of agents differ.
         return not any(
-            fold(each.event_id) == key
-            and (each.at >= first or may_be_same(each.not_before, seen.event.not_before))
+            (fold(each.event_id) == key and each.at >= first) or may_be_same(each, seen.event)
             for each in self._ledger.verdicts
         )
 
@@ -279,14 +279,13 @@ class _Pass:
 
     def _begun(self, event: WatchedEvent) -> bool:
         """Return whether an event began, or may have begun and ended between two polls."""
-        if event.started_at is not None or self._acknowledged(event):
+        if event.started_at is not None or self._was_acknowledged(event):
             return True
         at, until = event.not_before, event.gone_at or self._now
         return at is not None and at <= until
 
-    def _acknowledged(self, event: WatchedEvent) -> bool:
-        sent = self._observed.acknowledged
-        return self._ledger.was_acknowledged(event.event_id, event.not_before, sent)
+    def _was_acknowledged(self, event: WatchedEvent) -> bool:
+        return self._ledger.acknowledgement_of(event, self._acknowledged_at) is not None
 
     def _unread_since(self, event: WatchedEvent) -> datetime | None:
         """Return since when this agent did not read an event that left; None if it saw its end."""
@@ -356,7 +355,7 @@ class _Pass:
             return vm
         unread_since = self._unread_since(event)
         begun = self._begun(event) or unread_since is not None
-        known = self._acknowledged(event)
+        known = self._was_acknowledged(event)
         begins = unread_since or may_begin_at(event, self._seen, acknowledged=known)
         verdict = final(event, vm, self._now, begun=begun, begins=begins)
         if verdict is None:

@@ -46,9 +46,10 @@ def follow_events(
     if not clean_documents:
         return known
     before = {fold(each.event_id): each for each in known}
+    acknowledged_at = ledger.acknowledged_at()
 
     def acknowledged(event: ScheduledEvent | KnownEvent) -> bool:
-        return ledger.was_acknowledged(event.event_id, event.not_before, {})
+        return ledger.acknowledgement_of(event, acknowledged_at) is not None
 
     def may_have_begun(event: ScheduledEvent) -> bool:
         key = fold(event.event_id)

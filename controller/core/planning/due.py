@@ -12,7 +12,7 @@ from datetime import datetime
 from controller.core.controls import Controls, Decision
 from controller.core.events import EventStatus, ScheduledEvent
 from controller.core.ledger import Entry
-from controller.core.planning.views import Views, acknowledged_at
+from controller.core.planning.views import Views
 from controller.core.policy import Policy
 
 
@@ -58,7 +58,8 @@ def is_released(event: ScheduledEvent, views: Views, controls: Controls) -> bool
     """Return whether an event was acknowledged, or an operator wants that."""
     control = controls.of_event(event.event_id)
     wanted = control is not None and control.decision == Decision.ACKNOWLEDGE
-    return wanted or acknowledged_at(views, event) is not None
+    sent = views.observed.acknowledged
+    return wanted or views.durable.acknowledgement_of(event, sent) is not None
 
 
 def is_due_for_any(event: ScheduledEvent, views: Views, policy: Policy) -> bool:

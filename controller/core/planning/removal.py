@@ -42,7 +42,7 @@ from controller.core.planning.steps import (
     WakeAt,
     hold_vm,
 )
-from controller.core.planning.views import FRESH_S, acknowledged_at
+from controller.core.planning.views import FRESH_S
 from controller.core.planning.vm_case import VmCase, unreadable_vm
 from controller.core.rehearsals import only_tests
 from controller.core.resources import Membership, MembershipKey
@@ -343,7 +343,7 @@ def _note_out(
         detail = detail or ", ".join(filter(None, (removed, cut)))
         yield Record(entry=noted, step=Step.OUT, detail=detail)
     for event in noted.events:
-        at = acknowledged_at(evidence.views, event)
+        at = evidence.durable.acknowledgement_of(event, evidence.observed.acknowledged)
         if at is not None and event.acknowledged_at is None:
             events = (
                 replace(each, acknowledged_at=at) if each is event else each

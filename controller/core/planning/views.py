@@ -16,7 +16,7 @@ from functools import cached_property
 from controller.core.action_keys import ActionKey
 from controller.core.azure_names import fold, load_balancer_of, nic_of, resource_group_of
 from controller.core.events import EventDocument, ScheduledEvent
-from controller.core.ledger import Entry, EventReference, Ledger
+from controller.core.ledger import Entry, Ledger
 from controller.core.observation import Observation
 from controller.core.planning.actions import HoldReason, ReadLoadBalancer
 from controller.core.planning.pool_membership import PoolMembership, Translation, tracked_vms
@@ -228,14 +228,6 @@ def keeps_out(event: ScheduledEvent, entry: Entry | None, policy: Policy, now: d
     if policy.keeps_out(event, now):
         return True
     return entry is not None and entry.is_for(event.event_id) and policy.impacting(event)
-
-
-def acknowledged_at(views: Views, event: ScheduledEvent | EventReference) -> datetime | None:
-    """Return when this agent acknowledged an event, and not an earlier one with its id."""
-    at = views.observed.acknowledged.get(fold(event.event_id))
-    if at is None or views.durable.was_judged_since(event.event_id, event.not_before, at):
-        return None
-    return at
 
 
 def _impacting_by_vm(

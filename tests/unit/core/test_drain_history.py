@@ -134,7 +134,7 @@ def test_acknowledged_events() -> None:
     entry = Entry(vm="web-2", vm_id="/vm/2", events=events, memberships=(), recorded_at=T0)
     ledger = Ledger().with_entry(entry).noting(at=T0, vm="web-1", step=Step.OUT, detail="E-4")
     ledger = ledger.noting(at=T0, vm="web-1", step=Step.ACKNOWLEDGED, detail="E-1")
-    assert set(ledger.acknowledged_at) == {"e-1", "e-2"}
+    assert set(ledger.acknowledged_at()) == {"e-1", "e-2"}
 
 
 def test_every_step_has_a_text() -> None:

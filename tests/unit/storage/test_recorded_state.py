@@ -103,7 +103,7 @@ def test_the_meaning_of_the_recorded_ledger() -> None:
         "web-6": (1, ["Reboot"], True, False, False, True),
         "web-7": (1, [], True, False, False, False),
     }
-    assert set(ledger.acknowledged_at) == {"e-2", "e-5"}
+    assert set(ledger.acknowledged_at()) == {"e-2", "e-5"}
     assert [hold.reason for hold in ledger.holds][:2] == ["floor", "unmanaged_resource"]
     delivered = load_delivered(ledger)
     assert delivered is not None
