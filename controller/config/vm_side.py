@@ -11,16 +11,13 @@ from urllib.parse import SplitResult
 from pydantic import Field, field_validator
 
 from controller.config.base import Section, is_loopback, socket_address, split_url
+from controller.probe.settings import AZURE_PROBE_ADDRESSES
 from controller.system.paths import DEFAULTS
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 QuietSeconds = Annotated[float, Field(ge=0, le=600, allow_inf_nan=False)]
 OpenAfterSeconds = Annotated[float, Field(ge=60, le=86_400, allow_inf_nan=False)]
 HookSeconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
-
-AZURE_PROBE_ADDRESSES = ("168.63.129.16", "fe80::/10")
-"""The addresses that Azure's health probes come from, over IPv4 and over IPv6.
-https://learn.microsoft.com/en-us/azure/load-balancer/load-balancer-custom-probes-overview"""
 
 
 class Drain(Section):

@@ -20,7 +20,12 @@ from typing import cast
 
 from controller.probe.application_check import ApplicationCheck
 from controller.probe.flag_file import FlagFile
-from controller.probe.settings import AllowedSources, ProbeSettings, plain_address
+from controller.probe.settings import (
+    AZURE_PROBE_ADDRESSES,
+    AllowedSources,
+    ProbeSettings,
+    plain_address,
+)
 from controller.system.signals import STOP, on_signal
 
 MAX_CONNECTIONS = 1000
@@ -30,7 +35,7 @@ REQUEST_WITHIN_S = 5.0
 MAX_REQUEST_BYTES = 8192
 OWN_ADDRESSES = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 """Questions from these come from this VM: they are no probes of the load balancer."""
-PROBES = AllowedSources(("168.63.129.16", "fe80::/10", "127.0.0.0/8"))
+PROBES = AllowedSources((*AZURE_PROBE_ADDRESSES, "127.0.0.0/8"))
 """Where probes come from: Azure's addresses, and in tests other addresses of loopback. Others that
 are allowed, such as monitors, get an answer, and are no evidence."""
 MAX_SOURCES = 16

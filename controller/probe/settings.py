@@ -9,6 +9,10 @@ from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
+AZURE_PROBE_ADDRESSES = ("168.63.129.16", "fe80::/10")
+"""The addresses that Azure's health probes come from, over IPv4 and over IPv6.
+https://learn.microsoft.com/en-us/azure/load-balancer/load-balancer-custom-probes-overview"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeSettings:

@@ -102,7 +102,7 @@ async def test_a_ledger_that_cannot_be_read_is_continued_by_its_agents(
 
 
 async def test_a_blob_of_its_name_without_a_leader_is_its_own(container: Container) -> None:
-    """The agents of a new scale set start one after another, before any of them leads."""
+    """The agents of a new scale set start one after another, and no agent leads yet."""
     container.put("flex.json", b"")
     container.put("flex.agents/web-1.json", b"{}")
     assert await container.found() == ("flex.json", OWN)

@@ -389,4 +389,5 @@ class Plan:
     wake_at: datetime | None
     """When time alone will change this plan; None if it will not."""
     waiting: tuple[Action, ...] = ()
-    """What is needed now, and not planned because Azure asked this agent to wait."""
+    """Reads and acknowledgements that are needed now, and not planned because Azure asked this
+    agent to wait. A write can wait for its resource alone, and every agent with it."""

@@ -61,7 +61,7 @@ class PlanBuilder:
         self._history: list[tuple[str, Step, str]] = []
         self._actions: list[Action] = []
         self._waiting: dict[ActionKey, Action] = {}
-        """What this pass would plan, had Azure not asked this agent to wait."""
+        """As `Plan.waiting`."""
         self._wakes: list[datetime] = []
         self._phases: dict[str, VmPhase] = {}
         self._holds: list[Hold] = []
@@ -217,7 +217,6 @@ class PlanBuilder:
 
     def _blocked(self, action: Action) -> bool:
         deferred = self._evidence.views.deferred(action.key)
-        # A write may wait for its resource alone: its leader does the rest meanwhile (law L2).
         own = deferred and self._observed.deferred[action.key].is_own
         if own and not isinstance(action, ChangeMembership):
             self._waiting[action.key] = action

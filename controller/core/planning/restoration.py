@@ -6,6 +6,7 @@ no write of a predecessor can take them away again.
 Pure: standard library only, no I/O, no clock.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -177,14 +178,14 @@ def _places_first(evidence: Evidence, outside: tuple[Membership, ...]) -> tuple[
 
     A member that is recorded with both, and that its pool lists, has its place already.
     """
-    pool = evidence.views.pool
-    states = {m.key for m in outside if m.key != member_key(m)}
-    with_state = {member_key(m) for m in outside if m.key in states}
-    both = [m for m in outside if m.key in with_state]
-    placed = {m.key for m in both if shown_member(pool(m.pool_id), m) is not None}
-    unplaced = {m.key for m in both} - placed
-    wait = placed | {m.key for m in outside if m.key in states and member_key(m) in unplaced}
-    return tuple(m for m in outside if m.key not in wait)
+    recorded = Counter(map(member_key, outside))
+
+    def is_next(membership: Membership) -> bool:
+        listed = shown_member(evidence.views.pool(membership.pool_id), membership) is not None
+        is_state = membership.key != member_key(membership)
+        return recorded[member_key(membership)] == 1 or is_state is listed
+
+    return tuple(filter(is_next, outside))
 
 
 # --- may it come back? ---

@@ -88,7 +88,7 @@ def test_an_event_of_another_vm_is_forwarded_if_the_leader_does_not_record_it() 
 
 
 def test_of_events_with_one_id_the_first_counts() -> None:
-    """S7: each of them affects the VM, and the leader knows them by their id."""
+    """S7: both events affect the VM, and the leader knows them by their id."""
     soon, late = event("web-2", not_before=300), event("web-2", "web-3", not_before=900)
     for shown in ((soon, late), (late, soon)):
         [found] = of_web_2((), shown, ())

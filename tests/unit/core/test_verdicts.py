@@ -646,7 +646,7 @@ def test_every_vm_of_an_event_has_its_verdict() -> None:
 
 
 def test_two_entries_with_one_id() -> None:
-    """V1: the VMs of both have a verdict; the id alone tells events apart."""
+    """V1: the VMs of both entries have a verdict: only the id distinguishes events."""
     watch = Watch()
     soon = [replace(event(vm), acknowledgeable=False) for vm in ("web-1", "web-2")]
     begun = [replace(started(vm), acknowledgeable=False) for vm in ("web-1", "web-2")]
