@@ -465,6 +465,7 @@ SWITCHES: Mapping[str, Safeguard] = MappingProxyType(
         ),
         "set-identity": Safeguard("S5 write-ahead", _never(BlobOwner, "other_owner", "")),
         "shared-floor": Safeguard("S2 floor", _counting_other_sets),
+        "shown-somewhere": Safeguard("S1 ack", _never(acknowledgement, "is_hidden", False)),
         "single-reads": Safeguard("S7 in time", _lists_only),
         "two-clean-polls": Safeguard(
             "S6 no early return", _never(restoration, "_two_clean_polls", True)

@@ -112,6 +112,17 @@ def play_pool_not_found() -> Played:
     ).run()
 
 
+def play_nothing_found() -> Played:
+    """Network answers 404 for everything for ten minutes, and an event for web-2 is announced."""
+    storm = Storm("arm 404", 60.0, 660.0)
+    policy = {"connection_drain_s": 2, "acknowledge_unmanaged": True}
+    return Simulation(
+        scenario(
+            event(300.0), storms=(storm,), policy=policy, calm_at_s=660.0, converge_within_s=1500.0
+        )
+    ).run()
+
+
 def play_two_requests() -> Played:
     """A short request is made for a VM that a long one keeps out."""
     acts = (ask(20.0, 160.0, "long"), ask(60.0, 60.0, "short"))
@@ -283,6 +294,7 @@ PLAYED: Mapping[str, Callable[[], Played]] = {
     "retry-after": play_throttled_load_balancer,
     "set-identity": play_foreign_ledger,
     "shared-floor": play_shared_pool,
+    "shown-somewhere": play_nothing_found,
     "single-reads": play_refused_list,
     "state-full-list": play_states,
     "state-if-match": play_states_and_rivals,
