@@ -72,7 +72,7 @@ elif words[0] == "is-failed":
 
 
 def make_wheel(directory: Path, name: str, version: str, code: str, script: str = "") -> Path:
-    """Make a wheel of one module."""
+    """Make a wheel of one module. The same arguments make the same file at any time."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{name}-{version}-py3-none-any.whl"
     module = "controller" if script else name
@@ -86,7 +86,7 @@ def make_wheel(directory: Path, name: str, version: str, code: str, script: str 
     files[f"{info}/RECORD"] = "".join(f"{each},,\n" for each in (*files, f"{info}/RECORD"))
     with zipfile.ZipFile(path, "w") as archive:
         for each, text in files.items():
-            archive.writestr(each, text)
+            archive.writestr(zipfile.ZipInfo(each), text)
     return path
 
 

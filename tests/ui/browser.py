@@ -104,10 +104,11 @@ class Tab:
             raise AssertionError(f"not shown: {what}; but:\n{await self.text()}")
 
     async def open(self, selector: str, wanted: bool = True) -> None:
-        """Open, or close, a part that is folded."""
+        """Open, or close, a part that is folded. The page updates itself at that very moment."""
         state = f"document.querySelector({selector!r}).open"
         if await self.evaluate(state) is not wanted:
-            await self.evaluate(f"document.querySelector({f'{selector} > summary'!r}).click()")
+            summary = f"document.querySelector({f'{selector} > summary'!r})"
+            await self.evaluate(f"{summary}.click(); draw()")
         assert await self.evaluate(state) is wanted
 
     async def press(self, key: str) -> None:

@@ -474,11 +474,17 @@ async function read() {
 }
 
 document.getElementById("zone").addEventListener("click", () => { utc = !utc; draw(); });
-/* The update would close what a person has opened: it is noted here. `toggle` does not bubble. */
-document.addEventListener("toggle", ({ target }) => {
-  if (!target.dataset.key) return;
-  if (target.open) opened.add(target.dataset.key);
-  else opened.delete(target.dataset.key);
-}, true);
+/* The update would close what a person has opened: it is noted here. `toggle` does not bubble, and an
+   update can come between a click and its `toggle`. */
+const keepOpen = (part, open) => {
+  if (!part?.dataset.key) return;
+  if (open) opened.add(part.dataset.key);
+  else opened.delete(part.dataset.key);
+};
+document.addEventListener("toggle", ({ target }) => keepOpen(target, target.open), true);
+document.addEventListener("click", ({ target }) => {
+  const part = target.closest("summary")?.parentElement;
+  keepOpen(part, !part?.open);
+});
 setInterval(draw, READ_EVERY_MS);
 read();
