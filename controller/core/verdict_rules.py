@@ -180,20 +180,34 @@ def closed_since(
     return None if broken else since
 
 
-def was_out(event: WatchedEvent, name: str, transitions: Iterable[Transition]) -> datetime | None:
-    """Return since when the history shows a VM out at the time of an event that is over."""
+def was_out(
+    event: WatchedEvent,
+    name: str,
+    transitions: Iterable[Transition],
+    opened_by: Iterable[Restart] = (),
+) -> datetime | None:
+    """Return since when the history shows a VM out at the time of an event that is over.
+
+    Args:
+        event: the event.
+        name: of the VM.
+        transitions: the history.
+        opened_by: the restarts of the VM, if it leaves rotation only by closing: it may have opened
+            before this event began.
+    """
     begins = event.begins_at
     for episode in episodes(transitions, name) if begins else ():
         out_at = episode.last(Step.OUT)
         if out_at and event.gone_at and out_at <= event.gone_at:
             backs = (x.at for x in episode.lines if x.step in BACK and x.at >= out_at)
-            if begins and not any(back_at < begins for back_at in backs):
+            opened = interrupted(opened_by, out_at, begins, besides=event.event_id)
+            if begins and not opened and not any(back_at < begins for back_at in backs):
                 return out_at
     return None
 
 
 def may_begin_at(
-    event: WatchedEvent, seen: Mapping[str, SeenEvent], *, acknowledged: bool
+    event: WatchedEvent, seen: Mapping[str, SeenEvent], acknowledged_at: datetime | None
 ) -> datetime | None:
     """Return when an event began at the earliest, which can be before it was read as started.
 
@@ -203,10 +217,10 @@ def may_begin_at(
     Args:
         event: the event.
         seen: the events that this agent has read, by their folded ids.
-        acknowledged: whether an agent acknowledged it.
+        acknowledged_at: when an agent acknowledged it; None if none did.
     """
     begins = event.begins_at
-    if begins is None or event.started_at is None or acknowledged:
+    if begins is None or event.started_at is None or acknowledged_at is not None:
         return begins
     read = seen.get(fold(event.event_id))
     if read is None or read.started_at is None or event.started_at < read.started_at:

@@ -279,13 +279,13 @@ class _Pass:
 
     def _begun(self, event: WatchedEvent) -> bool:
         """Return whether an event began, or may have begun and ended between two polls."""
-        if event.started_at is not None or self._was_acknowledged(event):
+        if event.started_at is not None or self._acknowledgement(event) is not None:
             return True
         at, until = event.not_before, event.gone_at or self._now
         return at is not None and at <= until
 
-    def _was_acknowledged(self, event: WatchedEvent) -> bool:
-        return self._ledger.acknowledgement_of(event, self._acknowledged_at) is not None
+    def _acknowledgement(self, event: WatchedEvent) -> datetime | None:
+        return self._ledger.acknowledgement_of(event, self._acknowledged_at)
 
     def _unread_since(self, event: WatchedEvent) -> datetime | None:
         """Return since when this agent did not read an event that left; None if it saw its end."""
@@ -329,14 +329,16 @@ class _Pass:
 
     def _place(self, event: WatchedEvent, name: str) -> tuple[Place, datetime | None]:
         """Return where a VM is, and since when it is out."""
-        if event.gone_at and (out_at := was_out(event, name, self._ledger.transitions)):
+        evidence, closes = self._evidence, self._evidence.policy.close_only
+        opened_by = evidence.views.restarts.get(fold(name), ()) if closes else ()
+        if out_at := was_out(event, name, self._ledger.transitions, opened_by):
             return Place.OUT, out_at
-        evidence = self._evidence
         entry, vm = self._ledger.entry(name), evidence.views.vm(name)
         inside = evidence.inside(vm) if vm else ()
         if entry is not None and entry.restored_at is None:
-            out_at = entry.out_at if self._as_recorded or not inside else None
-            since = out_at or closed_since(event, entry, evidence.views.restarts, self._now)
+            seen_out = (self._as_recorded or not inside) and not closes
+            closed = closed_since(event, entry, evidence.views.restarts, self._now)
+            since = (entry.out_at if seen_out else None) or closed
             return (Place.OUT, since) if since else (Place.IN_ROTATION, None)
         if inside:
             return Place.IN_ROTATION, None
@@ -355,8 +357,7 @@ class _Pass:
             return vm
         unread_since = self._unread_since(event)
         begun = self._begun(event) or unread_since is not None
-        known = self._was_acknowledged(event)
-        begins = unread_since or may_begin_at(event, self._seen, acknowledged=known)
+        begins = unread_since or may_begin_at(event, self._seen, self._acknowledgement(event))
         verdict = final(event, vm, self._now, begun=begun, begins=begins)
         if verdict is None:
             return vm

@@ -121,6 +121,7 @@ REGRESSIONS = (
     1113362,  # a read of a NIC had failed, and the next inventory showed it (H1)
     1112026,  # an agent remembered that storage had not answered, and left the lease to others (S7)
     1113796,  # a leader noted an adminState, and its successor took that for a forgery (S3)
+    1111587,  # a VM that closed and restarted passed for out, before a new leader read (V1)
     1111750,  # an agent remembered an entry that the ledger had lost, and ended a lease (H1)
     1110744,  # an administrator deleted the ledger under the lease of a leader (S4)
     1110811,  # a removal of an earlier leader was under way, and its record was deleted (S1)

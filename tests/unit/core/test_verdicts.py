@@ -21,6 +21,7 @@ from controller.core.ledger import Ledger
 from controller.core.ledger_changes import new_verdicts
 from controller.core.planning.actions import Plan
 from controller.core.policy import EventAction
+from controller.core.restarts import Restart
 from controller.core.verdict_rules import (
     CONFIRM_S,
     NO_LEADER,
@@ -193,6 +194,21 @@ def test_another_event_that_restarts_a_closed_vm_voids_its_closing() -> None:
     ]
 
 
+def test_an_unread_pool_does_not_show_that_a_vm_that_only_closes_is_out() -> None:
+    """V1: a new leader knows that it closed, and that another event has restarted it since."""
+    watch, second = Watch(), event(event_id="E-2", not_before=660)
+    watch.scene.policy = replace(watch.scene.policy, close=True, close_only=True)
+    watch.passes(10, event(), second)
+    entry = replace(watch.scene.entry(), closed_at=at(20), out_at=at(20))
+    watch.scene.ledger = watch.scene.ledger.with_entry(entry)
+    watch.over.update(pools=(), nics=())
+    watch.passes(620, started(), second)
+    assert [vm.place for each in watch.scene.ledger.events for vm in each.vms] == [
+        "out",
+        "in rotation",
+    ]
+
+
 def test_a_short_event_is_drained_when_it_is_gone() -> None:
     """An acknowledged event that came and went between two polls is drained, not cancelled."""
     watch = Watch()
@@ -352,6 +368,23 @@ def test_the_history_shows_whether_a_vm_was_out(
         gone_at=at(700),
     )
     assert was_out(watched, "WEB-1", ledger.transitions) == moment(out_at)
+
+
+@pytest.mark.parametrize(("restarted_at", "counts"), [(10, True), (300, False), (650, True)])
+def test_a_vm_that_only_closes_is_not_out_after_another_event_restarted_it(
+    restarted_at: float, *, counts: bool
+) -> None:
+    """V1: it may have opened before this event began, and its agent need not have reported that."""
+    ledger = Ledger().noting(at=at(20), vm="web-1", step=Step.OUT)
+    watched = WatchedEvent(
+        event_id="E-1",
+        event_type="Reboot",
+        first_seen_at=at(5),
+        not_before=at(600),
+        gone_at=at(700),
+    )
+    restart = Restart(event_id="E-0", began_at=at(restarted_at), over_at=at(restarted_at + 5))
+    assert bool(was_out(watched, "web-1", ledger.transitions, [restart])) is counts
 
 
 def test_a_cancelled_event() -> None:
