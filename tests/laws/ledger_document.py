@@ -59,13 +59,22 @@ def seconds_of(instant: str) -> float:
 
 def members_of(entry: Json) -> Iterator[tuple[str, str]]:
     """Yield (pool, identity) of each membership that an entry of a ledger has recorded."""
-    for membership in (*entry["memberships"], *entry.get("lost", [])):
-        pool = key(membership["pool_id"])
-        if membership["kind"] == "address" or not membership.get("nic_id"):
-            yield pool, membership["ip_address"]
-        else:
-            name = membership["ip_configuration"]
-            yield pool, key(f"{membership['nic_id']}/ipConfigurations/{name}")
+    yield from map(_member_of, (*entry["memberships"], *entry.get("lost", [])))
+
+
+def states_without_identity(entry: Json) -> Iterator[tuple[tuple[str, str], str]]:
+    """Yield (pool, identity) and adminState of the members whose `vmId` is not recorded."""
+    for membership in entry["memberships"]:
+        if membership.get("admin_state") and not membership.get("vm_guid"):
+            yield _member_of(membership), membership["admin_state"]
+
+
+def _member_of(membership: Json) -> tuple[str, str]:
+    pool = key(membership["pool_id"])
+    if membership["kind"] == "address" or not membership.get("nic_id"):
+        return pool, membership["ip_address"]
+    name = membership["ip_configuration"]
+    return pool, key(f"{membership['nic_id']}/ipConfigurations/{name}")
 
 
 def recorded(ledger: Json, change: Change) -> bool:

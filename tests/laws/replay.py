@@ -28,6 +28,7 @@ from tests.laws.ledger_document import (
     parsed,
     recorded,
     seconds_of,
+    states_without_identity,
 )
 
 PEOPLE = frozenset(
@@ -251,7 +252,8 @@ class Replay:
         self.stated_at: dict[tuple[str, str], float] = {}
         """When people last set the adminState of a VM, by pool."""
         self.overwritten: dict[tuple[str, str], str] = {}
-        """The adminState that a write of the whole list replaced, by pool and member."""
+        """The adminState that a write of the whole list replaced, or that a member had before its
+        VM was created again unnoticed, by pool and member."""
         self.down_since: dict[tuple[str, str], float] = {}
         """Since when members have adminState Down, by folded pool id and name of the VM."""
         self.closed = ClosedVms(conditions.ledger, conditions.lease_s)
@@ -743,6 +745,9 @@ class Replay:
             if event.over_at is None:
                 event.inside_later |= event.resources  # a new resource begins in its pools
         for entry in self.last_ledger.get("entries", []):
+            if entry["vm"].casefold() == vm:
+                # Without a vmId an agent cannot know that the member is another one by now.
+                self.overwritten.update(states_without_identity(entry))
             for pool, name in members_of(entry):
                 member = self.pools.get(pool, {}).get(name)
                 touched = resource == pool or name.startswith(f"{resource}/")
