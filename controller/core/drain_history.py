@@ -9,6 +9,7 @@
 | `put back`           | another client put it into a pool again     | before its next removal   |
 | `acknowledged`       | IMDS accepted StartRequests for an event    | after the reply           |
 | `restoring`          | the memberships are being written back      | before the first restore  |
+| `partly restored`    | what is back is not ours while others wait  | when it has settled       |
 | `restored`           | the VM is in every recorded pool again      | when that is observed     |
 | `opened`             | the VM reports that it takes new work       | once, after `closed`      |
 | `in service`         | the drain episode ended                     | with the end of the entry |
@@ -63,6 +64,7 @@ class Step(StrEnum):
     PUT_BACK = "put back"
     ACKNOWLEDGED = "acknowledged"
     RESTORING = "restoring"
+    PARTLY_RESTORED = "partly restored"
     RESTORED = "restored"
     OPENED = "opened"
     IN_SERVICE = "in service"
@@ -104,6 +106,7 @@ _TEXTS: Mapping[str, str] = MappingProxyType(
         Step.PUT_BACK: "put back into a pool by another client, drained again",
         Step.ACKNOWLEDGED: "event acknowledged",
         Step.RESTORING: "restore started",
+        Step.PARTLY_RESTORED: "restored to a part of its pools",
         Step.RESTORED: "restored to its pools",
         Step.OPENED: "open, takes new work",
         Step.IN_SERVICE: "in service",

@@ -34,7 +34,13 @@ MAX_EPOCHS_AWAY = 1_000_000
 history and with a later epoch than that was not written by a leader."""
 
 ENDS_MEMBERSHIPS = frozenset(
-    {Step.RESTORED, Step.IN_SERVICE, Step.FORGOTTEN, Step.MEMBERSHIP_DROPPED}
+    {
+        Step.PARTLY_RESTORED,
+        Step.RESTORED,
+        Step.IN_SERVICE,
+        Step.FORGOTTEN,
+        Step.MEMBERSHIP_DROPPED,
+    }
 )
 """The steps after which an entry can have fewer memberships than before."""
 

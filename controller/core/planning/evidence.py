@@ -16,7 +16,7 @@ from controller.core.planning.due import due_of
 from controller.core.planning.mechanism import Mechanisms, Proof
 from controller.core.planning.requests_in_force import RequestsInForce, recorded_end
 from controller.core.planning.steps import Inquiry, Start, Steps, WakeAt, start_all
-from controller.core.planning.views import PREDECESSOR_S, Views
+from controller.core.planning.views import PREDECESSOR_S, Views, has_settled
 from controller.core.planning.vm_case import VmCase
 from controller.core.policy import Policy
 from controller.core.resources import Membership, MembershipKey, PowerState, Vm
@@ -122,13 +122,12 @@ class Evidence:
 
     def _is_back(self, entry: Entry, pool_id: str) -> bool:
         """Return whether an entry that is being restored has settled in this pool."""
-        if entry.restored_at or not entry.restoring_at or entry.restoring_at < entry.recorded_at:
+        if entry.restored_at:
             return False
         here = [m for m in entry.memberships if fold(m.pool_id) == fold(pool_id)]
-        settled_s = PREDECESSOR_S + self.policy.restore_settle_s
         return (
-            bool(here)
-            and self.views.age_s(entry.restoring_at) >= settled_s
+            has_settled(self.views, entry)
+            and not self.observed.is_closed(entry)
             and all(self.views.membership.is_member(m) for m in here)
         )
 

@@ -19,7 +19,8 @@ from controller.core.planning.losses import lose
 from controller.core.planning.member_states import Lack, is_neutral, refusal
 from controller.core.planning.pool_membership import shown_member
 from controller.core.planning.steps import Change, Inquiry, Start, WakeAt
-from controller.core.resources import AdminMembership, NicMembership
+from controller.core.planning.views import has_settled
+from controller.core.resources import AdminMembership, Membership, NicMembership, member_key
 
 
 def is_complete(evidence: Evidence, entry: Entry) -> Inquiry:
@@ -60,3 +61,26 @@ def is_complete(evidence: Evidence, entry: Entry) -> Inquiry:
     elif wanted:
         yield Change(memberships=tuple(wanted), restore=True)
     return complete and not refused and not wanted
+
+
+def settled(
+    evidence: Evidence, entry: Entry, outside: tuple[Membership, ...]
+) -> tuple[Membership, ...]:
+    """Return the memberships that are back for good while others are refused, maybe for hours.
+
+    They are not ours any more: if an operator removes one, it is not restored again (law S3). What
+    comes back with an adminState is ours until both are back.
+    """
+    if not has_settled(evidence.views, entry):
+        return ()
+    apart = {member_key(m) for m in outside}
+    back = tuple(m for m in entry.memberships if member_key(m) not in apart and not _has_state(m))
+    sure = not evidence.under_way(back) and all(
+        proof.holds(evidence.views)
+        for proof in evidence.proofs_back(replace(entry, memberships=back))
+    )
+    return back if sure else ()
+
+
+def _has_state(membership: Membership) -> bool:
+    return isinstance(membership, NicMembership) and bool(membership.admin_state)

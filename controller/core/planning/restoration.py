@@ -20,6 +20,7 @@ from controller.core.planning.actions import HoldReason, Phase, ReadInventory, R
 from controller.core.planning.evidence import Evidence
 from controller.core.planning.losses import created_again, found, lose, lost, regain
 from controller.core.planning.pool_membership import shown_member
+from controller.core.planning.recording import pool_names
 from controller.core.planning.removal import drop, forget
 from controller.core.planning.requests_in_force import why_over
 from controller.core.planning.steps import (
@@ -152,6 +153,13 @@ def _restore(
     """
     if not outside:
         yield _restored(evidence, entry, detail=_why_over(evidence, entry))
+        return
+    if done := put_back.settled(evidence, entry, outside):
+        left = tuple(m for m in entry.memberships if m not in done)
+        detail = pool_names(done)
+        yield Record(
+            entry=replace(entry, memberships=left), step=Step.PARTLY_RESTORED, detail=detail
+        )
         return
     unknown: set[Membership] = set()
     for membership in outside:

@@ -81,3 +81,19 @@ def test_a_refused_pool_does_not_hold_the_floor() -> None:
     started = [each.at for each in history if each.kind == "event_started"]
     assert {each.subject.rsplit("/", 1)[-1] for each in out} == {"app", "api"}
     assert all(each.at < started[-1] for each in out)
+
+
+@pytest.mark.parametrize(("refused", "other"), [("api", "app"), ("app", "api")])
+def test_what_is_back_is_not_restored_again_for_what_is_refused(refused: str, other: str) -> None:
+    """S3: while one pool refuses a VM, an operator takes it out of a pool that it is back in."""
+    sim = Simulation(scenario({"vms": ("web-2",)}))
+    sim.loop.call_at(36.0, lambda: set_roles(sim, sim.world.roles.revoke, refused))
+    leave = Act(320.0, "leave_pool", {"vm": "web-2", "pool": other})
+    sim.loop.call_at(320.0, lambda: sim.stage.perform(leave))
+    sim.loop.call_at(400.0, lambda: set_roles(sim, sim.world.roles.reinstate, refused))
+    history = sim.run().history
+    joined = moves(history, "member_in")
+    assert (joined.count(("web-2", other)), joined.count(("web-2", refused))) == (1, 1)
+    left = [(vm, pool) for vm, pool in moves(history, "member_out") if pool == other]
+    assert left == [("web-2", other)] * 2
+    assert any(each.kind == "converged" for each in history)

@@ -29,6 +29,7 @@ STORED = {
     "put back",
     "acknowledged",
     "restoring",
+    "partly restored",
     "restored",
     "opened",
     "in service",

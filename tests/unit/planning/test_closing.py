@@ -536,3 +536,16 @@ def test_all_vms_of_an_event_close_at_once(scene: PlannerScenario) -> None:
     scene.events, scene.slots = [event("web-1", "web-2")], 1
     scene.adopt(write_limit=1)
     assert [entry.vm for entry in scene.ledger.entries] == ["web-1", "web-2"]
+
+
+@pytest.mark.parametrize(("state", "counted_on"), [(VmState.CLOSED, False), (VmState.OPEN, True)])
+def test_a_closed_vm_serves_in_no_pool_that_it_is_back_in(
+    closing: PlannerScenario, state: VmState, counted_on: bool
+) -> None:
+    """S2: while one pool refuses a VM, the VM stays closed, and the other pools count it as out."""
+    closing.adopt()
+    back = replace(closing.entry(), recorded_at=at(1), restoring_at=at(10))
+    closing.ledger = closing.ledger.with_entry(back)
+    closing.now = 300
+    seen = closing.evidence(**report(closing, state=state))
+    assert ("web-1" not in seen.unhealthy_in(APP)) is counted_on

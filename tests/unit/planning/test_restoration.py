@@ -594,6 +594,22 @@ def test_a_restore_is_written_ahead_of_being_sent() -> None:
     assert scene.entry().restoring_at == at(300), "since when a restore may have been sent"
 
 
+@pytest.mark.parametrize(("restoring_s", "steps"), [(150, ()), (100, ("partly restored",))])
+def test_what_has_settled_is_no_longer_recorded(restoring_s: float, steps: tuple[str, ...]) -> None:
+    """S3: one pool refuses the VM; what is back elsewhere may be removed by an operator."""
+    places = (membership("web-1"), membership("web-1", API, 1))
+    both = make_policy(pools={APP: Floor(number=1), API: Floor(number=1)})
+    scene = holding(entry(memberships=places, restoring_at=at(restoring_s)), now=200, policy=both)
+    scene.inside["web-1"] = [APP]
+    scene.adopt()
+    assert tuple(line.step for line in scene.ledger.transitions) == steps
+    left = places[len(steps) :]
+    assert scene.entry().memberships == left
+    scene.inside["web-1"] = []
+    scene.adopt()
+    assert [each.memberships for each in writes(scene.through())] == [left]
+
+
 def test_only_what_is_out_is_put_back() -> None:
     """S3: a membership that somebody has put back already is not written again."""
     scene = PlannerScenario(

@@ -28,6 +28,7 @@ LATER = {
     Step.RECOVERED,
     Step.CLOSED,
     Step.OPENED,
+    Step.PARTLY_RESTORED,
 }
 """Steps that 563b12a does not know."""
 
