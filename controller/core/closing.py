@@ -22,7 +22,7 @@ from controller.core.event_progress import SeenEvent
 from controller.core.events import EventDocument, EventStatus, ScheduledEvent
 from controller.core.ledger import Entry, Ledger
 from controller.core.planning.actions import HoldReason
-from controller.core.planning.views import keeps_out
+from controller.core.planning.views import has_settled, keeps_out
 from controller.core.policy import Policy
 from controller.core.vm_report import VmState
 
@@ -102,7 +102,8 @@ def wish(known: Known, policy: Policy, *, open_after_s: float) -> Wish:
     if entry is not None and not entry.parked:
         if known.ledger_age_s > open_after_s and not stays:
             return OPEN
-        return _wish_by(entry, own)
+        is_back = has_settled(entry, policy, known.now) and not stays
+        return _wish_by(entry, own, is_back=is_back)
     if own is not None and is_read and _closes_alone(known, policy, own):
         return Wish(state=VmState.CLOSED, event=own, reason=own.event_type)
     return OPEN
@@ -118,9 +119,14 @@ def waits_for_record(
     )
 
 
-def _wish_by(entry: Entry, own: ScheduledEvent | None) -> Wish:
-    """Return what a durable entry asks for."""
-    state = VmState.CLOSED if entry.restored_at is None else VmState.OPENING
+def _wish_by(entry: Entry, own: ScheduledEvent | None, *, is_back: bool) -> Wish:
+    """Return what a durable entry asks for.
+
+    A restore that one pool refuses can last: the VM opens for the pools that it is back in (law
+    L2).
+    """
+    opens = entry.restored_at is not None or is_back
+    state = VmState.OPENING if opens else VmState.CLOSED
     reason = own.event_type if own else next((e.event_type for e in entry.events), "")
     return Wish(state=state, drain=entry.recorded_at, event=own, reason=reason)
 

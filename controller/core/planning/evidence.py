@@ -126,7 +126,7 @@ class Evidence:
             return False
         here = [m for m in entry.memberships if fold(m.pool_id) == fold(pool_id)]
         return (
-            has_settled(self.views, entry)
+            has_settled(entry, self.policy, self.now)
             and not self.observed.is_closed(entry)
             and all(self.views.membership.is_member(m) for m in here)
         )

@@ -71,7 +71,7 @@ def settled(
     They are not ours any more: if an operator removes one, it is not restored again (law S3). What
     comes back with an adminState is ours until both are back.
     """
-    if not has_settled(evidence.views, entry):
+    if not has_settled(entry, evidence.policy, evidence.now):
         return ()
     apart = {member_key(m) for m in outside}
     back = tuple(m for m in entry.memberships if member_key(m) not in apart and not _has_state(m))

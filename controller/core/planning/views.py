@@ -230,10 +230,11 @@ def keeps_out(event: ScheduledEvent, entry: Entry | None, policy: Policy, now: d
     return entry is not None and entry.is_for(event.event_id) and policy.impacting(event)
 
 
-def has_settled(views: Views, entry: Entry) -> bool:
+def has_settled(entry: Entry, policy: Policy, now: datetime) -> bool:
     """Return whether what is back of an entry was restored so long ago that it serves."""
-    settled_s = PREDECESSOR_S + views.policy.restore_settle_s
-    return entry.restoring and views.age_s(entry.restoring_at) >= settled_s
+    settled = timedelta(seconds=PREDECESSOR_S + policy.restore_settle_s)
+    at = entry.restoring_at if entry.restoring else None
+    return at is not None and now - at >= settled
 
 
 def _impacting_by_vm(

@@ -12,6 +12,7 @@ from tests.simulation import ablations
 from tests.simulation.campaign import judge
 from tests.simulation.faults.refusals import at, first
 from tests.simulation.faults.test_ablations import ANNOUNCED_S, H2, event, scenario
+from tests.simulation.faults.test_refused_writes import set_roles
 from tests.simulation.runner import Played, Simulation
 from tests.simulation.scenario import Act, Habits, Scenario, Storm
 
@@ -112,6 +113,19 @@ def test_a_vm_is_closed_before_it_leaves_and_opens_after_it_is_back() -> None:
     closed, opened = at(history, "application_closed", VM), at(history, "application_opened", VM)
     assert closed[0] < first(history, "member_out", VM)
     assert first(history, "vm_up", VM) < closed[-1] < first(history, "member_in", VM) < opened[-1]
+
+
+def test_a_vm_opens_for_the_pool_that_it_is_back_in() -> None:
+    """L2: a pool that the agents may not join any more keeps no VM closed in another pool."""
+    two_pools = closing(event(), pools=("app", "api"), calm_at_s=ANNOUNCED_S + 200.0)
+    sim = Simulation(two_pools)
+    sim.loop.call_at(ANNOUNCED_S + 60.0, lambda: set_roles(sim, sim.world.roles.revoke, "api"))
+    reinstated_s = ANNOUNCED_S + 400.0
+    sim.loop.call_at(reinstated_s, lambda: set_roles(sim, sim.world.roles.reinstate, "api"))
+    history = sim.run().history
+    closed, opened = at(history, "application_closed", VM), at(history, "application_opened", VM)
+    joined = at(history, "member_in", VM)
+    assert closed[-1] < joined[0] < opened[-1] < joined[1]
 
 
 def test_a_vm_that_is_closed_and_quiet_is_acknowledged_before_it_is_out() -> None:

@@ -230,6 +230,17 @@ def test_a_vm_opens_when_its_memberships_are_back() -> None:
     assert (found.state, found.drain) == (VmState.OPENING, at(0))
 
 
+@pytest.mark.parametrize(
+    ("restoring_s", "expected"), [(1, VmState.OPENING), (60, VmState.CLOSED), (-1, VmState.CLOSED)]
+)
+def test_a_vm_opens_while_one_pool_refuses_it(restoring_s: float, expected: VmState) -> None:
+    """L2: it serves in the pools that it is back in; not if it was recorded again since."""
+    ledger = Ledger().with_entry(entry(restoring_at=at(restoring_s)))
+    assert state(known(ledger=ledger, now=100)) is expected
+    own = event("web-1", not_before=400)
+    assert state(known(own, ledger=ledger, now=100)) is VmState.CLOSED
+
+
 def test_a_vm_opens_when_its_entry_is_gone_or_parked() -> None:
     """What is not being drained is open."""
     assert state(known(ledger=Ledger())) is VmState.OPEN
