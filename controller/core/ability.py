@@ -250,6 +250,7 @@ def _anything_due(observed: Observation, ledger: Ledger, policy: Policy, now: da
         any(policy.is_due(event, now) for event in events)
         or any(request.is_active(now) for request in observed.requests or ())
         or any(not entry.waits_for_place for entry in ledger.entries)
+        or any(event.waits_for_reads for event in ledger.events)
     )
 
 
@@ -259,6 +260,8 @@ def _all_close(observed: Observation, ledger: Ledger, policy: Policy, now: datet
     That needs nothing from Resource Manager. The leader knows the rules whose probes are the
     evidence, and a successor that cannot read them could not acknowledge the event.
     """
+    if not policy.close or any(e.waits_for_reads for e in ledger.events):
+        return False
     events = observed.document.events if observed.document else ()
     due = [event for event in events if policy.is_due(event, now)]
     names = {fold(name) for event in due for name in event.resources}
@@ -275,16 +278,16 @@ def _all_close(observed: Observation, ledger: Ledger, policy: Policy, now: datet
             or abs((now - report.since).total_seconds()) > latest_s
         ):
             return False
-    return policy.close
+    return True
 
 
 def _needs_inventory(observed: Observation, ledger: Ledger, policy: Policy, now: datetime) -> bool:
-    """Return whether there is no inventory, or a due event needs more than it shows.
+    """Return whether there is no inventory, or an event needs a newer one, or more than it shows.
 
     That is a VM that it does not contain, or one that is out and that it does not describe: its
     event cannot be acknowledged. Such a VM can be taken out by what its NICs show.
     """
-    if observed.inventory_at is None:
+    if observed.inventory_at is None or any(e.waits_for_reads for e in ledger.events):
         return True
     out = {fold(entry.vm) for entry in ledger.entries if entry.out_at is not None}
     known = {

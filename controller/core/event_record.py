@@ -110,6 +110,12 @@ class WatchedEvent:
         """Return whether every VM has its verdict."""
         return all(each.place == Place.JUDGED for each in self.vms)
 
+    @property
+    def waits_for_reads(self) -> bool:
+        """Return whether it has begun, or is gone, and the place of a VM is not known."""
+        begun = self.started_at is not None or self.gone_at is not None
+        return begun and any(each.place == Place.UNKNOWN for each in self.vms)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventVerdict:

@@ -27,6 +27,7 @@ from controller.core.ability import (
 )
 from controller.core.action_keys import action_key
 from controller.core.drain_requests import DrainRequest
+from controller.core.event_record import Place, WatchedEvent, WatchedVm
 from controller.core.ledger import Entry, Hold, Ledger
 from controller.core.planning.actions import (
     Acknowledge,
@@ -254,6 +255,24 @@ def test_what_makes_work_due(what: str) -> None:
         operation_of(READ_NIC),
         operation_of(READ_LB),
     }
+
+
+@pytest.mark.parametrize("when", ["announced", "started", "gone", "known"])
+@pytest.mark.parametrize("close", [False, True])
+def test_a_verdict_that_waits_for_reads_makes_them_due(when: str, close: bool) -> None:
+    """Another agent may know where the VM of an event was; before the start nothing is missing."""
+    watched = WatchedEvent(
+        event_id="E-1",
+        event_type="Reboot",
+        first_seen_at=T0,
+        started_at=T0 if when in {"started", "known"} else None,
+        gone_at=T0 if when == "gone" else None,
+        vms=(WatchedVm(vm="web-2", place=Place.OUT if when == "known" else Place.UNKNOWN),),
+    )
+    scenario = PlannerScenario(ledger=Ledger(events=(watched,)))
+    scenario.policy = replace(scenario.policy, close=close)
+    expected = {READING_INVENTORY} if when in {"started", "gone"} else None
+    assert due(scenario, ReadInventory()) == expected
 
 
 @pytest.mark.parametrize(
