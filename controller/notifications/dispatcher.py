@@ -22,6 +22,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
+from controller.azure.http.session import tls_context
 from controller.clock import Clock
 from controller.config.in_force import ConfigurationInForce
 from controller.config.notifications import Notification
@@ -125,7 +126,7 @@ class NotificationDispatcher:
         """Open the channels.
 
         Raises:
-            ConfigError: the secret of a channel cannot be read.
+            ConfigError: the secret of a channel or the CA file cannot be read.
         """
         await self._start(self._configuration.settings.notifications)
         return self
@@ -134,7 +135,7 @@ class NotificationDispatcher:
         """Open other channels; the old ones end after their message, the rest is sent by the new.
 
         Raises:
-            ConfigError: the secret of a channel cannot be read; nothing has changed.
+            ConfigError: the secret of a channel or the CA file cannot be read; nothing has changed.
         """
         if settings.notifications == self._configuration.settings.notifications:
             return
@@ -151,9 +152,7 @@ class NotificationDispatcher:
         if not settings:
             self._open, self._channels = AsyncExitStack(), []
             return
-        tls = ssl.create_default_context()
-        if ca_file := self._configuration.settings.azure.ca_file:
-            tls.load_verify_locations(ca_file)
+        tls = tls_context(self._configuration.settings.azure.ca_file)
         channels = [
             self._channel(f"notifications[{n}]", each, tls) for n, each in enumerate(settings)
         ]

@@ -13,6 +13,7 @@ from datetime import datetime
 
 import aiohttp
 
+from controller.azure.http.session import tls_context
 from controller.config.notifications import Notification
 from controller.config.schema import Settings
 from controller.core.notices.notice import Notice, NoticeKind, notice_id
@@ -43,10 +44,12 @@ class TrialResult:
 async def try_channels(
     settings: Settings, environ: Mapping[str, str], *, now: datetime
 ) -> tuple[TrialResult, ...]:
-    """Send one message through each channel at the same time; return how each ended."""
-    tls = ssl.create_default_context()
-    if ca_file := settings.azure.ca_file:
-        tls.load_verify_locations(ca_file)
+    """Send one message through each channel at the same time; return how each ended.
+
+    Raises:
+        ConfigError: the CA file cannot be used.
+    """
+    tls = tls_context(settings.azure.ca_file)
     notice = Notice(
         kind=NoticeKind.TEST,
         id=notice_id(NoticeKind.TEST, now.isoformat()),

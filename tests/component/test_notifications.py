@@ -168,6 +168,19 @@ async def test_a_channel_whose_secret_is_missing_ends_no_other(hook: Hook) -> No
         await hook.until(lambda: hook.bodies)
 
 
+async def test_a_ca_file_that_became_unusable_ends_no_channel(hook: Hook, tmp_path: Path) -> None:
+    """A reload while the file is replaced is refused; an error of TLS would end the agent."""
+    ca_file, old = create_certificates(tmp_path).ca_file, {"kind": "webhook", "url": hook.url}
+    async with dispatching(old, ca_file=str(ca_file)) as harness:
+        for broken in (lambda: ca_file.write_text("half"), ca_file.unlink):
+            broken()
+            with pytest.raises(ConfigError, match="ca_file"):
+                await harness.dispatcher.reopen(settings({**old, "template": "new {vm}"}))
+        harness.announce(event())
+        await hook.until(lambda: hook.bodies)
+    assert hook.bodies[0]["text"] == "Reboot of web-2 announced"
+
+
 async def test_what_waits_in_a_queue_survives_a_reload(hook: Hook) -> None:
     """Notices that the old channel did not send leave by the new one."""
     old = {"kind": "webhook", "url": hook.url}
