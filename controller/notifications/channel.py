@@ -9,7 +9,7 @@ import asyncio
 import logging
 import ssl
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -60,6 +60,8 @@ class Channel:
     count: Callable[[str, NotifyOutcome], None]
     origin: Origin = field(default_factory=lambda: Origin(agent=""))
     _queue: deque[QueuedNotice] = field(default_factory=deque[QueuedNotice])
+    _current: QueuedNotice | None = None
+    """The notice that is being delivered."""
     _filled: asyncio.Event = field(default_factory=asyncio.Event)
     _closed: bool = False
 
@@ -72,9 +74,9 @@ class Channel:
         self._queue.append(queued)
         self._filled.set()
 
-    def queued(self) -> tuple[QueuedNotice, ...]:
-        """Return the notices that wait for their delivery."""
-        return tuple(self._queue)
+    def left(self) -> tuple[QueuedNotice, ...]:
+        """Return the notices that it has neither delivered nor given up."""
+        return (*filter(None, (self._current,)), *self._queue)
 
     def discard_of_set(self) -> Iterator[str]:
         """Drop the notices that the next leader sends; yield their ids."""
@@ -82,9 +84,8 @@ class Channel:
         self._queue = deque(queued for queued in self._queue if not queued.of_set)
 
     def close(self) -> None:
-        """End the worker after the current message."""
+        """End the worker after the current message; what is queued stays `left`."""
         self._closed = True
-        self._queue.clear()
         self._filled.set()
 
     async def work(self, session: aiohttp.ClientSession) -> None:
@@ -94,8 +95,9 @@ class Channel:
                 self._filled.clear()
                 await self._filled.wait()
                 continue
-            queued = self._queue.popleft()
+            queued = self._current = self._queue.popleft()
             self.count(self.settings.kind, await self.deliver(session, queued.notice))
+            self._current = None
             queued.channel_done()
 
     async def deliver(self, session: aiohttp.ClientSession, notice: Notice) -> NotifyOutcome:
@@ -125,6 +127,32 @@ class Channel:
         message = render(notice, template=self.settings.template, origin=self.origin)
         async with asyncio.timeout(self.sender.timeout_s):
             await self.sender.send(session, message)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftNotice:
+    """A notice that channels which are closed have not delivered."""
+
+    queued: QueuedNotice
+    ended: tuple[Notification, ...]
+    """The channels that have delivered it or given up."""
+
+
+def left_in(channels: Sequence[Channel]) -> tuple[LeftNotice, ...]:
+    """Return what closed channels have not delivered, each notice once, oldest first."""
+    left = {id(channel): {each.notice.id: each for each in channel.left()} for channel in channels}
+    found = {ident: each for notices in left.values() for ident, each in notices.items()}
+    return tuple(
+        LeftNotice(
+            queued=each,
+            ended=tuple(
+                channel.settings
+                for channel in channels
+                if channel.settings.wants(each.notice) and ident not in left[id(channel)]
+            ),
+        )
+        for ident, each in found.items()
+    )
 
 
 def channel_of(

@@ -15,7 +15,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import datetime
@@ -42,6 +42,7 @@ from controller.notifications.channel import (
     QueuedNotice,
     channel_of,
     channel_session,
+    left_in,
 )
 from controller.notifications.formats import Origin
 from controller.observability.logs import log
@@ -134,18 +135,23 @@ class NotificationDispatcher:
     async def reopen(self, settings: Settings) -> None:
         """Open other channels; the old ones end after their message, the rest is sent by the new.
 
+        A channel that stays as it is gets nothing twice.
+
         Raises:
             ConfigError: the secret of a channel or the CA file cannot be read; nothing has changed.
         """
         if settings.notifications == self._configuration.settings.notifications:
             return
-        old, waiting = self._open, [each for every in self._channels for each in every.queued()]
+        old, channels, epoch = self._open, self._channels, self._epoch
         await self._start(settings.notifications)
         self._schedules = schedules_of(settings.notifications)
-        self._queued.clear()  # the next pass queues what is about the set
-        for notice in (each.notice for each in waiting if not each.of_set):
-            self._put(notice, of_set=False)
         await old.aclose()
+        for each in left_in(channels):
+            notice, of_set = each.queued.notice, each.queued.of_set
+            if not of_set or (self._leads and epoch == self._epoch):
+                self._put(notice, of_set=of_set, ended=each.ended)
+            elif not self._leads:
+                self._queued.discard(notice.id)  # the next leader sends it
 
     async def _start(self, settings: tuple[Notification, ...]) -> None:
         """Start the channels in place of those that are open."""
@@ -283,7 +289,8 @@ class NotificationDispatcher:
 
     # --- queues ---
 
-    def _put(self, notice: Notice, *, of_set: bool) -> None:
+    def _put(self, notice: Notice, *, of_set: bool, ended: Collection[Notification] = ()) -> None:
+        """Queue a notice for every channel that wants it, but not for those in `ended`."""
         epoch = self._epoch
 
         def done(notice_id: str) -> None:
@@ -292,7 +299,11 @@ class NotificationDispatcher:
                 self._remember()
                 self._wake()
 
-        wanted = [each for each in self._channels if each.settings.wants(notice)]
+        wanted = [
+            each
+            for each in self._channels
+            if each.settings.wants(notice) and each.settings not in ended
+        ]
         if not wanted:
             done(notice.id)
         queued = QueuedNotice(notice, of_set, len(wanted), done)
@@ -314,7 +325,9 @@ def schedules_of(settings: Iterable[Notification]) -> list[Schedule]:
 async def _end(channels: list[Channel], workers: list[asyncio.Task[None]]) -> None:
     for channel in channels:
         channel.close()
-    _, late = await asyncio.wait(workers, timeout=END_WITHIN_S)
-    for worker in late:
-        worker.cancel()
-    await asyncio.gather(*late, return_exceptions=True)
+    try:
+        await asyncio.wait(workers, timeout=END_WITHIN_S)
+    finally:
+        for worker in workers:
+            worker.cancel()
+    await asyncio.gather(*workers, return_exceptions=True)

@@ -28,7 +28,7 @@ from controller.storage.annotations import LedgerAnnotations
 from controller.storage.notices_json import load_delivered, load_polls, with_delivered
 from tests.support.clocks import StoppedClock
 from tests.support.patience import PATIENCE_S, wait_for
-from tests.support.receivers import CANARY, Hook, open_mailbox
+from tests.support.receivers import CANARY, Hook, open_hook, open_mailbox
 
 POOL = (
     "/subscriptions/11111111-2222-4333-8444-555555555555/resourceGroups/rg/providers"
@@ -191,6 +191,53 @@ async def test_what_waits_in_a_queue_survives_a_reload(hook: Hook) -> None:
         harness.announce(event())
         await hook.until(lambda: len(hook.bodies) == 2)
     assert {each["text"] for each in hook.bodies} == {"new no_leader", "new received"}
+
+
+async def test_what_is_being_sent_survives_a_reload(
+    hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old receiver does not answer. No pass derives what one agent reports a second time."""
+    monkeypatch.setattr("controller.notifications.dispatcher.END_WITHIN_S", 0.0)
+    old = {"kind": "webhook", "url": hook.url}
+    hook.hanging.clear()
+    async with dispatching(old) as harness:
+        harness.dispatcher.leader_missing(True)
+        await hook.until(lambda: hook.requests)
+        async with open_hook() as other:
+            await harness.dispatcher.reopen(settings({**old, "url": other.url}))
+            await other.until(lambda: other.bodies)
+    assert other.kinds() == ["no_leader"]
+
+
+async def test_a_channel_that_stays_gets_nothing_twice_at_a_reload(hook: Hook) -> None:
+    """The URL of a channel that hangs is corrected: the other one has sent all that it had."""
+    stays = {"kind": "webhook", "url": hook.url}
+    async with open_hook() as hangs, open_hook() as corrected:
+        hangs.hanging.clear()
+        async with dispatching(stays, {**stays, "url": hangs.url}) as harness:
+            harness.announce(event("E-1"), event("E-2"))
+            harness.dispatcher.leader_missing(True)
+            await harness.until_ended(3)
+            await harness.dispatcher.reopen(settings(stays, {**stays, "url": corrected.url}))
+            harness.announce(event("E-1"), event("E-2"))
+            await harness.until_ended(6)
+            assert len(harness.delivered()) == 2
+            harness.announce(event("E-1"), event("E-2"))
+    assert hook.kinds() == corrected.kinds() == ["received", "received", "no_leader"]
+    assert harness.counts == {"delivered": 6}
+
+
+async def test_what_an_agent_reports_is_queued_once_for_each_channel_after_a_reload(
+    hook: Hook,
+) -> None:
+    """Two channels had it, which is no reason to send it twice."""
+    old = {"kind": "webhook", "url": hook.url}
+    async with dispatching({**old, "template": "a"}, {**old, "template": "b"}) as harness:
+        harness.dispatcher.leader_missing(True)
+        await harness.dispatcher.reopen(settings({**old, "template": "new"}))
+        await hook.until(lambda: hook.bodies)
+        await harness.until_ended()
+    assert [each["text"] for each in hook.bodies] == ["new"]
 
 
 async def test_a_template_writes_the_text(hook: Hook) -> None:
