@@ -2,7 +2,8 @@
 
 That an event was cancelled shows only by its absence, so the events that were in the document are
 kept in the ledger. An agent that leads after a restart knows them from there, and from nowhere
-else: it has not read the earlier documents.
+else: it has not read the earlier documents. An event can also have begun and ended while no agent
+read the document: whether it did is for its verdict to say.
 
 Pure: standard library only, no I/O, no clock.
 """
@@ -12,7 +13,14 @@ from dataclasses import replace
 from datetime import datetime
 
 from controller.core.azure_names import fold
-from controller.core.events import CLEAN_DOCUMENTS, EventDocument, EventStatus, ScheduledEvent
+from controller.core.event_record import Verdict
+from controller.core.events import (
+    CLEAN_DOCUMENTS,
+    EventDocument,
+    EventStatus,
+    ScheduledEvent,
+    may_be_same,
+)
 from controller.core.ledger import Ledger
 from controller.core.notices.notice import (
     KnownEvent,
@@ -72,7 +80,7 @@ def follow_events(
         if policy.impacting(event)
     }
     absent = (
-        replace(each, begun=each.begun or acknowledged(each))
+        replace(each, begun=each.begun or acknowledged(each) or _judged_as_begun(each, ledger))
         for key, each in before.items()
         if key not in present
     )
@@ -131,12 +139,23 @@ def announcements(
 
 
 def cancellations(
-    known: Iterable[KnownEvent], clean_documents: tuple[EventDocument, ...], now: datetime
+    known: Iterable[KnownEvent],
+    clean_documents: tuple[EventDocument, ...],
+    ledger: Ledger,
+    now: datetime,
 ) -> Iterator[Notice]:
     """Return the notices about events that are gone and cannot have begun."""
+    watched = {fold(each.event_id) for each in ledger.events}
     for event in known:
-        if not event.begun and _is_gone(event, clean_documents):
+        undecided = fold(event.event_id) in watched  # its verdict is still to come
+        if not event.begun and not undecided and _is_gone(event, clean_documents):
             yield _cancelled(event, now)
+
+
+def _judged_as_begun(event: KnownEvent, ledger: Ledger) -> bool:
+    return any(
+        each.verdict != Verdict.CANCELLED and may_be_same(each, event) for each in ledger.verdicts
+    )
 
 
 def _cancelled(event: KnownEvent, now: datetime) -> Notice:

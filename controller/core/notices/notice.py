@@ -93,7 +93,8 @@ class KnownEvent:
     vms: tuple[str, ...]
     not_before: datetime | None
     begun: bool
-    """It was acknowledged, has started, or was in the document at its NotBefore."""
+    """It was acknowledged, has started, was in the document at its NotBefore, or its verdict says
+    that it has begun."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,7 +64,7 @@ def current_notices(
         *_hold_notices(plan, ledger, now, _Wanted(events, requests, ledger, now)),
         *_risk_notices(at_risk, events, now),
         *_long_drain_notices(ledger, now),
-        *cancellations(known, clean_documents, now),
+        *cancellations(known, clean_documents, ledger, now),
     )
     return tuple({each.id: each for each in found}.values())
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from controller.core.drain_history import Step
+from controller.core.event_record import EventVerdict, Verdict, WatchedEvent, WatchedVm
 from controller.core.events import EventDocument, ScheduledEvent
 from controller.core.ledger import Entry, EventReference, Ledger
 from controller.core.notices.event_notices import follow_events
@@ -51,12 +52,15 @@ def followed(
 
 
 def seen(
-    *known: KnownEvent, polls: tuple[EventDocument, ...], document: EventDocument | None
+    *known: KnownEvent,
+    polls: tuple[EventDocument, ...],
+    document: EventDocument | None,
+    ledger: Ledger | None = None,
 ) -> tuple[Notice, ...]:
     return current_notices(
         known,
         plan=PlannerScenario().plan(),
-        ledger=Ledger(),
+        ledger=ledger or Ledger(),
         document=document,
         clean_documents=polls,
         policy=POLICY,
@@ -172,6 +176,49 @@ def test_a_cancelled_event_is_described_like_the_one_announced() -> None:
     [notice] = seen(KNOWN, polls=documents([], []), document=EventDocument(incarnation=1))
     assert (notice.kind, notice.vm, notice.event_id) == (NoticeKind.EVENT_CANCELLED, "web-1", "E-1")
     assert (notice.event_type, notice.not_before, notice.at) == ("Reboot", at(600), at(5))
+
+
+def judged(verdict: Verdict, not_before: float = 600) -> Ledger:
+    found = EventVerdict(
+        at=at(700),
+        vm="web-1",
+        event_id="e-1",
+        event_type="Reboot",
+        verdict=verdict,
+        not_before=at(not_before),
+    )
+    return Ledger(verdicts=(found,))
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_a_notice_of_a_cancellation_says_what_the_verdict_says(verdict: Verdict) -> None:
+    """No agent may have read the document while the event began and ended: a VM that was hit in
+    rotation was reported as cancelled as well."""
+    ledger, polls = judged(verdict), documents([], [])
+    known = followed(KNOWN, polls=polls, ledger=ledger, now=700)
+    kinds = {each.kind for each in seen(*known, polls=polls, document=polls[0], ledger=ledger)}
+    assert (NoticeKind.EVENT_CANCELLED in kinds) is (verdict is Verdict.CANCELLED)
+
+
+def test_the_verdict_on_an_earlier_event_with_the_id_says_nothing() -> None:
+    """Azure uses an id again: it is another event if its NotBefore differs."""
+    polls = documents([], [])
+    known = followed(KNOWN, polls=polls, ledger=judged(Verdict.DRAINED, not_before=0))
+    assert known == (KNOWN,)
+
+
+def test_a_cancellation_waits_for_the_verdict() -> None:
+    """As long as the ledger watches an event that is gone, nothing is said about its end."""
+    watched = WatchedEvent(
+        event_id="e-1",
+        event_type="Reboot",
+        first_seen_at=at(0),
+        not_before=at(600),
+        vms=(WatchedVm(vm="web-1"),),
+    )
+    polls = documents([], [])
+    found = seen(KNOWN, polls=polls, document=polls[0], ledger=Ledger(events=(watched,)))
+    assert found == ()
 
 
 def test_an_event_that_began_is_not_cancelled() -> None:
