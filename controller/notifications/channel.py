@@ -18,7 +18,13 @@ from controller.config.notifications import Notification
 from controller.core.notices.notice import Notice
 from controller.errors import ConfigError
 from controller.notifications.formats import Origin, render
-from controller.notifications.senders import DeliveryFailed, Sender, problem_of, sender_of
+from controller.notifications.senders import (
+    DeliveryFailed,
+    PartlyRefused,
+    Sender,
+    problem_of,
+    sender_of,
+)
 from controller.observability.logs import log
 from controller.observability.metrics import NotifyOutcome
 
@@ -107,6 +113,9 @@ class Channel:
             retry_after_s = 0.0
             try:
                 await self._send(session, notice)
+            except PartlyRefused as error:
+                self._log(notice, f"was not delivered to every recipient: {error}")
+                return "delivered"
             except DeliveryFailed as error:
                 problem, retry_after_s = str(error), error.retry_after_s or 0.0
                 if error.final:
@@ -119,9 +128,12 @@ class Channel:
                 return "delivered"
             if attempt < ATTEMPTS - 1:
                 await asyncio.sleep(min(MAX_RETRY_AFTER_S, max(BACKOFF_S[attempt], retry_after_s)))
-        message = f"{self.name}: the notification {notice.kind.value} was not delivered: {problem}"
-        log(logger, logging.WARNING, message, event="notification_failed")
+        self._log(notice, f"was not delivered: {problem}")
         return "failed"
+
+    def _log(self, notice: Notice, how: str) -> None:
+        message = f"{self.name}: the notification {notice.kind.value} {how}"
+        log(logger, logging.WARNING, message, event="notification_failed")
 
     async def _send(self, session: aiohttp.ClientSession, notice: Notice) -> None:
         message = render(notice, template=self.settings.template, origin=self.origin)

@@ -43,6 +43,10 @@ class DeliveryFailed(Exception):
         """What to do about it, for the operator who tests a channel."""
 
 
+class PartlyRefused(DeliveryFailed):
+    """Some recipients have the message, and a repetition would reach them again."""
+
+
 CHECK_URL = "check the URL; if it is old, create a new one at the receiver"
 CHECK_REACH = "check the address and port, and whether this VM can reach them (firewall, proxy)"
 CHECK_CA = "set ca_file in [azure] to the authority of its certificate, or correct the address"
@@ -181,22 +185,41 @@ def _attempt_mail(
     connect: Callable[..., smtplib.SMTP] = smtplib.SMTP
     if settings.encryption == "tls":
         connect = partial(smtplib.SMTP_SSL, context=tls)
+    refused: dict[str, tuple[int, bytes]] | None = None
+    """Not None once the server has taken the message, whatever it answers after that."""
     try:
         with connect(settings.host, settings.port, timeout=SMTP_STEP_S) as server:
             if settings.encryption == "starttls":
                 server.starttls(context=tls)
             if settings.username:
                 server.login(settings.username, password)
-            server.send_message(mail(message, sender=settings.sender, to=settings.to))
+            refused = server.send_message(mail(message, sender=settings.sender, to=settings.to))
     except smtplib.SMTPResponseException as error:
-        codes = [error.smtp_code]
+        if refused is None:
+            raise _refusal([error.smtp_code]) from None
     except smtplib.SMTPRecipientsRefused as error:
-        codes = sorted({code for code, _ in error.recipients.values()})
+        raise _refusal(_codes(error.recipients)) from None
     except (smtplib.SMTPException, OSError, ValueError) as error:
-        raise DeliveryFailed(problem_of(error), remedy=remedy_of(error)) from None
-    else:
-        return
-    status = ", ".join(map(str, codes))
-    raise DeliveryFailed(
-        f"SMTP status {status}", final=codes[0] >= 500, remedy=_smtp_remedy(codes[0])
+        if refused is None:
+            raise DeliveryFailed(problem_of(error), remedy=remedy_of(error)) from None
+    if refused:
+        codes = _codes(refused)
+        raise PartlyRefused(
+            f"SMTP status {_listed(codes)} for {len(refused)} of {len(settings.to)} recipients",
+            final=True,
+            remedy=_smtp_remedy(codes[0]),
+        )
+
+
+def _refusal(codes: list[int]) -> DeliveryFailed:
+    return DeliveryFailed(
+        f"SMTP status {_listed(codes)}", final=codes[0] >= 500, remedy=_smtp_remedy(codes[0])
     )
+
+
+def _codes(refused: Mapping[str, tuple[int, bytes]]) -> list[int]:
+    return sorted({code for code, _ in refused.values()})
+
+
+def _listed(codes: list[int]) -> str:
+    return ", ".join(map(str, codes))

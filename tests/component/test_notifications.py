@@ -503,6 +503,34 @@ async def test_mail_that_is_refused(caplog: pytest.LogCaptureFixture) -> None:
     assert "SMTP status 554" in caplog.text
 
 
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("answer", ["550 unknown", "450 later"])
+async def test_mail_that_is_refused_for_one_recipient(
+    answer: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says that one has not got it; the other one gets it once."""
+    async with open_mailbox() as box, dispatching(mail_to(box.port)) as harness:
+        box.refused = {"b@example.com": answer}
+        harness.announce(event())
+        await harness.until_ended()
+    assert (len(box.mails), harness.counts) == (1, {"delivered": 1})
+    [record] = [each for each in caplog.records if each.name == "lbdrain.notifications"]
+    assert record.getMessage() == (
+        "notifications[0] (email): the notification received was not delivered to every "
+        f"recipient: SMTP status {answer[:3]} for 1 of 2 recipients"
+    )
+
+
+@pytest.mark.usefixtures("quick")
+async def test_mail_that_was_accepted_is_not_sent_again() -> None:
+    """What a server says when the connection ends changes nothing about the mail it has taken."""
+    async with open_mailbox() as box, dispatching(mail_to(box.port)) as harness:
+        box.farewell = "421 closing"
+        harness.announce(event())
+        await harness.until_ended()
+    assert (len(box.mails), harness.counts) == (1, {"delivered": 1})
+
+
 @pytest.mark.usefixtures("impatient")
 async def test_mail_to_a_server_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
     """A mail server that does not respond is tried three times."""

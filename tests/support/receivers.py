@@ -91,6 +91,9 @@ class Mailbox:
         self.mails: list[EmailMessage] = []
         self.recipients: list[str] = []
         self.script: list[str] = []
+        self.refused: dict[str, str] = {}
+        """The answers about recipients that are refused."""
+        self.farewell = "221 bye"
         self.greets = asyncio.Event()
         self.greets.set()
         """Cleared, nobody is greeted."""
@@ -110,9 +113,11 @@ class Mailbox:
             await say("220 here")
             while line := (await reader.readline()).decode().strip():
                 verb = line.split(" ")[0].upper()
-                if verb == "RCPT":
-                    self.recipients.append(line.partition("<")[2].rstrip(">"))
-                if verb == "DATA":
+                recipient = line.partition("<")[2].rstrip(">") if verb == "RCPT" else ""
+                if recipient:
+                    self.recipients.append(recipient)
+                    await say(self.refused.get(recipient, "250 ok"))
+                elif verb == "DATA":
                     await say("354 go on")
                     body = await reader.readuntil(b"\r\n.\r\n")
                     answer = self.script.pop(0) if self.script else "250 taken"
@@ -130,7 +135,7 @@ class Mailbox:
                     self.logins.append(b64decode(line.split(" ")[2]).decode())
                     await say("235 welcome")
                 elif verb == "QUIT":
-                    await say("221 bye")
+                    await say(self.farewell)
                     break
                 else:
                     await say("250 ok")
