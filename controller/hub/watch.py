@@ -1,7 +1,8 @@
 """Polls a Hub, reports what is news, and asks the second path. It owns no decision.
 
 The memory is written before a notice is sent and after: a crash between the two repeats a notice
-and loses none. A notice that no channel accepts is sent again after the next poll.
+and loses none. A notice that no channel accepts is sent again after the next poll. Receivers that
+do not answer must not hold up the polls, so what is left after `DELIVER_S` waits for the next one.
 """
 
 import asyncio
@@ -30,6 +31,9 @@ from controller.hub.privileged_endpoint import ask
 from controller.observability.logs import log
 
 logger = logging.getLogger("lbdrain.hub")
+
+DELIVER_S = 60.0
+"""For how long one report begins deliveries; one to a receiver that hangs takes 21 s."""
 
 
 class Watch:
@@ -128,10 +132,15 @@ class Watch:
                 event="hub_update_changed",
                 outcome=notice.kind.value,
             )
-        waiting = (*memory.undelivered, *notices)
-        self._keep(waiting, memory)
-        left = [each for each in waiting if not await self._deliver(each)]
+        left = [*memory.undelivered, *notices]
         self._keep(tuple(left), memory)
+        until = self._clock.monotonic() + DELIVER_S
+        for notice in tuple(left):
+            if self._clock.monotonic() >= until:
+                return
+            if await self._deliver(notice):
+                left.remove(notice)
+                self._keep(tuple(left), memory)
 
     def _keep(self, notices: tuple[Notice, ...], memory: Memory) -> None:
         self._memory = memory.keeping(notices)

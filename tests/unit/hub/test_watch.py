@@ -9,7 +9,7 @@ import pytest
 
 from controller.core.hub_updates import HubUpdates, UpdateRun
 from controller.core.hub_watch import Outcome
-from controller.core.notices.notice import Notice
+from controller.core.notices.notice import Notice, NoticeKind
 from controller.errors import Denied, InvariantViolation, ServiceFault
 from controller.hub.watch import Watch
 from tests.support.clocks import StoppedClock
@@ -128,6 +128,47 @@ async def test_a_notice_that_no_channel_accepts_is_sent_later(rig: Rig) -> None:
     await rig.watch().poll()
     await rig.watch().poll()
     assert rig.delivered == ["update_started", "update_succeeded"]
+
+
+async def test_receivers_that_hang_do_not_hold_up_the_polls(rig: Rig) -> None:
+    """All that waits for them would take a quarter of an hour at each poll."""
+    rig.accepts = lambda _: False
+    states = ["InProgress", "Failed"] * 25
+    for state in states:
+        rig.states = [state]
+        await rig.watch().poll()
+    began_s = rig.clock.monotonic()
+
+    def hangs(_: Notice) -> bool:
+        rig.clock.move(21)
+        return False
+
+    rig.accepts = hangs
+    watch = rig.watch()
+    await watch.poll()
+    assert rig.clock.monotonic() - began_s < 90
+    rig.accepts = lambda _: True
+    await watch.poll()
+    assert len(rig.delivered) == len(states)
+
+
+async def test_what_was_accepted_is_not_repeated_after_a_stop(rig: Rig) -> None:
+    """The command ends while it sends the second notice, at every poll."""
+    rig.accepts = lambda _: False
+    for state in ("InProgress", "Failed"):
+        rig.states = [state]
+        await rig.watch().poll()
+
+    def ends_at_the_second(notice: Notice) -> bool:
+        if notice.kind is NoticeKind.UPDATE_FAILED:
+            raise asyncio.CancelledError
+        return True
+
+    rig.accepts = ends_at_the_second
+    for _ in range(2):
+        with pytest.raises(asyncio.CancelledError):
+            await rig.watch().poll()
+    assert rig.delivered == ["update_started"]
 
 
 async def test_a_crash_during_the_delivery_loses_nothing(rig: Rig) -> None:
