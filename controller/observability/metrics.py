@@ -257,6 +257,11 @@ class Metrics:
             self._in_rotation.labels(pool).set(in_rotation)
             self._expected.labels(pool).set(expected)
 
+    def forget_members(self) -> None:
+        """Expose no members until they are set again: a pool may have been deleted."""
+        self._in_rotation.clear()
+        self._expected.clear()
+
     def stand_by(self) -> None:
         """Clear what only a leader knows, so that a standby does not expose outdated values.
 
@@ -266,8 +271,7 @@ class Metrics:
         self.set(vms_at_risk=0, next_not_before_timestamp_seconds=None)
         self.set(ledger_entries=0, oldest_drain_start_timestamp_seconds=None)
         self.set(vms_closed=0, connections_left=0, paused=False)
-        self._in_rotation.clear()
-        self._expected.clear()
+        self.forget_members()
         for service, operation in self._calls:
             if service not in STANDBY_SERVICES or operation in LEADER_OPERATIONS:
                 self._failures.labels(service, operation).set(0)

@@ -232,6 +232,7 @@ class TransitionReporter:
 
     def members(self, membership: PoolMembership, ledger: Ledger) -> None:
         """Report how many members each pool has now, and without any drain."""
+        self.metrics.forget_members()
         for pool in membership.pools:
             recorded = {
                 place.key

@@ -360,6 +360,15 @@ def test_members_expected_are_the_same_all_through_a_drain(outputs: Outputs) -> 
         assert outputs.metric("lbdrain_members_in_rotation", pool="web-lb/app") == len(inside)
 
 
+def test_a_deleted_pool_has_no_members(outputs: Outputs) -> None:
+    """Its last number of members would be exposed until the leader changes."""
+    for pools in ((pool("web-1"),), ()):
+        observed = Observation(document=None, pools=pools)
+        outputs.reporter.members(PoolMembership.of(observed, Ledger(), [APP]), Ledger())
+        for name in ("lbdrain_members_in_rotation", "lbdrain_members_expected"):
+            assert outputs.metric(name, pool="web-lb/app") == (1 if pools else None)
+
+
 def test_a_pool_without_vms_of_the_set_is_logged_once(outputs: Outputs) -> None:
     """One warning while it lasts, another one when it happens again."""
     for pool_ids in ((APP,), (APP.upper(),), (APP, ADMIN), (ADMIN,), (APP, ADMIN)):
