@@ -267,7 +267,8 @@ class NotificationDispatcher:
         for channel in self._channels:
             self._queued.difference_update(channel.discard_of_set())
         for service in self._outages.keys() - STANDBY_SERVICES:
-            del self._outages[service]
+            if not self._outages[service].unreachable:  # the end of what was reported follows
+                del self._outages[service]
 
     # --- about this agent ---
 

@@ -413,6 +413,29 @@ async def test_an_outage_and_its_end_are_sent(hook: Hook, monkeypatch: pytest.Mo
     )
 
 
+async def test_the_end_of_an_outage_is_sent_by_an_agent_that_was_a_standby_meanwhile(
+    hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A standby does not call Resource Manager; its alarm would last for ever. What was no outage
+    yet is forgotten."""
+    monkeypatch.setattr("controller.core.notices.agent_notices.OUTAGE_S", 0.0)
+    async with dispatching({"kind": "webhook", "url": hook.url}) as harness:
+        for service, outcomes in (
+            ("network", ("not_sent", "not_sent", "not_sent", "stand by", "not_sent", "ok")),
+            ("compute", ("not_sent", "not_sent", "stand by", "not_sent", "ok")),
+        ):
+            for outcome in outcomes:
+                if outcome == "stand by":
+                    harness.dispatcher.stand_by()
+                else:
+                    harness.dispatcher.request_ended(service, outcome)
+        await harness.until_ended(2)
+    assert [(each["happening"], "network" in each["text"]) for each in hook.bodies] == [
+        ("silent", True),
+        ("answers_again", True),
+    ]
+
+
 async def test_slack_is_sent_text(hook: Hook) -> None:
     """The golden shape of a Slack message: one text in which no name can mention a channel."""
     channel = {"kind": "slack", "url": hook.url, "template": "<!channel> {text} & more"}
