@@ -101,6 +101,9 @@ class NotificationDispatcher:
         self._channels: list[Channel] = []
         self._open = AsyncExitStack()
         self._epoch: int | None = None
+        self._silent_epoch: int | None = None
+        """The epoch in which this leader has no channels; what it does not send is not sent later.
+        """
         self._delivered = DeliveredNotices()
         self._queued: set[str] = set()
         self._current: tuple[Notice, ...] = ()
@@ -193,13 +196,15 @@ class NotificationDispatcher:
     ) -> None:
         """Queue what is new after a leader's pass."""
         if not self._channels:
+            self._epoch, self._silent_epoch = None, ledger.epoch
             return
         try:
             now = self._clock.now()
             if ledger.epoch != self._epoch:
                 self._epoch = ledger.epoch
                 self._queued.clear()
-                known = load_delivered(ledger)
+                silent, self._silent_epoch = self._silent_epoch == ledger.epoch, None
+                known = None if silent else load_delivered(ledger)
                 self._polls, self._polls_kept_at = load_polls(ledger), self._clock.monotonic()
                 past = () if known else (*ledger_notices(ledger), *self._digests(ledger, now))
                 ids = (each.id for each in past)

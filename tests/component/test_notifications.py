@@ -65,8 +65,9 @@ class Harness:
         self.ledger = Ledger(epoch=1, leader_since=NOW)
         self._tasks: set[asyncio.Task[None]] = set()
         self.annotations = LedgerAnnotations()
+        self.configuration = ConfigurationInForce(settings(*channels, ca_file=ca_file))
         self.dispatcher = NotificationDispatcher(
-            ConfigurationInForce(settings(*channels, ca_file=ca_file)),
+            self.configuration,
             {},
             StoppedClock(NOW.timestamp()),
             count=self.count,
@@ -390,6 +391,22 @@ async def test_a_set_that_begins_to_notify_sends_nothing_of_the_past(hook: Hook)
         harness.announce()
         harness.ledger = harness.ledger.noting(at=NOW, vm="web-1", step=Step.RESTORED)
         harness.announce()
+        await harness.until_ended()
+    assert hook.kinds() == ["restored"]
+
+
+async def test_channels_that_come_back_send_nothing_of_the_time_without_them(hook: Hook) -> None:
+    """The leader had a record of what was delivered before that."""
+    channel = {"kind": "webhook", "url": hook.url}
+    async with dispatching(channel) as harness:
+        harness.announce()
+        for channels, step in (((), Step.OUT), ((channel,), Step.RESTORED)):
+            await harness.dispatcher.reopen(settings(*channels))
+            harness.configuration.reload(settings(*channels))
+            harness.announce()
+            harness.ledger = harness.annotations.merged_into(harness.ledger)
+            harness.ledger = harness.ledger.noting(at=NOW, vm="web-1", step=step)
+            harness.announce()
         await harness.until_ended()
     assert hook.kinds() == ["restored"]
 
