@@ -171,14 +171,18 @@ def _followed(
         first_seen = known.started_at if known else now
         started_at = run.started_at or first_seen
         lasts_s = run.duration_s or (now - started_at).total_seconds()
-        in_progress = run_state(run.state) is RunState.IN_PROGRESS
-        found[run.key] = KnownRun(
+        overdue = run_state(run.state) is RunState.IN_PROGRESS and lasts_s > long_run_s
+        now_known = KnownRun(
             update=run.update,
             name=run.name,
             state=run.state,
             started_at=started_at,
-            overdue=in_progress and lasts_s > long_run_s,
+            overdue=overdue,
         )
+        if known is not None and known.overdue and not now_known.finished:
+            # It was reported, also if its state was unknown or the clock was set back since.
+            now_known = replace(now_known, overdue=True)
+        found[run.key] = now_known
     latest = max((run.started_at for run in found.values()), default=None)
     for key, known in before.items():
         superseded = latest is not None and latest > known.started_at

@@ -177,6 +177,18 @@ def test_an_endless_run_is_reported_once(watching: Watching) -> None:
     assert watching.sees(run("InProgress")) == []
 
 
+def test_a_long_run_is_reported_once(watching: Watching) -> None:
+    """Neither a clock that is set back nor a state that is unknown for a while repeats it."""
+    watching.sees(run("InProgress"))
+    reported = []
+    for minutes, state in ((700, "InProgress"), (10, "InProgress"), (710, "InProgress")):
+        watching.minutes = minutes
+        reported += watching.sees(run(state))
+    for state in ("Unknown", "InProgress"):
+        reported += [each for each in watching.sees(run(state)) if "is still" in each.text]
+    assert ["is still in progress" in each.text for each in reported] == [True]
+
+
 def test_a_run_that_disappears_is_reported_after_two_polls(watching: Watching) -> None:
     """One list can be incomplete; whether the run has ended is not known."""
     watching.sees(run("InProgress"))
