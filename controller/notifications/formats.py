@@ -9,7 +9,7 @@ Slack, Teams and mail get the same plain text: a headline, the text, and the fac
   only ("Create and send messages" on learn.microsoft.com), so the text is one block of a card.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -19,6 +19,9 @@ from typing import Any
 from controller.core.notices.notice import PROBLEMS, Notice, NoticeKind
 
 MAX_TEXT, MAX_SUBJECT = 3000, 150
+MAX_NAMES, MAX_CHAT_TEXT = 200, 2000
+"""An event can name hundreds of VMs, in the headline and in the text. Each is cut for itself, so
+that a message still has its facts."""
 TITLES = {
     NoticeKind.EVENT_ANNOUNCED: "Maintenance announced",
     NoticeKind.VM_DRAINED: "Out of rotation",
@@ -109,15 +112,23 @@ class Message:
     @property
     def headline(self) -> str:
         """The title with the VM, if there is one, and the set as soon as it is known."""
-        what = ": ".join(filter(None, (self.title, self.fields["vm"])))
+        what = ": ".join(filter(None, (self.title, _cut(self.fields["vm"], MAX_NAMES))))
         return f"{what} ({self.set_label})" if self.set_label else what
 
     @property
     def body(self) -> str:
         """The text and the facts."""
-        facts = (f"{words}: {self.fields[name]}" for name, words in FACTS.items())
-        known = [line for line in facts if not line.endswith(": ")]
-        return "\n".join((self.text, "", *known))
+        return "\n".join((self.text, "", *self._facts()))
+
+    def chat(self, *, gap: str) -> str:
+        """Return headline, text and facts, for receivers that limit the length of a message."""
+        body = "\n".join((_cut(self.text, MAX_CHAT_TEXT), "", *self._facts()))
+        return f"{self.headline}{gap}{body}"[:MAX_TEXT]
+
+    def _facts(self) -> Iterator[str]:
+        for name, words in FACTS.items():
+            if self.fields[name]:
+                yield f"{words}: {self.fields[name]}"
 
 
 def render(notice: Notice, *, template: str, origin: Origin) -> Message:
@@ -150,13 +161,13 @@ def webhook_body(message: Message) -> dict[str, Any]:
 
 def slack_body(message: Message) -> dict[str, Any]:
     """Return the JSON of a Slack webhook."""
-    text = f"{message.headline}\n{message.body}"[:MAX_TEXT]
+    text = message.chat(gap="\n")
     return {"text": text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")}
 
 
 def teams_body(message: Message) -> dict[str, Any]:
     """Return the JSON of a Teams workflow."""
-    text = f"{message.headline}\n\n{message.body}"[:MAX_TEXT]
+    text = message.chat(gap="\n\n")
     card = {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",
@@ -178,6 +189,10 @@ def mail(message: Message, *, sender: str, to: tuple[str, ...]) -> EmailMessage:
     letter["Auto-Submitted"] = "auto-generated"
     letter.set_content(message.body + "\n")
     return letter
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 def _instant(instant: datetime | None) -> str:

@@ -1,6 +1,7 @@
 """How a notification names its set, and the chapter of the runbook that it links to."""
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from controller.notifications.formats import (
     mail,
     render,
     slack_body,
+    teams_body,
     webhook_body,
 )
 
@@ -43,6 +45,41 @@ def test_a_headline_names_the_set_and_its_resource_group() -> None:
     unknown = message(origin=Origin(agent="web-1"))
     assert unknown.headline == "At risk: web-2"
     assert "runbook" not in unknown.body
+
+
+@pytest.mark.parametrize(
+    "text_of",
+    [
+        lambda message: slack_body(message)["text"],
+        lambda message: teams_body(message)["attachments"][0]["content"]["body"][0]["text"],
+    ],
+)
+def test_an_event_of_hundreds_of_vms_keeps_text_and_facts_in_a_chat(
+    text_of: Callable[[Message], str],
+) -> None:
+    """The names alone are longer than a chat message may be; the deadline comes after them."""
+    at = datetime(2030, 1, 2, tzinfo=UTC)
+    names = ", ".join(f"web_{n:07}" for n in range(400))
+    notice = Notice(
+        kind=NoticeKind.EVENT_ANNOUNCED,
+        id="1",
+        at=at,
+        text=f"Reboot of {names} announced",
+        vm=names,
+        not_before=at,
+    )
+    text = text_of(render(notice, template="", origin=ORIGIN))
+    headline, *lines = [line for line in text.splitlines() if line]
+    assert headline.startswith("Maintenance announced: web_0000000, ")
+    assert headline.endswith("... (web in web-rg)")
+    assert lines[0].startswith("Reboot of web_0000000, ")
+    assert lines[1:] == [
+        "NotBefore: 2030-01-02T00:00:00+00:00",
+        "set: web",
+        "resource group: web-rg",
+        "reported by: web-1",
+        f"runbook: {RUNBOOK}",
+    ]
 
 
 def test_a_webhook_has_the_names_and_the_link() -> None:
