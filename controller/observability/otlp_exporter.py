@@ -31,18 +31,34 @@ logger = logging.getLogger("lbdrain.traces")
 
 NAME = "lb-drain"
 SDK_LOGGER = "opentelemetry"
+UNUSABLE = (
+    "traces: OpenTelemetry does not use a part of its settings: check the variables OTEL_..., "
+    "first OTEL_EXPORTER_OTLP_HEADERS (key=value, separated by commas)"
+)
+"""Without the value, which may be a secret."""
 
 
 class OtlpExporter:
     """Sends spans with given ids and times."""
 
     def __init__(self) -> None:
+        self._last_error = _LastError()
+        self._listen()  # before the SDK reads its variables: it logs headers that it cannot parse
+        try:
+            self._set_up()
+        except BaseException:
+            self._unlisten()
+            raise
+        if self._last_error.text:
+            self._last_error.text = ""
+            log(logger, logging.WARNING, UNUSABLE, event="traces_failed")
+
+    def _set_up(self) -> None:
         resource = Resource.create({SERVICE_VERSION: release()})
         if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):
             # The environment names no service.
             resource = resource.merge(Resource({SERVICE_NAME: NAME}))
         self._ids = _GivenIds()
-        self._last_error = _LastError()
         self._provider = TracerProvider(
             sampler=ALWAYS_ON,  # one trace for each drain episode
             resource=resource,
@@ -52,9 +68,17 @@ class OtlpExporter:
         exporter = _ReportingExporter(OTLPSpanExporter(), self._last_error)
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer(NAME, release())
+
+    def _listen(self) -> None:
+        """Take the log of the SDK: every failed attempt, and values of its variables."""
         sdk = logging.getLogger(SDK_LOGGER)
         sdk.addHandler(self._last_error)
         sdk.propagate = False
+
+    def _unlisten(self) -> None:
+        sdk = logging.getLogger(SDK_LOGGER)
+        sdk.removeHandler(self._last_error)
+        sdk.propagate = True
 
     def export(self, spans: Iterable[Span], /) -> None:
         """Put spans into the queue of the SDK, which drops the oldest ones when it is full."""
@@ -74,9 +98,7 @@ class OtlpExporter:
     def close(self) -> None:
         """Send the queued spans, with the timeouts of the SDK."""
         self._provider.shutdown()
-        sdk = logging.getLogger(SDK_LOGGER)
-        sdk.removeHandler(self._last_error)
-        sdk.propagate = True
+        self._unlisten()
 
 
 class _GivenIds(IdGenerator):

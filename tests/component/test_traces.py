@@ -16,6 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from controller.observability.drain_traces import Traces
 from tests.support.in_process_set import NEVER_S, InProcessSet
 from tests.support.patience import PATIENCE_S, wait_for
+from tests.support.receivers import CANARY
 
 VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
 EXPORT_S = 60
@@ -221,6 +222,19 @@ async def test_settings_that_cannot_be_kept(
         assert "OpenTelemetry cannot be set up" in caplog.text
     async with Traces(collector.environ | {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}):
         assert "only the protocol http/protobuf is supported, not grpc" in caplog.text
+
+
+async def test_a_header_that_cannot_be_read_is_not_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A colon for an equals sign: the SDK logs the whole header, with the key of a collector."""
+    environ = {VARIABLE: "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_HEADERS": f"x-key: {CANARY}"}
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    async with Traces(environ):
+        pass
+    assert CANARY not in caplog.text
+    assert "check the variables OTEL_" in caplog.text
 
 
 def test_who_does_not_want_it_does_not_pay() -> None:
