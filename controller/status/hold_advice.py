@@ -120,9 +120,10 @@ def _in_rotation(vms: list[str], events: Sequence[ScheduledEvent]) -> str:
     coming = [each for each in events if any(each.affects(vm) for vm in vms)]
     if not coming:
         return "the drain waits"
+    for event in coming:
+        if event.status is EventStatus.STARTED:
+            return f"the {event.event_type} has started while the VM is in rotation"
     event = min(coming, key=lambda each: (each.not_before is None, each.not_before))
-    if event.status is EventStatus.STARTED:
-        return f"the {event.event_type} has started while the VM is in rotation"
     when = f"at {event.not_before:%H:%M:%S} UTC" if event.not_before else "at any moment"
     return (
         f"the {event.event_type} can begin {when} while the VM is in rotation; "

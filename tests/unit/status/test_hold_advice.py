@@ -67,6 +67,14 @@ def test_the_event_that_comes_first_counts() -> None:
     assert "the Redeploy" in advice(hold(HoldReason.FLOOR), [later, EVENT]).consequence
 
 
+def test_an_event_that_has_started_counts_before_one_that_is_announced() -> None:
+    """It has no NotBefore any more; another event of the VM has one."""
+    begun = replace(EVENT, event_id="E-2", status=EventStatus.STARTED, not_before=None)
+    for events in ([EVENT, begun], [begun, EVENT]):
+        found = advice(hold(HoldReason.FLOOR), events).consequence
+        assert found == "the Redeploy has started while the VM is in rotation"
+
+
 def test_a_write_that_fails_is_judged_by_where_its_vms_are() -> None:
     """F2: a removal that fails leaves the VM in rotation, a restore that fails leaves it out."""
     failed = hold(HoldReason.WRITE_FAILED, "web-2")

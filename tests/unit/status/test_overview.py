@@ -83,6 +83,24 @@ EVENT = ScheduledEvent(
 )
 
 
+def test_an_ignored_event_does_not_follow_from_a_hold() -> None:
+    """A freeze of two seconds comes first. No VM is drained for it, and none is held."""
+    freeze = replace(EVENT, event_id="E-2", event_type="Freeze", resources=("web-3",))
+    freeze = replace(freeze, not_before=NOW + timedelta(seconds=60), duration_s=2)
+    redeploy = replace(freeze, event_id="E-3", event_type="Redeploy", duration_s=-1)
+    redeploy = replace(redeploy, not_before=NOW + timedelta(seconds=600))
+    of_ledger = WatchedEvent(
+        event_id="e-2", event_type="Freeze", first_seen_at=NOW, ignored="too short"
+    )
+    for ledger, ignored in (
+        (LEDGER, freeze),
+        (replace(LEDGER, events=(of_ledger,)), replace(freeze, duration_s=-1)),
+    ):
+        seen = tuple(SeenEvent(event=each, first_seen_at=NOW) for each in (ignored, redeploy))
+        [hold] = overview(facts(ledger=ledger, seen_events=seen))["holds"]
+        assert "the Redeploy can begin at 12:10:00 UTC" in hold["consequence"]
+
+
 def test_an_agent_that_has_just_been_started() -> None:
     """Whatever is not known is null or empty, never a guess."""
     shown = overview(facts())
