@@ -32,6 +32,8 @@ from controller.observability.logs import log
 
 logger = logging.getLogger("lbdrain.hub")
 
+LAST_POLLS = 12
+"""How many polls follow the end of a run at most, while no channel accepts a notice."""
 DELIVER_S = 60.0
 """For how long one report begins deliveries; one to a receiver that hangs takes 21 s."""
 
@@ -70,12 +72,20 @@ class Watch:
         return outcome(self._memory)
 
     async def run(self) -> None:
-        """Poll until the newest run ends."""
+        """Poll until the newest run ends, and a few times more until a channel has accepted that.
+
+        No other process sends what is left, until somebody starts one.
+        """
+        polls_left: int | None = None
         while True:
             before, started = self._memory, self._clock.monotonic()
             await self.poll()
             if run_ended(before, self._memory):
-                return
+                polls_left = LAST_POLLS
+            if polls_left is not None:
+                if not (self._memory.undelivered and polls_left):
+                    return
+                polls_left -= 1
             lasted_s = self._clock.monotonic() - started
             await asyncio.sleep(max(0.0, self._settings.poll_s - lasted_s))
 

@@ -13,6 +13,7 @@ from controller.core.notices.notice import Notice, NoticeKind
 from controller.errors import Denied, InvariantViolation, ServiceFault
 from controller.hub.watch import Watch
 from tests.support.clocks import StoppedClock
+from tests.support.patience import PATIENCE_S
 from tests.unit.hub.test_privileged_endpoint import settings
 
 if TYPE_CHECKING:
@@ -230,6 +231,25 @@ async def test_a_watch_ends_with_the_run(rig: Rig) -> None:
         await watch.run()
     assert watch.outcome is Outcome.SUCCEEDED
     assert rig.delivered == ["update_failed", "update_started", "update_succeeded"]
+
+
+async def test_a_watch_does_not_end_before_the_end_of_the_run_is_reported(rig: Rig) -> None:
+    """The mail server was on a VM of the Hub. A receiver that is gone does not keep it for ever."""
+    for refused in (3, 1000):
+        attempts: list[Notice] = []
+
+        def accepts(notice: Notice, refused: int = refused, seen: list[Notice] = attempts) -> bool:
+            seen.append(notice)
+            return len(seen) > refused
+
+        rig.file.unlink(missing_ok=True)
+        rig.states, rig.accepts, rig.delivered = ["InProgress", "Succeeded"], accepts, []
+        watch = rig.watch(poll_s=0)
+        async with asyncio.timeout(PATIENCE_S):
+            await watch.run()
+        accepted = refused < len(attempts)
+        assert rig.delivered == (["update_started", "update_succeeded"] if accepted else [])
+        assert accepted is (refused == 3)
 
 
 async def test_a_long_outage_is_logged_until_the_alarm(
