@@ -74,7 +74,7 @@ class Watch:
     async def run(self) -> None:
         """Poll until the newest run ends, and a few times more until a channel has accepted that.
 
-        No other process sends what is left, until somebody starts one.
+        What is left then is sent when the command is started again.
         """
         polls_left: int | None = None
         while True:

@@ -14,11 +14,11 @@ the delivery and that write, the next leader sends its last notices again, with 
 import asyncio
 import logging
 import socket
-import ssl
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -101,9 +101,8 @@ class NotificationDispatcher:
         self._channels: list[Channel] = []
         self._open = AsyncExitStack()
         self._epoch: int | None = None
+        # The epoch in which this leader has no channels: what it does not send is not sent later.
         self._silent_epoch: int | None = None
-        """The epoch in which this leader has no channels; what it does not send is not sent later.
-        """
         self._delivered = DeliveredNotices()
         self._queued: set[str] = set()
         self._current: tuple[Notice, ...] = ()
@@ -162,18 +161,14 @@ class NotificationDispatcher:
             self._open, self._channels = AsyncExitStack(), []
             return
         tls = tls_context(self._configuration.settings.azure.ca_file)
-        channels = [
-            self._channel(f"notifications[{n}]", each, tls) for n, each in enumerate(settings)
-        ]
+        channel = partial(
+            channel_of, environ=self._environ, tls=tls, count=self._count, origin=self._origin()
+        )
+        channels = [channel(f"notifications[{n}]", each) for n, each in enumerate(settings)]
         self._open, self._channels = AsyncExitStack(), channels
         session = await self._open.enter_async_context(channel_session(tls))
         workers = [asyncio.create_task(each.work(session), name=each.name) for each in channels]
         self._open.push_async_callback(_end, channels, workers)
-
-    def _channel(self, table: str, settings: Notification, tls: ssl.SSLContext) -> Channel:
-        return channel_of(
-            table, settings, self._environ, tls, count=self._count, origin=self._origin()
-        )
 
     async def __aexit__(
         self,

@@ -3,7 +3,7 @@
 That an event was cancelled shows only by its absence, so the events that were in the document are
 kept in the ledger. An agent that leads after a restart knows them from there, and from nowhere
 else: it has not read the earlier documents. An event can also have begun and ended while no agent
-read the document: whether it did is for its verdict to say.
+read the document: its verdict states whether it did.
 
 Pure: standard library only, no I/O, no clock.
 """

@@ -93,8 +93,8 @@ class KnownEvent:
     vms: tuple[str, ...]
     not_before: datetime | None
     begun: bool
-    """It was acknowledged, has started, was in the document at its NotBefore, or its verdict says
-    that it has begun."""
+    """It was acknowledged, has started, was in the document at its NotBefore, or its verdict
+    states that it has begun."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
