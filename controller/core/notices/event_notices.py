@@ -26,6 +26,7 @@ from controller.core.notices.notice import (
     KnownEvent,
     Notice,
     NoticeKind,
+    event_parts,
     notice_id,
     utc_text,
     vm_names,
@@ -88,29 +89,30 @@ def follow_events(
         each
         for each in absent
         if not _is_gone(each, clean_documents)
-        or (not each.begun and _cancelled(each, now).id not in delivered)
+        or (not each.begun and _cancelled(each, ledger, now).id not in delivered)
     )
     return (*kept, *present.values())[-MAX_EVENTS:]
 
 
 def announcements(
-    events: Iterable[ScheduledEvent], now: datetime, at_risk: Iterable[str] = ()
+    events: Iterable[ScheduledEvent], ledger: Ledger, now: datetime, at_risk: Iterable[str] = ()
 ) -> Iterator[Notice]:
     """Return the notices about the events in the document.
 
     Args:
         events: the events.
+        ledger: with the verdicts on earlier events, whose ids can return.
         now: wall clock, corrected.
         at_risk: VMs in rotation whose maintenance is near or has begun.
     """
     in_rotation = {fold(vm) for vm in at_risk}
     for event in events:
-        names = vm_names(event.resources)
+        names, about = vm_names(event.resources), parts_of(event, ledger)
         begins = f", not before {utc_text(event.not_before)}" if event.not_before else ""
         started = event.status is EventStatus.STARTED
         yield Notice(
             kind=NoticeKind.EVENT_ANNOUNCED,
-            id=notice_id(NoticeKind.EVENT_ANNOUNCED, event.event_id),
+            id=notice_id(NoticeKind.EVENT_ANNOUNCED, *about),
             at=now,
             text=(
                 f"{event.event_type} of {names} announced{begins}"
@@ -127,7 +129,7 @@ def announcements(
             while_inside = f" while in rotation: {vm_names(hit)}" if hit else ""
             yield Notice(
                 kind=NoticeKind.EVENT_STARTED,
-                id=notice_id(NoticeKind.EVENT_STARTED, event.event_id),
+                id=notice_id(NoticeKind.EVENT_STARTED, *about),
                 at=now,
                 text=f"{event.event_type} of {names} has started{while_inside}",
                 vm=names,
@@ -149,7 +151,7 @@ def cancellations(
     for event in known:
         undecided = fold(event.event_id) in watched  # its verdict is still to come
         if not event.begun and not undecided and _is_gone(event, clean_documents):
-            yield _cancelled(event, now)
+            yield _cancelled(event, ledger, now)
 
 
 def _judged_as_begun(event: KnownEvent, ledger: Ledger) -> bool:
@@ -158,11 +160,26 @@ def _judged_as_begun(event: KnownEvent, ledger: Ledger) -> bool:
     )
 
 
-def _cancelled(event: KnownEvent, now: datetime) -> Notice:
+def parts_of(event: ScheduledEvent | KnownEvent, ledger: Ledger) -> tuple[str, ...]:
+    """Return what identifies an event: its id, and when an earlier one with this id ended."""
+    watched = (each for each in ledger.events if fold(each.event_id) == fold(event.event_id))
+    known = (each.not_before for each in (event, *watched))  # none in a document once it started
+    not_before = next(filter(None, known), None)
+    ended = [
+        each.at
+        for each in ledger.verdicts
+        if fold(each.event_id) == fold(event.event_id)
+        and None not in {each.not_before, not_before}
+        and each.not_before != not_before
+    ]
+    return event_parts(event.event_id, ended)
+
+
+def _cancelled(event: KnownEvent, ledger: Ledger, now: datetime) -> Notice:
     names = vm_names(event.vms)
     return Notice(
         kind=NoticeKind.EVENT_CANCELLED,
-        id=notice_id(NoticeKind.EVENT_CANCELLED, event.event_id),
+        id=notice_id(NoticeKind.EVENT_CANCELLED, *parts_of(event, ledger)),
         at=now,
         text=f"{event.event_type} of {names} was cancelled before it started",
         vm=names,

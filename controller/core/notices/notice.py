@@ -121,6 +121,12 @@ def notice_id(kind: NoticeKind, *parts: str) -> str:
     return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
+def event_parts(event_id: str, earlier_ended_at: Iterable[datetime]) -> tuple[str, ...]:
+    """Return what identifies an event in the id of a notice: Azure can use its `EventId` again."""
+    last = max(earlier_ended_at, default=None)
+    return (event_id,) if last is None else (event_id, last.astimezone(UTC).isoformat())
+
+
 def vm_names(vms: Iterable[str]) -> str:
     """Return the names of the VMs of an event as text."""
     return ", ".join(vms) or "no VM"

@@ -20,8 +20,15 @@ from controller.core.drain_requests import DrainRequest
 from controller.core.event_record import EventVerdict, Verdict, lead_text, verdict_text
 from controller.core.events import EventDocument, ScheduledEvent
 from controller.core.ledger import Entry, Hold, Ledger
-from controller.core.notices.event_notices import announcements, cancellations
-from controller.core.notices.notice import KnownEvent, Notice, NoticeKind, notice_id, utc_text
+from controller.core.notices.event_notices import announcements, cancellations, parts_of
+from controller.core.notices.notice import (
+    KnownEvent,
+    Notice,
+    NoticeKind,
+    event_parts,
+    notice_id,
+    utc_text,
+)
 from controller.core.planning.actions import HoldReason, Plan
 from controller.core.policy import Policy
 from controller.core.rehearsals import is_test, only_tests
@@ -59,10 +66,10 @@ def current_notices(
     events = [event for event in document.events if policy.impacting(event)] if document else []
     at_risk = _at_risk(plan, ledger, document, policy, now)
     found = (
-        *announcements(events, now, at_risk),
+        *announcements(events, ledger, now, at_risk),
         *ledger_notices(ledger),
         *_hold_notices(plan, ledger, now, _Wanted(events, requests, ledger, now)),
-        *_risk_notices(at_risk, events, now),
+        *_risk_notices(at_risk, events, ledger, now),
         *_long_drain_notices(ledger, now),
         *cancellations(known, clean_documents, ledger, now),
     )
@@ -77,7 +84,7 @@ def ledger_notices(ledger: Ledger) -> tuple[Notice, ...]:
     noted = (line for entry in ledger.entries for line in _transitions_of(entry))
     entries = {fold(entry.vm): entry for entry in ledger.entries}
     notices = (
-        _transition_notice(line, entries.get(fold(line.vm)))
+        _transition_notice(line, entries.get(fold(line.vm)), ledger)
         for line in (*ledger.transitions, *noted)
     )
     found: dict[str, Notice] = {}
@@ -127,7 +134,7 @@ def _transitions_of(entry: Entry) -> Iterator[Transition]:
         yield Transition(at=entry.restored_at, vm=entry.vm, step=Step.RESTORED)
 
 
-def _transition_notice(line: Transition, entry: Entry | None) -> Notice | None:
+def _transition_notice(line: Transition, entry: Entry | None, ledger: Ledger) -> Notice | None:
     deadlines = [each.not_before for each in entry.events if each.not_before] if entry else []
     not_before = min(deadlines, default=None)
     instant = line.at.astimezone(UTC).isoformat()
@@ -141,7 +148,9 @@ def _transition_notice(line: Transition, entry: Entry | None) -> Notice | None:
             kind, text = NoticeKind.VM_DRAINED, f"{line.vm} is out of rotation{lead}{cut}"
         case Step.ACKNOWLEDGED:
             # An acknowledgement is noted for every VM of the event, and is one notice.
-            key, event_id = (line.detail,), line.detail
+            event_id = line.detail
+            judged = (each for each in ledger.verdicts if fold(each.event_id) == fold(event_id))
+            key = event_parts(event_id, (each.at for each in judged if each.at < line.at))
             kind = NoticeKind.EVENT_ACKNOWLEDGED
             text = f"event {line.detail} is acknowledged: it may start"
         case Step.RESTORED:
@@ -230,12 +239,13 @@ def _at_risk(
 
 
 def _risk_notices(
-    vms: Iterable[str], events: list[ScheduledEvent], now: datetime
+    vms: Iterable[str], events: list[ScheduledEvent], ledger: Ledger, now: datetime
 ) -> Iterator[Notice]:
     for vm in vms:  # each is a resource of one of the events
         mine = sorted((each for each in events if each.affects(vm)), key=lambda e: fold(e.event_id))
         deadlines = [each.not_before for each in mine if each.not_before]
         not_before = min(deadlines, default=None)
+        parts = (part for each in mine for part in parts_of(each, ledger))
         begins = (
             f"may begin at {utc_text(not_before)}"
             if not_before and not_before > now
@@ -243,7 +253,7 @@ def _risk_notices(
         )
         yield Notice(
             kind=NoticeKind.AT_RISK,
-            id=notice_id(NoticeKind.AT_RISK, vm, *(each.event_id for each in mine)),
+            id=notice_id(NoticeKind.AT_RISK, vm, *parts),
             at=now,
             text=f"{vm} is still in rotation and its maintenance {begins}",
             vm=vm,

@@ -10,7 +10,7 @@ from controller.core.events import EventDocument, ScheduledEvent
 from controller.core.ledger import Entry, EventReference, Ledger
 from controller.core.notices.event_notices import follow_events
 from controller.core.notices.notice import KnownEvent, Notice, NoticeKind
-from controller.core.notices.set_notices import current_notices
+from controller.core.notices.set_notices import current_notices, ledger_notices
 from controller.core.policy import Floor
 from tests.support.planner_scenario import (
     APP,
@@ -205,6 +205,43 @@ def test_the_verdict_on_an_earlier_event_with_the_id_says_nothing() -> None:
     polls = documents([], [])
     known = followed(KNOWN, polls=polls, ledger=judged(Verdict.DRAINED, not_before=0))
     assert known == (KNOWN,)
+
+
+def test_a_second_event_with_the_id_of_an_earlier_one_has_notices_of_its_own() -> None:
+    """Azure uses an id again. All notices about the second event counted as delivered."""
+    first, none = documents([event()])[0], documents([], [])
+    second = documents([event(not_before=9000)])[0]
+    begun = replace(started(), not_before=None)
+    earlier = judged(Verdict.CANCELLED)
+    watched = WatchedEvent(
+        event_id="e-1", event_type="Reboot", first_seen_at=at(800), not_before=at(9000)
+    )
+    later = replace(KNOWN, not_before=at(9000))
+    ids = [
+        {each.id for each in seen(*known, polls=polls, document=document, ledger=ledger)}
+        for known, polls, document, ledger in (
+            ((KNOWN,), (), first, Ledger()),
+            ((KNOWN,), none, none[0], earlier),
+            ((), (), documents([begun])[0], Ledger()),
+            ((later,), (), second, replace(earlier, events=(watched,))),
+            ((later,), none, none[0], earlier),
+            ((), (), documents([begun])[0], replace(earlier, events=(watched,))),
+        )
+    ]
+    assert all(ids)
+    of_first, of_second = set().union(*ids[:3]), set().union(*ids[3:])
+    assert not of_first & of_second
+    assert ids[3] <= ids[5]  # announced is one notice, with and without NotBefore
+
+
+def test_a_second_acknowledgement_of_an_id_is_a_notice_of_its_own() -> None:
+    """Between the two, the first event has got its verdict."""
+    ledger = noting("acknowledged", "E-1")
+    first = {each.id for each in ledger_notices(ledger)}
+    ledger = replace(ledger, verdicts=judged(Verdict.UNMANAGED).verdicts)
+    assert {each.id for each in ledger_notices(ledger)} == first
+    ledger = ledger.noting(at=at(900), vm="web-1", step=Step.ACKNOWLEDGED, detail="E-1")
+    assert len({each.id for each in ledger_notices(ledger)}) == 2
 
 
 def test_a_cancellation_waits_for_the_verdict() -> None:

@@ -241,6 +241,29 @@ def test_a_vm_at_risk_has_one_notice() -> None:
     assert leader.deliver(scene) == []
 
 
+def test_a_vm_at_risk_by_an_id_that_is_used_again_has_another_notice() -> None:
+    """The alarm of the earlier event was delivered, and would stand for this one too."""
+    earlier = EventVerdict(
+        at=at(-500),
+        vm="web-1",
+        event_id="e-1",
+        event_type="Reboot",
+        verdict=Verdict.HIT_IN_ROTATION,
+        not_before=at(-600),
+    )
+    ids: list[str] = []
+    for verdicts in ((), (replace(earlier, not_before=at(600)),), (earlier,)):
+        scene = PlannerScenario(
+            now=481,
+            events=[event()],
+            ledger=Ledger(verdicts=verdicts),
+            policy=make_policy(pools={APP: Floor(number=3)}),
+        )
+        found = {each.kind: each for each in Leader().deliver(scene)}
+        ids.append(found[NoticeKind.AT_RISK].id)
+    assert ids[0] == ids[1] != ids[2]
+
+
 def test_a_start_in_rotation_is_a_warning() -> None:
     """A VM that is still in rotation when its event starts is named; one that is out is not."""
     scene = PlannerScenario(
