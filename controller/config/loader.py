@@ -7,6 +7,7 @@ once, not once for each restart. `controller.config.explain` writes the problems
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
@@ -105,7 +106,7 @@ def _parsed(
             hint = nearest(variable, sorted(VARIABLES), otherwise="remove it; known")
             problems.append(f"environment: {shown(variable)} is not a setting; {hint}")
         elif _put(document, location, environ[variable]):
-            origins[location] = f"environment {variable}"
+            _replace_origins(origins, document, location, f"environment {variable}")
     context = {"loopback_http_storage": bool(environ.get(STORAGE_CONNECTION_STRING))}
     try:
         settings = model.model_validate(document, context=context)
@@ -115,8 +116,23 @@ def _parsed(
         raise InvalidConfigError((*lines, *problems)) from None
     if problems:
         raise InvalidConfigError(tuple(problems))
-    every = {dotted(at): origins.get(at, "default") for at, _ in values_in(settings.model_dump())}
+    values = dict(values_in(settings.model_dump()))
+    # A list that a variable has emptied has no value that could have an origin.
+    empty = {at for at, origin in origins.items() if at in TYPES and origin != "file"}
+    every = {dotted(at): origins.get(at, "default") for at in (*values, *empty)}
     return settings, MappingProxyType(every)
+
+
+def _replace_origins(
+    origins: dict[Location, str], document: dict[str, Any], at: Location, origin: str
+) -> None:
+    """Note where a key comes from, with every item if it is a list, instead of the file."""
+    for known in [each for each in origins if each[: len(at)] == at]:
+        del origins[known]
+    node: Any = document
+    for key in at:
+        node = node[key]
+    origins |= {each: origin for each, _ in values_in(node, at)} | {at: origin}
 
 
 def azure_from_environment(environ: Mapping[str, str]) -> Azure:
@@ -150,12 +166,13 @@ def describe(loaded: LoadedSettings | LoadedWatch) -> list[tuple[str, str, str]]
 
 
 def overridden(loaded: LoadedSettings) -> dict[str, object]:
-    """Return the values that the environment set, by dotted key."""
-    return {
-        key: value
-        for key, value in _by_key(loaded).items()
-        if loaded.origins[key].startswith("environment")
-    }
+    """Return the values that the environment set, by dotted key; a list is one value."""
+    settings = loaded.settings.model_dump()
+    found: dict[str, object] = {}
+    for at in VARIABLES.values():
+        if loaded.origins.get(dotted(at), "").startswith("environment"):
+            found[dotted(at)] = reduce(lambda node, key: node[key], at, settings)
+    return found
 
 
 def _by_key(loaded: LoadedSettings | LoadedWatch) -> dict[str, object]:

@@ -239,7 +239,11 @@ async def test_given_pools_and_container_need_no_query(bench: InProcessSet, tmp_
     path, url = tmp_path / "config.toml", bench.server.container_url(CONTAINER)
     pools = [bench.world.pool_id("app"), bench.world.pool_id("app").replace("/app", "/other")]
     arguments = ("--config", str(path), "--pool", *pools)
-    more = {"LB_DRAIN_ELECTION_CONTAINER_URL": url, "LB_DRAIN_POLICY_DRY_RUN": "true"}
+    more = {
+        "LB_DRAIN_ELECTION_CONTAINER_URL": url,
+        "LB_DRAIN_POLICY_DRY_RUN": "true",
+        "LB_DRAIN_DRAIN_SERVICE_PORTS": "8080,8443",
+    }
     asked = dict(bench.world.request_counts)
     code, _, err = await init(bench, *arguments, **more)
     assert code == 0, err
@@ -247,6 +251,7 @@ async def test_given_pools_and_container_need_no_query(bench: InProcessSet, tmp_
     settings = load(path, {}).settings
     assert [pool.id for pool in settings.backend_pools] == pools
     assert settings.policy.dry_run
+    assert settings.drain.service_ports == (8080, 8443)
     assert settings.election.container_url == url
 
 

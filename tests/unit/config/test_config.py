@@ -10,7 +10,13 @@ import pytest
 from pydantic import ValidationError
 
 from controller.config.base import listen_address
-from controller.config.loader import InvalidConfigError, LoadedSettings, describe, load
+from controller.config.loader import (
+    InvalidConfigError,
+    LoadedSettings,
+    describe,
+    load,
+    overridden,
+)
 from controller.config.schema import EventPolicies, PolicySection
 from controller.core.azure_names import fold
 from controller.core.events import EVENT_TYPES
@@ -522,6 +528,25 @@ def test_environment_wins_and_is_named(load_text: Load) -> None:
     assert loaded.origins["election.lease_duration_s"] == f"environment {name}"
     assert loaded.origins["backend_pools[0].id"] == "file"
     assert loaded.origins["election.renew_period_s"] == "default"
+
+
+def test_a_list_of_the_environment_replaces_that_of_the_file(load_text: Load) -> None:
+    """Each of its items comes from the variable, also in place of items of the file."""
+    environ = {"LB_DRAIN_DRAIN_SERVICE_PORTS": "8080,8443", "LB_DRAIN_PROBE_ALLOW": ""}
+    loaded = load_text(MINIMAL + "[drain]\nservice_ports = [80, 81, 82]\n", environ)
+    rows = {key: (value, origin) for key, value, origin in describe(loaded)}
+    origin = "environment LB_DRAIN_DRAIN_SERVICE_PORTS"
+    assert rows["drain.service_ports[0]"] == ("8080", origin)
+    assert rows["drain.service_ports[1]"] == ("8443", origin)
+    assert overridden(loaded) == {"drain.service_ports": (8080, 8443), "probe.allow": ()}
+
+
+def test_a_wrong_item_of_a_list_names_its_variable(problems: Problems) -> None:
+    """The file has the list too, but not this item."""
+    environ = {"LB_DRAIN_DRAIN_SERVICE_PORTS": "80,443,99999"}
+    text = MINIMAL + "[drain]\nservice_ports = [80, 443, 8080]\n"
+    [problem] = problems(text, environ)
+    assert problem.startswith("environment LB_DRAIN_DRAIN_SERVICE_PORTS: drain.service_ports[2]:")
 
 
 def test_environment_can_complete_the_file(load_text: Load) -> None:
