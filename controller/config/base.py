@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import re
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, ConfigDict
@@ -39,6 +40,19 @@ def split_url(value: str) -> SplitResult:
     return url
 
 
+_HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+
+
+def is_host(text: str) -> bool:
+    """Return whether a text is an IP address or can be a host name."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        # A last part of digits is an address that is wrong: no top-level domain has that form.
+        return _HOST.fullmatch(text) is not None and not text.rpartition(".")[2].isdigit()
+    return True
+
+
 def socket_address(listen: str) -> tuple[str, int]:
     """Split host:port into host and port. Raises ValueError if it is something else."""
     host, separator, port = listen.rpartition(":")
@@ -47,6 +61,33 @@ def socket_address(listen: str) -> tuple[str, int]:
     if not separator or not number or int(number) > 65535:
         raise ValueError('is not host:port; write for example "127.0.0.1:9808"')
     return host, int(number)
+
+
+def meets(listen: str, host: str, port: int) -> bool:
+    """Return whether the listener `listen`, host:port, is also reached at a loopback address."""
+    own_host, own_port = socket_address(listen)
+    if own_port != port or not port:
+        return False
+    try:
+        if not own_host or ipaddress.ip_address(own_host).is_unspecified:
+            return True
+    except ValueError:
+        pass
+    names = {each.casefold().strip("[]") for each in (own_host, host)}
+    return len(names) == 1 or (is_loopback(own_host) and "localhost" in names)
+
+
+def check_ports(probe: str, server: str) -> None:
+    """Check that the responder and the agent do not need the same port. Empty: no listener.
+
+    Raises:
+        ValueError: they do.
+    """
+    if probe and server and meets(probe, *listen_address(server)):
+        raise ValueError(
+            f"has listen {probe}, and [server] listen is {server}: two programs cannot use one "
+            "port; change one of them"
+        )
 
 
 def listen_address(listen: str) -> tuple[str, int]:

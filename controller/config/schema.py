@@ -15,12 +15,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from controller.config.azure import Azure
 from controller.config.backend_pool import BackendPool
-from controller.config.base import (
-    Section,
-    is_loopback,
-    listen_address,
-    split_url,
-)
+from controller.config.base import Section, check_ports, is_loopback, listen_address, split_url
 from controller.config.daily_window import daily_window
 from controller.config.events import Events
 from controller.config.notifications import Notification
@@ -378,6 +373,13 @@ class Settings(Section):
         if twice := [pool_id for pool_id, count in counts.items() if count > 1]:
             listed = ", ".join(pool_id[:300] for pool_id in twice[:3])
             raise ValueError(f"lists {listed} more than once; keep one of each")
+        return value
+
+    @field_validator("probe")
+    @classmethod
+    def _check_ports(cls, value: Probe, info: ValidationInfo) -> Probe:
+        server = cast("Server | None", info.data.get("server"))
+        check_ports(value.listen, server.listen if server else "")
         return value
 
     def core_policy(self) -> core.Policy:

@@ -5,12 +5,12 @@ The same file serves every VM of the set. Every key is optional.
 
 import os
 from ipaddress import ip_network
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 from urllib.parse import SplitResult
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from controller.config.base import Section, is_loopback, socket_address, split_url
+from controller.config.base import Section, is_host, is_loopback, meets, socket_address, split_url
 from controller.probe.settings import AZURE_PROBE_ADDRESSES
 from controller.system.paths import DEFAULTS
 
@@ -69,8 +69,9 @@ class Probe(Section):
     @field_validator("listen")
     @classmethod
     def _check_listen(cls, value: str) -> str:
-        if value:
-            socket_address(value)
+        host = socket_address(value)[0] if value else ""
+        if host and not is_host(host):
+            raise ValueError('is not host:port; write for example "0.0.0.0:9810"')
         return value
 
     @field_validator("path")
@@ -83,7 +84,7 @@ class Probe(Section):
 
     @field_validator("check")
     @classmethod
-    def _check_check(cls, value: str) -> str:
+    def _check_check(cls, value: str, info: ValidationInfo) -> str:
         if not value:
             return value
         url = split_url(value)
@@ -92,6 +93,12 @@ class Probe(Section):
                 "must be an http:// or tcp:// URL of this VM, such as http://127.0.0.1:8080/healthz"
             )
         _check_target(url)
+        listen = cast("str", info.data.get("listen") or "")
+        if listen and meets(listen, url.hostname or "", url.port or 80):
+            raise ValueError(
+                "asks the responder itself, which listens there: give the address of the "
+                "application"
+            )
         return value
 
     @field_validator("allow")

@@ -12,10 +12,11 @@ https://learn.microsoft.com/en-us/azure/load-balancer/load-balancer-custom-probe
 import asyncio
 import gc
 import os
+import socket
 import sys
 from collections import OrderedDict
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import cast
 
 from controller.probe.application_check import ApplicationCheck
@@ -33,6 +34,7 @@ MAX_CONNECTIONS = 1000
 REQUEST_WITHIN_S = 5.0
 """A client has that many seconds for its request."""
 MAX_REQUEST_BYTES = 8192
+BACKLOG = 1024
 OWN_ADDRESSES = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 """Questions from these come from this VM: they are no probes of the load balancer."""
 PROBES = AllowedSources((*AZURE_PROBE_ADDRESSES, "127.0.0.0/8"))
@@ -113,13 +115,18 @@ class Responder:
 
     async def listen(self) -> asyncio.Server:
         """Start to answer."""
-        loop = asyncio.get_running_loop()
-        return await loop.create_server(
-            lambda: ProbeConnection(self),
-            self._settings.host,
-            self._settings.port,
-            backlog=1024,
+        loop, host, port = asyncio.get_running_loop(), self._settings.host, self._settings.port
+        if not _is_any_ipv6(host) or not socket.has_dualstack_ipv6():
+            return await loop.create_server(self._connection, host, port, backlog=BACKLOG)
+        # asyncio makes every IPv6 socket one for IPv6 only. The load balancer's IPv4 probes and the
+        # agent on this VM would find nobody there.
+        both = socket.create_server(
+            (host, port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True
         )
+        return await loop.create_server(self._connection, sock=both, backlog=BACKLOG)
+
+    def _connection(self) -> "ProbeConnection":
+        return ProbeConnection(self)
 
 
 class ProbeConnection(asyncio.Protocol):
@@ -153,6 +160,10 @@ class ProbeConnection(asyncio.Protocol):
             self._answering = asyncio.create_task(self._answer())
         elif len(self._received) > MAX_REQUEST_BYTES:
             self.abort()
+
+    def eof_received(self) -> bool:
+        """Keep a connection whose client has sent its request and closes its side: it listens."""
+        return self._answering is not None
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- of the interface
         """Forget the connection."""
@@ -208,6 +219,20 @@ def _request_line(request: bytes) -> tuple[str, str]:
     return words[0], words[1]
 
 
+def _is_any_ipv6(host: str) -> bool:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return isinstance(address, IPv6Address) and address.is_unspecified
+
+
+def _reason(error: OSError) -> str:
+    """Return why; a host name that is not found has a negative number that names no error."""
+    number = error.errno or 0
+    return os.strerror(number) if number > 0 else error.strerror or str(error)
+
+
 def serve(settings: ProbeSettings) -> None:
     """Answer probes until SIGTERM or SIGINT; exit with 1 if the port cannot be used."""
 
@@ -219,7 +244,7 @@ def serve(settings: ProbeSettings) -> None:
         except OSError as error:
             sys.exit(
                 f"lb-drain probe: cannot listen on {settings.host}:{settings.port} "
-                f"({os.strerror(error.errno or 0)}); "
+                f"({_reason(error)}); "
                 "stop the other program or change [probe] listen"
             )
         port = server.sockets[0].getsockname()[1]

@@ -66,6 +66,62 @@ def test_a_tcp_check_is_a_port(url: str) -> None:
     assert "must be tcp://host:port without a path" in problem("probe", "check", url)
 
 
+@pytest.mark.parametrize(
+    "listen", ["http://0.0.0.0:9810", "0.0.0:9810", "999.1.1.1:9810", "web 1:9810", "*:9810"]
+)
+def test_nobody_can_listen_on_what_is_no_address(listen: str) -> None:
+    """The responder would try again each second, and the load balancer would find nobody."""
+    found = problem("probe", "listen", listen)
+    assert 'is not host:port; write for example "0.0.0.0:9810"' in found
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:9810", ":9810", "[::]:9810", "10.0.0.4:1", "web-1:80"])
+def test_where_a_responder_listens(listen: str) -> None:
+    """An address, a name, or every address."""
+    assert settings("probe", "listen", listen).probe.listen == listen
+
+
+@pytest.mark.parametrize(
+    ("listen", "check", "refused"),
+    [
+        ("0.0.0.0:9810", "http://127.0.0.1:9810/", True),
+        ("127.0.0.1:9810", "tcp://localhost:9810", True),
+        (":80", "http://127.0.0.1/healthz", True),
+        ("10.0.0.4:80", "http://127.0.0.1/healthz", False),
+        ("0.0.0.0:9810", "http://127.0.0.1:8080/", False),
+    ],
+)
+def test_the_check_does_not_ask_the_responder(listen: str, check: str, refused: bool) -> None:
+    """It would wait for itself, and the VM would never be ready."""
+    text = f'{MINIMAL}[probe]\nlisten = "{listen}"\ncheck = "{check}"\n'
+    if refused:
+        with pytest.raises(InvalidConfigError, match=r"probe\.check: asks the responder itself"):
+            parse(text, {}, Path("config.toml"))
+    else:
+        assert parse(text, {}, Path("config.toml")).settings.probe.check == check
+
+
+@pytest.mark.parametrize(
+    ("probe", "server", "refused"),
+    [
+        ("0.0.0.0:9808", "127.0.0.1:9808", True),
+        ("[::]:9808", "127.0.0.1:9808", True),
+        ("10.0.0.4:9808", "127.0.0.1:9808", False),
+        ("0.0.0.0:9810", "127.0.0.1:9808", False),
+        ("0.0.0.0:9808", "", False),
+        ("127.0.0.1:0", "127.0.0.1:0", False),
+    ],
+)
+def test_two_programs_do_not_share_a_port(probe: str, server: str, refused: bool) -> None:
+    """One of them would not start."""
+    text = f'{MINIMAL}[server]\nlisten = "{server}"\n[probe]\nlisten = "{probe}"\n'
+    if refused:
+        with pytest.raises(InvalidConfigError, match="two programs cannot use one port"):
+            parse(text, {}, Path("config.toml"))
+    else:
+        assert parse(text, {}, Path("config.toml")).settings.probe.listen == probe
+
+
 @pytest.mark.parametrize("path", ["", "healthz", "/a b", "/a?b", "/a#b", "/ä", "/a\r\nHost: x"])
 def test_a_path_that_is_none(path: str) -> None:
     assert "must be the path of a URL" in problem("probe", "path", path)

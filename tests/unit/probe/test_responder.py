@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from controller.probe import application_check, flag_file
-from controller.probe.responder import Responder
+from controller.probe.responder import Responder, serve
 from controller.probe.settings import ProbeSettings
+from controller.vm_side.responder_client import refused_probes
 
 BALANCER = "127.0.0.2"
 """Probes of the load balancer come from another address than questions of this VM."""
@@ -334,6 +335,44 @@ async def test_a_check_that_answers_byte_by_byte(
     answer = await bench.ask()
     assert answer.status == 503
     assert "did not answer within" in answer.body
+
+
+async def test_a_client_that_closes_its_side_gets_the_answer(bench: Bench) -> None:
+    """`nc -N` and some monitors do so after the request; the application takes its time."""
+    port, _ = await application(bench, b"HTTP/1.1 200 OK\r\n\r\n")
+    await bench.start(check=f"http://{OWN}:{port}/")
+    reader, writer = await asyncio.open_connection(OWN, bench.port)
+    writer.write(b"GET /health HTTP/1.0\r\n\r\n")
+    writer.write_eof()
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6")
+async def test_all_addresses_are_those_of_ipv4_too(bench: Bench) -> None:
+    """`[::]` answers the load balancer over IPv6 and over IPv4, and the agent on this VM."""
+    await bench.start(host="::", allow=("127.0.0.0/8", "::1"))
+    for host in (OWN, "::1"):
+        assert await refused_probes(host, bench.port, "/health") == 0
+    bench.close_vm()
+    assert (await bench.ask()).status == 503
+    assert await refused_probes(OWN, bench.port, "/health") == 1
+
+
+def test_a_name_that_is_not_found_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message states the reason in words."""
+
+    async def listen(_: Responder) -> asyncio.Server:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(Responder, "listen", listen)
+    settings = ProbeSettings(
+        host="web", port=1, path="/", check="", allow=(), flag_file="", open_after_s=60
+    )
+    reason = r"listen on web:1 \(Name or service not known\); stop the"
+    with pytest.raises(SystemExit, match=reason):
+        serve(settings)
 
 
 async def test_a_port_in_use_is_reported() -> None:
