@@ -49,7 +49,11 @@ class VmSideFacts:
     hook_problems: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Why hooks cannot run, by program."""
     responder_answers: bool = False
-    """Whether the probe responder of this VM answers, if one is configured."""
+    """Whether something answers where the probe responder of this VM is configured."""
+    responder_problem: str = ""
+    """Why that answer is not the one of a responder with this configuration; empty if it is."""
+    responder_is_other: bool = False
+    """Whether another program gave it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,25 +9,37 @@ from controller.config.vm_side import Hook
 from controller.doctor.facts import VmSideFacts
 from controller.system.paths import DEFAULTS
 from controller.vm_side.machine import reachable
-from controller.vm_side.responder_client import refused_probes
+from controller.vm_side.responder_client import CLOSED, ResponderAnswer, ask_responder
 
+OPEN = 200
 RUNTIME_DIRECTORY = Path(str(DEFAULTS.flag_file)).parent
 """The directory that the unit of the agent creates when it starts."""
 
 
 async def read_vm_side(settings: Settings) -> VmSideFacts:
     """Return the facts about the VM on which the doctor runs."""
-    answers = False
+    found = None
     if settings.probe.listen:
         host, port = socket_address(settings.probe.listen)
-        found = await refused_probes(reachable(host), port, settings.probe.path)
-        answers = found is not None
+        found = await ask_responder(reachable(host), port, settings.probe.path)
     problems = {hook.command[0]: _hook_problem(hook) for hook in settings.hooks}
     return VmSideFacts(
         flag_problem=_flag_problem(settings.drain.flag_file),
         hook_problems={program: problem for program, problem in problems.items() if problem},
-        responder_answers=answers,
+        responder_answers=found is not None,
+        responder_problem=_responder_problem(found, settings.probe.path) if found else "",
+        responder_is_other=found is not None and found.refused is None,
     )
+
+
+def _responder_problem(found: ResponderAnswer, path: str) -> str:
+    if found.refused is None:
+        return f"another program answers there, with HTTP status {found.status}"
+    if found.status not in (OPEN, CLOSED):
+        return (
+            f"it answers GET {path} with {found.status}: it was started with another configuration"
+        )
+    return ""
 
 
 def _flag_problem(flag_file: str) -> str:

@@ -23,6 +23,8 @@ class ServiceManager:
     """Starts the agent, now and with the machine."""
     enable_probe: str
     """Starts the probe responder, now and with the machine."""
+    restart_probe: str
+    """Starts the probe responder again, so that it reads the configuration."""
     disable: str
     """Stops the agent for good."""
     status: str
@@ -52,6 +54,7 @@ SYSTEMD = ServiceManager(
     start="systemctl start lb-drain",
     enable="systemctl enable --now lb-drain",
     enable_probe="systemctl enable --now lb-drain-probe",
+    restart_probe="systemctl restart lb-drain-probe",
     disable="systemctl disable --now lb-drain",
     status="systemctl status lb-drain",
     log="journalctl --unit lb-drain",
@@ -61,6 +64,7 @@ WINDOWS = ServiceManager(
     start="Start-Service lbdrain",
     enable="Start-Service lbdrain",
     enable_probe="Start-Service lbdrainprobe",
+    restart_probe="Restart-Service lbdrainprobe",
     disable="Set-Service lbdrain -StartupType Disabled; Stop-Service lbdrain",
     status="Get-Service lbdrain",
     log="Get-WinEvent -ProviderName lb-drain -MaxEvents 100",

@@ -6,14 +6,17 @@ what answers so: the responder (`[probe] listen`) or the application, over HTTP.
 
 import os
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from controller.azure.topology import LoadBalancerDetails
-from controller.config.base import socket_address
+from controller.config.base import is_loopback, socket_address
+from controller.config.schema import Settings
 from controller.core.azure_names import fold, short
 from controller.core.resources import HealthProbe
 from controller.doctor.facts import DoctorFacts
 from controller.doctor.remedies import az, group_and_name
 from controller.doctor.report import Finding, failed, passed, warned
+from controller.probe.settings import AZURE_PROBE_ADDRESSES, AllowedSources
 from controller.system.paths import DEFAULTS
 from controller.system.service_manager import MANAGER
 
@@ -181,9 +184,33 @@ def _responder(facts: DoctorFacts) -> Iterator[Finding]:
     check, listen = "responder", facts.settings.probe.listen
     if not listen:
         return
-    if facts.vm_side.responder_answers:
+    found = facts.vm_side
+    if problem := found.responder_problem:
+        fix = f"{MANAGER.restart_probe}  # so that it reads the configuration again"
+        if found.responder_is_other:
+            fix = "stop the other program, or change the port of listen in [probe] and of the probe"
+        yield failed(check, f"{listen}: {problem}", (fix,))
+    elif unreachable := _unreachable(facts.settings):
+        message, fix = unreachable
+        yield failed(check, message, (fix, f"{MANAGER.restart_probe}  # afterwards"))
+    elif found.responder_answers:
         yield passed(check, f"it answers on {listen}")
-        return
-    message = f"nothing answers GET {facts.settings.probe.path} on {listen}"
-    fix = f"{MANAGER.enable_probe}  # the health probe fails until it answers"
-    yield failed(check, message, (fix,))
+    else:
+        message = f"nothing answers GET {facts.settings.probe.path} on {listen}"
+        fix = f"{MANAGER.enable_probe}  # the health probe fails until it answers"
+        yield failed(check, message, (fix,))
+
+
+def _unreachable(settings: Settings) -> tuple[str, str] | None:
+    """Return why the load balancer gets no answer although this VM does, and what to change."""
+    if is_loopback(urlsplit(settings.azure.imds_endpoint).hostname):
+        return None  # a simulated Azure: its load balancer is on this host too
+    host, port = socket_address(settings.probe.listen)
+    if is_loopback(host):
+        message = f"it listens on {host} only, where the load balancer does not reach it"
+        return message, f'listen = "0.0.0.0:{port}" in [probe]'
+    allowed = AllowedSources(settings.probe.allow)
+    if not any(allowed.allows(each.partition("/")[0]) for each in AZURE_PROBE_ADDRESSES):
+        message = "allow in [probe] has no address that probes of the load balancer come from"
+        return message, f'add "{AZURE_PROBE_ADDRESSES[0]}" to allow in [probe]'
+    return None

@@ -251,3 +251,53 @@ async def test_a_responder_that_answers_is_found(status: str) -> None:
         port = server.sockets[0].getsockname()[1]
         side = await read_vm_side(configured(listen=f"127.0.0.1:{port}"))
     assert side.responder_answers
+    assert not side.responder_problem
+
+
+@pytest.mark.parametrize(
+    ("head", "problem", "fix"),
+    [
+        ("200 OK\r\nServer: nginx", "another program answers there, with HTTP status 200", "stop"),
+        ("503 No\r\nServer: nginx", "another program answers there, with HTTP status 503", "stop"),
+        (
+            "404 Not Found\r\nLB-Drain-Refused-Probes: 0",
+            "answers GET / with 404: it was started with another configuration",
+            "systemctl restart lb-drain-probe",
+        ),
+    ],
+)
+async def test_an_answer_that_is_not_that_of_the_responder(
+    head: str, problem: str, fix: str
+) -> None:
+    """A web server on the same port, or a responder with an older path: nothing passes."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {head}\r\n\r\n".encode())
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        settings = configured(listen=f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        side = await read_vm_side(settings)
+    found = judged("responder", settings=settings, vm_side=side)
+    assert (found.result, problem in found.message) == (Result.FAIL, True)
+    assert found.fix[0].startswith(fix)
+
+
+@pytest.mark.parametrize(
+    ("probe", "fix"),
+    [
+        ({"listen": "127.0.0.1:9810"}, 'listen = "0.0.0.0:9810" in [probe]'),
+        ({"allow": ["10.0.0.0/8", "127.0.0.0/8"]}, 'add "168.63.129.16" to allow in [probe]'),
+    ],
+)
+def test_a_responder_that_only_this_vm_reaches(probe: dict[str, Any], fix: str) -> None:
+    """The doctor gets an answer and the load balancer none: the VM gets no traffic."""
+    settings = configured(probe=probe, listen=probe.get("listen", LISTEN))
+    side = VmSideFacts(responder_answers=True)
+    found = judged("responder", settings=settings, vm_side=side)
+    assert (found.result, found.fix[0]) == (Result.FAIL, fix)
+    simulated = {"imds_endpoint": "http://127.0.0.1:9000"}
+    settings = configured(probe=probe, listen=probe.get("listen", LISTEN), azure=simulated)
+    assert judged("responder", settings=settings, vm_side=side).result is Result.PASS

@@ -229,6 +229,18 @@ async def test_other_sources_get_no_answer(bench: Bench) -> None:
     assert (await bench.ask()).status == 200
 
 
+async def test_this_vm_always_gets_an_answer(bench: Bench) -> None:
+    """With `listen` on the address of its interface, the agent asks from that address too."""
+    await bench.start(host="127.0.0.4", allow=("168.63.129.16",))
+    bench.close_vm()
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.4", bench.port, local_addr=("127.0.0.4", 0)
+    )
+    writer.write(b"GET /health HTTP/1.1\r\n\r\n")
+    assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
+    writer.close()
+
+
 # --- the application's own check ---
 
 
