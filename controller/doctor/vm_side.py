@@ -7,6 +7,7 @@ from controller.config.base import socket_address
 from controller.config.schema import Settings
 from controller.config.vm_side import Hook
 from controller.doctor.facts import VmSideFacts
+from controller.doctor.unit_sandbox import UnitSandbox, read_unit_sandbox
 from controller.system.paths import DEFAULTS
 from controller.vm_side.machine import reachable
 from controller.vm_side.responder_client import CLOSED, ResponderAnswer, ask_responder
@@ -22,9 +23,10 @@ async def read_vm_side(settings: Settings) -> VmSideFacts:
     if settings.probe.listen:
         host, port = socket_address(settings.probe.listen)
         found = await ask_responder(reachable(host), port, settings.probe.path)
-    problems = {hook.command[0]: _hook_problem(hook) for hook in settings.hooks}
+    sandbox = await read_unit_sandbox()
+    problems = {hook.command[0]: _hook_problem(hook, sandbox) for hook in settings.hooks}
     return VmSideFacts(
-        flag_problem=_flag_problem(settings.drain.flag_file),
+        flag_problem=_flag_problem(settings.drain.flag_file, sandbox),
         hook_problems={program: problem for program, problem in problems.items() if problem},
         responder_answers=found is not None,
         responder_problem=_responder_problem(found, settings.probe.path) if found else "",
@@ -42,7 +44,7 @@ def _responder_problem(found: ResponderAnswer, path: str) -> str:
     return ""
 
 
-def _flag_problem(flag_file: str) -> str:
+def _flag_problem(flag_file: str, sandbox: UnitSandbox | None) -> str:
     """Return why a flag file could not be created; empty if it could."""
     path = Path(flag_file)
     folder = path.parent
@@ -54,12 +56,14 @@ def _flag_problem(flag_file: str) -> str:
         return f"the directory {folder} does not exist"
     if not os.access(folder, os.W_OK | os.X_OK):
         return f"the directory {folder} cannot be written"
-    return ""
+    return sandbox.why_not_write(folder) if sandbox else ""
 
 
-def _hook_problem(hook: Hook) -> str:
+def _hook_problem(hook: Hook, sandbox: UnitSandbox | None) -> str:
     """Return why the program of a hook cannot run; empty if it can."""
     program = Path(hook.command[0])
     if not program.is_file():
         return "does not exist"
-    return "" if os.access(program, os.X_OK) else "is not executable"
+    if not os.access(program, os.X_OK):
+        return "is not executable"
+    return sandbox.why_not_run(program) if sandbox else ""

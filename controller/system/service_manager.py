@@ -40,14 +40,21 @@ class ServiceManager:
             grant = f"icacls {quote(directory)} /grant {LOCAL_SERVICE}:(OI)(CI)M"
             return f"or let the account of the service write there: {grant}"
         where = quote(directory)
-        return f"or let the unit write there: ReadWritePaths={where} with systemctl edit lb-drain"
+        return (
+            f"or let the unit write there: create the directory, let a group write to it, and "
+            f"with systemctl edit lb-drain add [Service], ReadWritePaths={where} and "
+            "SupplementaryGroups=GROUP"
+        )
 
     def allow_running(self, program: str) -> str:
         """Return the advice by which the service may run a program."""
         if self is WINDOWS:
             grant = f"icacls {quote(program)} /grant {LOCAL_SERVICE}:RX"
             return f"{grant}  # or correct command in [[hooks]]"
-        return f"chmod a+rx {quote(program)}  # or correct command in [[hooks]]"
+        return (
+            f"chmod a+rx {quote(program)}  # or correct command in [[hooks]]: a program outside "
+            "of home and temporary directories"
+        )
 
 
 SYSTEMD = ServiceManager(
