@@ -32,7 +32,7 @@ from controller.core.ledger import Ledger
 from controller.core.resources import Nic, PoolKind, Vm
 from controller.core.second_source import by_id
 from controller.core.shared_pools import SharedPool
-from controller.doctor.facts import DoctorFacts, Failed, Known, Skipped
+from controller.doctor.facts import DoctorFacts, Failed, Known, Skipped, nics_in
 from controller.doctor.vm_side import read_vm_side
 from controller.errors import Busy, ContractViolation, ControllerError, Denied
 from controller.status.ledger_view import LeaseStatus, read_lease_status
@@ -96,7 +96,7 @@ async def collect(
                 nics=nics,
                 load_balancers=load_balancers,
                 shared_pools=await reader.shared_pools(place.owner_id, has_key=has_key),
-                subnets=await reader.subnets(nics.values()),
+                subnets=await reader.subnets(nics.values(), load_balancers.values()),
                 operations=await reader.operations(instance),
                 blob_url=blob.url,
                 lease=lease,
@@ -162,13 +162,18 @@ class _Reader:
 
         return await _try(list_nics()), await _for_each(ids, read)
 
-    async def subnets(self, nics: Iterable[Known[Nic]]) -> Mapping[str, Known[Subnet]]:
-        ids = [
-            subnet_id
-            for nic in nics
-            if isinstance(nic, Nic) and self._managed & _pools(nic)
-            for subnet_id in attachments_of(nic).subnet_ids
-        ]
+    async def subnets(
+        self, nics: Iterable[Known[Nic]], load_balancers: Iterable[Known[LoadBalancerDetails]]
+    ) -> Mapping[str, Known[Subnet]]:
+        pools = (
+            pool
+            for each in load_balancers
+            if isinstance(each, LoadBalancerDetails)
+            for pool in each.load_balancer.pools
+            if fold(pool.pool_id) in self._managed
+        )
+        pooled = nics_in(pools, (nic for nic in nics if isinstance(nic, Nic)))
+        ids = [subnet_id for nic in pooled for subnet_id in attachments_of(nic).subnet_ids]
         return await _for_each(ids, self._azure.topology.subnet)
 
     async def resource_graph(self, availability_set: Known[VmSet]) -> Known[int] | None:

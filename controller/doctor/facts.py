@@ -1,6 +1,6 @@
 """The facts that the checks use: values only, failed reads included. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -11,7 +11,7 @@ from controller.azure.imds_document import Instance
 from controller.azure.topology import LoadBalancerDetails, Subnet
 from controller.azure.vm_set import VmSet
 from controller.config.schema import Settings
-from controller.core.azure_names import fold, load_balancer_of
+from controller.core.azure_names import fold, fold_address, load_balancer_of
 from controller.core.ledger import Ledger
 from controller.core.observation import Observation
 from controller.core.planning.pool_membership import PoolMembership
@@ -21,6 +21,22 @@ from controller.errors import ControllerError
 from controller.status.ledger_view import LeaseStatus
 
 T = TypeVar("T")
+
+
+def nics_in(pools: Iterable[Pool], nics: Iterable[Nic]) -> tuple[Nic, ...]:
+    """Return the NICs that name one of these pools, or have an address that is in one."""
+    found = tuple(pools)
+    ids = {fold(pool.pool_id) for pool in found}
+    members = (member.address for pool in found for member in pool.members)
+    addresses = {fold_address(each.ip_address) for each in members if each is not None}
+    return tuple(
+        nic
+        for nic in nics
+        if any(
+            fold_address(each.private_ip) in addresses or ids & set(map(fold, each.pool_ids))
+            for each in nic.ip_configurations
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +158,10 @@ class DoctorFacts:
     def pool(self, pool_id: str) -> Pool | None:
         """Return a configured pool, if it exists."""
         return next((pool for pool in self.pools if fold(pool.pool_id) == fold(pool_id)), None)
+
+    def pooled_nics_of(self, vm: Vm) -> tuple[Nic, ...]:
+        """Return the NICs of a VM that are in a configured pool, themselves or by an address."""
+        return nics_in(self.pools, self.nics_of(vm))
 
     def load_balancer_of(self, pool_id: str) -> Known[LoadBalancerDetails]:
         """Return the load balancer of a configured pool."""

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from controller.config.loader import load
+from controller.doctor.collect import collect
 from controller.doctor.report import Result
 from controller.simulator.app.agent_processes import CONTAINER
 from controller.simulator.app.server import ACCOUNT
@@ -381,6 +383,15 @@ async def test_vms_without_another_outbound_path(open_set: OpenSet) -> None:
             "subnet update --resource-group web-rg --vnet-name web-vnet --name default "
             in found.fix[-1]
         )
+
+
+async def test_the_subnets_of_members_by_address_are_read(open_set: OpenSet) -> None:
+    """No NIC names an IP-based pool: its members are found by their addresses."""
+    async with open_set(pools=(), ip_pools=("app",)) as bench:
+        allow_subnet_reads(bench)
+        settings = load(bench.config("web-1"), {}).settings
+        facts = await collect(settings, environ={}, clock=bench.clock)
+        assert list(facts.subnets) == [SUBNET.casefold()]
 
 
 async def test_outbound_is_not_checked_when_a_pool_is_not_found(bench: InProcessSet) -> None:

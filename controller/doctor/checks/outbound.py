@@ -33,7 +33,7 @@ def check_outbound(facts: DoctorFacts) -> list[Finding]:
     subnet_ids = {
         fold(each): each
         for vm in dependent
-        for nic in facts.nics_of(vm)
+        for nic in facts.pooled_nics_of(vm)
         for each in attachments_of(nic).subnet_ids
     }
     return [_subnet(facts, subnet_id, dependent) for subnet_id in subnet_ids.values()]
@@ -56,7 +56,7 @@ def _subnet(facts: DoctorFacts, subnet_id: str, dependent: list[Vm]) -> Finding:
     names = ", ".join(
         vm.name
         for vm in dependent
-        for nic in facts.nics_of(vm)
+        for nic in facts.pooled_nics_of(vm)
         if fold(subnet_id) in map(fold, attachments_of(nic).subnet_ids)
     )
     subnet = facts.subnets.get(fold(subnet_id))

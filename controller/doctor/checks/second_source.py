@@ -48,7 +48,7 @@ def _resource_graph(facts: DoctorFacts) -> list[Finding]:
     if known is None:
         return []
     if not isinstance(facts.availability_set, VmSet):
-        return [skipped(CHECK, "availability-set")]
+        return [skipped(CHECK, "set")]
     return [_answer(facts, known), _publishing(facts, facts.availability_set)]
 
 

@@ -272,6 +272,36 @@ def test_the_only_outbound_path() -> None:
     assert "--vnet-name net --name default --nat-gateway" in found.fix[-1]
 
 
+def test_a_second_nic_is_not_the_outbound_path() -> None:
+    """A NIC that is in no pool, in a subnet of its own: the finding is about the pool's NIC."""
+    second = {**nic_of("web-1"), "id": nic_id("web-1b")}
+    second["properties"]["ipConfigurations"][0]["properties"] |= {
+        "subnet": {"id": f"{NETWORK}/virtualNetworks/net/subnets/admin"},
+        "privateIPAddress": "10.1.0.1",
+    }
+    first = healthy().known_vms[0]
+    vms = (replace(first, nic_ids=(*first.nic_ids, nic_id("web-1b"))), *healthy().known_vms[1:])
+    nics = with_nics(*(nic_of(vm, APP) for vm in VMS), second)
+    subnet = Subnet(subnet_id=SUBNET, nat_gateway_id="", route_table_id="")
+    facts = replace(healthy(), vms=vms, nics=nics, subnets={SUBNET.casefold(): subnet})
+    found = [each for each in run_checks(facts).findings if each.check == "outbound"]
+    assert [(each.subject, each.result) for each in found] == [("default", Result.FAIL)]
+
+
+def test_the_only_outbound_path_of_members_by_address() -> None:
+    """No NIC names an IP-based pool, and its members lose the path all the same."""
+    body = balancer_of()
+    body["properties"]["backendAddressPools"][0]["properties"] = {
+        "loadBalancerBackendAddresses": [
+            {"name": vm, "properties": {"ipAddress": f"10.0.0.{vm[-1]}"}} for vm in VMS
+        ]
+    }
+    found = without_nat_gateway(
+        load_balancers={LB.casefold(): read(body)}, nics=with_nics(*(nic_of(vm) for vm in VMS))
+    )
+    assert (found.result, "web-1, web-2" in found.message) == (Result.FAIL, True)
+
+
 def test_an_outbound_rule_of_an_unmanaged_pool() -> None:
     """An outbound rule of a pool that is not managed is another outbound path."""
     rule = {"name": "out", "properties": {"backendAddressPool": {"id": SPARE}}}

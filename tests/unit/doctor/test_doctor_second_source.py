@@ -72,7 +72,7 @@ def test_without_the_set_nothing_can_be_asked() -> None:
     """The finding about the set has the cause."""
     needs = Skipped("availability-set")
     found = judged("resource-graph", resource_graph=needs, availability_set=needs)
-    assert found.result is Result.SKIP
+    assert (found.result, found.message) == (Result.SKIP, "not checked: needs set")
 
 
 @pytest.mark.parametrize(
