@@ -72,7 +72,7 @@ after_remove() {
 }
 
 purge() {
-    rm -f "$etc/config.toml" "$etc/config.toml.before"
+    rm -f "$etc/config.toml" "$etc/config.toml.before"*
     [ ! -d "$etc" ] || rmdir --ignore-fail-on-non-empty "$etc"
 }
 

@@ -7,6 +7,7 @@ appears as a whole or not at all, and the file that it replaces is kept.
 import argparse
 import asyncio
 import hashlib
+import itertools
 import logging
 import os
 import shutil
@@ -35,6 +36,7 @@ from controller.setup.participation import KEYS, ask_participation
 from controller.setup.template import TemplateContent, compose
 from controller.system.service_manager import MANAGER
 
+DIRECTORY_MODE = 0o755
 MODE = 0o644
 """The agent's user owns no file and must read this one. Secrets have files of their own."""
 CONTAINER = "lb-drain"
@@ -232,10 +234,15 @@ def _next_steps(path: Path, url: str, discovery: Discovery | None) -> list[str]:
 
 def _check_target(path: Path, *, force: bool) -> None:
     """Refuse a file that cannot be written, before any question."""
-    if path.exists() and not force:
+    try:
+        exists = path.exists()
+        nearest = next(each for each in path.absolute().parents if each.exists())
+        writable = nearest.is_dir() and os.access(nearest, os.W_OK)
+    except PermissionError:  # a directory above it that this user may not search
+        exists = writable = False
+    if exists and not force:
         raise NotDone(f"{path} exists: replace it with --force, or name another file with --config")
-    nearest = next(each for each in path.absolute().parents if each.exists())
-    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+    if not writable:
         raise NotDone(
             f"{path} cannot be written by this user: run this command {MANAGER.as_superuser}, or "
             "name another file with --config"
@@ -246,7 +253,7 @@ def _write(path: Path, text: str, *, force: bool) -> Path | None:
     """Write the file as a whole; return the copy of the file that it replaces."""
     kept = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _create_directory(path.parent)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         new = Path(name)
         try:
@@ -256,7 +263,7 @@ def _write(path: Path, text: str, *, force: bool) -> Path | None:
                 file.flush()
                 os.fsync(file.fileno())
             if force and path.exists():
-                kept = path.with_name(f"{path.name}.before")
+                kept = _unused(path)
                 shutil.copy2(path, kept)
                 new.replace(path)
             else:
@@ -266,3 +273,17 @@ def _write(path: Path, text: str, *, force: bool) -> Path | None:
     except OSError as error:
         raise NotDone(f"{path} cannot be written ({error.strerror}); nothing was changed") from None
     return kept
+
+
+def _create_directory(directory: Path) -> None:
+    """Create the directories that are missing; the agent's user may search them at any umask."""
+    missing = [each for each in (directory, *directory.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(exist_ok=True)
+        each.chmod(DIRECTORY_MODE)
+
+
+def _unused(path: Path) -> Path:
+    """Return the name for a copy. A file that an earlier run has kept is not overwritten."""
+    names = (f"{path.name}.before{f'.{n}' if n else ''}" for n in itertools.count())
+    return next(each for each in map(path.with_name, names) if not each.exists())
