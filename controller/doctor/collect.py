@@ -206,7 +206,17 @@ class _Reader:
         if not self.has_token:
             return NEEDS_IDENTITY
         probe = self._azure.permissions.operation_read
-        return await _try(probe(instance.subscription_id, instance.location))
+        # A pool can be in another subscription, where its writes have their operations.
+        found = {fold(each): each for each in self._subscriptions(instance)}
+        for subscription in found.values():
+            if result := await _try(probe(subscription, instance.location)):
+                return result
+        return None
+
+    def _subscriptions(self, instance: Instance) -> Iterable[str]:
+        yield instance.subscription_id
+        for pool in self._settings.backend_pools:
+            yield pool.id.split("/")[2]
 
     async def ledger(self, found: Known[VmSet], *, has_key: bool) -> LedgerPlace:
         """Return where the ledger is, as far as that can be found; what fails is found again."""

@@ -1,5 +1,6 @@
 """The commands that remove what Azure refuses lastingly, one function for each kind. Pure."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from shlex import quote
@@ -21,6 +22,9 @@ from controller.doctor.remedies import (
 from controller.errors import Denied, Obstacle
 
 Fix = tuple[str, ...]
+_SUBSCRIPTION = re.compile(
+    r"subscription '([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})'", re.IGNORECASE
+)
 
 
 def remove_obstacle(facts: DoctorFacts, error: Denied) -> Fix:
@@ -89,9 +93,11 @@ class _Remedies:
         )
 
     def subscription(self) -> Fix:
-        subscription = vm_id_of(self.facts).split("/")[2:3]
+        # The refusal names the subscription: a pool can be in another one than the VM.
+        named = _SUBSCRIPTION.search(str(self.error))
+        here = vm_id_of(self.facts).split("/")[2:3] or ["SUBSCRIPTION"]
         return (
-            az("account show", subscription=(subscription or ["SUBSCRIPTION"])[0], query="state")
+            az("account show", subscription=named[1] if named else here[0], query="state")
             + "  # must print Enabled; a disabled subscription is read-only: its billing owner "
             "enables it again",
         )

@@ -106,6 +106,19 @@ def group_and_name(resource_id: str) -> tuple[str, str]:
     return resource_id.split("/")[4], short(resource_id)
 
 
+def in_group(facts: DoctorFacts, resource_id: str) -> dict[str, str]:
+    """Return the options of an az command that name the resource group of a resource.
+
+    The subscription is one of them if it is not that of this VM: without it az looks in the one
+    that it is signed in to.
+    """
+    options = {"resource_group": group_and_name(resource_id)[0]}
+    parts, here = resource_id.split("/"), facts.instance
+    if isinstance(here, Instance) and fold(parts[2]) != fold(here.subscription_id):
+        options["subscription"] = parts[2]
+    return options
+
+
 def vm_id_of(facts: DoctorFacts) -> str:
     """Return the id of this VM, or a placeholder while it is not known."""
     return facts.instance.vm_id if isinstance(facts.instance, Instance) else "VM_ID"

@@ -394,6 +394,16 @@ async def test_the_subnets_of_members_by_address_are_read(open_set: OpenSet) -> 
         assert list(facts.subnets) == [SUBNET.casefold()]
 
 
+async def test_operations_in_the_subscription_of_a_pool(bench: InProcessSet) -> None:
+    """Writes of an IP-based pool have their operations there, so the role is needed there too."""
+    other = "99999999-2222-4333-8444-555555555555"
+    pool = bench.world.pool_id("app").replace("11111111-2222-4333-8444-555555555555", other)
+    text = f'[[backend_pools]]\nid = "{pool}"\n'
+    found = of(await run_doctor(bench, edit=lambda before: text + before), "read-operations")
+    assert found.result is Result.FAIL
+    assert other in found.fix[0]
+
+
 async def test_outbound_is_not_checked_when_a_pool_is_not_found(bench: InProcessSet) -> None:
     """A pool with a wrong id can be the only outbound path of a VM."""
     allow_subnet_reads(bench)

@@ -14,7 +14,7 @@ from controller.config.schema import Settings
 from controller.core.azure_names import fold, short
 from controller.core.resources import HealthProbe
 from controller.doctor.facts import DoctorFacts
-from controller.doctor.remedies import az, group_and_name
+from controller.doctor.remedies import az, in_group
 from controller.doctor.report import Finding, failed, passed, warned
 from controller.probe.settings import AZURE_PROBE_ADDRESSES, AllowedSources
 from controller.system.paths import DEFAULTS
@@ -129,12 +129,11 @@ class _Probe:
             )
 
     def _fix(self) -> Iterator[str]:
-        group, name = group_and_name(self._balancer_id)
         if self._options:
             command = az(
                 "network lb probe update",
-                resource_group=group,
-                lb_name=name,
+                **in_group(self._facts, self._balancer_id),
+                lb_name=short(self._balancer_id),
                 name=self._name,
                 **self._options,
             )

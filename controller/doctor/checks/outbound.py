@@ -6,12 +6,13 @@ outbound connections). Default outbound access is not another path: it ends as s
 the set has a Standard association, and new networks do not have it.
 """
 
+from controller.azure.imds_document import Instance
 from controller.azure.topology import Subnet, attachments_of
 from controller.core.azure_names import fold, short
 from controller.core.planning.pool_membership import PoolMembership
 from controller.core.resources import Vm
 from controller.doctor.facts import DoctorFacts, Failed
-from controller.doctor.remedies import az, group_and_name
+from controller.doctor.remedies import az, in_group
 from controller.doctor.report import Finding, failed, passed, skipped, warned
 from controller.errors import ControllerError, Denied, Obstacle
 
@@ -79,7 +80,7 @@ def _subnet(facts: DoctorFacts, subnet_id: str, dependent: list[Vm]) -> Finding:
         CHECK,
         f"{names}: no outbound path after the removal from the pools, neither for the drained "
         "connections nor for the agent on the VM",
-        _create_nat_gateway(subnet_id),
+        _create_nat_gateway(facts, subnet_id),
         subject=subject,
     )
 
@@ -98,15 +99,20 @@ def _unreadable(subnet_id: str, names: str, error: ControllerError) -> Finding:
     )
 
 
-def _create_nat_gateway(subnet_id: str) -> tuple[str, ...]:
-    group, network = group_and_name(subnet_id.rsplit("/", 2)[0])
+def _create_nat_gateway(facts: DoctorFacts, subnet_id: str) -> tuple[str, ...]:
+    """Return the commands. The region is that of the VM: by default az takes that of the group."""
+    network_id = subnet_id.rsplit("/", 2)[0]
+    where = in_group(facts, network_id)
+    there = dict(where)
+    if isinstance(facts.instance, Instance):
+        there["location"] = facts.instance.location
     return (
-        az("network public-ip create", resource_group=group, name=NAT, sku="Standard"),
-        az("network nat gateway create", resource_group=group, name=NAT, public_ip_addresses=NAT),
+        az("network public-ip create", **there, name=NAT, sku="Standard"),
+        az("network nat gateway create", **there, name=NAT, public_ip_addresses=NAT),
         az(
             "network vnet subnet update",
-            resource_group=group,
-            vnet_name=network,
+            **where,
+            vnet_name=short(network_id),
             name=short(subnet_id),
             nat_gateway=NAT,
         ),

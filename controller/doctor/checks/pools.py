@@ -12,7 +12,7 @@ from controller.core.resources import Pool, PoolKind, Vm
 from controller.core.shared_pools import SharedPool
 from controller.doctor.facts import DoctorFacts, Failed, Skipped
 from controller.doctor.failed_reads import not_known
-from controller.doctor.remedies import az, group_and_name
+from controller.doctor.remedies import az, group_and_name, in_group
 from controller.doctor.report import Finding, failed, passed, skipped, warned
 from controller.errors import NotFound
 from controller.status.ledger_view import LeaseStatus
@@ -38,12 +38,11 @@ def _found(facts: DoctorFacts, pool: BackendPool, subject: str) -> Finding:
     check, balancer = "pool", facts.load_balancer_of(pool.id)
     lb_id = load_balancer_of(pool.id)
     if isinstance(balancer, Failed) and isinstance(balancer.error, NotFound):
-        group = lb_id.split("/")[4]
         return failed(
             check,
             f"there is no load balancer {lb_id}",
             (
-                az("network lb list", resource_group=group, query=POOL_IDS, output="tsv")
+                az("network lb list", **in_group(facts, lb_id), query=POOL_IDS, output="tsv")
                 + "  # lists the existing ids",
                 f'set id in [[backend_pools]] to an existing id, instead of "{pool.id}"',
             ),
@@ -53,7 +52,7 @@ def _found(facts: DoctorFacts, pool: BackendPool, subject: str) -> Finding:
         return not_known(facts, check, balancer, subject=subject)
     found = facts.pool(pool.id)
     if found is None:
-        return _wrong_name(pool, balancer, subject)
+        return _wrong_name(facts, pool, balancer, subject)
     if balancer.load_balancer.basic:
         group, name = group_and_name(lb_id)
         return failed(
@@ -77,7 +76,9 @@ def _found(facts: DoctorFacts, pool: BackendPool, subject: str) -> Finding:
     return passed(check, message, subject=subject)
 
 
-def _wrong_name(pool: BackendPool, balancer: LoadBalancerDetails, subject: str) -> Finding:
+def _wrong_name(
+    facts: DoctorFacts, pool: BackendPool, balancer: LoadBalancerDetails, subject: str
+) -> Finding:
     known = {short(each.pool_id): each.pool_id for each in balancer.load_balancer.pools}
     folded = {fold(name): name for name in known}
     close = difflib.get_close_matches(fold(short(pool.id)), folded, n=1, cutoff=0.5)
@@ -86,12 +87,11 @@ def _wrong_name(pool: BackendPool, balancer: LoadBalancerDetails, subject: str) 
         right = known[folded[close[0]]]
         fix = (f'id = "{right}" in [[backend_pools]], instead of "{pool.id}"',)
     else:
-        group, name = group_and_name(lb_id)
         fix = (
             az(
                 "network lb address-pool create",
-                resource_group=group,
-                lb_name=name,
+                **in_group(facts, lb_id),
+                lb_name=short(lb_id),
                 name=short(pool.id),
             )
             + "  # or remove the pool from [[backend_pools]]",
@@ -201,23 +201,22 @@ def _join(facts: DoctorFacts, pool: Pool, vm: Vm) -> str:
         return f"put {vm.vm_id} into {pool.pool_id}"
     configuration = nic.ip_configurations[0]
     if pool.kind is PoolKind.ADDRESS:
-        group, name = group_and_name(load_balancer_of(pool.pool_id))
+        lb_id = load_balancer_of(pool.pool_id)
         subnets = attachments_of(nic).subnet_ids
         network = subnets[0].rsplit("/", 2)[0] if subnets else "VNET"
         return az(
             "network lb address-pool address add",
-            resource_group=group,
-            lb_name=name,
+            **in_group(facts, lb_id),
+            lb_name=short(lb_id),
             pool_name=short(pool.pool_id),
             name=vm.name,
             vnet=network,
             ip_address=configuration.private_ip,
         )
-    group, name = group_and_name(nic.nic_id)
     return az(
         "network nic ip-config address-pool add",
-        resource_group=group,
-        nic_name=name,
+        **in_group(facts, nic.nic_id),
+        nic_name=short(nic.nic_id),
         ip_config_name=configuration.name,
         address_pool=pool.pool_id,
     )
@@ -229,30 +228,35 @@ def _probes(facts: DoctorFacts, pool: BackendPool, subject: str) -> list[Finding
         return [skipped(check, f"pool {subject}", subject=subject)]
     rules = [rule for rule in balancer.rules if fold(pool.id) in map(fold, rule.pool_ids)]
     if not rules:
-        group, name = group_and_name(balancer.load_balancer.load_balancer_id)
-        fix = az("network lb rule list", resource_group=group, lb_name=name, output="table")
+        lb_id = balancer.load_balancer.load_balancer_id
+        fix = az(
+            "network lb rule list", **in_group(facts, lb_id), lb_name=short(lb_id), output="table"
+        )
         message = "no load balancing rule uses this pool, so it receives no traffic"
         return [warned(check, message, (fix,), subject=subject)]
     without_probe = [rule for rule in rules if not rule.probe_id]
     if not without_probe:
         probes = ", ".join(f"{rule.name}: {short(rule.probe_id)}" for rule in rules)
         return [passed(check, f"every rule has a health probe ({probes})", subject=subject)]
-    findings = [_without_probe(balancer, rule, subject) for rule in without_probe]
+    findings = [_without_probe(facts, balancer, rule, subject) for rule in without_probe]
     if not facts.settings.policy.admin_state:
         return findings
     effect = "; adminState Down has no effect without a probe, so VMs are removed from this pool"
     return [replace(each, message=f"{each.message}{effect}") for each in findings]
 
 
-def _without_probe(balancer: LoadBalancerDetails, rule: LoadBalancingRule, subject: str) -> Finding:
-    group, name = group_and_name(balancer.load_balancer.load_balancer_id)
+def _without_probe(
+    facts: DoctorFacts, balancer: LoadBalancerDetails, rule: LoadBalancingRule, subject: str
+) -> Finding:
+    lb_id = balancer.load_balancer.load_balancer_id
+    where, name = in_group(facts, lb_id), short(lb_id)
     fix: list[str] = []
     probe = balancer.probe_names[0] if balancer.probe_names else "lb-drain"
     if not balancer.probe_names:
         fix.append(
             az(
                 "network lb probe create",
-                resource_group=group,
+                **where,
                 lb_name=name,
                 name=probe,
                 protocol="Tcp",
@@ -263,7 +267,7 @@ def _without_probe(balancer: LoadBalancerDetails, rule: LoadBalancingRule, subje
     fix.append(
         az(
             "network lb rule update",
-            resource_group=group,
+            **where,
             lb_name=name,
             name=rule.name,
             probe_name=probe,

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from controller.azure.imds_document import Instance
 from controller.azure.network_bodies import parse_load_balancer
 from controller.azure.topology import Subnet, parse_load_balancer_details
 from controller.core.ledger import Ledger
@@ -342,3 +343,32 @@ def test_the_newest_view_decides_whether_a_pool_is_an_outbound_path() -> None:
     emptied = parse_load_balancer_details(body, parse_load_balancer(body, later))
     found = without_nat_gateway(load_balancers={LB.casefold(): emptied})
     assert found.result is Result.PASS
+
+
+# --- another subscription and another region -----------------------------------------------------
+
+
+def test_commands_reach_another_subscription() -> None:
+    """az is signed in to one subscription, which need not be that of the load balancer."""
+    other = "99999999-2222-4333-8444-555555555555"
+    balancer = balancer_of(*VMS, probes=[])
+    balancer["properties"]["loadBalancingRules"][0]["properties"].pop("probe")
+    instance = healthy().instance
+    assert isinstance(instance, Instance)
+    facts = replace(
+        healthy(),
+        instance=replace(instance, subscription_id=other),
+        load_balancers={LB.casefold(): read(balancer)},
+        subnets={SUBNET.casefold(): Subnet(subnet_id=SUBNET, nat_gateway_id="", route_table_id="")},
+    )
+    lines = [line for each in run_checks(facts).findings for line in each.fix]
+    named = [line for line in lines if "--resource-group" in line]
+    assert len(named) >= 5
+    assert all(f"--subscription {GROUP.split('/')[2]}" in line for line in named)
+
+
+def test_a_nat_gateway_is_in_the_region_of_the_vm() -> None:
+    """By default az creates it in the region of its resource group, which can be another one."""
+    created = [line for line in without_nat_gateway().fix if " create " in line]
+    assert len(created) == 2
+    assert all("--location westeurope" in line for line in created)
