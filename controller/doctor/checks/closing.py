@@ -76,7 +76,8 @@ class _Probe:
 
     def finding(self) -> Finding:
         check, subject = "closing-probe", f"{short(self._balancer_id)}/{self._name}"
-        no_evidence, others = self._no_evidence(), (*self._too_slow(), *self._all_up())
+        no_evidence = self._no_evidence()
+        others = (*self._uncounted(), *self._too_slow(), *self._all_up())
         problems = [each for each in (no_evidence, *others) if each]
         probe = self._probe
         if not problems:
@@ -110,6 +111,20 @@ class _Probe:
             self._options |= {"protocol": "Http", "port": str(port), "path": target}
         return "; ".join(problems)
 
+    @property
+    def _is_uncounted(self) -> bool:
+        """Whether only the health of rules can prove that the VM is out, as the planner asks."""
+        by_application = not self._port and fold(self._probe.protocol) != "tcp"
+        return by_application and self._settings.policy.close_only
+
+    def _uncounted(self) -> Iterator[str]:
+        if self._is_uncounted:
+            yield (
+                "the application answers it, and [probe] listen is empty, so nothing counts the "
+                "refused probes: a VM that closes is held, unless the identity has the role "
+                "'lb-drain rule health', which is not checked here"
+            )
+
     def _too_slow(self) -> Iterator[str]:
         probe, limit_s = self._probe, self._settings.policy.connection_drain_s
         if probe.notices_in_s <= limit_s:
@@ -129,6 +144,12 @@ class _Probe:
             )
 
     def _fix(self) -> Iterator[str]:
+        if self._is_uncounted:
+            yield 'listen = "0.0.0.0:9810" in [probe], and let the probe ask that port'
+            yield (
+                "or assign the role in deploy/roles/rule-health.json on the subscription of the "
+                "load balancer"
+            )
         if self._options:
             command = az(
                 "network lb probe update",

@@ -96,6 +96,16 @@ def test_where_nothing_else_takes_a_vm_out_no_evidence_is_a_failure() -> None:
     assert of_probe(settings).result is Result.PASS
 
 
+def test_where_nothing_counts_probes_the_health_of_rules_is_needed() -> None:
+    """With mechanism = "probe" the answer of the application alone proves nothing."""
+    settings = configured(listen="", policy={"mechanism": "probe"})
+    found = of_probe(settings, port=8080, requestPath="/healthz")
+    assert found.result is Result.WARN
+    assert "a VM that closes is held" in found.message
+    assert found.fix[0].startswith('listen = "0.0.0.0:9810" in [probe]')
+    assert "deploy/roles/rule-health.json" in found.fix[1]
+
+
 def test_without_a_responder_the_application_answers() -> None:
     """An HTTP probe of the application is right; a TCP probe cannot be answered with 503."""
     settings = configured(listen="")
