@@ -44,3 +44,9 @@ CLOUDS: Mapping[CloudName, Cloud] = MappingProxyType(
         ),
     }
 )
+
+
+def one_container(host: str, path: str) -> bool:
+    """Return whether a path can name a container: of Azure it has one part, of an emulator two."""
+    suffixes = tuple(f".blob.{cloud.storage_suffix}" for cloud in CLOUDS.values())
+    return path.strip("/").count("/") == 0 or not host.casefold().endswith(suffixes)

@@ -16,6 +16,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from controller.config.azure import Azure
 from controller.config.backend_pool import BackendPool
 from controller.config.base import Section, check_ports, is_loopback, listen_address, split_url
+from controller.config.clouds import one_container
 from controller.config.daily_window import daily_window
 from controller.config.events import Events
 from controller.config.notifications import Notification
@@ -75,7 +76,8 @@ class Election(Section):
                 "must end with the name of the container, without '?...'; the agent uses the "
                 "managed identity of the VM, not a SAS token"
             )
-        if _CONTAINER_PATH.fullmatch(url.path) is None:
+        one = one_container(url.hostname or "", url.path)
+        if not one or _CONTAINER_PATH.fullmatch(url.path) is None:
             raise ValueError(
                 "must name one container (3 to 63 lower-case letters, digits and single hyphens): "
                 "https://<account>.blob.core.windows.net/<container>"

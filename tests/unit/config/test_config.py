@@ -320,6 +320,8 @@ def test_pool_names_stay_unique(load_text: Load) -> None:
         "https://account.blob.core.windows.net",
         "https://account.blob.core.windows.net/Upper",
         "https://account.blob.core.windows.net/a/b/c",
+        "https://account.blob.core.windows.net/lb-drain/web",
+        "https://account.blob.core.usgovcloudapi.net/lb-drain/web/",
         "https://account.blob.core.windows.net/a",
         "https://account.blob.core.windows.net:port/lb-drain",
         "https:///lb-drain",
