@@ -86,7 +86,7 @@ def check_ports(probe: str, server: str) -> None:
     if probe and server and meets(probe, *listen_address(server)):
         raise ValueError(
             f"has listen {probe}, and [server] listen is {server}: two programs cannot use one "
-            "port; change one of them"
+            "port; change one port"
         )
 
 

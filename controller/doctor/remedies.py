@@ -109,7 +109,7 @@ def group_and_name(resource_id: str) -> tuple[str, str]:
 def in_group(facts: DoctorFacts, resource_id: str) -> dict[str, str]:
     """Return the options of an az command that name the resource group of a resource.
 
-    The subscription is one of them if it is not that of this VM: without it az looks in the one
+    They name the subscription too if it is not that of this VM: without it az looks in the one
     that it is signed in to.
     """
     options = {"resource_group": group_and_name(resource_id)[0]}

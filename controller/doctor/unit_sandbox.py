@@ -1,7 +1,7 @@
 """What the unit of the agent forbids: a person who runs the doctor as root may do more.
 
 The unit runs the agent and its hooks as a user of their own who owns no file, hides directories,
-and leaves few of them writable. `systemctl show` has the values in force, drop-ins included.
+and leaves few writable. `systemctl show` has the values in force, drop-ins included.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class UnitSandbox:
         if folder := self._hidden(program):
             return f"is in {folder}, which the unit of the agent does not see"
         mode = program.stat().st_mode
-        if self._is_stranger and not mode & stat.S_IXOTH:
+        if self._is_dynamic and not mode & stat.S_IXOTH:
             return "can be executed only by its owner or group, and the agent is another user"
         return ""
 
@@ -59,12 +59,12 @@ class UnitSandbox:
         if self.properties.get("ProtectSystem") == "strict" and not inside:
             return f"the unit of the agent cannot write to {folder}"
         mode = folder.stat().st_mode
-        if self._is_stranger and not mode & stat.S_IWOTH:
+        if self._is_dynamic and not mode & stat.S_IWOTH:
             return f"only owner and group can write to {folder}, and the agent is another user"
         return ""
 
     @property
-    def _is_stranger(self) -> bool:
+    def _is_dynamic(self) -> bool:
         """Whether it is a user who owns nothing and is in no group that an operator chose."""
         one = self.properties.get
         return one("DynamicUser") == "yes" and not (one("Group") or one("SupplementaryGroups"))

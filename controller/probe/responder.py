@@ -119,7 +119,7 @@ class Responder:
         if not _is_any_ipv6(host) or not socket.has_dualstack_ipv6():
             return await loop.create_server(self._connection, host, port, backlog=BACKLOG)
         # asyncio makes every IPv6 socket one for IPv6 only. The load balancer's IPv4 probes and the
-        # agent on this VM would find nobody there.
+        # agent on this VM would get no answer.
         both = socket.create_server(
             (host, port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True
         )
