@@ -25,7 +25,8 @@ from controller.errors import (
     retry_wait_s,
 )
 from controller.operator.drain_client import DrainClient
-from controller.operator.rolling import NothingStarted, Task, order
+from controller.operator.rolling import order
+from controller.operator.rolling_task import NothingStarted, Task
 
 STATUS_INTERVAL_S = 5.0
 """How often the instance view of a VM is read."""

@@ -11,8 +11,8 @@ VM, and ends only what it has requested itself.
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType
 
@@ -28,6 +28,7 @@ from controller.core.drain_requests import (
 from controller.errors import ControllerError, NotDone
 from controller.operator.drain_client import DrainClient
 from controller.operator.request_client import LONGEST_TEXT
+from controller.operator.rolling_task import NothingStarted, Task
 
 HEARTBEAT_S = 15.0
 HEARTBEAT_TIMEOUT_S = 45.0
@@ -43,45 +44,21 @@ CLOCK_MARGIN_S = 10.0
 """The work stops this long before the drain ends: the clock of the leader can be ahead."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """What a rolling run does with every VM.
-
-    Args:
-        what: shown to people; a run continues only with the same text.
-        work: does the work on one drained VM, and returns when it is complete.
-        wait_until_healthy: returns when the VM can take traffic again.
-    """
-
-    what: str
-    work: Callable[[str], Awaitable[None]]
-    wait_until_healthy: Callable[[str], Awaitable[None]]
-    """Both raise NotDone."""
-    checked: bool = True
-    """Whether `wait_until_healthy` runs a check of the operator."""
-
-    @property
-    def health(self) -> str:
-        """What is known of a VM after `wait_until_healthy`, as a clause."""
-        return "the check succeeded" if self.checked else "its health was not checked"
-
-
-class NothingStarted(NotDone):
-    """Raised by the work if it did nothing to the VM, so that the VM can be restored."""
-
-
 class RollingRunner:
     """Carries out one rolling run. It stops at the first failure and leaves that VM drained."""
 
     def __init__(self, client: DrainClient, task: Task, *, for_s: float) -> None:
         self._client, self._task, self._for_s = client, task, for_s
         self._process_id = str(uuid.uuid4())
+        self._requested: DrainRequest | None = None
+        """The request for the VM of now. A write without a reply can have made it durable."""
         self._drained: DrainRequest | None = None
+        """The same, once storage has confirmed it."""
         self._drained_until = 0.0
         """Until when the drain lasts at least, as storage has confirmed; monotonic seconds."""
         self._interruption = "interrupted"
-        self._work_started = False
-        """The work on the drained VM may have begun."""
+        self._work_started = self._inherited = False
+        """The work on the drained VM may have begun: in this process, or before a resume."""
         self._ending = False
         """All VMs are done: a heartbeat that meets the end in the blob must not report it."""
 
@@ -208,12 +185,13 @@ class RollingRunner:
         return remaining[0] if remaining else None
 
     async def _process(self, vm: str) -> None:
-        client, self._work_started = self._client, False
+        client, self._work_started, self._inherited = self._client, False, False
         summary = _summary(self._task.what)
         await client.wait_until_others_in_service(vm)
         await client.wait_until_not_requested(vm)
         client.report(f"{vm}: drain requested")
         request = client.new_request(vm, for_s=self._for_s, reason=f"{ROLL_REASON}{summary}")
+        self._requested = request
         await self._extend(lambda requests: self._with_request(requests, request))
         self._drained = request
         pools = await client.wait_until_drained(request)
@@ -225,12 +203,13 @@ class RollingRunner:
         try:
             await self._task.work(vm)
         except NothingStarted:
-            self._work_started = False
+            self._work_started = self._inherited
             raise
         await self._task.wait_until_healthy(vm)
         client.report(f"{vm}: {self._task.health}, restore requested")
-        self._drained, self._work_started = None, False
-        await client.change_with_retry(lambda requests: self._with_restore(requests, request))
+        self._drained = self._requested = None
+        self._work_started = False
+        await client.change_with_retry(self._restoring(request))
         await client.wait_until_in_service(vm)
         await client.change_with_retry(lambda requests: self._with_done(requests, vm))
         client.report(f"{vm}: in service")
@@ -247,7 +226,7 @@ class RollingRunner:
         A VM on which no work has begun is restored. Any other stays drained, because its work may
         be incomplete.
         """
-        drained, client = self._drained, self._client
+        drained, client = self._requested, self._client
         drained_until = client.now() + timedelta(seconds=FAILED_DRAIN_S)
 
         def stop(requests: DrainRequests) -> DrainRequests:
@@ -263,9 +242,11 @@ class RollingRunner:
             return stopped.extending(drained.request_id, drained_until)
 
         written = await client.requests.change(stop)
-        if drained is not None and not written.stands(drained.request_id, client.now()):
+        if drained is None or written.by_id(drained.request_id) is None:
+            return
+        if not written.stands(drained.request_id, client.now()):
             client.report(f"{drained.vm}: restore requested")
-        elif drained is not None:
+        else:
             client.report(
                 f"{drained.vm} stays out of rotation until {drained_until:%Y-%m-%d %H:%M} UTC at "
                 f"the latest. To restore it: `{client.command('restore', drained.vm)}`. To "
@@ -284,14 +265,19 @@ class RollingRunner:
         return run
 
     def _with_request(self, requests: DrainRequests, request: DrainRequest) -> DrainRequests:
-        """Add the request for the next VM; it replaces that of an earlier attempt of this run."""
+        """Add the request for the next VM; it replaces that of an earlier attempt of this run.
+
+        An earlier request that stands shows that this attempt may have begun its work.
+        """
         run = self._own_run(requests)
         if requests.by_id(request.request_id) is not None:
             return requests
         earlier = requests.ids_of_run(run)
+        now = self._client.now()
+        self._work_started = self._inherited = any(requests.stands(e, now) for e in earlier)
         ended = requests.ending(earlier, at=request.at, by=request.by)
         started = replace(ended, roll=replace(run, request_id=request.request_id))
-        until = self._client.now() + timedelta(seconds=self._for_s)
+        until = now + timedelta(seconds=self._for_s)
         return started.adding(replace(request, until=until))
 
     def _with_heartbeat(self, requests: DrainRequests) -> DrainRequests:
@@ -308,17 +294,29 @@ class RollingRunner:
             alive = alive.extending(drained.request_id, until)
         return alive
 
-    def _with_restore(self, requests: DrainRequests, request: DrainRequest) -> DrainRequests:
-        self._own_run(requests)
-        _refuse_withdrawn(requests, request)
-        now, by = self._client.now(), self._client.requester
-        return requests.ending([request.request_id], at=now, by=by)
+    def _restoring(self, request: DrainRequest) -> Edit:
+        """Return the edit that ends a request; if it was tried before, this may have ended it."""
+        tried = False
+
+        def edit(requests: DrainRequests) -> DrainRequests:
+            nonlocal tried
+            self._own_run(requests)
+            if not tried:
+                _refuse_withdrawn(requests, request)
+            tried = True
+            now, by = self._client.now(), self._client.requester
+            return requests.ending([request.request_id], at=now, by=by)
+
+        return edit
 
     def _with_done(self, requests: DrainRequests, vm: str) -> DrainRequests:
         run = self._own_run(requests)
         return replace(requests, roll=replace(run, done=(*run.done, vm)))
 
     def _with_end(self, requests: DrainRequests) -> DrainRequests:
+        run = requests.roll
+        if run is not None and run.process_id == self._process_id and run.ended_at is not None:
+            return requests  # by a write whose reply was lost
         return replace(requests, roll=replace(self._own_run(requests), ended_at=self._client.now()))
 
 
@@ -340,7 +338,9 @@ async def _wait_until_stopped(client: DrainClient, found: RollingRun) -> None:
         await asyncio.sleep(HEARTBEAT_S / 3)
         await client.requests.refresh()
         run = client.requests.requests.unfinished_run
-        if run is None or (run.process_id, run.heartbeat) != (found.process_id, found.heartbeat):
+        if run is None:
+            raise NotDone(f"the rolling run of {found.by} has ended meanwhile: nothing was changed")
+        if (run.process_id, run.heartbeat) != (found.process_id, found.heartbeat):
             raise NotDone(
                 f"the rolling run of {found.by} is in progress: end it there with ^C first"
             )
@@ -363,6 +363,8 @@ async def abandon(client: DrainClient) -> RollingRun:
         run = requests.unfinished_run
         if run is None:
             raise NotDone("there is no unfinished rolling run to abandon")
+        if found is None or run.process_id != found.process_id:
+            raise NotDone("another process has continued the rolling run: nothing was changed")
         ended = replace(requests, roll=replace(run, ended_at=client.now()))
         return ended.ending(requests.ids_of_run(run), at=client.now(), by=client.requester)
 

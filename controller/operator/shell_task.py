@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from controller.azure.http.session import Azure
 from controller.core.azure_names import fold
 from controller.errors import NotDone
-from controller.operator.rolling import Task
+from controller.operator.rolling_task import Task
 from controller.system.processes import GROUPS
 
 CHECK_INTERVAL_S = 5.0

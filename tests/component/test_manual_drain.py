@@ -17,7 +17,8 @@ from controller.azure.http.session import Azure, open_azure
 from controller.errors import ContractViolation, ControllerError, NotDone, NotFound, SetupError
 from controller.operator.drain_client import connect
 from controller.operator.forgetting import absent, forget, wait_until_forgotten
-from controller.operator.rolling import RollingRunner, Task, abandon, order
+from controller.operator.rolling import RollingRunner, abandon, order
+from controller.operator.rolling_task import Task
 from controller.operator.shell_task import addresses_of, command_task
 from controller.simulator.services.faults import Effect
 from controller.simulator.services.http_values import Service

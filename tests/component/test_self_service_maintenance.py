@@ -13,7 +13,8 @@ from controller.azure.maintenance import LastResult, MaintenanceState
 from controller.errors import Denied, NotDone, OutcomeUnknown
 from controller.operator.drain_client import DrainClient, connect
 from controller.operator.maintenance import TASK_NAME, SelfServiceMaintenance, read_statuses
-from controller.operator.rolling import NothingStarted, RollingRunner
+from controller.operator.rolling import RollingRunner
+from controller.operator.rolling_task import NothingStarted
 from controller.simulator.services.faults import Effect
 from controller.simulator.services.http_values import Service
 from controller.simulator.world.access import MAINTENANCE

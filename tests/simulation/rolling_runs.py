@@ -15,7 +15,8 @@ from unittest.mock import patch
 
 from controller.errors import ControllerError, NotDone
 from controller.operator.drain_client import DrainClient, connect
-from controller.operator.rolling import RollingRunner, Task, abandon, order
+from controller.operator.rolling import RollingRunner, abandon, order
+from controller.operator.rolling_task import Task
 from controller.simulator.world.history import Change
 from tests.simulation.host import HostClock
 from tests.simulation.loop import Process
