@@ -5,7 +5,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from controller.cli.command import EXIT_OK
 from controller.cli.endpoint_errors import explain_unreachable
@@ -15,7 +15,7 @@ from controller.core.printable import printable
 from controller.errors import NotDone, WaitOver
 from controller.observability import logs
 from controller.operator.drain_client import DrainClient, connect
-from controller.system.signals import TERMINATE, on_signal
+from controller.system.signals import on_end
 
 
 def run_with_client(
@@ -44,15 +44,15 @@ def run_with_client(
     logs.setup(logging.ERROR, as_text=True)
 
     async def run() -> None:
-        # SIGTERM ends the work as ^C does: the client reports what stays in effect.
+        # SIGTERM and SIGHUP end the work as ^C does: the client reports what stays in effect.
         task = asyncio.current_task()
         if task is not None:
-            on_signal(TERMINATE, task.cancel)
+            on_end(task.cancel)
         async with connect(
             loaded.settings,
             environ=os.environ,
             clock=SystemClock(),
-            report=lambda text: print(printable(text), flush=True),
+            report=_report,
             availability_set_id=options.availability_set,
             options=_set_options(options),
             read_vm_names=read_vm_names,
@@ -62,6 +62,12 @@ def run_with_client(
     with explain_unreachable(loaded, str(options.config)):
         asyncio.run(run())
     return EXIT_OK
+
+
+def _report(text: str) -> None:
+    """Print a line about the work. If nobody reads any more, the work and its end go on."""
+    with suppress(OSError):
+        print(printable(text), flush=True)
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from controller.cli.options import add_config_option
 from controller.config.loader import load_watch
 from controller.core.hub_watch import Outcome
 from controller.observability import logs
-from controller.system.signals import TERMINATE, on_signal
+from controller.system.signals import on_end
 
 if TYPE_CHECKING:
     from controller.config.watch_settings import WatchSettings
@@ -69,7 +69,7 @@ async def _watch(settings: "WatchSettings", *, once: bool) -> int:
 
     task = asyncio.current_task()
     if task is not None:  # so that a command at a privileged endpoint ends with this one
-        on_signal(TERMINATE, task.cancel)
+        on_end(task.cancel)
     hub, clock = settings.update_watch, SystemClock()
     origin = Origin(agent=socket.gethostname(), runbook_url=settings.links.runbook_url)
     with only_user_of(Path(hub.state_file)):

@@ -17,6 +17,8 @@ STOP = ("SIGTERM", "SIGINT", "SIGBREAK")
 TERMINATE = ("SIGTERM", "SIGBREAK")
 """For a command that ^C already ends with KeyboardInterrupt."""
 RELOAD = ("SIGHUP",)
+HANGUP = "SIGHUP"
+"""Sent to a command whose terminal or SSH session is gone."""
 
 
 def on_signal(names: tuple[str, ...], callback: Callable[[], object]) -> None:
@@ -35,6 +37,17 @@ def on_signal(names: tuple[str, ...], callback: Callable[[], object]) -> None:
             loop.add_signal_handler(number, callback)
         except NotImplementedError:
             signal.signal(number, _handler(loop, callback))
+
+
+def on_end(callback: Callable[[], object]) -> None:
+    """Call `callback` when a command has to end: it is terminated, or its terminal is gone.
+
+    A hangup that nohup ignores stays ignored.
+    """
+    on_signal(TERMINATE, callback)
+    number = getattr(signal, HANGUP, None)
+    if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+        on_signal((HANGUP,), callback)
 
 
 def _handler(
