@@ -7,8 +7,12 @@ must be changed (a service manager should not restart it); 124 `--timeout` ended
 
 import argparse
 import asyncio
+import errno
+import io
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 
 from controller.cli import (
@@ -87,17 +91,22 @@ COMMANDS = (
 
 CODES = {ConfigError: EXIT_CONFIG, WaitOver: EXIT_WAIT_OVER}
 """The exit codes of errors; those of all others are `EXIT_FAILED`."""
+NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EPIPE)
+"""What a full disk, a terminal that is gone and a closed pipe make of output."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
     given = sys.argv[1:] if arguments is None else arguments
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name or reason that the locale does not have must not end a command half way.
+        sys.stdout.reconfigure(errors="backslashreplace")
     parser = build_parser()
     if not given:
         parser.print_help(sys.stderr)
         sys.exit(EXIT_USAGE)
     options = parser.parse_args(given)
-    sys.exit(_exit_code(options.command, options))
+    sys.exit(_flushed(_exit_code(options.command, options)))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -126,8 +135,30 @@ def _exit_code(command: Handler, options: argparse.Namespace) -> int:
         return EXIT_INTERRUPTED
     except asyncio.CancelledError:
         return EXIT_TERMINATED
-    except BrokenPipeError:
-        return EXIT_FAILED
+    except OSError as error:
+        if error.errno not in NOT_WRITTEN or error.filename is not None:
+            raise
+        return _not_written(error)
+
+
+def _flushed(code: int) -> int:
+    """Return the exit code after the rest of the output is written, or cannot be."""
+    try:
+        print(end="", flush=True)
+    except OSError as error:
+        # What is left cannot be written at the end of the process either, which Python would try.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        return code or _not_written(error)
+    return code
+
+
+def _not_written(error: OSError) -> int:
+    """Report that output is missing, unless its reader has left, and return the exit code."""
+    if not isinstance(error, BrokenPipeError):
+        why = error.strerror or error
+        with suppress(OSError):
+            print(f"lb-drain: the output cannot be written completely: {why}", file=sys.stderr)
+    return EXIT_FAILED
 
 
 def _shown(error: ControllerError) -> str:
