@@ -10,11 +10,15 @@ UNWRAPPED_COLUMNS = 2000
 
 
 def confirmed(question: str) -> bool:
-    """Return whether the user confirms; False without a terminal."""
-    if not sys.stdin.isatty():
+    """Return whether the user confirms; False without a terminal, and after ^D."""
+    if sys.stdin is None or not sys.stdin.isatty():
         print(f"{question} Confirm with --yes.", file=sys.stderr)
         return False
-    return input(f"{question} [y/N] ").strip().casefold() in {"y", "yes"}
+    try:
+        return input(f"{question} [y/N] ").strip().casefold() in {"y", "yes"}
+    except EOFError:
+        print(file=sys.stderr)
+        return False
 
 
 def stdout_console() -> "Console":

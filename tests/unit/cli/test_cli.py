@@ -218,6 +218,24 @@ def test_a_forced_drain_without_a_terminal_needs_yes(capsys: pytest.CaptureFixtu
     assert exit_code(*forced, "--yes") == 78
 
 
+def no_answer(_question: str) -> str:
+    raise EOFError
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_no_answer_is_no_confirmation(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """^D at the question, or a command that was started without stdin: nothing is requested."""
+    if terminal:
+        monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+        monkeypatch.setattr("builtins.input", no_answer)
+    else:
+        monkeypatch.setattr("sys.stdin", None)
+    assert exit_code("drain", "web-1", "--force", "--reason", "x") == 1
+    assert "nothing is requested" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["simulate", "maintenance"])
 def test_optional_commands_are_optional_in_the_usage(
     command: str, capsys: pytest.CaptureFixture[str]
