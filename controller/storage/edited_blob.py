@@ -15,7 +15,13 @@ from typing import Generic, TypeVar
 
 from controller.azure.blob import StateBlob
 from controller.core.blob_owner import BlobOwner
-from controller.errors import Conflict, ContractViolation, NotFound, OutcomeUnknown
+from controller.errors import (
+    Conflict,
+    ContractViolation,
+    ControllerError,
+    NotFound,
+    OutcomeUnknown,
+)
 
 TRIES = 5
 """How often a change is applied to the content that another writer has written since."""
@@ -91,13 +97,19 @@ class EditedBlob(ABC, Generic[C]):
         Raises:
             ContractViolation, ControllerError: as `refresh`.
             Conflict: other writers were faster in every attempt.
+            OutcomeUnknown: the change may have been written, and it could not be read back.
         """
         wanted: C | None = None
+        lost: OutcomeUnknown | None = None
         for _ in range(TRIES):
             try:
                 await self.refresh()
             except NotFound:
                 self._etag = ""  # the write is refused if a blob exists
+            except ControllerError as error:
+                if lost is None:
+                    raise
+                raise self._perhaps_written(error) from error
             if wanted is not None and self.content == wanted:
                 return wanted  # the write whose reply was lost
             wanted = edit(self.content)
@@ -107,10 +119,25 @@ class EditedBlob(ABC, Generic[C]):
             body = self.encoded(wanted)
             try:
                 self._etag = await self._blob.replace(body, self._etag)
-            except (Conflict, OutcomeUnknown):
+            except Conflict:
+                continue
+            except OutcomeUnknown as error:
+                lost = error
                 continue
             self.content = wanted
             return wanted
+        if lost is not None:
+            raise self._perhaps_written(lost) from lost
         raise Conflict(
             f"other writers changed the blob {self._blob.url} {TRIES} times in a row: try again"
         )
+
+    def _perhaps_written(self, error: ControllerError) -> OutcomeUnknown:
+        """Return the error of a change that may be in the blob."""
+        found = OutcomeUnknown(
+            f"it is not known whether the blob {self._blob.url} was changed: {error}. See what is "
+            "in effect with lb-drain status before you try again",
+            retry_after_s=error.retry_after_s,
+        )
+        found.service = error.service
+        return found
