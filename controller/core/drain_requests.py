@@ -216,7 +216,12 @@ class DrainRequests:
         return found is not None and found.is_active(now)
 
     def adding(self, request: DrainRequest) -> "DrainRequests":
-        """Return these with a new request; others for the same VM stay in force."""
+        """Return these with a new request; others for the same VM stay in force.
+
+        A request with a known id is not new: its reply was lost, and it can have ended since.
+        """
+        if self.by_id(request.request_id) is not None:
+            return self
         return replace(self, requests=(*self.requests, request))._bounded(request.at)
 
     def withdrawing(self, vm: str, *, at: datetime, by: str) -> "DrainRequests":

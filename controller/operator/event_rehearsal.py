@@ -10,8 +10,9 @@ import asyncio
 import uuid
 from dataclasses import replace
 from datetime import timedelta
+from functools import reduce
 
-from controller.core.drain_requests import DrainRequest, RehearsedEvent
+from controller.core.drain_requests import DrainRequest, DrainRequests, RehearsedEvent
 from controller.core.event_record import EventVerdict, Verdict, verdict_text
 from controller.core.rehearsals import TEST_PREFIX
 from controller.errors import ControllerError, NotDone
@@ -54,9 +55,7 @@ class EventRehearsal:
         for each in requests:
             refuse_busy(ledger, each.vm)
         try:
-            await self._client.requests.change(
-                lambda known: replace(known, requests=(*known.requests, *requests))
-            )
+            await self._client.requests.change(lambda known: reduce(_adding, requests, known))
             verdicts = await self._judged(requests)
         except asyncio.CancelledError:
             await asyncio.shield(give_up(self._client, requests))
@@ -109,6 +108,10 @@ class EventRehearsal:
             f"the leader has not judged {event.event_id}: there is none, or its version is older "
             "and drains the VMs without an event"
         )
+
+
+def _adding(known: DrainRequests, request: DrainRequest) -> DrainRequests:
+    return known.adding(request)
 
 
 def report_lines(verdicts: tuple[EventVerdict, ...]) -> tuple[str, ...]:
