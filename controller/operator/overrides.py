@@ -61,11 +61,15 @@ async def override(
     )
 
     def set_it(controls: Controls) -> Controls:
-        changed = controls.in_force(now).overriding(wanted)
-        _, problems = adjusted(settings, changed.overrides)
+        known = controls.in_force(now)
+        others = known.without_override(wanted.key, wanted.pool).overrides
+        # What is wrong with another override is not a matter of this one.
+        problems = set(adjusted(settings, (*others, wanted))[1]) - set(
+            adjusted(settings, others)[1]
+        )
         if problems:
-            raise NotDone(f"nothing was changed: {'; '.join(problems)}")
-        return changed
+            raise NotDone(f"nothing was changed: {'; '.join(sorted(problems))}")
+        return known.overriding(wanted)
 
     await client.controls.change(set_it)
     return wanted
