@@ -5,13 +5,18 @@ later drain of the VM, are not affected.
 """
 
 import asyncio
+from collections.abc import Iterable
 
 from controller.core.azure_names import fold
+from controller.core.drain_history import Step, Transition
 from controller.core.drain_requests import ForgetRequest
 from controller.core.ledger import Entry
 from controller.core.planning.actions import HoldReason
 from controller.errors import NotDone
 from controller.operator.drain_client import LEDGER_INTERVAL_S, DrainClient
+
+_KEPT = frozenset({Step.IN_SERVICE, Step.EXISTS_AGAIN, Step.PLACE_EXISTS_AGAIN})
+_GIVEN_UP = frozenset({Step.FORGOTTEN, Step.MEMBERSHIP_DROPPED})
 
 
 async def absent(client: DrainClient, vm: str) -> Entry:
@@ -46,13 +51,25 @@ async def forget(client: DrainClient, entry: Entry) -> None:
 
 
 async def wait_until_forgotten(client: DrainClient, entry: Entry) -> None:
-    """Return when the ledger does not contain what is absent of this entry any more."""
-    since = client.now()
+    """Return when the ledger does not contain what is absent of this entry any more.
+
+    Raises:
+        NotDone: it exists again, and the leader has restored it, or restores it now.
+    """
+    since, before = client.now(), frozenset(client.ledger_store.ledger.transitions)
     while True:
         ledger = await client.read_ledger(entry.vm, since=since)
         found = ledger.entry(entry.vm) if ledger is not None else entry
-        if found is None or found.recorded_at != entry.recorded_at:
-            return
-        if entry.lost and not found.lost:
+        gone = found is None or found.recorded_at != entry.recorded_at
+        if gone or (found is not None and entry.lost and not found.lost):
+            lines = client.ledger_store.ledger.transitions
+            _refuse_restored(entry.vm, (each for each in lines if each not in before))
             return
         await asyncio.sleep(LEDGER_INTERVAL_S)
+
+
+def _refuse_restored(vm: str, new: Iterable[Transition]) -> None:
+    """Raise NotDone if the new lines of history show a restore, and that nothing is given up."""
+    steps = {line.step for line in new if fold(line.vm) == fold(vm)}
+    if steps & _KEPT and not steps & _GIVEN_UP:
+        raise NotDone(f"{vm} is not forgotten: what was lost exists again, and is restored")
