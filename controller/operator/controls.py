@@ -126,24 +126,29 @@ async def withdraw(client: DrainClient, event_id: str, decision: Decision) -> Ev
     """Withdraw a decision about an event, and return it; the event need not be announced.
 
     Raises:
-        NotDone: there is no such decision.
+        NotDone: there is no such decision, or there are several.
         ControllerError: the controls could not be written.
     """
-    now, ended = client.now(), None
+    now, ended, several = client.now(), None, ""
 
     def without(controls: Controls) -> Controls:
-        nonlocal ended
+        nonlocal ended, several
         known = controls.in_force(now)
         same = [each for each in known.events if each.decision == decision]
         exact = [each for each in same if fold(each.event_id) == fold(event_id)]
         begun = [each for each in same if fold(each.event_id).startswith(fold(event_id))]
         found = exact or (begun if len(event_id) >= SHORTEST_ID else [])
+        several = ", ".join(each.event_id for each in found) if len(found) > 1 else ""
         if len(found) != 1:
             return known
         ended = found[0]
         return known.without_decision(ended.event_id)
 
     await client.controls.change(without)
+    if several:
+        raise NotDone(
+            f"several decisions to {decision} begin with {event_id}: {several}; nothing was changed"
+        )
     if ended is None:
         raise NotDone(f"no {decision} of event {event_id} is in force: nothing was changed")
     return ended
@@ -182,8 +187,8 @@ async def hand_over(client: DrainClient, vm: str, *, reason: str) -> str:
         at=now,
         until=now + timedelta(seconds=HAND_OVER_S),
     )
-    await client.controls.change(lambda controls: controls.in_force(now).with_hand_over(request))
     try:
+        await client.controls.change(lambda known: known.in_force(now).with_hand_over(request))
         return await _new_leader(client, before)
     finally:
         # It would end by itself; until then it would keep the VM from leading again.
