@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from azure.core.pipeline.transport import AsyncHttpTransport
 from controller.azure.http.call import Caller, Observer, ignore_outcome
 from controller.azure.http.sdk import BlobClient, BlobLeaseClient, StorageStreamDownloader
 from controller.azure.http.write_guard import WriteGuard
+from controller.azure.imds_document import parse_instant
 from controller.clock import Clock
 from controller.core.printable import excerpt
 from controller.errors import (
@@ -70,6 +72,8 @@ class BlobProperties:
 
     etag: str
     lease_state: str
+    date: datetime | None = None
+    """The clock of storage, as the reply has it."""
 
 
 class _Lease(Protocol):
@@ -185,11 +189,19 @@ class StateBlob:
             return await read_content(self._client, download)
 
     async def read_properties(self) -> BlobProperties:
-        """Return etag and lease state."""
+        """Return etag, lease state, and the clock of storage."""
+        dates: list[datetime | None] = []
+
+        def note_date(response: Any) -> None:
+            dates.append(parse_instant(str(response.http_response.headers.get("date"))))
+
         async with self._call("get_properties"):
-            properties = cast("object", await self._client.get_blob_properties())
+            properties = cast(
+                "object", await self._client.get_blob_properties(raw_response_hook=note_date)
+            )
             etag, state, _ = _describe(cast("_Properties", properties))
-            return BlobProperties(etag=etag, lease_state=state)
+            date = dates[0] if dates else None
+            return BlobProperties(etag=etag, lease_state=state, date=date)
 
     async def acquire(self, lease_id: str, duration_s: int) -> None:
         """Acquire the lease. Repeating it with the same id does no harm. Raises LeaseHeld."""

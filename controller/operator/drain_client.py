@@ -5,16 +5,18 @@ It writes the requests blob and reads the ledger. The leader does the work.
 
 import asyncio
 import getpass
+import os
 import socket
-from collections.abc import AsyncGenerator, Callable, Iterable, MutableMapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
 from controller.agent.ledger_place import LedgerPlace, find_ledger
 from controller.agent.startup import discover_identity
+from controller.azure.blob import StateBlob
 from controller.azure.http.identity import Identity
 from controller.azure.http.session import Azure, SessionFactory, open_azure, tcp_session
-from controller.clock import Clock
+from controller.clock import Clock, CorrectedClock
 from controller.config.schema import Settings
 from controller.core.azure_names import fold, short
 from controller.core.drain_history import step_text
@@ -31,6 +33,8 @@ LEDGER_INTERVAL_S = 1.0
 """How often the ledger is read while a command waits."""
 CLOCK_SKEW_S = 1.0
 """Transitions this much older than a request can still belong to it, if they are new."""
+CLOCK_OFF = timedelta(seconds=5)
+"""A larger difference between this clock and that of storage is corrected, and reported."""
 NO_LEADER_AFTER_S = 10.0
 """A change of the leader takes less time; a longer gap is reported."""
 
@@ -255,21 +259,45 @@ async def connect(
             vms = await _vm_names(azure, set_id, required=read_vm_names)
             place = await find_ledger(azure, settings, set_id, vms)
         caller = await azure.topology.caller_name()
-        user = environ.get("SUDO_USER") or getpass.getuser()
         account = f", as {caller}" if caller not in {"", machine} else ""
         yield DrainClient(
             azure,
             ledger=place,
             availability_set_id=set_id,
-            requester=f"{user} on {machine}{account}",
+            requester=f"{_user(environ)} on {machine}{account}",
             vms=vms,
             this_machine=machine,
             connection_drain_s=settings.policy.connection_drain_s,
             pool_names=settings.pool_names(),
-            clock=clock,
+            clock=await _set_right(clock, azure.state_blob(place.name), report),
             report=report,
             options=options,
         )
+
+
+async def _set_right(clock: Clock, blob: StateBlob, report: Report) -> Clock:
+    """Return the clock as storage has it: a request that ends too early would do nothing.
+
+    A clock that is ahead would end the controls of other operators.
+    """
+    try:
+        date = (await blob.read_properties()).date
+    except ControllerError:
+        return clock
+    ahead = date - clock.now() if date is not None else timedelta()
+    if abs(ahead) <= CLOCK_OFF:
+        return clock
+    report(f"This clock is {-ahead.total_seconds():+.0f} s off; times are by the clock of Azure.")
+    return CorrectedClock(clock, ahead)
+
+
+def _user(environ: Mapping[str, str]) -> str:
+    """Return the name of the user; a container can have an id without a name."""
+    try:
+        return environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, ImportError, OSError):
+        number = getattr(os, "getuid", None)
+        return f"user {number()}" if number is not None else "a user without a name"
 
 
 async def _vm_names(azure: Azure, set_id: str, *, required: bool) -> tuple[str, ...]:
