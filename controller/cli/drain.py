@@ -1,6 +1,7 @@
 """`lb-drain drain`: ask the leader to drain VMs."""
 
 import argparse
+import asyncio
 
 from controller.cli.command import CommandGroup
 from controller.cli.options import add_set_options, add_time_option, add_timeout_option
@@ -61,28 +62,41 @@ def _drain(options: argparse.Namespace) -> int:
         below = ", below min_in_service if necessary" if options.force else ""
         for each in requests:
             ends = f"{each.until:%Y-%m-%d %H:%M:%S} UTC"
-            print(f"Drain of {each.vm} requested{below}; it ends automatically at {ends}.")
+            text = f"Drain of {each.vm} requested{below}; it ends automatically at {ends}."
+            print(text, flush=True)
         command = client.command("restore", *(each.vm for each in requests))
         to_end = f"To end {'it' if len(requests) == 1 else 'them'} now: {command}"
         waiting = {each.vm for each in requests}
+        problems: list[str] = []
 
         def drained(request: DrainRequest, pools: str) -> None:
             waiting.discard(request.vm)
             waited = f"waited {client.connection_drain_s:.0f} s for connections to close"
             print(f"{request.vm} removed from {pools}; {waited}.", flush=True)
 
+        def refused(request: DrainRequest, problem: str) -> None:
+            waiting.discard(request.vm)
+            problems.append(problem)
+
         def unfinished() -> str:
             left = sorted(waiting)
             forced = client.command("drain", *left, "--force", "--reason", "TEXT")
-            return (
-                f"not drained when --timeout ended the wait: {', '.join(left)}. The requests stay "
-                f"in effect. {to_end}\nTo drain below min_in_service: {forced}"
+            return "\n".join(
+                (
+                    *problems,
+                    f"not drained when --timeout ended the wait: {', '.join(left)}. The "
+                    f"requests stay in effect. {to_end}",
+                    f"To drain below min_in_service: {forced}",
+                )
             )
 
         if options.wait:
             try:
                 async with time_limit(options.timeout_s, unfinished):
-                    await client.wait_until_all_drained(requests, drained)
+                    await client.wait_until_all_drained(requests, drained, refused)
+            except asyncio.CancelledError:
+                print(f"The requests stay in effect. {to_end}", flush=True)
+                raise
             except NotDone as error:
                 raise NotDone(f"{error}\n{to_end}") from None
         print(to_end)

@@ -54,16 +54,23 @@ def _restore(options: argparse.Namespace) -> int:
         staying = [vm for vm, each in found.items() if each.standing]
         waiting = [vm for vm in found if vm not in staying]
 
+        problems = [f"not restored: {', '.join(staying)}"] if staying else []
+
         def unfinished() -> str:
-            return f"not in service when --timeout ended the wait: {', '.join(waiting)}"
+            left = f"not in service when --timeout ended the wait: {', '.join(waiting)}"
+            return "\n".join((*problems, left))
 
         async with time_limit(options.timeout_s, unfinished):
             for vm in tuple(waiting):
-                was_out = await client.wait_until_in_service(vm)
+                try:
+                    was_out = await client.wait_until_in_service(vm)
+                    text = f"{vm} is in service." if was_out else f"{vm} is not drained."
+                    print(text, flush=True)
+                except NotDone as error:
+                    problems.append(str(error))
                 waiting.remove(vm)
-                print(f"{vm} is in service." if was_out else f"{vm} is not drained.", flush=True)
-        if staying:
-            raise NotDone(f"not restored: {', '.join(staying)}")
+        if problems:
+            raise NotDone("\n".join(problems))
 
     return run_with_client(options, restore)
 

@@ -19,6 +19,7 @@ from controller.azure.http.session import Azure, SessionFactory, open_azure, tcp
 from controller.clock import Clock, CorrectedClock
 from controller.config.schema import Settings
 from controller.core.azure_names import fold, short
+from controller.core.blob_limits import cut
 from controller.core.drain_history import step_text
 from controller.core.drain_requests import DrainRequest
 from controller.core.lease import current_leader
@@ -58,7 +59,10 @@ class DrainClient(RequestClient):
         return found[0]
 
     async def wait_until_all_drained(
-        self, requests: Iterable[DrainRequest], drained: Callable[[DrainRequest, str], None]
+        self,
+        requests: Iterable[DrainRequest],
+        drained: Callable[[DrainRequest, str], None],
+        refused: Callable[[DrainRequest, str], None] = lambda _request, _problem: None,
     ) -> None:
         """Wait until each VM is out of every pool and its connections had time to close.
 
@@ -67,6 +71,7 @@ class DrainClient(RequestClient):
         Args:
             requests: all made at the same time.
             drained: called for each VM, with the names of the pools that it was removed from.
+            refused: called at once for each VM that will not be drained, with the reason.
 
         Raises:
             NotDone: a VM will not be drained; the message gives the reason for each.
@@ -84,6 +89,7 @@ class DrainClient(RequestClient):
                     waiting[request] = self._out_since(ledger, request, out_since)
                 except NotDone as error:
                     problems.append(str(error))
+                    refused(request, str(error))
                     del waiting[request]
                     continue
                 entry = ledger.entry(request.vm) if ledger else None
@@ -264,7 +270,7 @@ async def connect(
             azure,
             ledger=place,
             availability_set_id=set_id,
-            requester=f"{_user(environ)} on {machine}{account}",
+            requester=cut(f"{_user(environ)} on {machine}{account}"),  # as the blobs have it
             vms=vms,
             this_machine=machine,
             connection_drain_s=settings.policy.connection_drain_s,

@@ -3,11 +3,12 @@
 import json
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
-from controller.core.controls import Decision, EventControl, Override
+from controller.core.controls import Controls, Decision, EventControl, Override
 from controller.errors import NotDone, NotSent, OutcomeUnknown
 from controller.operator.controls import withdraw
 from controller.operator.forgetting import absent, wait_until_forgotten
@@ -175,7 +176,7 @@ async def test_an_ambiguous_decision_is_not_called_absent(
                 at=now,
                 until=now + timedelta(hours=1),
             )
-            await client.controls.change(lambda known, held=held: known.deciding(held))
+            await client.controls.change(partial(Controls.deciding, control=held))
         with pytest.raises(NotDone, match="begin with AAAA: AAAA-1, AAAA-2"):
             await withdraw(client, "AAAA", Decision.HOLD)
         assert (await withdraw(client, "AAAA-2", Decision.HOLD)).event_id == "AAAA-2"

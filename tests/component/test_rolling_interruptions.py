@@ -1,7 +1,9 @@
 """Rolling runs that are interrupted, resumed, or lose a reply: what stays out, and what is said."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -29,7 +31,7 @@ async def starts_nothing(_vm: str) -> None:
     raise NothingStarted("refused")
 
 
-def patching(work: object = nothing) -> Task:
+def patching(work: Callable[[str], Awaitable[None]] = nothing) -> Task:
     return Task(what="patch", work=work, wait_until_healthy=nothing)
 
 
@@ -139,19 +141,21 @@ async def test_a_write_whose_reply_was_lost_does_not_fail_the_run(
     assert not blob(bench)["roll"]["failed"]
 
 
+RUN = RollingRun(
+    run_id="1",
+    what="patch",
+    vms=("web-2",),
+    done=(),
+    by="ann",
+    at=datetime(2026, 1, 5, tzinfo=UTC),
+    process_id="1",
+    failed="interrupted",
+)
+
+
 async def stopped_run(client: DrainClient) -> None:
     """Leave a run behind that has failed before its first VM."""
-    run = RollingRun(
-        run_id="1",
-        what="patch",
-        vms=("web-2",),
-        done=(),
-        by="ann",
-        at=client.now(),
-        process_id="1",
-        failed="interrupted",
-    )
-    await client.requests.change(lambda requests: replace(requests, roll=run))
+    await client.requests.change(lambda requests: replace(requests, roll=RUN))
 
 
 async def test_a_run_that_was_resumed_meanwhile_is_not_abandoned(
@@ -163,7 +167,9 @@ async def test_a_run_that_was_resumed_meanwhile_is_not_abandoned(
 
         async def resumed(*_: object) -> None:
             await other.requests.change(
-                lambda known: replace(known, roll=replace(known.roll, process_id="2", failed=""))
+                lambda known: replace(
+                    known, roll=replace(known.roll or RUN, process_id="2", failed="")
+                )
             )
 
         monkeypatch.setattr("controller.operator.rolling._wait_until_stopped", resumed)
@@ -180,12 +186,12 @@ async def test_a_run_that_ended_meanwhile_is_not_called_in_progress(
     async with clients() as client, clients() as other:
         await stopped_run(client)
         await other.requests.change(
-            lambda known: replace(known, roll=replace(known.roll, failed=""))
+            lambda known: replace(known, roll=replace(known.roll or RUN, failed=""))
         )
         giving_up = asyncio.create_task(abandon(client))
         await bench.requests(2, "requests.json", "HEAD")
         await other.requests.change(
-            lambda known: replace(known, roll=replace(known.roll, ended_at=other.now()))
+            lambda known: replace(known, roll=replace(known.roll or RUN, ended_at=other.now()))
         )
         with pytest.raises(NotDone, match="has ended meanwhile"):
             await giving_up
