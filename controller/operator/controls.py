@@ -6,10 +6,11 @@ from contextlib import suppress
 from datetime import timedelta
 
 from controller.core.azure_names import fold
-from controller.core.controls import Controls, Decision, EventControl, HandOver, Pause
+from controller.core.controls import Control, Controls, Decision, EventControl, HandOver, Pause
 from controller.core.event_record import WatchedEvent
 from controller.core.lease import current_leader
 from controller.core.ledger import Ledger
+from controller.core.rehearsals import is_test
 from controller.errors import ControllerError, NotDone
 from controller.operator.drain_client import LEDGER_INTERVAL_S, DrainClient
 from controller.operator.request_client import LONGEST_TEXT
@@ -33,8 +34,27 @@ async def pause(client: DrainClient, *, for_s: float, reason: str) -> Pause:
         at=now,
         until=now + timedelta(seconds=for_s),
     )
-    await client.controls.change(lambda controls: controls.in_force(now).with_pause(wanted))
+    before: Control | None = None
+
+    def with_it(controls: Controls) -> Controls:
+        nonlocal before
+        before = other_than(wanted, controls.in_force(now).pause) or before
+        return controls.in_force(now).with_pause(wanted)
+
+    await client.controls.change(with_it)
+    report_replaced(client, before)
     return wanted
+
+
+def other_than(wanted: Control, found: Control | None) -> Control | None:
+    """Return the control that another operator has set; None if there is none."""
+    return found if found is not None and found.by != wanted.by else None
+
+
+def report_replaced(client: DrainClient, before: Control | None) -> None:
+    """Report the control of another operator that was replaced."""
+    if before is not None:
+        client.report(f"This replaces: {before}.")
 
 
 async def resume(client: DrainClient) -> Pause:
@@ -64,7 +84,7 @@ async def announced(client: DrainClient, event_id: str) -> WatchedEvent:
     """Return the announced event that an id, or its first characters, names.
 
     Raises:
-        NotDone: the leader knows no such event that has not started, or several.
+        NotDone: the leader knows no such event that has not started, or several, or it is a test.
         ControllerError: the ledger could not be read.
     """
     await client.ledger_store.read()
@@ -76,6 +96,11 @@ async def announced(client: DrainClient, event_id: str) -> WatchedEvent:
     exact = [each for each in events if fold(each.event_id) == fold(event_id)]
     begun = [each for each in events if fold(each.event_id).startswith(fold(event_id))]
     found = exact or (begun if len(event_id) >= SHORTEST_ID else [])
+    if len(found) == 1 and is_test(found[0].event_id):
+        raise NotDone(
+            f"{found[0].event_id} is a test, which Azure does not know and nobody acknowledges: "
+            "nothing was changed"
+        )
     if len(found) == 1:
         return found[0]
     known = ", ".join(map(event_text, events)) or "none"
@@ -118,7 +143,16 @@ async def decide(
         at=now,
         until=now + timedelta(seconds=for_s),
     )
-    await client.controls.change(lambda controls: controls.in_force(now).deciding(control))
+    before: Control | None = None
+
+    def deciding(controls: Controls) -> Controls:
+        nonlocal before
+        known = controls.in_force(now)
+        before = other_than(control, known.of_event(event.event_id)) or before
+        return known.deciding(control)
+
+    await client.controls.change(deciding)
+    report_replaced(client, before)
     return control
 
 

@@ -4,8 +4,9 @@ from datetime import timedelta
 
 from controller.config.overrides import adjusted, parsed_key, pool_of
 from controller.config.schema import Settings
-from controller.core.controls import MIN_IN_SERVICE, Controls, Override
+from controller.core.controls import MIN_IN_SERVICE, Control, Controls, Override
 from controller.errors import NotDone
+from controller.operator.controls import other_than, report_replaced
 from controller.operator.drain_client import DrainClient
 from controller.operator.request_client import LONGEST_TEXT
 
@@ -60,8 +61,12 @@ async def override(
         until=now + timedelta(seconds=for_s),
     )
 
+    before: Control | None = None
+
     def set_it(controls: Controls) -> Controls:
+        nonlocal before
         known = controls.in_force(now)
+        before = other_than(wanted, known.override_of(wanted.key, wanted.pool)) or before
         others = known.without_override(wanted.key, wanted.pool).overrides
         # What is wrong with another override is not a matter of this one.
         problems = set(adjusted(settings, (*others, wanted))[1]) - set(
@@ -72,6 +77,7 @@ async def override(
         return known.overriding(wanted)
 
     await client.controls.change(set_it)
+    report_replaced(client, before)
     return wanted
 
 
