@@ -83,7 +83,8 @@ def _acknowledge(options: argparse.Namespace) -> int:
             print(printable(f"To take it out now: {client.command('drain', inside[0])}"))
         print(f"To withdraw: {client.command('acknowledge', event.event_id, '--withdraw')}")
 
-    return run_with_client(options, work)
+    # In a dry run no VM leaves its pools, and nothing is acknowledged.
+    return run_with_client(options, work, requests_drains=not options.withdraw)
 
 
 def _check_force(event: "WatchedEvent", inside: tuple[str, ...], *, yes: bool) -> None:
