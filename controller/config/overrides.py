@@ -113,6 +113,7 @@ def pool_of(settings: Settings, name: str) -> str:
 
 def _with(settings: Settings, overrides: tuple[Override, ...]) -> Settings:
     pools = {fold(pool.id): pool for pool in settings.backend_pools}
+    positions = {key: index for index, key in enumerate(pools)}
     policy = settings.policy.model_dump()
     for each in overrides:
         if each.key == MIN_IN_SERVICE:
@@ -120,7 +121,7 @@ def _with(settings: Settings, overrides: tuple[Override, ...]) -> Settings:
             if pool is None:
                 raise _Invalid(f"{each.setting}: this pool is not in [[backend_pools]]")
             changed = {**pool.model_dump(), MIN_IN_SERVICE: value_of(int, each.value)}
-            at: Location = ("backend_pools", settings.backend_pools.index(pool))
+            at: Location = ("backend_pools", positions[fold(each.pool)])
             pools[fold(each.pool)] = cast(
                 "BackendPool", _validated(BackendPool, changed, at, each.setting)
             )

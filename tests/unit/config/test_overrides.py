@@ -83,6 +83,14 @@ def test_a_floor_can_be_a_percentage() -> None:
     assert settings.core_policy().pools[API] == Floor(number=50, percent=True)
 
 
+def test_of_two_overrides_of_one_pool_the_later_counts() -> None:
+    """No command writes that; another writer can, and every agent reads it."""
+    both = [override("min_in_service", "2", API), override("min_in_service", "50%", API)]
+    settings, problems = adjusted(loaded().settings, both)
+    assert problems == ()
+    assert settings == adjusted(loaded().settings, both[1:])[0]
+
+
 def test_no_override_changes_nothing() -> None:
     """The settings are those of the file."""
     assert adjusted(loaded().settings, ()) == (loaded().settings, ())
