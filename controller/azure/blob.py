@@ -200,8 +200,7 @@ class StateBlob:
                 "object", await self._client.get_blob_properties(raw_response_hook=note_date)
             )
             etag, state, _ = _describe(cast("_Properties", properties))
-            date = dates[0] if dates else None
-            return BlobProperties(etag=etag, lease_state=state, date=date)
+            return BlobProperties(etag=etag, lease_state=state, date=next(iter(dates), None))
 
     async def acquire(self, lease_id: str, duration_s: int) -> None:
         """Acquire the lease. Repeating it with the same id does no harm. Raises LeaseHeld."""

@@ -65,7 +65,7 @@ def run_with_client(
 
 
 def _report(text: str) -> None:
-    """Print a line about the work. If nobody reads any more, the work and its end go on."""
+    """Print a line about the work. If it cannot be shown, the work and its end go on."""
     with suppress(OSError):
         print(printable(text), flush=True)
 

@@ -98,7 +98,7 @@ async def announced(client: DrainClient, event_id: str) -> WatchedEvent:
     found = exact or (begun if len(event_id) >= SHORTEST_ID else [])
     if len(found) == 1 and is_test(found[0].event_id):
         raise NotDone(
-            f"{found[0].event_id} is a test, which Azure does not know and nobody acknowledges: "
+            f"{found[0].event_id} is a test, which Azure does not know: it is never acknowledged; "
             "nothing was changed"
         )
     if len(found) == 1:

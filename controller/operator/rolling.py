@@ -27,6 +27,7 @@ from controller.core.drain_requests import (
 )
 from controller.errors import ControllerError, NotDone
 from controller.operator.drain_client import DrainClient
+from controller.operator.own_run import OwnRun
 from controller.operator.request_client import LONGEST_TEXT
 from controller.operator.rolling_task import NothingStarted, Task
 
@@ -50,6 +51,7 @@ class RollingRunner:
     def __init__(self, client: DrainClient, task: Task, *, for_s: float) -> None:
         self._client, self._task, self._for_s = client, task, for_s
         self._process_id = str(uuid.uuid4())
+        self._own = OwnRun(client, self._process_id, for_s=for_s)
         self._requested: DrainRequest | None = None
         """The request for the VM of now. A write without a reply can have made it durable."""
         self._drained: DrainRequest | None = None
@@ -142,7 +144,7 @@ class RollingRunner:
             while (vm := self._next_vm()) is not None:
                 await self._process(vm)
             self._ending = True
-            await self._client.change_with_retry(self._with_end)
+            await self._client.change_with_retry(self._own.with_end)
         except ControllerError as error:
             await self._record_stop(str(error))
             raise
@@ -153,7 +155,10 @@ class RollingRunner:
     async def _heartbeat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            await self._extend(self._with_heartbeat)
+            await self._extend(self._beating)
+
+    def _beating(self, requests: DrainRequests) -> DrainRequests:
+        return requests if self._ending else self._own.beating(requests, self._drained)
 
     async def _extend(self, edit: Edit) -> None:
         """Make an edit that sets the end of the drain durable, and remember that end."""
@@ -181,7 +186,7 @@ class RollingRunner:
                 raise NotDone(f"{drained.vm}: {self._interruption}; the work on it was stopped")
 
     def _next_vm(self) -> str | None:
-        remaining = self._own_run(self._client.requests.requests).remaining
+        remaining = self._own.of(self._client.requests.requests).remaining
         return remaining[0] if remaining else None
 
     async def _process(self, vm: str) -> None:
@@ -209,9 +214,9 @@ class RollingRunner:
         client.report(f"{vm}: {self._task.health}, restore requested")
         self._drained = self._requested = None
         self._work_started = False
-        await client.change_with_retry(self._restoring(request))
+        await client.change_with_retry(self._own.restoring(request))
         await client.wait_until_in_service(vm)
-        await client.change_with_retry(lambda requests: self._with_done(requests, vm))
+        await client.change_with_retry(lambda requests: self._own.with_done(requests, vm))
         client.report(f"{vm}: in service")
 
     async def _record_stop(self, reason: str) -> None:
@@ -232,7 +237,7 @@ class RollingRunner:
         def stop(requests: DrainRequests) -> DrainRequests:
             at = f"{drained.vm}: " if drained is not None else ""
             failed = f"{at}{reason}"[:LONGEST_TEXT]
-            stopped = replace(requests, roll=replace(self._own_run(requests), failed=failed))
+            stopped = replace(requests, roll=replace(self._own.of(requests), failed=failed))
             if drained is None:
                 return stopped
             if not self._work_started:
@@ -253,23 +258,12 @@ class RollingRunner:
                 "continue the run: the same command line with --resume"
             )
 
-    # --- changes of the requests blob ---
-
-    def _own_run(self, requests: DrainRequests) -> RollingRun:
-        run = requests.roll
-        if run is None or run.process_id != self._process_id or run.ended_at is not None:
-            raise NotDone(
-                "the rolling run was abandoned, or another process has continued it, or its blob "
-                "was deleted or restored"
-            )
-        return run
-
     def _with_request(self, requests: DrainRequests, request: DrainRequest) -> DrainRequests:
         """Add the request for the next VM; it replaces that of an earlier attempt of this run.
 
         An earlier request that stands shows that this attempt may have begun its work.
         """
-        run = self._own_run(requests)
+        run = self._own.of(requests)
         if requests.by_id(request.request_id) is not None:
             return requests
         earlier = requests.ids_of_run(run)
@@ -279,45 +273,6 @@ class RollingRunner:
         started = replace(ended, roll=replace(run, request_id=request.request_id))
         until = now + timedelta(seconds=self._for_s)
         return started.adding(replace(request, until=until))
-
-    def _with_heartbeat(self, requests: DrainRequests) -> DrainRequests:
-        if self._ending:
-            return requests
-        run = self._own_run(requests)
-        alive = replace(requests, roll=run.beating())
-        drained = self._drained
-        if drained is not None:
-            _refuse_withdrawn(requests, drained)
-            if not requests.stands(drained.request_id, self._client.now()):
-                raise NotDone(f"{drained.vm}: its drain has ended while the run worked on it")
-            until = self._client.now() + timedelta(seconds=self._for_s)
-            alive = alive.extending(drained.request_id, until)
-        return alive
-
-    def _restoring(self, request: DrainRequest) -> Edit:
-        """Return the edit that ends a request; if it was tried before, this may have ended it."""
-        tried = False
-
-        def edit(requests: DrainRequests) -> DrainRequests:
-            nonlocal tried
-            self._own_run(requests)
-            if not tried:
-                _refuse_withdrawn(requests, request)
-            tried = True
-            now, by = self._client.now(), self._client.requester
-            return requests.ending([request.request_id], at=now, by=by)
-
-        return edit
-
-    def _with_done(self, requests: DrainRequests, vm: str) -> DrainRequests:
-        run = self._own_run(requests)
-        return replace(requests, roll=replace(run, done=(*run.done, vm)))
-
-    def _with_end(self, requests: DrainRequests) -> DrainRequests:
-        run = requests.roll
-        if run is not None and run.process_id == self._process_id and run.ended_at is not None:
-            return requests  # by a write whose reply was lost
-        return replace(requests, roll=replace(self._own_run(requests), ended_at=self._client.now()))
 
 
 async def _wait_until_stopped(client: DrainClient, found: RollingRun) -> None:
@@ -384,15 +339,6 @@ def order(
     return tuple(
         sorted(vms, key=lambda vm: (fold(vm) == fold(last), domains.get(fold(vm), 0), fold(vm)))
     )
-
-
-def _refuse_withdrawn(requests: DrainRequests, request: DrainRequest) -> None:
-    """Raise NotDone if a request was withdrawn."""
-    found = requests.by_id(request.request_id)
-    if found is not None and found.ended_at is not None:
-        raise NotDone(
-            f"{request.vm}: its drain was withdrawn by {found.ended_by} while the run worked on it"
-        )
 
 
 def _summary(what: str) -> str:
