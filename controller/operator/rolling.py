@@ -155,7 +155,11 @@ class RollingRunner:
     async def _heartbeat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            await self._extend(self._beating)
+            try:
+                await self._extend(self._beating)
+            except ControllerError as error:
+                self._interruption = str(error)
+                raise
 
     def _beating(self, requests: DrainRequests) -> DrainRequests:
         return requests if self._ending else self._own.beating(requests, self._drained)
@@ -236,7 +240,7 @@ class RollingRunner:
 
         def stop(requests: DrainRequests) -> DrainRequests:
             at = f"{drained.vm}: " if drained is not None else ""
-            failed = f"{at}{reason}"[:LONGEST_TEXT]
+            failed = f"{at}{reason.removeprefix(at)}"[:LONGEST_TEXT]
             stopped = replace(requests, roll=replace(self._own.of(requests), failed=failed))
             if drained is None:
                 return stopped

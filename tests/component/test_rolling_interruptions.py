@@ -195,3 +195,23 @@ async def test_a_run_that_ended_meanwhile_is_not_called_in_progress(
         )
         with pytest.raises(NotDone, match="has ended meanwhile"):
             await giving_up
+
+
+async def test_a_run_that_stops_because_of_a_withdrawal_records_that(
+    bench: InProcessSet, clients: OpenClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who looks at the run later reads why it stopped, not that it was interrupted."""
+    monkeypatch.setattr("controller.operator.rolling.HEARTBEAT_S", 0.1)
+    await bench.lead("web-1")
+    async with clients() as client, clients() as eve:
+        eve.requester = "eve"
+
+        async def work(vm: str) -> None:
+            await eve.restore(vm)
+            await asyncio.Event().wait()
+
+        with pytest.raises(NotDone, match="withdrawn by eve"):
+            await RollingRunner(client, patching(work), for_s=600).begin(("web-2",))
+    assert blob(bench)["roll"]["failed"] == (
+        "web-2: its drain was withdrawn by eve while the run worked on it"
+    )
