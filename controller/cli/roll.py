@@ -43,9 +43,13 @@ def add_parser(commands: CommandGroup) -> None:
 
 def _roll(options: argparse.Namespace) -> int:
     from controller.cli.drain_session import run_with_client
+    from controller.errors import NotDone
     from controller.operator.drain_client import DrainClient
     from controller.operator.rolling import RollingRunner, order
     from controller.operator.shell_task import addresses_of, command_task
+
+    if options.abandon and (options.vms or options.resume):
+        raise NotDone("--abandon gives up the whole run: leave out VMs and --resume")
 
     async def roll(client: DrainClient) -> None:
         if options.abandon:
@@ -59,10 +63,10 @@ def _roll(options: argparse.Namespace) -> int:
             check_for_s=options.check_for,
         )
         runner = RollingRunner(client, task, for_s=options.for_s)
+        chosen = client.canonical_names(options.vms)
         if options.resume:
-            await runner.resume()
+            await runner.resume(chosen)
         else:
-            chosen = client.canonical_names(options.vms)
             await runner.begin(chosen or order(client.vms, last=client.this_machine))
         print("All VMs are done.", flush=True)
 

@@ -96,11 +96,15 @@ class RollingRunner:
         await client.requests.change(start)
         await self._carry_out()
 
-    async def resume(self) -> None:
+    async def resume(self, vms: tuple[str, ...] = ()) -> None:
         """Continue an unfinished run.
 
+        Args:
+            vms: those of the run; empty for whatever it has.
+
         Raises:
-            NotDone: there is none, it has another task, it is still in progress, or it failed.
+            NotDone: there is none, it has another task or other VMs, it is still in progress, or it
+                failed.
         """
         client = self._client
         await client.requests.refresh_if_exists()
@@ -111,6 +115,12 @@ class RollingRunner:
             raise NotDone(
                 f"the unfinished rolling run has another command: {found.what}. Repeat that "
                 "command, or give the run up with --abandon"
+            )
+        if vms and set(map(fold, vms)) != set(map(fold, found.vms)):
+            raise NotDone(
+                f"the unfinished rolling run is for other VMs: {', '.join(found.vms)}; remaining: "
+                f"{', '.join(found.remaining)}. Name the same ones or none, or give the run up "
+                "with --abandon"
             )
         await _wait_until_stopped(client, found)
 

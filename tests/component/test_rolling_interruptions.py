@@ -215,3 +215,17 @@ async def test_a_run_that_stops_because_of_a_withdrawal_records_that(
     assert blob(bench)["roll"]["failed"] == (
         "web-2: its drain was withdrawn by eve while the run worked on it"
     )
+
+
+async def test_a_run_is_not_resumed_for_other_vms(bench: InProcessSet, clients: OpenClient) -> None:
+    """Whoever names one VM must not get the work done on all that remain."""
+    async with clients() as client, clients() as other:
+        await stopped_run(client)
+        with pytest.raises(NotDone, match="is for other VMs: web-2; remaining: web-2"):
+            await RollingRunner(other, patching(), for_s=600).resume(("web-3",))
+        resumed = asyncio.create_task(
+            RollingRunner(other, patching(), for_s=600).resume(("WEB-2",))
+        )
+        await bench.until("resumed", lambda: blob(bench)["roll"]["runner"] != "1")
+        resumed.cancel()
+        await asyncio.gather(resumed, return_exceptions=True)

@@ -185,6 +185,8 @@ def test_without_arguments_the_help_is_printed(capsys: pytest.CaptureFixture[str
         (("drain", "web-1", "--timeout", "5m"), "--timeout limits --wait: add --wait"),
         (("restore", "web-1", "--timeout", "5m"), "--timeout limits --wait: add --wait"),
         (("restore", "web-1", "web-2", "--id", "R"), "name the one VM that it is for"),
+        (("roll", "--abandon", "web-1"), "leave out VMs and --resume"),
+        (("roll", "--abandon", "--resume"), "leave out VMs and --resume"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
@@ -216,6 +218,16 @@ def test_a_forced_drain_without_a_terminal_needs_yes(capsys: pytest.CaptureFixtu
     assert exit_code(*forced) == 1
     assert "Confirm with --yes." in capsys.readouterr().err
     assert exit_code(*forced, "--yes") == 78
+
+
+def test_a_question_is_seen_although_stdout_is_a_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Otherwise the command waits for an answer to a question that only the file has."""
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda _question: "n")
+    assert exit_code("drain", "web-1", "--force", "--reason", "x") == 1
+    assert "than min_in_service stay?" in capsys.readouterr().err
 
 
 def no_answer(_question: str) -> str:
