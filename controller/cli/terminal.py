@@ -11,9 +11,12 @@ UNWRAPPED_COLUMNS = 2000
 
 def confirmed(question: str) -> bool:
     """Return whether the user confirms; False without a terminal, and after ^D."""
-    if sys.stdin is None or not sys.stdin.isatty():
+    if sys.stdin is None or sys.stdout is None or not sys.stdin.isatty():
         print(f"{question} Confirm with --yes.", file=sys.stderr)
         return False
+    if not sys.stdout.isatty():
+        # The question goes to a file: without this line the user waits, and so does the command.
+        print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     try:
         return input(f"{question} [y/N] ").strip().casefold() in {"y", "yes"}
     except EOFError:
