@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from controller.cli.command import CommandGroup
-from controller.cli.options import add_reason_option, add_set_options, add_time_option
+from controller.cli.options import SetId, add_reason_option, add_set_options, add_time_option
 from controller.config.loader import load
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def _add_inherited(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--availability-set",
+        action=SetId,
         default=argparse.SUPPRESS,
         metavar="ID",
         help="resource id of the set, of either kind, to use the account of `az login`",

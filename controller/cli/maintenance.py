@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from controller.cli.command import CommandGroup
-from controller.cli.options import add_health_options, add_set_options
+from controller.cli.options import SetId, add_health_options, add_set_options
 
 if TYPE_CHECKING:
     from controller.azure.maintenance import MaintenanceStatus
@@ -57,6 +57,7 @@ def _add_start(commands: CommandGroup) -> None:
     )
     parser.add_argument(
         "--availability-set",
+        action=SetId,
         default=argparse.SUPPRESS,
         metavar="ID",
         help="resource id of the set, of either kind, to use the account of `az login`",

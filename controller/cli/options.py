@@ -1,13 +1,41 @@
 """Options that several commands share, and the types of their values."""
 
 import argparse
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 from controller.config.loader import DEFAULT_CONFIG
 
+_SET_ID = re.compile(
+    r"/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.Compute/"
+    r"(availabilitySets|virtualMachineScaleSets)/[^/]+",
+    re.IGNORECASE,
+)
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 SHORTEST_DRAIN_S, LONGEST_S = 60, 7 * 86400
+
+
+class SetId(argparse.Action):
+    """Takes the id of a set. An empty one, of an unset variable, does not mean the set of this VM.
+
+    A type would be applied to the default too.
+    """
+
+    def __call__(
+        self,
+        _parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        _option_string: str | None = None,
+    ) -> None:
+        """Store the id, without a slash at its end, which the set of the blobs does not have."""
+        found = str(values).strip().rstrip("/")
+        if _SET_ID.fullmatch(found) is None:
+            raise argparse.ArgumentError(
+                self, f"{values!r} is not the resource id of an availability set or scale set"
+            )
+        setattr(namespace, self.dest, found)
 
 
 def add_config_option(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +54,7 @@ def add_set_options(parser: argparse.ArgumentParser) -> None:
     add_config_option(parser)
     parser.add_argument(
         "--availability-set",
+        action=SetId,
         default="",
         metavar="ID",
         help="resource id of the set, of either kind, to run this command on a machine outside the "

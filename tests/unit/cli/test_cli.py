@@ -168,6 +168,27 @@ def test_wrong_arguments(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "command", [("pause",), ("status",), ("maintenance", "start", "--all"), ("config", "show")]
+)
+@pytest.mark.parametrize("value", ["", " ", "web", "/subscriptions/s/resourceGroups/rg"])
+def test_what_is_no_id_of_a_set(
+    command: tuple[str, ...], value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An empty variable must not select the set of this VM instead."""
+    assert exit_code(*command, "--availability-set", value) == 2
+    assert "is not the resource id of an availability set" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["availabilitySets", "virtualMachineScaleSets"])
+def test_an_id_of_a_set_has_no_slash_at_its_end(kind: str) -> None:
+    """The agents write it without one into the blobs, and refuse another."""
+    set_id = f"/subscriptions/s/resourceGroups/rg/providers/Microsoft.Compute/{kind}/web"
+    options = main.build_parser().parse_args(["pause", "--availability-set", f"{set_id}/"])
+    assert options.availability_set == set_id
+    assert main.build_parser().parse_args(["pause"]).availability_set == ""
+
+
 def test_without_arguments_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     """`lb-drain` alone prints its whole help on stderr and ends with exit code 2."""
     assert exit_code() == 2
