@@ -2,7 +2,8 @@
 
 The agent renews the time of the file whenever it has news from storage. A flag that has become old
 belongs to an agent that is dead, and does not count (law S9). The directory of the file belongs to
-the service of the agent: while that restarts, the directory is missing, and the VM stays closed.
+the service of the agent: while that restarts, the directory is missing, and then it is empty until
+the agent has read the ledger. The VM stays closed meanwhile.
 After a reboot it stays closed until the agent has read the ledger, for minutes (`boot_memory`).
 """
 
@@ -13,13 +14,13 @@ import time
 from dataclasses import dataclass
 from typing import cast
 
-from controller.probe.boot_memory import BootMemory
+from controller.probe.boot_memory import KNOWN, BootMemory
 
 MAX_BYTES = 4096
 CLOCK_STEP_S = 60.0
 """A flag whose time lies further ahead than that was renewed before the clock was set back."""
 RESTART_S = 30.0
-"""A VM that was closed stays so while the directory is missing, that many seconds at most."""
+"""A VM that was closed stays so while its agent restarts, that many seconds at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,8 @@ class FlagFile:
         self._read: tuple[int, Flag] | None = None
         self._seen_at = float("-inf")
         """When the flag last counted, in monotonic seconds."""
+        self._agent_seen = False
+        """Whether an agent has shown in this boot that it acts on the ledger."""
 
     def current(self) -> Flag | None:
         """Return the flag, or None if the VM is open. Never raises."""
@@ -70,15 +73,21 @@ class FlagFile:
         if self._read is None or self._read[0] != found.st_mtime_ns:
             self._read = found.st_mtime_ns, Flag(self._reason())
         self._seen_at = time.monotonic()
+        self._agent_seen = self._agent_seen or self._agent_knows()
         return self._read[1]
 
     def _while_restarting(self) -> Flag | None:
         """Return the last flag if its agent restarts; a file that was removed alone is no flag."""
         recent = time.monotonic() - self._seen_at <= RESTART_S
-        if self._read is None or not recent or os.path.isdir(os.path.dirname(self._path)):
+        starting = self._agent_seen and not self._agent_knows()
+        removed = os.path.isdir(os.path.dirname(self._path)) and not starting
+        if self._read is None or not recent or removed:
             self._seen_at = float("-inf")
             return None
         return self._read[1]
+
+    def _agent_knows(self) -> bool:
+        return os.path.exists(self._path + KNOWN)
 
     def _reason(self) -> str:
         try:

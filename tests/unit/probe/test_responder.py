@@ -141,6 +141,46 @@ async def test_a_closed_vm_stays_closed_while_its_agent_restarts(
     assert (await bench.ask()).status == 200
 
 
+@pytest.mark.parametrize("stays_closed", [True, False])
+async def test_a_closed_vm_stays_closed_until_its_agent_has_read_the_ledger(
+    bench: Bench, tmp_path: Path, stays_closed: bool
+) -> None:
+    """The directory of a service that starts again is empty before the agent knows anything."""
+    directory = tmp_path / "run"
+    path, known = directory / "draining", directory / "draining.known"
+    await bench.start(flag_file=str(path))
+    directory.mkdir()
+    path.write_text("")
+    known.touch()
+    assert (await bench.ask()).status == 503
+    for each in (path, known):
+        each.unlink()
+    directory.rmdir()
+    assert (await bench.ask()).status == 503
+    directory.mkdir()
+    assert (await bench.ask()).status == 503
+    if stays_closed:
+        path.write_text("")
+    known.touch()
+    assert (await bench.ask()).status == (503 if stays_closed else 200)
+
+
+async def test_no_agent_that_reads_the_ledger_keeps_a_vm_closed_for_long(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S9: an agent that starts and reads no ledger leaves the VM closed for seconds only."""
+    await bench.start()
+    known = tmp_path / "draining.known"
+    bench.close_vm()
+    known.touch()
+    assert (await bench.ask()).status == 503
+    bench.flag.unlink()
+    known.unlink()
+    assert (await bench.ask()).status == 503
+    monkeypatch.setattr(flag_file, "RESTART_S", 0.0)
+    assert (await bench.ask()).status == 200
+
+
 async def test_a_flag_from_the_future_does_not_count(bench: Bench) -> None:
     """A clock that was set back by a day must not keep the VM closed for a day (S9)."""
     await bench.start()
