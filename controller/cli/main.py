@@ -8,12 +8,12 @@ must be changed (a service manager should not restart it); 124 `--timeout` ended
 import argparse
 import asyncio
 import errno
-import io
 import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
+from typing import TYPE_CHECKING, cast
 
 from controller.cli import (
     check_config,
@@ -59,6 +59,9 @@ from controller.cli.command import (
 from controller.core.printable import printable
 from controller.errors import ConfigError, ControllerError, WaitOver
 
+if TYPE_CHECKING:
+    import io
+
 COMMANDS = (
     init,
     run,
@@ -98,9 +101,9 @@ NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EPIPE)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
     given = sys.argv[1:] if arguments is None else arguments
-    if isinstance(sys.stdout, io.TextIOWrapper):
+    if hasattr(sys.stdout, "reconfigure"):
         # A name or reason that the locale does not have must not end a command half way.
-        sys.stdout.reconfigure(errors="backslashreplace")
+        cast("io.TextIOWrapper", sys.stdout).reconfigure(errors="backslashreplace")
     parser = build_parser()
     if not given:
         parser.print_help(sys.stderr)

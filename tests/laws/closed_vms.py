@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from controller.simulator.world.bodies import Json
 from controller.simulator.world.history import Change
-from tests.laws.ledger_document import is_ledger, is_ledger_write
+from tests.laws.ledger_document import is_ledger, is_ledger_write, seconds_of
 
 REQUEST_S = 4.0
 """An agent waits for a reply of storage at most this long; a later one shows it nothing."""
@@ -136,6 +136,15 @@ def names(ledger: Mapping[str, object], vm: str) -> bool:
         entry["vm"].casefold() == vm and not entry.get("restored_at")
         for entry in parsed_entries(ledger)
         if entry["memberships"] or not entry.get("lost")
+    )
+
+
+def restores_since(ledger: Mapping[str, object], vm: str, since: float) -> bool:
+    """Return whether a VM has been put back since an instant or longer: a pool refuses it."""
+    return any(
+        seconds_of(entry["recorded_at"]) < seconds_of(entry["restoring_at"]) <= since
+        for entry in parsed_entries(ledger)
+        if entry["vm"].casefold() == vm and entry.get("restoring_at")
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from controller.simulator.world.history import Change
-from tests.laws.closed_vms import names, parsed_entries
+from tests.laws.closed_vms import names, parsed_entries, restores_since
 from tests.laws.replay import Event, Replay
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ SILENT_S = 5.0
 """Storage that has answered an agent so recently answers it."""
 ON_ITS_WAY_S = 0.2
 """The longest way of a request to storage and back, when nothing disturbs it."""
+REFUSED_AFTER_S = 60.0
+"""A VM that has been put back for so long, beyond the time to settle, is refused by a pool."""
 OPENS_WITHIN_S = 60.0
 """For the hooks, and for the application to become ready, beyond what is configured."""
 
@@ -74,7 +76,8 @@ def _below_floor(replay: Replay, vm: str) -> Iterator[str]:
 def s9_open(replay: Replay, change: Change) -> Iterator[str]:
     """A closed VM opens after `open_after_s` without news, unless its own event is announced.
 
-    It does not open before while an entry names it, and in the end every VM is open.
+    It does not open before while an entry names it, unless a pool has refused it for long, and in
+    the end every VM is open.
     """
     closed, at = replay.closed, change.at
     opened = change.subject.casefold()
@@ -126,7 +129,12 @@ def _opened_early(replay: Replay, vm: str, at: float) -> Iterator[str]:
     if awake is None or not views:
         return  # a reboot, or its service has ended
     silent_s = at - max(closed.news_at(vm) - replay.conditions.lease_s, closed.read_at.get(vm, 0.0))
-    named = names(views[-1], vm) and names(replay.last_ledger, vm)
+    settle_s = float(str(replay.conditions.policy.get("restore_settle_s", 15)))
+    restoring_since = at - REFUSED_AFTER_S - settle_s + CLOCK_S
+    named = all(
+        names(ledger, vm) and not restores_since(ledger, vm, restoring_since)
+        for ledger in (views[-1], replay.last_ledger)
+    )
     if named and silent_s < replay.conditions.open_after_s - SILENT_S:
         yield f"{vm} opened while an entry names it, {silent_s:.0f} s after the last news"
 

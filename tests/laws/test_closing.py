@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -49,9 +50,11 @@ class Story:
         """Add one change."""
         self.history.append(Change(at, kind, subject, detail))
 
-    def record(self, at: float, *vms: str) -> None:
+    def record(self, at: float, *vms: str, **fields: object) -> None:
         """Let web-2 write a ledger that names these VMs."""
-        entries: list[Json] = [{"vm": vm, "restored_at": None, "memberships": []} for vm in vms]
+        entries: list[Json] = [
+            {"vm": vm, "restored_at": None, "memberships": [], **fields} for vm in vms
+        ]
         self.tell(at, "blob_written", LEDGER, by="web-2", body=json.dumps({"entries": entries}))
 
     def read(self, at: float, status: int = 200) -> None:
@@ -221,6 +224,20 @@ def test_a_vm_that_opens_while_an_entry_names_it_is_found(at: float, breaches: i
     story.read(2)
     story.close(3)
     story.tell(at, "application_opened", "web-1")
+    assert story.broken() == ["S9 open"] * breaches
+
+
+@pytest.mark.parametrize(("restoring_s", "breaches"), [(2, 0), (-2, 1), (65, 1)])
+def test_a_vm_that_a_pool_refuses_for_long_may_open(restoring_s: float, breaches: int) -> None:
+    """S9: the restore has begun after the record, and lasts longer than any write."""
+    story = Story()
+    at = [datetime.fromtimestamp(each, UTC).isoformat() for each in (1, restoring_s)]
+    story.record(1, "web-1", recorded_at=at[0], restoring_at=at[1])
+    story.read(2)
+    story.close(3)
+    for second in range(4, 90, 5):
+        story.read(second)
+    story.tell(90, "application_opened", "web-1")
     assert story.broken() == ["S9 open"] * breaches
 
 

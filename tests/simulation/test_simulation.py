@@ -127,6 +127,7 @@ REGRESSIONS = (
     1110811,  # a removal of an earlier leader was under way, and its record was deleted (S1)
     1111169,  # a VM that only its own agent can close could not read the ledger (L2)
     1007690,  # a VM whose event had just ended was taken for open, without storage (S8)
+    1116238,  # a pool refused a VM for a minute, and the VM opened for the others (S9)
     1115694,  # a leader without Resource Manager kept a verdict waiting, beside able peers (L1)
     1114582,  # a VM was created again before its identity was read, beside its adminState (S3)
 )
