@@ -17,6 +17,11 @@ from tests.support.lb_drain import LB_DRAIN, environment
 from tests.support.patience import PATIENCE_S
 
 
+def with_terminal() -> None:
+    """Take a hangup as a command of a terminal does, also where the tests run under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 async def command(bench: InProcessSet, *arguments: str, stdout: Path) -> asyncio.subprocess.Process:
     with stdout.open("wb") as out:
         return await asyncio.create_subprocess_exec(
@@ -25,6 +30,7 @@ async def command(bench: InProcessSet, *arguments: str, stdout: Path) -> asyncio
             stdout=out,
             stderr=asyncio.subprocess.DEVNULL,
             env=environment(),
+            preexec_fn=with_terminal,
         )
 
 
