@@ -164,6 +164,8 @@ class ReasonsNotToLead:
 
     events: frozenset[str] = frozenset()
     """Folded ids of due events that affect the VM of this agent, and of drain requests for it."""
+    begun: frozenset[str] = frozenset()
+    """Those of the events that have begun: the VM is about to go down."""
     events_unreadable: bool = False
     """The event document was not read for EVENTS_STALE_S."""
     unable: str = ""
@@ -197,15 +199,24 @@ def reasons_not_to_lead(
 ) -> ReasonsNotToLead:
     """Return the reasons why the agent on `vm` should not lead."""
     events: set[str] = set()
+    begun: set[str] = set()
     for event in document.events if document else ():
         if event.affects(vm) and policy.is_due(event, now):
             events.add(fold(event.event_id))
+            if event.has_begun(now):
+                begun.add(fold(event.event_id))
     for request in requests:
         if request.covers(vm, now):
             events.add(fold(request.request_id))
     unreadable = document is None or document_age_s > EVENTS_STALE_S
     handed_over = hand_over.request_id if hand_over and hand_over.concerns(vm) else ""
-    return ReasonsNotToLead(frozenset(events), unreadable, unable, handed_over)
+    return ReasonsNotToLead(
+        events=frozenset(events),
+        begun=frozenset(begun),
+        events_unreadable=unreadable,
+        unable=unable,
+        handed_over=handed_over,
+    )
 
 
 def must_yield(
@@ -217,9 +228,10 @@ def must_yield(
 ) -> bool:
     """Return whether a leader has to release the lease so that another agent can take it.
 
-    Once per event, and once per hand-over: if no agent took the lease then, no agent is in a better
-    position now. A leader that cannot read the events, or is unable, yields repeatedly, because its
-    peers may be able to do it again.
+    Once per event and once per hand-over: if no agent took the lease then, no agent is in a better
+    position now. Once more when the event begins: a lease that is not released stays taken after
+    its holder is down. A leader that cannot read the events, or is unable, yields repeatedly,
+    because its peers may be able to do it again.
 
     Args:
         current: the reasons now.
@@ -227,7 +239,7 @@ def must_yield(
         yielded_ago_s: seconds since then.
         unable_again_s: see `unable_again_s`.
     """
-    if current.events - yielded.events:
+    if current.events - yielded.events or current.begun - yielded.begun:
         return True
     if current.handed_over and current.handed_over != yielded.handed_over:
         return True

@@ -1,5 +1,6 @@
 """Leadership: the whole table, the arithmetic of a term, and who should not lead."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -163,6 +164,15 @@ def test_yield_once_per_event() -> None:
     assert not must_yield(one, yielded=one, yielded_ago_s=1e9)
     assert must_yield(two, yielded=one, yielded_ago_s=0)
     assert not must_yield(one, yielded=two, yielded_ago_s=0)
+
+
+def test_a_leader_yields_once_more_when_its_event_begins() -> None:
+    """S7: a lease that it does not release stays taken after its VM is down."""
+    due = handicapped(event())
+    begun = handicapped(event(status=EventStatus.STARTED, not_before=None))
+    assert begun == replace(due, begun=frozenset({"e-1"}))
+    assert must_yield(begun, yielded=due, yielded_ago_s=0)
+    assert not must_yield(begun, yielded=begun, yielded_ago_s=1e9)
 
 
 def test_a_blind_leader_offers_the_lease_again_and_again() -> None:
