@@ -586,10 +586,15 @@ class Replay:
             self.wait_until[asked] = change.at + float(wait)
 
     def _too_late(self, change: Change) -> bool:
-        """Return whether a reply of Resource Manager comes when its client waits no more."""
+        """Return whether a reply of Resource Manager comes when its client waits no more.
+
+        A leader drops what it has asked when its tenure ends.
+        """
         if self.arrived is None:
             return False
-        return change.at >= float(str(self.arrived.detail["sent_at"])) + ARM_TIMEOUT_S
+        sent_at, vm = float(str(self.arrived.detail["sent_at"])), str(change.detail["vm"])
+        since = max((each.since for each in self.tenures if each.holder == vm), default=-math.inf)
+        return change.at >= sent_at + ARM_TIMEOUT_S or sent_at < since
 
     def _forget_waits(self, vm: str) -> None:
         self.wait_until = {

@@ -49,6 +49,9 @@ class Host:
         self._frozen_at: float | None = None
         self._vm_up = True
         self._retired = False
+        self.forwards = True
+        """Whether its set was a scale set when the agent started, or had never been one. One that
+        starts while it is turned back withdraws nothing: Azure has no call for that."""
         self._dead: list[Process] = []
 
     def wall(self) -> float:
@@ -96,6 +99,8 @@ class Host:
         if self._process is not None or not self._vm_up or self._retired:
             return
         self._boots += 1
+        world = self.simulation.world
+        self.forwards = bool(world.scale_set_id) or not world.reverted
         seed = self.simulation.scenario.seed
         process = Process(self.simulation.loop, self.vm)
         self._process = process

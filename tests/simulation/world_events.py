@@ -191,7 +191,7 @@ class Stage:
             by_able: only those that an agent can withdraw, because it runs and lacks nothing.
         """
         found: list[ScheduledEvent] = []
-        able = {host.vm for host in self._able() if host.live_status is not None}
+        able = {host.vm for host in self._able() if host.live_status is not None and host.forwards}
         for vm in self._world.peers():
             if by_able and vm.name not in able:
                 continue

@@ -25,6 +25,8 @@ class Replacements(VmStates):
     """Id of the set, which is also its id after the set was converted."""
     scale_set_id: str
     """Id of the scale set that the set is migrated to, or was converted to; "" if there is none."""
+    reverted: bool
+    """Whether the set was turned into an availability set again."""
     converted: bool
     """Whether the set was converted to a scale set, and so was deleted."""
 
@@ -167,7 +169,7 @@ class Replacements(VmStates):
 
         Azure has no call for that; a simulation asks more than Azure does.
         """
-        self.scale_set_id, self.converted = "", False
+        self.scale_set_id, self.converted, self.reverted = "", False, True
         for vm in self.peers():
             vm.etag += 1
         self.record("operator", self.availability_set_id, what="turned into an availability set")

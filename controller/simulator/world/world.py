@@ -59,6 +59,7 @@ class World(Replacements):
             subscription, resource_group, "Microsoft.Compute/availabilitySets", availability_set
         )
         self.scale_set_id = ""
+        self.reverted = False
         self.converted = False
         self.orchestration_mode = "Flexible"
         """Of the scale set. Uniform instances are no VMs of their own."""
