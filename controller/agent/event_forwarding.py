@@ -21,7 +21,7 @@ from controller.azure.blob import StateBlob
 from controller.azure.container import ListedBlob, StateContainer
 from controller.clock import Clock
 from controller.core.azure_names import SetKind, fold
-from controller.core.events import ScheduledEvent
+from controller.core.events import CLEAN_DOCUMENTS, ScheduledEvent
 from controller.core.forwarded_events import (
     RENEWED_S,
     ForwardedEvent,
@@ -80,6 +80,8 @@ class EventForwarder:
         self._woken = asyncio.Event()
         self._sent: ForwardedEvents | None = None
         """None until it is known what an earlier run of this agent has forwarded."""
+        self._is_current = False
+        """Whether this run has read enough documents to know what of that is over."""
 
     def polled(self) -> None:
         """Look again; called after every poll."""
@@ -116,9 +118,17 @@ class EventForwarder:
             return nothing
 
     def _is_due(self) -> bool:
+        """Return whether to write.
+
+        What an earlier run has forwarded is not renewed unseen: it would stand as if it were
+        announced again.
+        """
         sent, events = self._sent, self._events()
         if sent is None or events != sent.events:
             return sent is not None
+        self._is_current = self._is_current or len(self._watcher.clean_documents) >= CLEAN_DOCUMENTS
+        if not self._is_current:
+            return False
         age_s = (self._watcher.now() - sent.at).total_seconds()
         return bool(events) and not 0 <= age_s < RENEWED_S
 

@@ -129,6 +129,7 @@ REGRESSIONS = (
     1007690,  # a VM whose event had just ended was taken for open, without storage (S8)
     1116238,  # a pool refused a VM for a minute, and the VM opened for the others (S9)
     1117013,  # an agent started while a scale set was turned back, and withdrew nothing
+    1117742,  # an agent that had started forwarded again an event that was over (S7, seen by H1)
     1117024,  # the reply to what a leader had asked came after its tenure (H1)
     1116531,  # a leader whose VM went down kept the lease: its peers had left it (S7)
     1115694,  # a leader without Resource Manager kept a verdict waiting, beside able peers (L1)

@@ -130,11 +130,12 @@ class Forwarding:
     """The agent of web-2, and what it has written."""
 
     def __init__(self, *shown: ScheduledEvent) -> None:
-        self.written, self.now = list[bytes](), at(0)
+        self.written, self.now, self.found = list[bytes](), at(0), b""
         document = EventDocument(incarnation=1, events=shown)
         watcher: Any = SimpleNamespace(
-            document=document, clean_documents=(document,), now=lambda: self.now
+            document=document, clean_documents=(document, document), now=lambda: self.now
         )
+        self.watcher = watcher
         coverage: Any = SimpleNamespace(unknown=())
         blob: Any = self
         policy = PlannerScenario().policy
@@ -143,14 +144,16 @@ class Forwarding:
             blob,
             vm="web-2",
             present_set=PresentSet(FLEX),
-            watcher=watcher,
+            watcher=self.watcher,
             policy=lambda: policy,
         )
 
     name = forwarded_blob_name(LEDGER, "web-2")
 
     async def read(self) -> Content:
-        raise NotFound("no blob")
+        if not self.found:
+            raise NotFound("no blob")
+        return Content(body=self.found, etag="x", lease_state="available", lease_status="")
 
     async def replace(self, body: bytes, _etag: str) -> str:
         self.written.append(body)
@@ -181,3 +184,17 @@ async def test_an_agent_renews_what_it_forwards(later_s: float, writes: int) -> 
     agent.now = at(later_s)
     await agent.forwarder.step()
     assert len(agent.written) == writes
+
+
+async def test_what_an_earlier_run_has_forwarded_is_not_renewed_unseen() -> None:
+    """S7: renewed after its end, the event would stand as if it were announced again."""
+    agent = Forwarding()
+    earlier = forwarded(event("web-2"), ("web-2",))
+    agent.found = encode_forwarded(ForwardedEvents(vm="web-2", at=at(0), events=(earlier,)))
+    document, agent.now = agent.watcher.document, at(RENEWED_S)
+    agent.watcher.clean_documents = (document,)
+    await agent.forwarder.step()
+    assert agent.written == []
+    agent.watcher.clean_documents = (document, document)
+    await agent.forwarder.step()
+    assert decode_forwarded(agent.written[-1], Forwarding.name).events == ()
