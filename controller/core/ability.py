@@ -216,9 +216,9 @@ def due_operations(
 ) -> frozenset[Operation] | None:
     """Return the kinds of work that the set needs now; None while nothing is due.
 
-    Removals, restores and acknowledgements are needed whenever they are planned, and the drain
-    requests while a restore waits for them. Everything else only while something is due: an idle
-    set reads its inventory too. What waits because Azure asked for it counts as planned.
+    Removals, restores and acknowledgements are needed whenever they are planned, the drain requests
+    while a restore waits for them, and the inventory while a verdict does. All else only while
+    something is due: an idle set reads its inventory too. What Azure lets wait counts as planned.
 
     Args:
         plan: what is planned at `now`.
@@ -231,7 +231,8 @@ def due_operations(
         if isinstance(action, ChangeMembership | Acknowledge)
     }
     known = (observed, ledger, policy, now)
-    if not changes and (not _anything_due(*known) or _all_close(*known)):
+    idle = not _anything_due(*known) or _all_close(*known)
+    if idle and not (changes or ledger.waits_for_reads):
         return None
     reads = {
         operation_of(action)
@@ -241,6 +242,8 @@ def due_operations(
     written = {WRITING_LEDGER} if plan.ledger is not None else set[Operation]()
     held = {hold.reason for hold in plan.holds}
     needed = {READING_REQUESTS} if HoldReason.REQUESTS_UNREAD.value in held else set[Operation]()
+    if ledger.waits_for_reads:  # what one agent reads in part another may read in full
+        needed.add(READING_INVENTORY)
     return frozenset(changes | reads | written | needed)
 
 
@@ -250,7 +253,6 @@ def _anything_due(observed: Observation, ledger: Ledger, policy: Policy, now: da
         any(policy.is_due(event, now) for event in events)
         or any(request.is_active(now) for request in observed.requests or ())
         or any(not entry.waits_for_place for entry in ledger.entries)
-        or any(event.waits_for_reads for event in ledger.events)
     )
 
 
@@ -260,8 +262,6 @@ def _all_close(observed: Observation, ledger: Ledger, policy: Policy, now: datet
     That needs nothing from Resource Manager. The leader knows the rules whose probes are the
     evidence, and a successor that cannot read them could not acknowledge the event.
     """
-    if not policy.close or any(e.waits_for_reads for e in ledger.events):
-        return False
     events = observed.document.events if observed.document else ()
     due = [event for event in events if policy.is_due(event, now)]
     names = {fold(name) for event in due for name in event.resources}
@@ -278,16 +278,16 @@ def _all_close(observed: Observation, ledger: Ledger, policy: Policy, now: datet
             or abs((now - report.since).total_seconds()) > latest_s
         ):
             return False
-    return True
+    return policy.close
 
 
 def _needs_inventory(observed: Observation, ledger: Ledger, policy: Policy, now: datetime) -> bool:
-    """Return whether there is no inventory, or an event needs a newer one, or more than it shows.
+    """Return whether there is no inventory, or a due event needs more than it shows.
 
     That is a VM that it does not contain, or one that is out and that it does not describe: its
     event cannot be acknowledged. Such a VM can be taken out by what its NICs show.
     """
-    if observed.inventory_at is None or any(e.waits_for_reads for e in ledger.events):
+    if observed.inventory_at is None:
         return True
     out = {fold(entry.vm) for entry in ledger.entries if entry.out_at is not None}
     known = {

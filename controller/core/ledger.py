@@ -182,6 +182,11 @@ class Ledger:
         return replace(self, converted_to=converted_to)
 
     @property
+    def waits_for_reads(self) -> bool:
+        """Return whether the verdict on an event that has begun waits for where a VM was."""
+        return any(event.waits_for_reads for event in self.events)
+
+    @property
     def pool_ids(self) -> tuple[str, ...]:
         """The ids of the pools that the entries name."""
         return tuple(

@@ -130,6 +130,7 @@ REGRESSIONS = (
     1116238,  # a pool refused a VM for a minute, and the VM opened for the others (S9)
     1117013,  # an agent started while a scale set was turned back, and withdrew nothing
     1117742,  # an agent that had started forwarded again an event that was over (S7, seen by H1)
+    1117853,  # a leader that reads no VM in full kept a verdict waiting, beside able peers (L1)
     1117024,  # the reply to what a leader had asked came after its tenure (H1)
     1116531,  # a leader whose VM went down kept the lease: its peers had left it (S7)
     1115694,  # a leader without Resource Manager kept a verdict waiting, beside able peers (L1)

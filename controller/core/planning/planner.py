@@ -227,8 +227,9 @@ def _report_set_aside(evidence: Evidence, document: EventDocument) -> Steps:
 def _refresh_inventory(evidence: Evidence, document: EventDocument) -> Steps:
     """Plan an inventory when the last one is old, or does not know what an event or a person names.
 
-    While a VM has to leave and could not be read, every half minute counts (law S7). The identity
-    of a VM that was recorded is read soon after: a VM that is created again has another one.
+    While a VM has to leave and could not be read, every half minute counts (law S7), and while the
+    verdict on an event waits for reads. The identity of a VM that was recorded is read soon after:
+    a VM that is created again has another one.
     """
     views, reason = evidence.views, HoldReason.UNMANAGED_RESOURCE
     period_s = evidence.observed.inventory_period_s
@@ -240,7 +241,7 @@ def _refresh_inventory(evidence: Evidence, document: EventDocument) -> Steps:
     requested = (request.vm for request in evidence.unknown_vms[:MAX_UNKNOWN_VMS])
     for subject in (*unknown, *requested):
         period_s = min(period_s, views.again_s(subject, reason, first_s=UNKNOWN_VM_S))
-    if _leaving_unread(evidence, document):
+    if evidence.durable.waits_for_reads or _leaving_unread(evidence, document):
         period_s = min(period_s, UNREAD_VM_S)
     if any(_is_unidentified(evidence, entry) for entry in evidence.durable.entries):
         period_s = min(period_s, UNKNOWN_VM_S)

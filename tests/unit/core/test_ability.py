@@ -272,7 +272,7 @@ def test_a_verdict_that_waits_for_reads_makes_them_due(when: str, close: bool) -
     scenario = PlannerScenario(ledger=Ledger(events=(watched,)))
     scenario.policy = replace(scenario.policy, close=close)
     expected = {READING_INVENTORY} if when in {"started", "gone"} else None
-    assert due(scenario, ReadInventory()) == expected
+    assert due(scenario) == expected
 
 
 @pytest.mark.parametrize(

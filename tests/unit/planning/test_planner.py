@@ -22,7 +22,7 @@ from controller.core.planning.actions import (
     ReadNic,
     ReadPower,
 )
-from controller.core.planning.planner import plan
+from controller.core.planning.planner import UNREAD_VM_S, plan
 from controller.core.policy import EventAction, Floor
 from controller.core.resources import IpConfiguration, Nic, NicMembership, PoolMember, PowerState
 from tests.support.planner_scenario import (
@@ -1928,3 +1928,6 @@ def test_what_a_verdict_waits_for_is_read(scene: PlannerScenario, place: str) ->
     scene.events, scene.ledger = [], replace(scene.ledger, events=(over,))
     found = scene.plan(nics=scene.observe().nics[1:]).actions
     assert (ReadNic(nic_id("web-1")) in found) is (place == Place.UNKNOWN)
+    scene.now = 100
+    seen = scene.plan(inventory_at=at(100 - UNREAD_VM_S)).actions
+    assert (ReadInventory() in seen) is (place == Place.UNKNOWN)
