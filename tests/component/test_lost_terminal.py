@@ -18,8 +18,9 @@ from tests.support.patience import PATIENCE_S
 
 
 def with_terminal() -> None:
-    """Take a hangup as a command of a terminal does, also where the tests run under nohup."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    """Take signals as a command of a terminal does, also where the tests run in the background."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 async def command(bench: InProcessSet, *arguments: str, stdout: Path) -> asyncio.subprocess.Process:
