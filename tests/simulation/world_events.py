@@ -188,8 +188,7 @@ class Stage:
         A VM that is out may not reach storage to withdraw its events.
 
         Args:
-            by_able: only those that an agent can withdraw, because it runs and lacks nothing; also
-                what is too old to count.
+            by_able: only those that an agent can withdraw, because it runs and lacks nothing.
         """
         found: list[ScheduledEvent] = []
         able = {host.vm for host in self._able() if host.live_status is not None and host.forwards}
@@ -200,7 +199,7 @@ class Stage:
             blob = self._world.blobs.find(name)
             if blob is None:
                 continue
-            written_at = self._now() if by_able else datetime.fromtimestamp(blob.modified_at, UTC)
+            written_at = datetime.fromtimestamp(blob.modified_at, UTC)
             with suppress(ContractViolation):
                 forwarded = decode_forwarded(blob.body, name)
                 found += events_of(forwarded, written_at, self._now())
