@@ -9,6 +9,7 @@ Pure: no I/O, no clock.
 from dataclasses import dataclass
 from enum import IntEnum
 
+from controller.core.azure_names import short
 from controller.status.overview_schema import Overview
 from controller.status.problems import AWAY
 
@@ -52,7 +53,7 @@ def check(shown: Overview, *, incomplete: str = "") -> Check:
     out = sum(vm["phase"] in AWAY for vm in shown["vms"])
     counts = f"vms={len(shown['vms'])} out={out} problems={len(found)}"
     agent = shown["agent"]
-    name = f"{agent['availability_set']} ({agent['resource_group']})"
+    name = f"{short(agent['availability_set'] or '')} ({agent['resource_group']})"
     if found:
         critical = any(each["kind"] in CRITICAL_KINDS for each in found)
         more = f"; {len(found) - 1} more" if len(found) > 1 else ""

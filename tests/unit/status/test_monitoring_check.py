@@ -30,6 +30,13 @@ def test_a_set_without_problems_is_ok() -> None:
     )
 
 
+def test_the_set_has_its_short_name() -> None:
+    """An agent can be configured with the id of its set."""
+    overview = shown()
+    overview["agent"]["availability_set"] = "/subscriptions/s/resourceGroups/rg/providers/x/web"
+    assert check(overview).line.startswith("LB-DRAIN OK - web (web-rg): ")
+
+
 @pytest.mark.parametrize(
     ("kinds", "state"),
     [
