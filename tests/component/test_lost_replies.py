@@ -66,7 +66,7 @@ async def test_a_change_that_cannot_be_read_back_is_not_called_a_failure(
 async def test_storage_that_never_replies_is_not_taken_for_other_writers(
     bench: InProcessSet, clients: OpenClient
 ) -> None:
-    """Nobody else has written anything."""
+    """No other client has written anything."""
     async with clients() as client:
         bench.fault(Service.BLOB, Effect.RESET_BEFORE, method="PUT", path_contains="requests")
         with pytest.raises(OutcomeUnknown, match="not known whether"):

@@ -200,7 +200,7 @@ async def test_a_run_that_ended_meanwhile_is_not_called_in_progress(
 async def test_a_run_that_stops_because_of_a_withdrawal_records_that(
     bench: InProcessSet, clients: OpenClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who looks at the run later reads why it stopped, not that it was interrupted."""
+    """The record states why the run stopped, not that it was interrupted."""
     monkeypatch.setattr("controller.operator.rolling.HEARTBEAT_S", 0.1)
     await bench.lead("web-1")
     async with clients() as client, clients() as eve:
@@ -218,7 +218,7 @@ async def test_a_run_that_stops_because_of_a_withdrawal_records_that(
 
 
 async def test_a_run_is_not_resumed_for_other_vms(bench: InProcessSet, clients: OpenClient) -> None:
-    """Whoever names one VM must not get the work done on all that remain."""
+    """A command that names one VM does not do the work on all that remain."""
     async with clients() as client, clients() as other:
         await stopped_run(client)
         with pytest.raises(NotDone, match="is for other VMs: web-2; remaining: web-2"):

@@ -22,7 +22,7 @@ SILENT_S = 5.0
 ON_ITS_WAY_S = 0.2
 """The longest way of a request to storage and back, when nothing disturbs it."""
 REFUSED_AFTER_S = 60.0
-"""A VM that has been put back for so long, beyond the time to settle, is refused by a pool."""
+"""A restore that lasts this many seconds longer than the time to settle is refused by a pool."""
 OPENS_WITHIN_S = 60.0
 """For the hooks, and for the application to become ready, beyond what is configured."""
 

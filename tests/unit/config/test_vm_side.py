@@ -70,7 +70,7 @@ def test_a_tcp_check_is_a_port(url: str) -> None:
     "listen", ["http://0.0.0.0:9810", "0.0.0:9810", "999.1.1.1:9810", "web 1:9810", "*:9810"]
 )
 def test_nobody_can_listen_on_what_is_no_address(listen: str) -> None:
-    """The responder would try again each second, and the load balancer would find nobody."""
+    """The responder would try again each second, and every probe would fail."""
     found = problem("probe", "listen", listen)
     assert 'is not host:port; write for example "0.0.0.0:9810"' in found
 
@@ -113,7 +113,7 @@ def test_the_check_does_not_ask_the_responder(listen: str, check: str, refused: 
     ],
 )
 def test_two_programs_do_not_share_a_port(probe: str, server: str, refused: bool) -> None:
-    """One of them would not start."""
+    """Two services cannot listen on one port."""
     text = f'{MINIMAL}[server]\nlisten = "{server}"\n[probe]\nlisten = "{probe}"\n'
     if refused:
         with pytest.raises(InvalidConfigError, match="two programs cannot use one port"):

@@ -51,7 +51,7 @@ def test_the_agent_can_read_the_file(tmp_path: Path, mask: int) -> None:
 
 
 def test_no_older_file_is_lost(tmp_path: Path) -> None:
-    """Whoever runs init --force twice still has the file of the beginning."""
+    """After two runs of init --force the first file is still there."""
     path = tmp_path / "config.toml"
     path.write_text("# by hand\n")
     write(path, "app", force=True)
