@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from controller.core.action_keys import action_key
 from controller.core.azure_names import fold
 from controller.core.drain_requests import DRAIN_REQUEST
 from controller.core.events import EventDocument
@@ -608,6 +609,19 @@ def test_what_has_settled_is_no_longer_recorded(restoring_s: float, steps: tuple
     scene.inside["web-1"] = []
     scene.adopt()
     assert [each.memberships for each in writes(scene.through())] == [left]
+
+
+@pytest.mark.parametrize("what", ["under way", "adminState"])
+def test_what_may_still_change_stays_recorded(what: str) -> None:
+    """S3, S5: while a write has not ended, and until the adminState is back as well."""
+    state = "Up" if what == "adminState" else ""
+    places = (replace(membership("web-1"), admin_state=state), membership("web-1", API, 1))
+    both = make_policy(pools={APP: Floor(number=1), API: Floor(number=1)})
+    scene = holding(entry(memberships=places, restoring_at=at(100)), now=200, policy=both)
+    scene.inside["web-1"] = [APP]
+    busy = frozenset({action_key("write", nic_id("web-1"))} if what == "under way" else ())
+    scene.adopt(in_flight=busy)
+    assert scene.entry().memberships == places
 
 
 def test_only_what_is_out_is_put_back() -> None:
