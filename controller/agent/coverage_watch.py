@@ -57,10 +57,20 @@ class CoverageWatch:
         self.problem = ""
         """What the leader does not know; empty if it knows everything."""
 
+    def is_in_scale_set(self) -> bool:
+        """Return whether events are forwarded here.
+
+        Only a leader reads which set Azure has made of this one, and records it. A standby believes
+        its ledger for what it forwards alone: an agent that leads works with what Azure states.
+        """
+        ledger = self._ledger()
+        recorded = ledger.present_set_id if ledger is not None else ""
+        return SetKind.SCALE_SET in {self._set.kind, SetKind.of(recorded)}
+
     def polled(self) -> None:
         """Compare again; called after every poll."""
         ledger, document = self._ledger(), self._document()
-        if ledger is None or document is None or self._set.kind is SetKind.AVAILABILITY_SET:
+        if ledger is None or document is None or not self.is_in_scale_set():
             self._since, self.unknown, self.problem = {}, (), ""
             return
         found = {fold(e.event_id): e for e in unrecorded(document, ledger, self._policy())}

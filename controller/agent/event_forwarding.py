@@ -60,7 +60,6 @@ class EventForwarder:
         coverage: finds what the leader does not know.
         blob: of this agent.
         vm: the VM of this agent.
-        present_set: the set.
         watcher: the event document and the clock.
         policy: returns the policy in force.
     """
@@ -71,12 +70,11 @@ class EventForwarder:
         blob: StateBlob,
         *,
         vm: str,
-        present_set: PresentSet,
         watcher: EventWatcher,
         policy: Callable[[], Policy],
     ) -> None:
         self.coverage, self._blob, self._own = coverage, blob, OwnBlob(blob)
-        self._vm, self._set, self._watcher, self._policy = vm, present_set, watcher, policy
+        self._vm, self._watcher, self._policy = vm, watcher, policy
         self._woken = asyncio.Event()
         self._sent: ForwardedEvents | None = None
         """None until it is known what an earlier run of this agent has forwarded."""
@@ -86,7 +84,9 @@ class EventForwarder:
     def polled(self) -> None:
         """Look again; called after every poll."""
         self.coverage.polled()
-        if self._set.kind is SetKind.SCALE_SET and (self._sent is None or self._is_due()):
+        stands = self._sent is not None and bool(self._sent.events)
+        forwards = stands or self.coverage.is_in_scale_set()
+        if forwards and (self._sent is None or self._is_due()):
             self._woken.set()
 
     async def run(self) -> None:
@@ -280,7 +280,6 @@ def assemble_forwarder(
         coverage,
         context.azure.state_blob(forwarded_blob_name(context.identity.ledger_name, vm)),
         vm=vm,
-        present_set=context.present_set,
         watcher=watcher,
         policy=lambda: context.configuration.policy,
     )

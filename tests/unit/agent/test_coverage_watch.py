@@ -101,6 +101,25 @@ def test_the_time_counts_from_when_the_event_is_seen(standby: Standby) -> None:
     assert standby.after(UNKNOWN_FOR_S - 1) == ""
 
 
+@pytest.mark.parametrize(
+    ("own", "recorded", "reported"),
+    [
+        (WEB, Ledger(leader="web-1", set_id=WEB, converted_to=FLEX.casefold()), True),
+        (WEB, Ledger(leader="web-1", set_id=WEB), False),
+        (WEB, Ledger(leader="web-1"), False),
+        (FLEX, Ledger(leader="web-1", set_id=WEB), True),
+    ],
+    ids=["converted", "not converted", "older ledger", "conversion that the leader does not know"],
+)
+def test_the_set_was_converted(
+    standby: Standby, own: str, recorded: Ledger, reported: bool
+) -> None:
+    """S7: only leaders read the set again; a standby learns of the conversion from the ledger."""
+    standby.set.set_id, standby.ledger = own, recorded
+    assert bool(standby.after(UNKNOWN_FOR_S)) is reported
+    assert standby.watch.is_in_scale_set() is reported
+
+
 @pytest.mark.parametrize("why", ["leader", "availability set", "no document", "ignored event"])
 def test_nothing_is_reported(why: str) -> None:
     """The leader itself, one documented document for all VMs, no news, and no need to drain."""

@@ -1,5 +1,6 @@
 """What a leader makes of the blobs in which agents forward events."""
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
@@ -129,6 +130,8 @@ async def test_what_is_withdrawn_does_not_count(leader: Leader) -> None:
 class Forwarding:
     """The agent of web-2, and what it has written."""
 
+    in_scale_set = True
+
     def __init__(self, *shown: ScheduledEvent) -> None:
         self.written, self.now, self.found = list[bytes](), at(0), b""
         document = EventDocument(incarnation=1, events=shown)
@@ -136,14 +139,15 @@ class Forwarding:
             document=document, clean_documents=(document, document), now=lambda: self.now
         )
         self.watcher = watcher
-        coverage: Any = SimpleNamespace(unknown=())
+        coverage: Any = SimpleNamespace(
+            unknown=(), polled=lambda: None, is_in_scale_set=lambda: self.in_scale_set
+        )
         blob: Any = self
         policy = PlannerScenario().policy
         self.forwarder = EventForwarder(
             coverage,
             blob,
             vm="web-2",
-            present_set=PresentSet(FLEX),
             watcher=self.watcher,
             policy=lambda: policy,
         )
@@ -158,6 +162,42 @@ class Forwarding:
     async def replace(self, body: bytes, _etag: str) -> str:
         self.written.append(body)
         return "x"
+
+    async def poll(self) -> list[str]:
+        """Poll once, and return the ids of the events that stand forwarded then."""
+        task = asyncio.create_task(self.forwarder.run())
+        self.forwarder.polled()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        if not self.written:
+            return []
+        found = decode_forwarded(self.written[-1], Forwarding.name)
+        return [each.event_id for each in found.events]
+
+    def show(self, *shown: ScheduledEvent) -> None:
+        """Let the next documents show these events."""
+        document = EventDocument(incarnation=2, events=shown)
+        self.watcher.document, self.watcher.clean_documents = document, (document, document)
+
+
+async def test_what_is_forwarded_is_withdrawn_although_the_set_is_no_scale_set_any_more() -> None:
+    """S6: a set can be turned back; converted again, the event would count as if announced."""
+    agent = Forwarding(event("web-2", event_id="E-1"))
+    assert await agent.poll() == ["E-1"]
+    agent.in_scale_set = False
+    agent.show()
+    assert await agent.poll() == []
+
+
+async def test_nothing_is_forwarded_in_an_availability_set() -> None:
+    """The document of the leader shows the events of all VMs."""
+    agent = Forwarding(event("web-2", event_id="E-1"))
+    agent.in_scale_set = False
+    assert await agent.poll() == []
+    agent.in_scale_set = True
+    assert await agent.poll() == ["E-1"]
 
 
 async def test_what_an_agent_forwards() -> None:
