@@ -19,16 +19,20 @@ from controller.core.ledger import CLOCK_SKEW, Ledger
 from controller.core.rehearsals import is_test
 
 KEEPS_RUNNING = "freeze"
+DELETES = "terminate"
+"""The VM does not start again. After a Preempt it can: Azure may only deallocate a Spot VM."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restart:
-    """A VM restarts between two instants."""
+    """A VM restarts between two instants, or is deleted."""
 
     event_id: str
     began_at: datetime
     over_at: datetime | None = None
     """When the event was known to be over; None while it is in the event document."""
+    deletes: bool = False
+    """The VM does not start again: it does not open. Another VM can get its name."""
 
 
 def restarts_by_vm(
@@ -48,8 +52,21 @@ def restarts_by_vm(
 def _started(document: EventDocument | None, now: datetime) -> Iterator[tuple[str, Restart]]:
     for event in document.events if document else ():
         if event.status is EventStatus.STARTED and _restarts(event):
-            restart = Restart(event_id=event.event_id, began_at=now)
+            restart = _restart(event, now)
             yield from ((vm, restart) for vm in event.resources)
+
+
+def _restart(
+    event: ScheduledEvent | WatchedEvent | EventVerdict,
+    began_at: datetime,
+    over_at: datetime | None = None,
+) -> Restart:
+    return Restart(
+        event_id=event.event_id,
+        began_at=began_at,
+        over_at=over_at,
+        deletes=fold(event.event_type) == DELETES,
+    )
 
 
 def _restarts(event: ScheduledEvent | WatchedEvent | EventVerdict) -> bool:
@@ -60,7 +77,7 @@ def _watched(events: Iterable[WatchedEvent], now: datetime) -> Iterator[tuple[st
     for event in events:
         began_at = event.begins_at
         if _restarts(event) and began_at is not None and began_at <= (event.gone_at or now):
-            restart = Restart(event_id=event.event_id, began_at=began_at, over_at=event.gone_at)
+            restart = _restart(event, began_at, event.gone_at)
             yield from ((vm.vm, restart) for vm in event.vms)
 
 
@@ -87,8 +104,7 @@ def _judged(ledger: Ledger, now: datetime) -> Iterator[tuple[str, Restart]]:
             and began_at <= verdict.at
         ):
             over_at = max(verdict.at, ended_at.get(event_label(verdict), verdict.at))
-            restart = Restart(event_id=verdict.event_id, began_at=began_at, over_at=over_at)
-            yield verdict.vm, restart
+            yield verdict.vm, _restart(verdict, began_at, over_at)
 
 
 def outlasts(restarts: Iterable[Restart], reported_at: datetime) -> bool:
@@ -103,7 +119,7 @@ def interrupted(
     *,
     besides: str = "",
 ) -> bool:
-    """Return whether an event restarted a VM between two instants.
+    """Return whether an event restarted a VM between two instants: it may have opened.
 
     Args:
         restarts: the restarts of the VM.
@@ -112,7 +128,8 @@ def interrupted(
         besides: the id of an event that does not count.
     """
     return any(
-        fold(each.event_id) != fold(besides)
+        not each.deletes
+        and fold(each.event_id) != fold(besides)
         and (each.over_at is None or each.over_at > since)
         and (until is None or each.began_at < until)
         for each in restarts

@@ -124,3 +124,13 @@ def test_a_restart_interrupts_what_was_proven_before_it(
     restarts = restarts_by_vm(watched(gone_at=at(50)), None, NOW)["web-1"]
     end = None if until is None else at(until)
     assert interrupted(restarts, at(since), end, besides=besides) is expected
+
+
+@pytest.mark.parametrize(
+    ("event_type", "opens"), [("Terminate", False), ("Preempt", True), ("Reboot", True)]
+)
+def test_a_deleted_vm_does_not_open(event_type: str, *, opens: bool) -> None:
+    """V1: it stays closed; what it reported is no evidence about a VM that gets its name."""
+    for ledger in (watched(event_type=event_type, gone_at=at(50)), judged(event_type=event_type)):
+        assert interrupted(restarts_by_vm(ledger, None, NOW)["web-1"], at(10)) is opens
+        assert not holds(ledger, at(10))
