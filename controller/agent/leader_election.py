@@ -35,6 +35,11 @@ LONGEST_READ_S = 5.0
 """A standby of a larger set reads it this often, in seconds, on average. Only a few of its agents
 may run: a released lease is found within 7.5 s nevertheless. 200 agents read 40 times a second:
 about 100 million reads a month, for which Azure charges some 45 USD."""
+READ_SPREAD = (0.5, 1.5)
+"""The shortest and the longest interval between two of these reads, as parts of the average."""
+FOUND_AFTER_S = 1.0
+"""What an agent needs beyond such an interval to find a free lease, and to acquire it. An agent on
+an affected VM waits that long at least: the only able agent may have read the lease just before."""
 MIN_PAUSE_S = 0.1
 HURRY_S = 0.2
 """How often an agent that should lead next reads the state of the lease."""
@@ -72,9 +77,9 @@ class LeaderElection:
         shortest_read_s: float = DEFAULT_TUNING.shortest_lease_read_s,
     ) -> None:
         self._blob, self._clock, self._entropy = blob, clock, entropy
-        self._lease_duration_s, self._yield_s = lease_duration_s, yield_s
-        self._renew_period_s = renew_period_s
+        self._lease_duration_s, self._renew_period_s = lease_duration_s, renew_period_s
         self._read_period_s = _read_period_s(peers, shortest_read_s)
+        self._yield_s = max(yield_s, READ_SPREAD[1] * self._read_period_s + FOUND_AFTER_S)
         self._before_release: list[Callable[[], Awaitable[None]]] = []
         self._woken = asyncio.Event()
         self._hurries = self._unanswered = False
@@ -183,7 +188,7 @@ class LeaderElection:
     # --- as a standby ---
 
     async def _stand_by(self) -> float:
-        pause_s = self._read_period_s * self._entropy.uniform(0.5, 1.5)
+        pause_s = self._read_period_s * self._entropy.uniform(*READ_SPREAD)
         if self._state.quarantined:
             return pause_s
         try:

@@ -135,6 +135,7 @@ REGRESSIONS = (
     1116531,  # a leader whose VM went down kept the lease: its peers had left it (S7)
     1115694,  # a leader without Resource Manager kept a verdict waiting, beside able peers (L1)
     1114582,  # a VM was created again before its identity was read, beside its adminState (S3)
+    1120779,  # a leader on an affected VM took the lease back before its only able peer looked (S7)
     1120417,  # a VM that had closed alone and was deleted passed for one that opened (V1)
     1119225,  # a standby did not learn of a conversion, and withdrew nothing
 )

@@ -32,6 +32,8 @@ from tests.support.clocks import StoppedClock
 from tests.support.held_replies import held_replies
 
 LEASE_S, RENEW_S, YIELD_S = 15, 3, 5
+YIELD_S_OF_LARGE_SET = 8.5
+"""1.5 times the 5 s between two reads of the lease, and a second to acquire it."""
 
 
 class Candidate:
@@ -312,6 +314,23 @@ async def test_a_victim_that_waited_for_a_free_lease_does_not_offer_it_again(
     assert await victim.turn() is LeaseState.STANDBY
 
 
+@pytest.mark.parametrize(
+    ("peers", "waits_s"), [(3, YIELD_S), (10, YIELD_S), (20, YIELD_S_OF_LARGE_SET), (200, 8.5)]
+)
+async def test_an_affected_agent_waits_until_each_peer_has_looked(
+    polling: Polling, peers: int, waits_s: float
+) -> None:
+    """S7: its only able peer may read the lease every 7.5 s. It keeps what it takes, and its VM
+    goes down with the lease."""
+    victim = polling.candidate(peers=peers)
+    victim.handicap = ReasonsNotToLead(frozenset({"event-1"}))
+    await victim.turn()
+    polling.clock.move(waits_s - 0.1)
+    assert await victim.turn() is LeaseState.STANDBY
+    polling.clock.move(0.1)
+    assert await victim.turn() is LeaseState.LEADER
+
+
 async def test_an_unaffected_peer_takes_the_offered_lease_at_once(polling: Polling) -> None:
     """Only the affected agent waits."""
     leader, peer = polling.candidate(), polling.candidate("web-2", seed=1)
@@ -386,8 +405,8 @@ async def test_a_standby_returns_when_its_wait_is_over(polling: Polling) -> None
     """However rarely a large set reads the lease, a wait is not longer than it has to be."""
     standby = polling.candidate(peers=200)
     standby.handicap = ReasonsNotToLead(frozenset({"event-1"}))
-    assert await standby.elector.turn() <= YIELD_S
-    polling.clock.move(YIELD_S - 0.5)
+    assert await standby.elector.turn() <= YIELD_S_OF_LARGE_SET
+    polling.clock.move(YIELD_S_OF_LARGE_SET - 0.5)
     assert await standby.elector.turn() <= 0.5
     polling.clock.move(0.5)
     assert await standby.turn() is LeaseState.LEADER
