@@ -227,7 +227,7 @@ def _with_ledger(snapshot: AgentSnapshot, parts: Components) -> AgentSnapshot:
             snapshot,
             lease_state=reconciler.tenure.lease_state,
             ledger=reconciler.ledger,
-            ledger_at=snapshot.now,
+            ledger_at=reconciler.tenure.read_at,
         )
     if snapshot.plan is not None and snapshot.health.leading:
         return replace(

@@ -52,6 +52,8 @@ class Tenure:
         self._store, self._state, self._annotations = store, state, annotations
         self._vm, self._now, self._election = vm, now, election
         self._failed_to_open = 0
+        self.read_at: datetime | None = None
+        """When a dry run last read the ledger; None before that."""
         self.number = 0
         """Which tenure has opened the ledger, as the election counts; 0 before the first."""
         self.leaving = False
@@ -219,6 +221,7 @@ class Tenure:
         """Read what the real leader, if there is one, has written; for a dry run."""
         try:
             await self._store.read()
+            self.read_at = self._now()
         except ControllerError as error:
             self._state.retries.failed(LEDGER, error, what="the ledger could not be read")
 

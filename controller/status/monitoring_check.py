@@ -7,14 +7,20 @@ Pure: no I/O, no clock.
 """
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import IntEnum
 
 from controller.core.azure_names import short
+from controller.core.event_record import length_text
 from controller.status.overview_schema import Overview
 from controller.status.problems import AWAY
 
 CRITICAL_KINDS = frozenset({"in_rotation", "held", "write_failed", "no_leader", "storage"})
 """The kinds of problem that can cost requests at the next event; the others are warnings."""
+
+TOO_OLD = timedelta(minutes=1)
+"""What an agent knows alone is no judgement of the set after this time. An agent that reaches its
+services answers with reads of the last seconds."""
 
 
 class State(IntEnum):
@@ -49,11 +55,12 @@ def check(shown: Overview, *, incomplete: str = "") -> Check:
         shown: the overview of the set.
         incomplete: why the overview is only what one agent knows; empty for a complete one.
     """
+    name = _name(shown)
+    if incomplete and (why := _too_old(shown)):
+        return Check(state=State.UNKNOWN, text=f"{name}: {why}: {incomplete}")
     found = shown["problems"]
     out = sum(vm["phase"] in AWAY for vm in shown["vms"])
     counts = f"vms={len(shown['vms'])} out={out} problems={len(found)}"
-    agent = shown["agent"]
-    name = f"{short(agent['availability_set'] or '')} ({agent['resource_group']})"
     if found:
         critical = any(each["kind"] in CRITICAL_KINDS for each in found)
         more = f"; {len(found) - 1} more" if len(found) > 1 else ""
@@ -64,3 +71,26 @@ def check(shown: Overview, *, incomplete: str = "") -> Check:
     leader = shown["lease"]["leader"] or "no agent"
     text = f"{name}: {leader} leads, {out} of {len(shown['vms'])} VMs out of rotation"
     return Check(state=State.OK, text=text, counts=counts)
+
+
+def _name(shown: Overview) -> str:
+    agent = shown["agent"]
+    if not agent["availability_set"]:
+        return "the set of this VM"
+    return f"{short(agent['availability_set'])} ({agent['resource_group']})"
+
+
+def _too_old(shown: Overview) -> str:
+    """Return why an agent cannot judge the set by what it knows; empty if it can.
+
+    During the maintenance of its own VM an agent can be cut off, and afterwards it starts again:
+    the holds and events that it knows may have ended long ago.
+    """
+    as_of, document_s = shown["ledger"]["as_of"], shown["document"]["age_s"]
+    if as_of is None:
+        return "the agent on this VM has not read the ledger yet"
+    if document_s is None:
+        return "the agent on this VM has not read the scheduled events yet"
+    of_ledger = datetime.fromisoformat(shown["at"]) - datetime.fromisoformat(as_of)
+    age = max(of_ledger, timedelta(seconds=document_s))
+    return f"what this VM knows of the set is {length_text(age)} old" if age > TOO_OLD else ""

@@ -290,6 +290,25 @@ async def test_the_overview_of_a_dry_run(bench: InProcessSet) -> None:
     assert (shown["agent"]["role"], shown["lease"]["leader"]) == ("dry run", None)
 
 
+async def test_a_dry_run_states_when_it_has_read_the_ledger(bench: InProcessSet) -> None:
+    """What it last read stays as old as it is while storage does not answer."""
+    bench.fault(Service.BLOB, status=503)
+    agent = bench.start(overrides={"policy": {"dry_run": True}})
+    await bench.until("planned", lambda: len(phases(agent)) == 3)
+    assert agent.live_status.overview()["ledger"]["as_of"] is None
+    bench.heal()
+    bench.clock.ahead_s += 120
+    await bench.announce("web-2")
+    await bench.until("read", lambda: bool(agent.live_status.overview()["ledger"]["as_of"]))
+    bench.fault(Service.BLOB, status=503)
+    await bench.until("failed", lambda: bench.logged("the ledger could not be read", "WARNING"))
+    before = agent.live_status.overview()
+    bench.clock.ahead_s += 300
+    shown = agent.live_status.overview()
+    assert shown["at"] > before["at"]
+    assert shown["ledger"]["as_of"] == before["ledger"]["as_of"]
+
+
 def phases(agent: Agent) -> list[str]:
     return [vm["phase"] for vm in agent.live_status.overview()["vms"] if vm["phase"]]
 

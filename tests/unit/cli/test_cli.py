@@ -15,6 +15,7 @@ import sys
 import tarfile
 import time
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ from controller.status.overview_check import checked_overview
 from tests.support.in_process_set import QUICK
 from tests.support.patience import PATIENCE_S
 from tests.unit.cli.test_local_agent import answering
-from tests.unit.status.test_overview import leader
+from tests.unit.status.test_overview import NOW, leader
 
 COMMANDS = tuple(path for path, _ in walk(main.build_parser()) if path)
 POOL = (
@@ -676,6 +677,18 @@ async def test_without_storage_the_agent_on_the_vm_answers(simulated: Set, comma
             code, out, err = await simulated.run(command, "--config", path, "--json")
             assert (code, json.loads(out)) == (1, shown)
             assert "the set cannot be read: blob read: 503" in err
+
+
+async def test_a_check_by_an_old_view_is_unknown(simulated: Set) -> None:
+    """A VM in maintenance that is cut off reports no hold of an hour ago to the monitor."""
+    simulated.server.faults.add(Fault(service=Service.BLOB, effect=Effect.REPLY, status=503))
+    old = leader(ledger_at=NOW - timedelta(hours=1))
+    async with answering(json.dumps(overview(old))) as listen:
+        path = str(simulated.config("web-1", listen=listen))
+        code, out, err = await simulated.run("status", "--check", "--config", path)
+    assert (code, err) == (3, "")
+    assert "LB-DRAIN UNKNOWN - " in out
+    assert "what this VM knows of the set is 1 h 0 min old: the set cannot be read: blob" in out
 
 
 async def test_without_storage_and_agent_the_error_is_shown(simulated: Set) -> None:

@@ -1,5 +1,6 @@
 """`status --check`: one line and one exit code, as monitoring plugins give them."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
@@ -8,11 +9,22 @@ from controller.core.planning.actions import Phase
 from controller.status.monitoring_check import Check, State, check
 from controller.status.overview_schema import Overview
 
+NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
-def shown(*kinds: str, phases: tuple[Phase, ...] = (Phase.IN_SERVICE, Phase.OUT)) -> Overview:
-    """Return what is read of an overview, with problems of these kinds."""
+
+def shown(
+    *kinds: str,
+    phases: tuple[Phase, ...] = (Phase.IN_SERVICE, Phase.OUT),
+    ledger_s: float | None = 5,
+    document_s: float | None = 5,
+) -> Overview:
+    """Return what is read of an overview, with problems of these kinds and reads of these ages."""
+    as_of = None if ledger_s is None else (NOW - timedelta(seconds=ledger_s)).isoformat()
     found: dict[str, Any] = {
+        "at": NOW.isoformat(),
         "agent": {"availability_set": "web", "resource_group": "web-rg"},
+        "ledger": {"as_of": as_of, "problem": ""},
+        "document": {"age_s": document_s, "failed_polls": 0},
         "lease": {"leader": "web-2"},
         "problems": [{"kind": kind, "title": f"a problem: {kind}"} for kind in kinds],
         "vms": [{"phase": phase.value} for phase in phases],
@@ -61,6 +73,42 @@ def test_what_one_agent_knows_alone_is_a_warning() -> None:
     """Azure or storage did not answer the command."""
     found = check(shown(), incomplete="storage does not answer")
     assert (found.state, found.text) == (State.WARNING, "web (web-rg): storage does not answer")
+
+
+@pytest.mark.parametrize(
+    ("ages", "why"),
+    [
+        ({"ledger_s": 754}, "what this VM knows of the set is 12 min 34 s old"),
+        ({"document_s": 7500}, "what this VM knows of the set is 2 h 5 min old"),
+        ({"ledger_s": None}, "the agent on this VM has not read the ledger yet"),
+        ({"document_s": None}, "the agent on this VM has not read the scheduled events yet"),
+    ],
+)
+@pytest.mark.parametrize("kinds", [(), ("held",), ("storage", "missed"), ("agent",)])
+def test_an_old_view_is_unknown(kinds: tuple[str, ...], ages: dict[str, Any], why: str) -> None:
+    """A VM in maintenance that is cut off, or was just started again, cannot judge the set."""
+    found = check(shown(*kinds, **ages), incomplete="storage does not answer")
+    assert found.state is State.UNKNOWN
+    assert found.line == f"LB-DRAIN UNKNOWN - web (web-rg): {why}: storage does not answer"
+
+
+@pytest.mark.parametrize(("age_s", "state"), [(60, State.CRITICAL), (61, State.UNKNOWN)])
+def test_a_view_counts_for_one_minute(age_s: float, state: State) -> None:
+    """What an agent has read a moment ago is good enough for an alarm."""
+    assert check(shown("held", ledger_s=age_s), incomplete="no answer").state is state
+
+
+def test_a_complete_reading_is_never_too_old() -> None:
+    """A command outside the set has no event document, and has read the ledger itself."""
+    assert check(shown("held", document_s=None)).state is State.CRITICAL
+
+
+def test_an_agent_that_does_not_know_its_set() -> None:
+    """An agent that starts knows no name yet."""
+    overview = shown(ledger_s=None)
+    overview["agent"]["availability_set"] = overview["agent"]["resource_group"] = None
+    line = check(overview, incomplete="no answer").line
+    assert line.startswith("LB-DRAIN UNKNOWN - the set of this VM: the agent on this VM has not")
 
 
 def test_a_line_stays_one_line() -> None:
