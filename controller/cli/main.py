@@ -2,7 +2,7 @@
 
 Exit codes: 0 done; 1 failed, the message gives the reason; 2 wrong arguments; 78 the configuration
 must be changed (a service manager should not restart it); 124 `--timeout` ended the wait; 130 and
-143 ended by ^C or SIGTERM.
+143 ended by ^C or SIGTERM. Those of `status --check` are the states of a monitoring plugin.
 """
 
 import argparse
@@ -108,7 +108,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not given:
         parser.print_help(sys.stderr)
         sys.exit(EXIT_USAGE)
-    options = parser.parse_args(given)
+    try:
+        options = parser.parse_args(given)
+    except SystemExit as ended:
+        if ended.code == EXIT_USAGE and status.is_check(given):
+            sys.exit(_flushed(status.wrong_arguments()))
+        raise
     sys.exit(_flushed(_exit_code(options.command, options)))
 
 

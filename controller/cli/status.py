@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from controller.cli.command import EXIT_FAILED, EXIT_OK, CommandGroup
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from controller.cli.set_reads import Reading
+    from controller.status.monitoring_check import Check
 
 WATCH_INTERVAL_S = 5.0
 """Each repetition reads what a leader reads, Resource Manager included."""
@@ -47,8 +49,21 @@ def add_parser(commands: CommandGroup) -> None:
         "--check",
         action="store_true",
         help="print one line for a monitoring plugin; the exit code is the state: 0 OK, 1 WARNING, "
-        "2 CRITICAL, 3 UNKNOWN",
+        "2 CRITICAL, 3 UNKNOWN, which is also every failure of the check",
     )
+
+
+def is_check(arguments: Sequence[str]) -> bool:
+    """Return whether these arguments, right or wrong, are those of a check of a monitor."""
+    given = (len(each) > len("--c") and "--check".startswith(each) for each in arguments)
+    return list(arguments[:1]) == ["status"] and any(given)
+
+
+def wrong_arguments() -> int:
+    """Report that a check of a monitor has wrong arguments; return its exit code."""
+    from controller.status.monitoring_check import Check, State
+
+    return _report(Check(state=State.UNKNOWN, text="wrong arguments: see lb-drain status --help"))
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -70,15 +85,26 @@ def _status(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     """Print the state of the set as a monitoring plugin does; whatever fails is unknown."""
+    from controller.core.printable import excerpt
     from controller.status.monitoring_check import Check, State, check
 
     try:
         reading = asyncio.run(SetReads(load(options.config, os.environ), options).read())
+        found = check(reading.overview, incomplete=reading.problem)
     except ControllerError as error:
         found = Check(state=State.UNKNOWN, text=str(error))
-    else:
-        found = check(reading.overview, incomplete=reading.problem)
-    print(found.line)
+    except Exception as error:  # a traceback exits with 1, which a monitor reads as a warning
+        text = f"the check failed: {type(error).__name__}: {excerpt(str(error))}"
+        found = Check(state=State.UNKNOWN, text=text)
+    return _report(found)
+
+
+def _report(found: "Check") -> int:
+    """Print a check; return its state, which is unknown if the monitor does not get the line."""
+    try:
+        print(found.line, flush=True)
+    except OSError:
+        return type(found.state).UNKNOWN
     return found.state
 
 

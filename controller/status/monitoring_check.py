@@ -12,6 +12,7 @@ from enum import IntEnum
 
 from controller.core.azure_names import short
 from controller.core.event_record import length_text
+from controller.core.printable import printable
 from controller.status.overview_schema import Overview
 from controller.status.problems import AWAY
 
@@ -44,7 +45,8 @@ class Check:
     @property
     def line(self) -> str:
         """The line that a plugin prints."""
-        line = f"LB-DRAIN {self.state.name} - {' '.join(self.text.split()).replace('|', '/')}"
+        text = printable(" ".join(self.text.split()).replace("|", "/"))
+        line = f"LB-DRAIN {self.state.name} - {text}"
         return f"{line} | {self.counts}" if self.counts else line
 
 

@@ -22,6 +22,7 @@ import pytest
 
 from controller.cli import main
 from controller.cli.parser_tree import walk
+from controller.cli.set_reads import Reading, SetReads
 from controller.simulator.app.agent_processes import ACCELERATED, configuration
 from controller.simulator.app.server import SimulatorServer
 from controller.simulator.services.faults import Effect, Fault
@@ -104,6 +105,65 @@ def test_a_check_of_a_monitor_that_cannot_read_is_unknown(tmp_path: Path) -> Non
     assert (result.returncode, result.stderr) == (3, "")
     assert result.stdout.startswith("LB-DRAIN UNKNOWN - ")
     assert result.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [KeyError("vms"), OSError(24, "Too many open files"), ExceptionGroup("tasks", [ValueError()])],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_check_of_a_monitor_that_fails_unexpectedly_is_unknown(
+    error: Exception,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A traceback would exit with 1, which a monitor reads as a warning."""
+
+    async def read(_: SetReads) -> Reading:
+        raise error
+
+    monkeypatch.setattr(SetReads, "read", read)
+    path = tmp_path / "config.toml"
+    path.write_text(GOOD)
+    assert exit_code("status", "--check", "--config", str(path)) == 3
+    out, err = capsys.readouterr()
+    assert (out.count("\n"), err) == (1, "")
+    assert out.startswith(f"LB-DRAIN UNKNOWN - the check failed: {type(error).__name__}: ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("status", "--check", "--no-such-option"),
+        ("status", "--config", "--check"),
+        ("status", "--watch", "--check"),
+        ("status", "--chec", "--availability-set", "web"),
+    ],
+)
+def test_a_check_of_a_monitor_with_wrong_arguments_is_unknown(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2 of a usage error would be CRITICAL."""
+    assert exit_code(*arguments) == 3
+    out, err = capsys.readouterr()
+    assert out == "LB-DRAIN UNKNOWN - wrong arguments: see lb-drain status --help\n"
+    assert "usage: " in err
+
+
+def test_a_check_of_a_monitor_that_cannot_print_is_unknown(tmp_path: Path) -> None:
+    """A line that is lost on a full disk leaves the exit code, which must not be a warning."""
+    command = [sys.executable, "-m", "controller", "status", "--check", "--config"]
+    with Path("/dev/full").open("w") as full:
+        found = subprocess.run(
+            [*command, str(tmp_path / "config.toml")],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=PATIENCE_S,
+            check=False,
+            env=environment(),
+        )
+    assert found.returncode == 3
 
 
 # --- help and arguments --------------------------------------------------------------------------
