@@ -18,7 +18,6 @@ from controller.core.event_record import MISSED, length_text
 from controller.core.printable import printable
 from controller.status.overview_schema import (
     EventView,
-    HoldView,
     Overview,
     SetAgentView,
     TransitionView,
@@ -32,6 +31,8 @@ OVER = frozenset({"Gone", "Cancelled"})
 MANUAL = "Manual"
 SHOWN_LINES = 10
 NONE = "-"
+READ_LATELY_S = 60.0
+"""An agent reads scheduled events every few seconds; what is older may lack an event."""
 
 
 def print_origin(console: Console, reading: Reading) -> None:
@@ -52,9 +53,10 @@ def print_head(console: Console, shown: Overview) -> None:
     since = lease["since"]
     age = f", for {length_text(instant(shown['at']) - instant(since))}" if since else ""
     epoch = NONE if lease["epoch"] is None else lease["epoch"]
+    none = "none" if lease["state"] else "unknown"  # the state comes with every read of the ledger
     show_line(
         console,
-        f"leader: {lease['leader'] or 'none'}{age}   lease: {lease['state'] or 'unknown'}   "
+        f"leader: {lease['leader'] or none}{age}   lease: {lease['state'] or 'unknown'}   "
         f"epoch: {epoch}",
     )
     _print_controls(console, shown)
@@ -207,10 +209,11 @@ def countdown(seconds: float) -> str:
 def print_events(console: Console, shown: Overview) -> None:
     """Print the events that are announced or going on, and what happens to each VM."""
     events = [each for each in shown["events"] if each["status"] not in {*OVER, MANUAL}]
+    why = why_events_unknown(shown)
     if not events:
-        show_line(console, "scheduled events: none")
+        show_line(console, f"scheduled events: {f'unknown, because {why}' if why else 'none'}")
         return
-    show_line(console, "scheduled events:")
+    show_line(console, f"scheduled events{f' (maybe not all, because {why})' if why else ''}:")
     for event in events:
         not_before = f", NotBefore {day(event['not_before'])} UTC" if event["not_before"] else ""
         source = "" if event["source"] == "Unknown" else f", source {event['source']}"
@@ -223,10 +226,25 @@ def print_events(console: Console, shown: Overview) -> None:
             show_line(console, f"    {line}", style=ALARM if "lose requests" in line else "")
 
 
-def print_holds(console: Console, holds: list[HoldView]) -> None:
+def why_events_unknown(shown: Overview) -> str:
+    """Return why there may be events that an overview does not show; empty if there are none."""
+    document, agent = shown["document"], shown["agent"]
+    if document["age_s"] is None and document["failed_polls"]:
+        return f"the metadata service cannot be read on {agent['vm'] or 'this VM'}"
+    if document["age_s"] is not None:
+        old = document["age_s"] > READ_LATELY_S
+        return f"they were last read {_age(document['age_s'])} ago" if old else ""
+    if agent["role"] != "command":
+        return "the agent has not read them yet"
+    # On a machine outside the set there is no metadata service: the leader records them.
+    return "" if shown["lease"]["leader"] else "no agent leads, and a leader records them"
+
+
+def print_holds(console: Console, shown: Overview) -> None:
     """Print what is held, what follows from it, and what to do."""
+    holds = shown["holds"]
     if not holds:
-        show_line(console, "holds: none")
+        show_line(console, f"holds: {none_text(shown)}")
         return
     show_line(console, "holds:")
     for hold in holds:
@@ -234,6 +252,11 @@ def print_holds(console: Console, holds: list[HoldView]) -> None:
         show_line(console, f"  {hold['message']} ({since})", style=ALARM)
         show_line(console, f"    result: {hold['consequence']}")
         show_line(console, f"    remedy: {hold['remedy']}")
+
+
+def none_text(shown: Overview) -> str:
+    """Return what an empty list from the ledger means: nothing, or that it was not read."""
+    return "none" if shown["ledger"]["as_of"] else "unknown, because the ledger was not read yet"
 
 
 def print_requests(console: Console, shown: Overview) -> None:
@@ -263,13 +286,17 @@ def print_history(
     history: list[TransitionView],
     *,
     limit: int | None = None,
+    none: str = "none",
 ) -> None:
-    """Print the steps of drains and the verdicts, oldest first; the newest ones with a limit."""
+    """Print the steps of drains and the verdicts, oldest first; the newest ones with a limit.
+
+    Without any, print `none`.
+    """
     lines = [(each["at"], _step_line(each), "") for each in reversed(history)]
     lines += [(each["at"], _verdict_line(each), _style(each)) for each in reversed(verdicts)]
     lines.sort(key=lambda line: instant(line[0]))
     if not lines:
-        show_line(console, "history: none")
+        show_line(console, f"history: {none}")
         return
     left_out = 0 if limit is None else max(0, len(lines) - limit)
     more = f", the last {limit} lines; lb-drain history shows all" if left_out else ""

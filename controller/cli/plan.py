@@ -26,6 +26,7 @@ def add_parser(commands: CommandGroup) -> None:
 
 
 def _plan(options: argparse.Namespace) -> int:
+    from controller.cli.overview_tables import why_events_unknown
     from controller.cli.plan_table import print_plan
 
     reads = SetReads(load(options.config, os.environ), options, require_pools=True)
@@ -33,4 +34,6 @@ def _plan(options: argparse.Namespace) -> int:
     reading = asyncio.run(reads.read())
     print_plan(stdout_console(), reading)
     found = reading.inspection
-    return EXIT_FAILED if found is None or found.unread else EXIT_OK
+    if found is None or found.unread or why_events_unknown(reading.overview):
+        return EXIT_FAILED
+    return EXIT_OK

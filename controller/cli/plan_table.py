@@ -14,6 +14,7 @@ from controller.cli.overview_tables import (
     print_requests,
     show_line,
     text,
+    why_events_unknown,
 )
 from controller.cli.set_reads import Reading
 from controller.core.azure_names import fold, short
@@ -30,26 +31,28 @@ def print_plan(console: Console, reading: Reading) -> None:
     if found is not None and found.unread:
         show_line(console, found.unread)
         print_events(console, shown)
-        print_holds(console, shown["holds"])
+        print_holds(console, shown)
         return
     if found is not None:
         _print_pools(console, found)
     _print_vms(console, shown)
     print_events(console, shown)
     print_requests(console, shown)
-    print_holds(console, shown["holds"])
+    print_holds(console, shown)
     if found is None:
         show_line(console, "planned actions: unknown, because Azure or storage does not answer")
     else:
-        _print_actions(console, found)
+        _print_actions(console, found, why_events_unknown(shown))
 
 
-def _print_actions(console: Console, found: Inspection) -> None:
+def _print_actions(console: Console, found: Inspection, unknown: str) -> None:
+    """Print the actions; without any, an event that is unknown may be the reason."""
     wake_at = found.plan.wake_at
     next_check = f"next check by {wake_at:%H:%M:%S} UTC" if wake_at else ""
     actions = planned_steps(found.plan, found.snapshot.ledger or Ledger())
     if not actions:
-        show_line(console, "; ".join(filter(None, ("planned actions: none", next_check))))
+        none = f"planned actions: {f'unknown, because {unknown}' if unknown else 'none'}"
+        show_line(console, "; ".join(filter(None, (none, next_check))))
         return
     show_line(console, "planned actions:")
     for action in actions:

@@ -90,6 +90,8 @@ class SetReads:
 
         async def ask_agent(error: ControllerError) -> "tuple[History, str]":
             known, problem = await self._of_agent(error)
+            if known["ledger"]["as_of"] is None:  # an empty history would look like a quiet set
+                raise error
             return history_in(known), problem
 
         return await self._first(read, ask_agent)

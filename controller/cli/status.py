@@ -121,9 +121,9 @@ def print_reading(console: "Console", reading: "Reading") -> None:
     tables.print_vms(console, shown)
     tables.print_events(console, shown)
     tables.print_requests(console, shown)
-    tables.print_holds(console, shown["holds"])
-    limit = tables.SHOWN_LINES
-    tables.print_history(console, shown["verdicts"], shown["history"], limit=limit)
+    tables.print_holds(console, shown)
+    limit, none = tables.SHOWN_LINES, tables.none_text(shown)
+    tables.print_history(console, shown["verdicts"], shown["history"], limit=limit, none=none)
 
 
 def _watch(reads: SetReads, *, as_json: bool) -> NoReturn:

@@ -34,7 +34,7 @@ from controller.status.overview_check import checked_overview
 from tests.support.in_process_set import QUICK
 from tests.support.patience import PATIENCE_S
 from tests.unit.cli.test_local_agent import answering
-from tests.unit.status.test_overview import NOW, leader
+from tests.unit.status.test_overview import NOW, facts, leader
 
 COMMANDS = tuple(path for path, _ in walk(main.build_parser()) if path)
 POOL = (
@@ -606,6 +606,23 @@ async def test_plan_shows_what_a_leader_would_do_and_does_nothing(simulated: Set
     assert simulated.world.history[before:] == []
 
 
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_plan_without_the_event_document(simulated: Set, status: int) -> None:
+    """Events that cannot be read are not none; without them the plan is no plan."""
+    fault = Fault(
+        service=Service.IMDS, path_contains="/scheduledevents", effect=Effect.REPLY, status=status
+    )
+    simulated.server.faults.add(fault)
+    path = str(simulated.config("web-3"))
+    code, out, err = await simulated.run("plan", "--config", path)
+    why = "unknown, because the metadata service cannot be read on web-3"
+    assert (code, f" {status}" in err) == (1, True)
+    assert f"scheduled events: {why}\n" in out
+    assert f"planned actions: {why}; next check by " in out
+    _, out, _ = await simulated.run("status", "--config", path)
+    assert f"scheduled events: {why}\n" in out
+
+
 async def test_a_plan_of_a_set_that_cannot_be_read(simulated: Set) -> None:
     """Without an inventory the plan gives the reason in place of empty tables, and exits with 1."""
     for path, after in (("/availabilitySets/", 1), ("/virtualMachines", 1), ("/networkInt", 0)):
@@ -737,6 +754,16 @@ async def test_without_storage_the_agent_on_the_vm_answers(simulated: Set, comma
             code, out, err = await simulated.run(command, "--config", path, "--json")
             assert (code, json.loads(out)) == (1, shown)
             assert "the set cannot be read: blob read: 503" in err
+
+
+async def test_an_agent_without_a_ledger_has_no_history(simulated: Set) -> None:
+    """An empty history of an agent that has just been started would look like a quiet set."""
+    simulated.server.faults.add(Fault(service=Service.BLOB, effect=Effect.REPLY, status=503))
+    async with answering(json.dumps(overview(facts()))) as listen:
+        path = str(simulated.config("web-1", listen=listen))
+        code, out, err = await simulated.run("history", "--config", path, "--json")
+    assert (code, out) == (1, "")
+    assert "blob read: 503" in err
 
 
 async def test_a_check_by_an_old_view_is_unknown(simulated: Set) -> None:

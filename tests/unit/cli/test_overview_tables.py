@@ -21,8 +21,8 @@ from controller.core.ledger import Hold, Ledger
 from controller.core.planning.actions import Phase
 from controller.core.vm_report import VmReport, VmState
 from controller.status.overview import overview
-from controller.status.snapshot import AgentSnapshot
-from tests.unit.status.test_overview import EVENT, LEDGER, NOW, entry, leader
+from controller.status.snapshot import AgentHealth, AgentSnapshot
+from tests.unit.status.test_overview import EVENT, LEDGER, NOW, entry, facts, leader
 
 PIPE = 2000
 
@@ -293,3 +293,44 @@ def test_what_a_blob_contains_is_printed_as_data(text: str) -> None:
 def test_an_alarm_is_red() -> None:
     """On a terminal with colours; the words alone must do without."""
     assert ALARM == "bold red"
+
+
+# --- what is unknown is not none -----------------------------------------------------------------
+
+
+def test_an_agent_that_has_just_been_started_knows_nothing() -> None:
+    """Nothing that was not read is shown as none."""
+    shown = lines(facts(), problem="storage does not answer")
+    assert "leader: unknown   lease: unknown   epoch: -" in shown
+    assert "scheduled events: unknown, because the agent has not read them yet" in shown
+    assert "holds: unknown, because the ledger was not read yet" in shown
+    assert "history: unknown, because the ledger was not read yet" in shown
+    assert not [line for line in shown if "none" in line]
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"document_age_s": 60.0, "failed_polls": 3}, ""),
+        ({"document_age_s": 7500.0}, "they were last read 2 h ago"),
+        (
+            {"document_age_s": None, "failed_polls": 2},
+            "the metadata service cannot be read on web-1",
+        ),
+        ({"document_age_s": None}, "the agent has not read them yet"),
+        ({"document_age_s": None, "health": AgentHealth(role="command")}, ""),
+        (
+            {
+                "document_age_s": None,
+                "health": AgentHealth(role="command"),
+                "lease_state": "available",
+            },
+            "no agent leads, and a leader records them",
+        ),
+    ],
+)
+def test_events_that_may_be_missing(changes: dict[str, Any], why: str) -> None:
+    """Those that are known are shown all the same, with why there may be more."""
+    some, none = lines(leader(**changes)), lines(leader(**changes, seen_events=()))
+    assert f"scheduled events{f' (maybe not all, because {why})' if why else ''}:" in some
+    assert f"scheduled events: {f'unknown, because {why}' if why else 'none'}" in none
