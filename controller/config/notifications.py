@@ -1,7 +1,7 @@
 """Notification channels: `[[notifications]]`, one table for each channel.
 
 The URL of a webhook is as good as a password, so both are secrets. They can be in a file of their
-own or in an environment variable, which `run` reads when it starts. No command shows them.
+own, which is read for every message, or in an environment variable. No command shows them.
 """
 
 import os

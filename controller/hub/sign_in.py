@@ -12,6 +12,7 @@ import logging
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -40,7 +41,7 @@ class ServicePrincipal:
 
     Each call signs in: azure-core keeps the token until shortly before it expires, and asks for
     another one if the Hub refuses it. A second cache would return the refused one again, and an
-    update of the Hub can make all its tokens invalid.
+    update of the Hub can make all its tokens invalid. After a refusal the secret is read again.
 
     Args:
         settings: authority, tenant, client and the file with the secret.
@@ -67,6 +68,8 @@ class ServicePrincipal:
             reason = excerpt(str(error.message))
             if not _is_refusal(error):
                 raise NotSent(f"{where}: no token ({reason})") from None
+            with suppress(ConfigError):  # the file may have a new secret, for the next poll
+                self._open = _opener(settings)
             raise Denied(
                 f"{where} was refused: {reason}. Check client_id, tenant, scope and the secret or "
                 "certificate in [update_watch], and whether it has expired"

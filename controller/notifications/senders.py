@@ -13,12 +13,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from threading import Thread
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 
 from controller.config.notifications import Notification
 from controller.notifications.formats import Message, mail, slack_body, teams_body, webhook_body
+
+T = TypeVar("T")
 
 POST_TIMEOUT_S = 5.0
 MAIL_TIMEOUT_S = 30.0
@@ -128,18 +130,42 @@ def sender_of(settings: Notification, environ: Mapping[str, str], tls: ssl.SSLCo
         ValueError: a secret cannot be read; the message does not repeat it.
     """
     if settings.kind == "email":
-        send = partial(_mail, settings, settings.secret_password(environ), tls)
-        return Sender(send=send, timeout_s=MAIL_TIMEOUT_S)
+        password = _Secret(partial(settings.secret_password, environ))
+        return Sender(send=partial(_mail, settings, password, tls), timeout_s=MAIL_TIMEOUT_S)
     body = {"webhook": webhook_body, "slack": slack_body, "teams": teams_body}[settings.kind]
-    return Sender(send=partial(_post, settings.secret_url(environ), body), timeout_s=POST_TIMEOUT_S)
+    url = _Secret(partial(settings.secret_url, environ))
+    read_url = partial(_in_thread, url.read) if settings.url_file else url.known
+    return Sender(send=partial(_post, read_url, body), timeout_s=POST_TIMEOUT_S)
+
+
+class _Secret:
+    """A secret of a channel, which an operator can replace in its file while the agent runs.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+
+    def __init__(self, read: Callable[[], str]) -> None:
+        self._read, self._value = read, read()
+
+    def read(self) -> str:
+        """Return it as its file has it now; one that cannot be read stays as it was."""
+        with suppress(ValueError):
+            self._value = self._read()
+        return self._value
+
+    async def known(self) -> str:
+        """Return it as it was last read."""
+        return self._value
 
 
 async def _post(
-    url: str,
+    read_url: Callable[[], Awaitable[str]],
     body: Callable[[Message], dict[str, Any]],
     session: aiohttp.ClientSession,
     message: Message,
 ) -> str:
+    url = await read_url()
     try:
         async with session.post(url, json=body(message), allow_redirects=False) as reply:
             status, after = reply.status, reply.headers.get("Retry-After", "")
@@ -157,26 +183,31 @@ async def _post(
 
 async def _mail(
     settings: Notification,
-    password: str,
+    password: _Secret,
     tls: ssl.SSLContext,
     _session: aiohttp.ClientSession,
     message: Message,
 ) -> str:
-    """Send in a daemon thread: a server that hangs must not keep the process from ending."""
-    ended: Future[None] = Future()
+    await _in_thread(lambda: _attempt_mail(settings, password.read(), tls, message))
+    return "the mail server accepted it"
 
-    def work() -> None:
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Work in a daemon thread: a server or a disk that hangs must not keep the process from ending.
+
+    Nor must it take a thread of the event loop, which resolves names for Azure in its few.
+    """
+    ended: Future[T] = Future()
+
+    def run() -> None:
         with suppress(InvalidStateError):  # the attempt is over, nothing waits for the result
             try:
-                _attempt_mail(settings, password, tls, message)
+                ended.set_result(work())
             except Exception as error:  # raised where the result is awaited
                 ended.set_exception(error)
-            else:
-                ended.set_result(None)
 
-    Thread(target=work, name="mail", daemon=True).start()
-    await asyncio.wrap_future(ended)
-    return "the mail server accepted it"
+    Thread(target=run, name="notification", daemon=True).start()
+    return await asyncio.wrap_future(ended)
 
 
 def _attempt_mail(

@@ -169,6 +169,26 @@ async def test_a_channel_whose_secret_is_missing_ends_no_other(hook: Hook) -> No
         await hook.until(lambda: hook.bodies)
 
 
+@pytest.mark.parametrize("between", ["", "a file that is missing for a moment"])
+async def test_a_url_that_was_rotated_is_used_at_once(
+    hook: Hook, tmp_path: Path, between: str
+) -> None:
+    """Neither a restart nor a reload is needed; a file that cannot be read changes nothing."""
+    file = tmp_path / "url"
+    file.write_text(f"{hook.url}?old\n")
+    async with dispatching({"kind": "webhook", "url_file": str(file)}) as harness:
+        harness.announce(event())
+        await harness.until_ended()
+        if between:
+            file.unlink()
+        else:
+            file.write_text(f"{hook.url}?new\n")
+        harness.announce(event(), event("E-2"))
+        await harness.until_ended(2)
+    assert hook.queries == ["old", "old" if between else "new"]
+    assert harness.counts == {"delivered": 2}
+
+
 async def test_a_ca_file_that_became_unusable_ends_no_channel(hook: Hook, tmp_path: Path) -> None:
     """A reload while the file is replaced is refused; an error of TLS would end the agent."""
     ca_file, old = create_certificates(tmp_path).ca_file, {"kind": "webhook", "url": hook.url}
@@ -600,6 +620,22 @@ async def test_a_password_goes_out_over_tls(tmp_path: Path) -> None:
     assert harness.counts == {"delivered": 1}
     assert box.logins == [f"\0me\0{CANARY}"]
     assert len(box.mails) == 1
+
+
+async def test_a_password_that_was_rotated_is_used_at_once(tmp_path: Path) -> None:
+    """The next message logs in with it."""
+    certificates, file = create_certificates(tmp_path), tmp_path / "password"
+    file.write_text("old")
+    async with open_mailbox(certificates.server_context()) as box:
+        channel = {**with_login(box.port), "password_file": str(file)}
+        del channel["password"]
+        async with dispatching(channel, ca_file=str(certificates.ca_file)) as harness:
+            harness.announce(event())
+            await harness.until_ended()
+            file.write_text("new")
+            harness.announce(event(), event("E-2"))
+            await harness.until_ended(2)
+    assert box.logins == ["\0me\0old", "\0me\0new"]
 
 
 @pytest.mark.usefixtures("quick")

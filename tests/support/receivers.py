@@ -27,6 +27,8 @@ class Hook:
         self.bodies: list[dict[str, Any]] = []
         """What was taken, that is, answered with success."""
         self.requests = 0
+        self.queries: list[str] = []
+        """The query of each request."""
         self.script: list[int] = []
         self.headers: dict[str, str] = {}
         self.hanging = asyncio.Event()
@@ -37,6 +39,7 @@ class Hook:
 
     async def take(self, request: web.Request) -> web.Response:
         self.requests += 1
+        self.queries.append(request.query_string)
         body = await request.json()
         await self.note()
         await self.hanging.wait()

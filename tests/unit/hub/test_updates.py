@@ -252,6 +252,21 @@ async def test_a_wrong_secret_is_denied_and_not_repeated(rig: SimulatedHub) -> N
     assert "C4NARY" not in str(caught.value)
 
 
+async def test_a_secret_that_was_rotated_is_read_again(rig: SimulatedHub) -> None:
+    """A refusal ends one poll, not the watch; a file that is missing then changes nothing."""
+    async with open_hub(rig.settings(), SystemClock(), os.environ) as reader:
+        rig.hub.secret = "another"
+        for _ in range(2):
+            with pytest.raises(Denied, match="was refused"):
+                await reader.read()
+            rig.secret.unlink(missing_ok=True)
+        rig.secret.write_text("another")
+        rig.secret.chmod(0o600)
+        with pytest.raises(Denied, match="was refused"):
+            await reader.read()
+        assert await reader.read() == HubUpdates(updates=(), runs=())
+
+
 @pytest.mark.parametrize("status", [500, 502, 503])
 async def test_a_failing_identity_provider_is_no_refusal(rig: SimulatedHub, status: int) -> None:
     """It can answer the next poll."""
