@@ -78,8 +78,8 @@ def test_the_collection_takes_what_the_agent_writes() -> None:
 def test_each_alert_is_a_rule() -> None:
     """Every rule has its own query, a window that Azure accepts, and an action group."""
     found = rules()
-    assert len(found) == len(ALERTS["variables"]["alerts"]) == 7
-    assert len({rule["criteria"]["allOf"][0]["query"] for rule in found.values()}) == 7
+    assert len(found) == len(ALERTS["variables"]["alerts"]) == 8
+    assert len({rule["criteria"]["allOf"][0]["query"] for rule in found.values()}) == 8
     for rule in found.values():
         assert rule["windowSize"] in WINDOWS
         assert rule["evaluationFrequency"] == "PT5M"
@@ -91,7 +91,7 @@ def test_each_alert_is_a_rule() -> None:
 def test_the_runbook_and_the_alerts_take_lines_apart_alike() -> None:
     """The query that is to be saved as a function is the one that the alerts begin with."""
     assert f"```kusto\n{LINES}\n```" in (DEPLOY / "README.md").read_text()
-    assert sum(query.startswith(LINES) for query in queries()) == 7
+    assert sum(query.startswith(LINES) for query in queries()) == 8
 
 
 def test_queries_ask_for_words_that_there_are() -> None:
@@ -110,6 +110,26 @@ def test_queries_ask_for_words_that_there_are() -> None:
     assert compared["Event"] <= {event for kind in KINDS for event in kind.events}
     assert compared["Outcome"] >= {"late", "vm_not_running"}
     assert compared["Outcome"] <= {*Verdict, *(reason.value for reason in HoldReason)}
+
+
+def test_both_monitors_report_the_same_holds() -> None:
+    """A hold that needs an operator is reported by both; one that ends by itself by neither."""
+    azure = {each["name"]: each["then"] for each in ALERTS["variables"]["alerts"]}
+    (left_out,) = re.findall(r"Outcome !in \(([^)]+)\)", azure["held"])
+    own = {found for each in azure.values() for found in re.findall(r'Outcome == "(\w+)"', each)}
+    prometheus = (DEPLOY / "prometheus/lb-drain.rules.yml").read_text()
+    (excluded,) = re.findall(r'lbdrain_holds\{reason!~"([^"]+)"\}', prometheus)
+    own_alert = set(re.findall(r'lbdrain_holds\{reason="(\w+)"\}', prometheus))
+    assert set(re.findall(r'"(\w+)"', left_out)) - own == {"event_pending"}
+    assert set(excluded.split("|")) - own_alert == {"event_pending"}
+
+
+def test_a_vm_that_does_not_run_is_reported_until_it_is_restored() -> None:
+    """The last of these lines of a VM counts; the one that begins its restore ends the alert."""
+    (query,) = (each for each in queries() if 'Outcome == "vm_not_running"' in each)
+    assert f'Event in ("held", "{step_event(Step.RESTORING)}", ' in query
+    assert "arg_max(TimeGenerated, Event, Outcome) by Vm" in query
+    assert "ago(10m)" in query
 
 
 def test_a_line_is_taken_apart(journal: Receiver) -> None:
