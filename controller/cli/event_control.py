@@ -34,9 +34,10 @@ def add_parser(commands: CommandGroup) -> None:
     hold = commands.add(
         "hold",
         _hold,
-        summary="never acknowledge an event",
-        details="Its VMs are drained as ever, and the event starts at its NotBefore. Suspends law "
-        "L2 (progress) for this acknowledgement.",
+        summary="do not acknowledge an event, for 7 days at most",
+        details="Its VMs are drained as ever, and the event starts at its NotBefore. If that is "
+        "after the hold, the leader acknowledges it then: hold it again before. Suspends law L2 "
+        "(progress) for this acknowledgement.",
         examples=("1B2C3D4E --reason 'batch job until 14:00'", "1B2C3D4E --withdraw"),
     )
     _add_options(hold, default="7d")
@@ -105,7 +106,13 @@ def _hold(options: argparse.Namespace) -> int:
     from controller.cli.drain_session import run_with_client
     from controller.core.controls import Decision
     from controller.core.printable import printable
-    from controller.operator.controls import announced, decide, event_text, withdraw
+    from controller.operator.controls import (
+        acknowledged_after,
+        announced,
+        decide,
+        event_text,
+        withdraw,
+    )
 
     async def work(client: "DrainClient") -> None:
         if options.withdraw:
@@ -117,6 +124,8 @@ def _hold(options: argparse.Namespace) -> int:
             client, event, Decision.HOLD, for_s=options.for_s, reason=options.reason
         )
         print(printable(f"{event_text(event)} is not acknowledged, {made.author}."))
+        if later := acknowledged_after(event, made.until):
+            print(f"{later} To hold it again before that: {client.command('hold', event.event_id)}")
         print(f"To withdraw: {client.command('hold', event.event_id, '--withdraw')}")
 
     return run_with_client(options, work)

@@ -4,7 +4,7 @@
 |-------------|----------------------------------------------------|----------------------------|
 | pause       | no VM is closed or removed; restores continue      | S7 (in time)               |
 | acknowledge | an event is acknowledged although policy waits     | none; S1 (ack) if forced   |
-| hold        | an event is never acknowledged                     | L2 (progress), of that ack |
+| hold        | an event is not acknowledged                       | L2 (progress), of that ack |
 | hand-over   | the leader releases the lease, another VM takes it | none                       |
 | override    | a setting has this value on every agent            | none: it sets the policy   |
 

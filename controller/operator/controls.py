@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from controller.core.azure_names import fold
 from controller.core.controls import Control, Controls, Decision, EventControl, HandOver, Pause
@@ -111,6 +111,16 @@ async def announced(client: DrainClient, event_id: str) -> WatchedEvent:
 def event_text(event: WatchedEvent) -> str:
     """Return an event with its type and its VMs."""
     return f"{event.event_id} ({event.event_type} of {', '.join(each.vm for each in event.vms)})"
+
+
+def acknowledged_after(event: WatchedEvent, until: datetime) -> str:
+    """Return that an event begins after the end of its hold; empty if it does not."""
+    if event.not_before is None or event.not_before <= until:
+        return ""
+    return (
+        f"Its NotBefore is later, {event.not_before:%Y-%m-%d %H:%M} UTC: after the hold the leader "
+        "acknowledges it as policy requires."
+    )
 
 
 def in_rotation(ledger: Ledger, event: WatchedEvent) -> tuple[str, ...]:

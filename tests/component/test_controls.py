@@ -308,6 +308,18 @@ async def test_commands_about_an_event(bench: InProcessSet) -> None:
     assert "web-2 leads now." in await run(bench, "hand-over", "web-2")
 
 
+@pytest.mark.slow
+async def test_a_hold_that_ends_before_the_event_begins(bench: InProcessSet) -> None:
+    """The command states that the event is acknowledged after all, and how to prevent that."""
+    bench.tuning = replace(bench.tuning, drain_requests_poll_s=0.1)
+    await bench.lead("web-1")
+    event_id = await bench.announce("web-3", notice_s=8 * 86400)
+    await bench.until("watched", lambda: bench.ledger().get("events"))
+    held = await run(bench, "hold", event_id[:8])
+    assert "NotBefore is later" in held
+    assert f"To hold it again before that: lb-drain hold {event_id}" in held
+
+
 async def test_a_later_pause_replaces_the_one_before(bench: InProcessSet) -> None:
     """There is one pause, of the operator who paused last."""
     await with_client(bench, lambda client: pause(client, for_s=3600, reason="first"))

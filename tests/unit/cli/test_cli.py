@@ -181,6 +181,15 @@ def test_help_shows_an_example_and_the_exit_codes(
     assert "78 the configuration must be changed" in shown
 
 
+def test_the_help_of_a_hold_states_its_longest_time(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is no hold for ever: the leader acknowledges an event that begins later."""
+    assert exit_code("hold", "--help") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Do not acknowledge an event, for 7 days at most." in shown
+    assert "never acknowledge" not in shown
+    assert "(default: 7d); 90s, 30m, 2h or 1d, from 1m to 7d" in shown
+
+
 def test_the_first_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     """`lb-drain --help` lists the commands and the exit codes."""
     assert exit_code("--help") == 0
@@ -204,6 +213,10 @@ def test_the_first_help_names_every_command(capsys: pytest.CaptureFixture[str]) 
         (("maintenance", "start", "web-1", "--all"), "not allowed with"),
         (("maintenance", "start", "--all", "--resume"), "not allowed with"),
         (("maintenance", "start", "--all", "--for", "59s"), "is not between 60s and 7d"),
+        *(
+            ((*each, "--for", "8d"), "'8d' is not between 60s and 7d")
+            for each in (("hold", "E-1"), ("pause",), ("drain", "web-1"), ("acknowledge", "E-1"))
+        ),
         (("demo", "--vms", "1"), "'1' is not a number from 2 to 12"),
         (("demo", "--vms", "13"), "'13' is not a number from 2 to 12"),
         (("demo", "--vms", "two"), "'two' is not a number from 2 to 12"),
