@@ -4,7 +4,12 @@ import argparse
 import asyncio
 
 from controller.cli.command import CommandGroup
-from controller.cli.options import add_set_options, add_time_option, add_timeout_option
+from controller.cli.options import (
+    add_set_options,
+    add_time_option,
+    add_timeout_option,
+    refuse_timeout_alone,
+)
 from controller.cli.terminal import confirmed
 
 
@@ -112,8 +117,7 @@ def _check_force(options: argparse.Namespace) -> None:
     """
     from controller.errors import NotDone
 
-    if options.timeout_s is not None and not options.wait:
-        raise NotDone("--timeout limits --wait: add --wait; nothing is requested")
+    refuse_timeout_alone(options, nothing="requested")
     if not options.force:
         return
     if not options.reason.strip():

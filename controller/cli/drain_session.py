@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 from controller.cli.command import EXIT_OK
 from controller.cli.endpoint_errors import explain_unreachable
+from controller.cli.options import LONGEST_WAIT, duration
 from controller.clock import SystemClock
 from controller.config.loader import DEFAULT_CONFIG, load
 from controller.core.printable import printable
@@ -16,6 +17,8 @@ from controller.errors import NotDone, WaitOver
 from controller.observability import logs
 from controller.operator.drain_client import DrainClient, connect
 from controller.system.signals import on_end
+
+LONGEST_WAIT_S = duration(1)(LONGEST_WAIT)
 
 
 def run_with_client(
@@ -74,17 +77,17 @@ def _report(text: str) -> None:
 async def time_limit(
     timeout_s: float | None, unfinished: Callable[[], str]
 ) -> AsyncGenerator[None]:
-    """Limit a wait; None for no limit.
+    """Limit a wait.
 
     Args:
-        timeout_s: of the wait, in seconds.
+        timeout_s: of the wait, in seconds; None for the limit that every command has.
         unfinished: returns what is not reached, for the message.
 
     Raises:
         WaitOver: the time is over.
     """
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(LONGEST_WAIT_S if timeout_s is None else timeout_s):
             yield
     except TimeoutError:
         raise WaitOver(unfinished()) from None

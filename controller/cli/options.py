@@ -14,6 +14,8 @@ _SET_ID = re.compile(
 )
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 SHORTEST_DRAIN_S, LONGEST_S = 60, 7 * 86400
+LONGEST_WAIT = "30m"
+"""How long `--wait` waits without `--timeout`. A set without a leader reaches no result."""
 
 
 class SetId(argparse.Action):
@@ -92,8 +94,24 @@ def add_timeout_option(parser: argparse.ArgumentParser) -> None:
         type=duration(1),
         metavar="TIME",
         help="with --wait: wait no longer than this, and end with exit code 124 if the result is "
-        "not reached; what was requested stays in effect (default: no limit)",
+        f"not reached; what was requested stays in effect (default: {LONGEST_WAIT})",
     )
+
+
+def refuse_timeout_alone(options: argparse.Namespace, *, nothing: str) -> None:
+    """Refuse `--timeout` without `--wait`.
+
+    Args:
+        options: those that `add_timeout_option` has added to, with `--wait`.
+        nothing: what did not happen, for the message.
+
+    Raises:
+        NotDone: it is given alone.
+    """
+    from controller.errors import NotDone
+
+    if options.timeout_s is not None and not options.wait:
+        raise NotDone(f"--timeout limits --wait: add --wait; nothing is {nothing}")
 
 
 def add_health_options(parser: argparse.ArgumentParser, *, settle_after: str) -> None:

@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from controller.cli.command import CommandGroup
-from controller.cli.options import add_set_options, add_timeout_option
+from controller.cli.options import add_set_options, add_timeout_option, refuse_timeout_alone
 
 if TYPE_CHECKING:
     from controller.operator.drain_client import DrainClient
@@ -38,8 +38,7 @@ def _restore(options: argparse.Namespace) -> int:
     from controller.errors import NotDone
     from controller.operator.drain_client import DrainClient
 
-    if options.timeout_s is not None and not options.wait:
-        raise NotDone("--timeout limits --wait: add --wait; nothing is changed")
+    refuse_timeout_alone(options, nothing="changed")
     if options.id and len(options.vms) > 1:
         raise NotDone("--id ends one request: name the one VM that it is for; nothing is changed")
 

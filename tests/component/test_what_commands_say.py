@@ -36,6 +36,14 @@ async def test_a_timeout_does_not_hide_what_cannot_be_drained(
     assert "not drained when --timeout ended the wait: web-2. The requests stay" in said
 
 
+async def test_the_wait_for_what_is_forgotten_ends(bench: InProcessSet) -> None:
+    """Without a leader nothing is forgotten; the request stays in effect."""
+    put_ledger(bench, lost=True)
+    wait = ("--yes", "--wait", "--timeout", "2s")
+    said = await run(bench, "forget", "web-2", *wait, code=124)
+    assert "web-2 is not forgotten when --timeout ended the wait. The request stays" in said
+
+
 async def test_an_interrupted_wait_says_what_stays(bench: InProcessSet, tmp_path: Path) -> None:
     """The drain is shown when it is requested, also in a file; ^C shows how to end it."""
     out = tmp_path / "out"

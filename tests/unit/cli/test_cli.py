@@ -279,6 +279,7 @@ def test_without_arguments_the_help_is_printed(capsys: pytest.CaptureFixture[str
         (("drain", "web-1", "--force", "--reason", " "), "--force needs --reason TEXT"),
         (("drain", "web-1", "--timeout", "5m"), "--timeout limits --wait: add --wait"),
         (("restore", "web-1", "--timeout", "5m"), "--timeout limits --wait: add --wait"),
+        (("forget", "web-1", "--timeout", "5m"), "--timeout limits --wait: add --wait"),
         (("restore", "web-1", "web-2", "--id", "R"), "name the one VM that it is for"),
         (("roll", "--abandon", "web-1"), "leave out VMs and --resume"),
         (("roll", "--abandon", "--resume"), "leave out VMs and --resume"),
