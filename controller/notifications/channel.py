@@ -18,6 +18,7 @@ from controller.config.notifications import Notification
 from controller.core.notices.notice import Notice
 from controller.errors import ConfigError
 from controller.notifications.formats import Origin, render
+from controller.notifications.own_threads import OwnResolver
 from controller.notifications.senders import (
     DeliveryFailed,
     PartlyRefused,
@@ -192,7 +193,7 @@ def channel_of(
 def channel_session(tls: ssl.SSLContext) -> aiohttp.ClientSession:
     """Return a session for channels: chat services are on the internet, maybe behind a proxy."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=tls),
+        connector=aiohttp.TCPConnector(ssl=tls, resolver=OwnResolver()),
         trust_env=True,
         cookie_jar=aiohttp.DummyCookieJar(),
     )

@@ -3,24 +3,20 @@
 No redirect is followed, and no error repeats a URL, because it may be a secret.
 """
 
-import asyncio
 import smtplib
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from threading import Thread
-from typing import Any, TypeVar
+from typing import Any
 
 import aiohttp
 
 from controller.config.notifications import Notification
 from controller.notifications.formats import Message, mail, slack_body, teams_body, webhook_body
-
-T = TypeVar("T")
+from controller.notifications.own_threads import in_thread
 
 POST_TIMEOUT_S = 5.0
 MAIL_TIMEOUT_S = 30.0
@@ -134,7 +130,7 @@ def sender_of(settings: Notification, environ: Mapping[str, str], tls: ssl.SSLCo
         return Sender(send=partial(_mail, settings, password, tls), timeout_s=MAIL_TIMEOUT_S)
     body = {"webhook": webhook_body, "slack": slack_body, "teams": teams_body}[settings.kind]
     url = _Secret(partial(settings.secret_url, environ))
-    read_url = partial(_in_thread, url.read) if settings.url_file else url.known
+    read_url = partial(in_thread, url.read) if settings.url_file else url.known
     return Sender(send=partial(_post, read_url, body), timeout_s=POST_TIMEOUT_S)
 
 
@@ -188,26 +184,8 @@ async def _mail(
     _session: aiohttp.ClientSession,
     message: Message,
 ) -> str:
-    await _in_thread(lambda: _attempt_mail(settings, password.read(), tls, message))
+    await in_thread(lambda: _attempt_mail(settings, password.read(), tls, message))
     return "the mail server accepted it"
-
-
-async def _in_thread(work: Callable[[], T]) -> T:
-    """Work in a daemon thread: a server or a disk that hangs must not keep the process from ending.
-
-    Nor must it take a thread of the event loop, which resolves names for Azure in its few.
-    """
-    ended: Future[T] = Future()
-
-    def run() -> None:
-        with suppress(InvalidStateError):  # the attempt is over, nothing waits for the result
-            try:
-                ended.set_result(work())
-            except Exception as error:  # raised where the result is awaited
-                ended.set_exception(error)
-
-    Thread(target=run, name="notification", daemon=True).start()
-    return await asyncio.wrap_future(ended)
 
 
 def _attempt_mail(

@@ -1,12 +1,16 @@
 """The notification dispatcher with receivers on real sockets."""
 
 import asyncio
+import socket
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -366,6 +370,65 @@ async def test_a_receiver_that_hangs_or_is_not_there(
     assert harness.counts == {"failed": 2}
     assert "no reply within 0.2 s" in caplog.text
     assert "the receiver cannot be reached" in caplog.text
+    assert CANARY not in caplog.text
+
+
+async def test_names_that_hang_take_no_thread_of_azure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of Azure are resolved in the threads of the event loop, which are few on a small VM."""
+    loop, answered, lock = asyncio.get_running_loop(), threading.Event(), threading.Lock()
+    asked: set[str] = set()
+    changed = asyncio.Condition()
+    resolve = socket.getaddrinfo
+
+    async def note() -> None:
+        async with changed:
+            changed.notify_all()
+
+    def hang(host: str, *arguments: Any, **options: Any) -> Any:
+        if host.endswith(".invalid"):
+            with lock:
+                asked.add(host)
+            asyncio.run_coroutine_threadsafe(note(), loop)
+            answered.wait(PATIENCE_S)
+            raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+        return resolve(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    loop.set_default_executor(ThreadPoolExecutor(2))
+    channels = [{"kind": "webhook", "url": f"https://hook-{n}.invalid/"} for n in range(4)]
+    async with dispatching(*channels) as harness:
+        harness.announce(event())
+        try:
+            await wait_for(changed, "names", lambda: len(asked) >= 2, seen=lambda: asked)
+            async with asyncio.timeout(PATIENCE_S / 10):
+                assert await loop.getaddrinfo("127.0.0.1", 443)
+        finally:
+            answered.set()
+
+
+async def test_a_name_is_resolved(hook: Hook) -> None:
+    """A name with addresses of both families reaches a receiver on one of them."""
+    url = hook.url.replace("127.0.0.1", "localhost")
+    async with dispatching({"kind": "webhook", "url": url}) as harness:
+        harness.announce(event())
+        await harness.until_ended()
+    assert harness.counts == {"delivered": 1}
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_name_without_an_address(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log states it in words, and not the name."""
+
+    def none(*_arguments: Any, **_options: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", none)
+    async with dispatching({"kind": "webhook", "url": f"https://{CANARY}.invalid/"}) as harness:
+        harness.announce(event())
+        await harness.until_ended()
+    assert "the name of the receiver cannot be resolved" in caplog.text
     assert CANARY not in caplog.text
 
 
