@@ -58,9 +58,13 @@ def check(shown: Overview, *, incomplete: str = "") -> Check:
         incomplete: why the overview is only what one agent knows; empty for a complete one.
     """
     name = _name(shown)
-    if incomplete and (why := _too_old(shown)):
-        return Check(state=State.UNKNOWN, text=f"{name}: {why}: {incomplete}")
     found = shown["problems"]
+    if incomplete and (why := _too_old(shown)):
+        # That storage fails is what this agent finds now, and keeps the whole set from working.
+        failing = next((each["title"] for each in found if each["kind"] == "storage"), "")
+        if failing:
+            return Check(state=State.CRITICAL, text=f"{name}: {failing}: {why}")
+        return Check(state=State.UNKNOWN, text=f"{name}: {why}: {incomplete}")
     out = sum(vm["phase"] in AWAY for vm in shown["vms"])
     counts = f"vms={len(shown['vms'])} out={out} problems={len(found)}"
     if found:

@@ -84,12 +84,23 @@ def test_what_one_agent_knows_alone_is_a_warning() -> None:
         ({"document_s": None}, "the agent on this VM has not read the scheduled events yet"),
     ],
 )
-@pytest.mark.parametrize("kinds", [(), ("held",), ("storage", "missed"), ("agent",)])
+@pytest.mark.parametrize("kinds", [(), ("held",), ("missed", "no_leader"), ("agent",)])
 def test_an_old_view_is_unknown(kinds: tuple[str, ...], ages: dict[str, Any], why: str) -> None:
     """A VM in maintenance that is cut off, or was just started again, cannot judge the set."""
     found = check(shown(*kinds, **ages), incomplete="storage does not answer")
     assert found.state is State.UNKNOWN
     assert found.line == f"LB-DRAIN UNKNOWN - web (web-rg): {why}: storage does not answer"
+
+
+@pytest.mark.parametrize("kinds", [("storage",), ("held", "storage")])
+def test_storage_that_fails_is_critical_however_old_the_view_is(kinds: tuple[str, ...]) -> None:
+    """No agent can lead without storage, and what this agent finds is not old."""
+    found = check(shown(*kinds, ledger_s=754), incomplete="storage does not answer")
+    assert found.state is State.CRITICAL
+    assert found.line == (
+        "LB-DRAIN CRITICAL - web (web-rg): a problem: storage: "
+        "what this VM knows of the set is 12 min 34 s old"
+    )
 
 
 @pytest.mark.parametrize(("age_s", "state"), [(60, State.CRITICAL), (61, State.UNKNOWN)])
