@@ -48,6 +48,9 @@ class ElectionState:
         self._jumped_at: tuple[float, ...] = ()
         self._quarantined_until = float("-inf")
         self._free_since: float | None = None
+        self._looked_free = False
+        """An acquire was refused although the lease looked free, and no agent has taken it since:
+        others may have been refused as well."""
         self.released_last = False
         """This agent has released the lease, and no other has taken it since."""
         self._failing = False
@@ -130,11 +133,12 @@ class ElectionState:
     def acquired(self, term: Term, reasons: ReasonsNotToLead) -> None:
         """The lease was acquired by the request that began this term.
 
-        For these reasons it was left to other agents until now, which is as good as a yield.
+        For these reasons it was left to other agents until now, which is as good as a yield, if
+        they could have acquired it.
         """
-        if reasons:
+        if reasons and not self._looked_free:
             self._yielded, self._yielded_at = reasons, self._clock.monotonic()
-        self._free_since = None
+        self._free_since, self._looked_free = None, False
         self._extend(term)
         self.tenures += 1
         self.apply(LeaseInput.ACQUIRED, "acquired the lease")
@@ -158,9 +162,13 @@ class ElectionState:
         """According to storage, an agent holds the lease."""
         self.leader_seen_at = self._clock.monotonic()
 
-    def not_free(self) -> None:
-        """Another agent holds the lease: forget since when it was free."""
-        self.released_last = False
+    def not_free(self, *, refused: bool = False) -> None:
+        """Another agent holds the lease: forget since when it was free.
+
+        Args:
+            refused: an acquire shows it; the lease looked free.
+        """
+        self.released_last, self._looked_free = False, refused
         self._free_since = None
 
     def free_for_s(self) -> float:

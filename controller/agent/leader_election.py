@@ -241,7 +241,7 @@ class LeaderElection:
         except LeaseHeld:
             self._unanswered = False
             self._state.leader_seen()
-            self._state.not_free()
+            self._state.not_free(refused=True)
             self._state.apply(LeaseInput.HELD)
             return
         self._unanswered = False

@@ -118,6 +118,8 @@ class LedgerStore:
         self.ledger = Ledger()
         self.lease_state = "available"
         """The state that Azure reported when the ledger was read."""
+        self.has_lost_entries = False
+        """Whether the ledger that was read lacks entries of a newer one that the agent had seen."""
 
     async def read(self) -> None:
         """Read the blob and adopt its content; without a blob the ledger is empty.
@@ -127,8 +129,11 @@ class LedgerStore:
                 message contains the fix.
             ControllerError: it could not be read.
         """
-        ledger = await self._read()
-        self.ledger = ledger
+        known = self._memory.newest  # what is seen while the read is under way may be newer
+        self.ledger = ledger = await self._read()
+        self.has_lost_entries = (
+            bool(self._etag) and known is not None and lacks_entries(ledger, known)
+        )
         if self._etag:
             self._memory.note(ledger, self._etag)
 
@@ -158,12 +163,6 @@ class LedgerStore:
                 f"the blob {self._blob.url} is not the ledger of this set: {other}"
             )
         return ledger
-
-    @property
-    def has_lost_entries(self) -> bool:
-        """Whether the ledger that was read lacks entries of a newer one that the agent has seen."""
-        known = self._memory.newest
-        return bool(self._etag) and known is not None and lacks_entries(self.ledger, known)
 
     async def break_lease(self) -> None:
         """End the leadership of any agent; it can be acquired when the time of the lease is over.

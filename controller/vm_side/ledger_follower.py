@@ -109,6 +109,8 @@ class LedgerFollower:
             return  # this agent has read or written a newer one meanwhile
         if ledger is not None:
             self._etag, self._read = etag, ledger
+            self._memory.note(ledger, etag)  # this agent may have to continue a lost ledger
+            self._latest = self._memory.latest
         self._read_at = sent_at
 
     async def _new_ledger(self) -> tuple[Ledger | None, str]:

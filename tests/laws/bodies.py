@@ -77,7 +77,7 @@ def final_differences(replay: Replay, *, start: World, end: World) -> Iterator[s
         name
         for members in replay.pools.values()
         for name, member in members.items()
-        if member.vm in unjudged
+        if member.vm in unjudged or (member.renewed and member.held_down)
     }
     for pool_id in end.pool_ids():
         before = {

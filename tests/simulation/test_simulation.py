@@ -135,6 +135,11 @@ REGRESSIONS = (
     1116531,  # a leader whose VM went down kept the lease: its peers had left it (S7)
     1115694,  # a leader without Resource Manager kept a verdict waiting, beside able peers (L1)
     1114582,  # a VM was created again before its identity was read, beside its adminState (S3)
+    1123675,  # the only agent that remembered a Down ended, and its record was lost (S3, a law)
+    1123699,  # the floor held the VM of a dead agent, which had forwarded an event far ahead
+    1123400,  # a leader on an affected VM kept a lease that had looked free and was refused (S7)
+    1122773,  # restores took the load balancer while a removal waited for a read of it (S7)
+    1122931,  # an agent closed by a ledger, and forgot it when storage lost it (S3)
     1120779,  # a leader on an affected VM took the lease back before its only able peer looked (S7)
     1120417,  # a VM that had closed alone and was deleted passed for one that opened (V1)
     1119225,  # a standby did not learn of a conversion, and withdrew nothing

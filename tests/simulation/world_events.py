@@ -130,14 +130,20 @@ class Stage:
 
         Each event still gets its verdict; the inventory that reads an unreadable VM is due, and one
         that shows what a read did not; a request that the floor holds is over some time, also one
-        whose blob was deleted.
+        whose blob was deleted. An event that a dead agent has forwarded outlasts the play.
         """
         ledger = self.ledger(path)
         holds: list[Json] = ledger.get("holds", [])
-        held = any(hold["reason"] in ("unreadable_vm", "floor") for hold in holds)
+        forwarded = self._forwarded()
+        stay = {fold(vm) for event in forwarded for vm in event.resources}
+        held = any(
+            hold["reason"] == "unreadable_vm"
+            or (hold["reason"] == "floor" and fold(hold["subject"]) not in stay)
+            for hold in holds
+        )
         unread = any(hold["message"].startswith("read ") for hold in holds)
         held = held or (unread and not self._simulation.scenario.unable)
-        waits_for = {fold(each.event_id) for each in self._forwarded()}
+        waits_for = {fold(each.event_id) for each in forwarded}
         watched = [e for e in ledger.get("events", []) if fold(e["event_id"]) not in waits_for]
         return bool(self._open_entries(ledger) or watched or held)
 

@@ -34,6 +34,7 @@ from controller.core.planning.actions import (
 )
 from controller.core.planning.evidence import Evidence
 from controller.core.planning.long_waits import next_deadline, why_waiting
+from controller.core.planning.mechanism import Mechanisms
 from controller.core.planning.steps import (
     Change,
     Forget,
@@ -42,6 +43,7 @@ from controller.core.planning.steps import (
     PlanStep,
     Record,
     Report,
+    Reserve,
     Start,
     WakeAt,
 )
@@ -68,6 +70,8 @@ class PlanBuilder:
         self._slots = self._observed.write_slots
         self._claimed: set[ActionKey] = set()
         """Targets that this pass writes."""
+        self._reserved: set[ActionKey] = set()
+        """Targets on which no restore starts."""
         self._wanted: set[ActionKey] = set()
         """Keys of writes that this pass would plan, were they not blocked or out of slots."""
         self._shared: dict[tuple[str, str, bool], list[Membership]] = {}
@@ -88,6 +92,8 @@ class PlanBuilder:
                     self._history.append((step.vm, step.step, step.detail))
                 case Change():
                     self._change(step.memberships, restore=step.restore)
+                case Reserve(memberships):
+                    self._reserve(memberships)
                 case HoldBack():
                     self._hold(step.subject, step.reason, step.message)
                 case WakeAt(at):
@@ -187,6 +193,13 @@ class PlanBuilder:
         self._claimed |= fresh
         return True
 
+    def _reserve(self, memberships: Iterable[Membership]) -> None:
+        """Keep slots and targets from restores, which could hold them until after NotBefore."""
+        for membership in memberships:
+            target = self._mechanisms.of(membership).target(membership)
+            if target not in self._observed.in_flight and self._claim((membership,)):
+                self._reserved.add(target)
+
     def _change(self, memberships: Iterable[Membership], *, restore: bool) -> None:
         """Plan one write per mechanism and resource: two mechanisms can write the same pool.
 
@@ -212,7 +225,8 @@ class PlanBuilder:
 
     def _start(self, write: ChangeMembership) -> None:
         self._wanted.add(write.key)
-        if not self._blocked(write) and self._claim(write.memberships):
+        waits = write.restore and write.target in self._reserved
+        if not waits and not self._blocked(write) and self._claim(write.memberships):
             self._actions.append(write)
 
     def _blocked(self, action: Action) -> bool:
@@ -252,7 +266,7 @@ class PlanBuilder:
             # The inventory has its own schedule: until it reads this again, this stays unread.
             self._hold(*_hold_name(key), message)
         now, deferred = self._evidence.now, sorted(self._observed.deferred.items())
-        of_entries = self._keys_of_entries() if deferred else {}
+        of_entries = _keys_of_entries(self._durable, self._mechanisms) if deferred else {}
         ours = self._wanted | of_entries.keys()
         needed = self._wanted | {action.key for action in self._actions}
         deadline = next_deadline(self._evidence) if deferred else None
@@ -271,18 +285,6 @@ class PlanBuilder:
             elif message:
                 subject, reason = _hold_name(key)
                 self._hold(subject, reason, message, tuple(of_entries.get(key, ())))
-
-    def _keys_of_entries(self) -> dict[ActionKey, dict[str, None]]:
-        """Return the keys of all writes for entries, and the VMs that each is for, in order."""
-        found: dict[ActionKey, dict[str, None]] = {}
-        for entry in self._durable.entries:
-            for membership in entry.memberships:
-                method = self._mechanisms.of(membership)
-                for restore in (False, True):
-                    found.setdefault(method.key(membership, restore=restore), {})[entry.vm] = None
-                    alone = key_alone(method, membership, restore=restore)
-                    found.setdefault(alone, {})[entry.vm] = None
-        return found
 
     def _lasting_holds(self, trying: set[ActionKey]) -> tuple[Hold, ...]:
         """Keep the instant of a hold that lasts, so that the ledger changes only with the holds.
@@ -309,6 +311,19 @@ def inventory_hold(message: str, since: datetime) -> Hold:
         message=f"the VMs of the set cannot be read: {why}",
         since=since,
     )
+
+
+def _keys_of_entries(ledger: Ledger, mechanisms: Mechanisms) -> dict[ActionKey, dict[str, None]]:
+    """Return the keys of all writes for entries, and the VMs that each is for, in order."""
+    found: dict[ActionKey, dict[str, None]] = {}
+    for entry in ledger.entries:
+        for membership in entry.memberships:
+            method = mechanisms.of(membership)
+            for restore in (False, True):
+                found.setdefault(method.key(membership, restore=restore), {})[entry.vm] = None
+                alone = key_alone(method, membership, restore=restore)
+                found.setdefault(alone, {})[entry.vm] = None
+    return found
 
 
 def _hold_name(key: ActionKey) -> tuple[str, HoldReason]:

@@ -37,6 +37,7 @@ from controller.core.planning.steps import (
     Inquiry,
     Record,
     Report,
+    Reserve,
     Start,
     Steps,
     WakeAt,
@@ -162,6 +163,7 @@ def _remove(case: VmCase, evidence: Evidence, movable: tuple[Membership, ...]) -
     """Yield the next step of taking a VM out: read, record, or write."""
     yield Report(vm=case.vm.name, phase=Phase.DRAIN_DUE)
     if not (yield from _views_are_fresh(case, evidence)):
+        yield Reserve(movable)
         return
     entry = case.entry
     if (

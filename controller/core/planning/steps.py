@@ -64,6 +64,13 @@ class Change:
     restore: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Start no restore where a removal is written next: it waits for a read."""
+
+    memberships: tuple[Membership, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldBack:
     """Report something that is deliberately not done, and why."""
@@ -90,7 +97,7 @@ class Report:
     why: str = ""
 
 
-PlanStep = Start | Record | Note | Forget | Change | HoldBack | WakeAt | Report
+PlanStep = Start | Record | Note | Forget | Change | Reserve | HoldBack | WakeAt | Report
 Steps = Iterator[PlanStep]
 Inquiry = Generator[PlanStep, None, bool]
 

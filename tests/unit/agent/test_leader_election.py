@@ -43,6 +43,8 @@ class Candidate:
         self, blob: StateBlob, clock: StoppedClock, *, peers: int = 3, seed: int = 0
     ) -> None:
         self.handicap = ReasonsNotToLead()
+        self.rival: Candidate | None = None
+        """Takes a turn between the read of the lease and the acquire."""
         self.calls: list[str] = []
         self.changes: list[LeaseState] = []
         self.elector = LeaderElection(
@@ -61,6 +63,8 @@ class Candidate:
 
     async def _look(self) -> None:
         self.calls.append("look")
+        if self.rival is not None:
+            await self.rival.turn()
 
     async def _quiesce(self) -> None:
         self.calls.append("quiesce")
@@ -328,6 +332,47 @@ async def test_an_affected_agent_waits_until_each_peer_has_looked(
     polling.clock.move(waits_s - 0.1)
     assert await victim.turn() is LeaseState.STANDBY
     polling.clock.move(0.1)
+    assert await victim.turn() is LeaseState.LEADER
+
+
+async def test_an_affected_agent_offers_a_lease_that_others_could_not_acquire(
+    polling: Polling,
+) -> None:
+    """S7: an expired lease looks free, and can be refused for a minute: to peers as well."""
+    polling.server.world.blobs.wait_after_expiry_s = 60
+    await polling.candidate("web-2", seed=1).turn()
+    polling.clock.move(LEASE_S + 1)
+    victim = polling.candidate()
+    victim.handicap = ReasonsNotToLead(frozenset({"event-1"}))
+    await victim.turn()
+    polling.clock.move(YIELD_S)
+    assert await victim.turn() is LeaseState.STANDBY
+    assert polling.asked[-1] == "acquire"
+    polling.clock.move(60)
+    await victim.turn()
+    polling.clock.move(YIELD_S)
+    assert await victim.turn() is LeaseState.LEADER
+    assert await victim.turn() is LeaseState.STANDBY
+    polling.clock.move(YIELD_S)
+    assert await victim.turn() is LeaseState.LEADER
+    assert await victim.turn() is LeaseState.LEADER
+
+
+async def test_an_affected_agent_that_lost_a_race_keeps_a_later_lease(polling: Polling) -> None:
+    """The lease was taken meanwhile: when it is free again, others can acquire it."""
+    victim, peer = polling.candidate(), polling.candidate("web-2", seed=1)
+    victim.handicap = ReasonsNotToLead(frozenset({"event-1"}))
+    await victim.turn()
+    polling.clock.move(YIELD_S)
+    victim.rival = peer
+    assert await victim.turn() is LeaseState.STANDBY
+    assert peer.elector.state is LeaseState.LEADER
+    victim.rival = None
+    await victim.turn()
+    await peer.elector.stop()
+    await victim.turn()
+    polling.clock.move(YIELD_S)
+    assert await victim.turn() is LeaseState.LEADER
     assert await victim.turn() is LeaseState.LEADER
 
 

@@ -1835,6 +1835,33 @@ def test_failing_pool_does_not_block_its_load_balancer() -> None:
     assert writes(scene.plan(in_flight=busy)) == []
 
 
+def test_a_removal_that_waits_for_a_read_keeps_its_load_balancer() -> None:
+    """S7: a restore would occupy it, and the view would be old again when that ends."""
+    scene = two_address_pools()
+    scene.pools = {API: {"observed_at": at(280)}}
+    planned = scene.plan()
+    assert writes(planned) == []
+    (read,) = planned.actions
+    assert isinstance(read, ReadLoadBalancer)
+    assert writes(scene.plan(in_flight=frozenset({read.target}))) == []
+    failed = deferred(read.key, until=400)
+    assert pool_write(scene, **failed) == pool_key(APP, restore=True), "L2: nothing to wait for"
+
+
+@pytest.mark.parametrize(("slots", "restored"), [(1, []), (2, ["web-1"])])
+def test_a_removal_that_waits_for_a_read_keeps_a_slot(
+    scene: PlannerScenario, slots: int, restored: list[str]
+) -> None:
+    """S7: a restore would take the only one; another one is left for it (L2)."""
+    scene.events = [event()]
+    scene.take_out()
+    scene.now, scene.events = 300, [event("web-2", event_id="E-2")]
+    scene.through()
+    scene.now, scene.slots = 320, slots
+    scene.pools = {APP: {"observed_at": at(300)}}
+    assert writes(scene.through()) == [restoral(name) for name in restored]
+
+
 def test_hold_of_a_pool_lasts_while_it_is_tried_again() -> None:
     """A failed pool write is held under the pool's name until it succeeds."""
     scene = two_address_pools()

@@ -9,7 +9,9 @@ import pytest
 from controller.azure.blob import Content
 from controller.azure.http.write_guard import WriteGuard
 from controller.core.blob_owner import BlobOwner
-from controller.core.ledger import Hold, Ledger
+from controller.core.drain_history import Step
+from controller.core.ledger import Entry, Hold, Ledger
+from controller.core.ledger_recovery import LedgerMemory
 from controller.errors import (
     Conflict,
     ControllerError,
@@ -24,6 +26,8 @@ from controller.storage.ledger_json import decode_ledger, encode_bounded
 from controller.storage.ledger_store import LedgerStore, Written
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from controller.azure.blob import StateBlob
 
 START = datetime(2026, 6, 1, tzinfo=UTC)
@@ -40,6 +44,8 @@ class StoredBlob:
         self.version, self.writes = 1, 0
         self.answers = True
         self.refusal: ControllerError | None = None
+        self.meanwhile: Callable[[], None] = lambda: None
+        """What happens before the reply to a read arrives."""
 
     @property
     def etag(self) -> str:
@@ -50,7 +56,9 @@ class StoredBlob:
             raise OutcomeUnknown("blob read: no answer within the deadline")
         if self.body is None:
             raise NotFound("there is no blob")
-        return Content(body=self.body, etag=self.etag, lease_state="leased", lease_status="locked")
+        body, etag = self.body, self.etag
+        self.meanwhile()
+        return Content(body=body, etag=etag, lease_state="leased", lease_status="locked")
 
     async def write(self, body: bytes, etag: str, lease_id: str, guard: WriteGuard) -> str:
         guard.check()
@@ -148,3 +156,35 @@ async def test_a_write_that_did_not_take_effect_hides_no_other_writer(
     assert not store.shows_another_writer(store.etag)
     stored.store(b"")
     assert store.shows_another_writer(stored.etag)
+
+
+def drained(ledger: Ledger) -> Ledger:
+    """Return the ledger with web-2 recorded."""
+    entry = Entry(vm="web-2", vm_id="/web-2", events=(), memberships=(), recorded_at=START)
+    return ledger.with_entry(entry).noting(at=START, vm="web-2", step=Step.RECORDED)
+
+
+@pytest.mark.parametrize("replaced", [True, False], ids=["replaced", "as it was"])
+async def test_entries_are_lost_if_the_ledger_lacks_what_was_read_before(
+    store: LedgerStore, stored: StoredBlob, *, replaced: bool
+) -> None:
+    """L1: the agent that remembers them may lead next."""
+    memory, old = LedgerMemory(), store.ledger
+    memory.note(drained(old))
+    stored.store(encode_bounded(old if replaced else drained(old))[1])
+    standby = LedgerStore(cast("StateBlob", stored), memory=memory)
+    await standby.read()
+    assert standby.has_lost_entries is replaced
+
+
+async def test_a_reply_that_was_overtaken_shows_no_lost_entries(
+    store: LedgerStore, stored: StoredBlob
+) -> None:
+    """S4: another part of the agent has read a newer ledger meanwhile; the leader is healthy."""
+    memory, old = LedgerMemory(), store.ledger
+    memory.note(old)
+    standby = LedgerStore(cast("StateBlob", stored), memory=memory)
+    stored.meanwhile = lambda: memory.note(drained(old))
+    await standby.read()
+    assert not standby.has_lost_entries
+    assert memory.newest == drained(old)

@@ -217,3 +217,14 @@ async def test_a_read_of_an_older_ledger_takes_nothing_back(clock: Clock, leader
     leader.memory.note(older, "E-1")
     assert follower.ledger == newer
     assert not follower.is_newest("E-1")
+
+
+async def test_what_it_reads_is_remembered(clock: Clock) -> None:
+    """S3: when storage loses the ledger, the agent continues from the newest that it has read."""
+    memory = LedgerMemory()
+    memory.note(Ledger(epoch=1))
+    led = replace(LED, epoch=2)
+    follower = following(StoredBlob(encode_ledger(led)), clock, memory)
+    await follower.refresh()
+    assert (memory.newest, memory.own) == (led, False)
+    assert (follower.ledger, follower.is_newest("new")) == (led, True)
