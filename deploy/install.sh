@@ -119,6 +119,16 @@ keep_responder() { # VERSION [FILE]
     refuse_to_end_responder
 }
 
+# A version that refuses the configuration with which the present one runs would end the agent.
+keep_agent() { # VERSION
+    local problems
+    [ -f "$etc/config.toml" ] && [ -x "$home/bin/lb-drain" ] || return 0
+    problems=$(accepts lb-drain "$versions/$1/bin/lb-drain") && return 0
+    accepts lb-drain "$home/bin/lb-drain" >/dev/null || return 0
+    die "$1 refuses $etc/config.toml, and the version that runs accepts it: correct the file; nothing was" \
+        "changed. $problems"
+}
+
 # --- versions -------------------------------------------------------------------------------------
 
 named() { basename "$(readlink "$home/$1" 2>/dev/null)" 2>/dev/null || true; }
@@ -262,12 +272,14 @@ do_install() {
     version=$(cut -d- -f2 <<<"$name")-$identity
     build "$version" "$name"
 
-    local before config_changed=no unit_changed=no
+    local before former='' config_changed=no unit_changed=no
     before=$(named current)
     if [ -n "$config" ]; then
         "$versions/$version/bin/lb-drain" check-config "$config" >/dev/null ||
             die "$config is not valid for this version; nothing was changed"
         cmp -s "$config" "$etc/config.toml" || config_changed=yes
+    else
+        keep_agent "$version"
     fi
     cmp -s "$versions/$version/lb-drain.service" "$unit" &&
         cmp -s "$versions/$version/lb-drain-probe.service" "$probe_unit" || unit_changed=yes
@@ -277,23 +289,27 @@ do_install() {
         return
     fi
     install -d -m 755 "$etc"
+    [ ! -f "$etc/config.toml" ] || former=$work/config.toml
+    [ -z "$former" ] || cp -p "$etc/config.toml" "$former"
     if [ $config_changed = yes ]; then
-        [ ! -f "$etc/config.toml" ] || cp -p "$etc/config.toml" "$etc/config.toml.before"
+        [ -z "$former" ] || keep_config "$former"
         install -m 644 "$config" "$etc/config.toml"
     fi
     switch_to "$version"
 
     if [ ! -f "$etc/config.toml" ]; then
-        report "$etc/config.toml does not exist: the agent is not started"
+        report "$etc/config.toml does not exist: the agent is not started. Next, as root:" \
+            "$home/bin/lb-drain init; $home/bin/lb-drain doctor; systemctl enable --now lb-drain"
     elif booted; then
         start
         if [ $wait = yes ] && ! await_ready; then
-            if [ -z "$before" ]; then
+            # Without a configuration no agent ran before: there is nothing to go back to.
+            if [ -z "$before" ] || [ -z "$former" ]; then
                 start_responder
                 report "$version is installed, but not ready after $timeout_s s: journalctl --unit lb-drain"
                 exit 3
             fi
-            undo "$version" "$before" $config_changed
+            undo "$version" "$before" "$former"
         fi
     fi
     # Only now: before this line a rollback goes to the older version.
@@ -308,11 +324,20 @@ do_install() {
     fi
 }
 
-undo() {
+# Keep a replaced configuration for the operator, and each that was kept before, as `lb-drain init` does.
+keep_config() { # FILE
+    local copy=$etc/config.toml.before number=0
+    while [ -e "$copy" ] && ! cmp -s "$1" "$copy"; do
+        number=$((number + 1))
+        copy=$etc/config.toml.before.$number
+    done
+    cp -p "$1" "$copy"
+}
+
+undo() { # VERSION BEFORE CONFIG
     report "$1 is not ready: rolling back to $2"
-    if [ "$3" = yes ] && [ -f "$etc/config.toml.before" ]; then
-        mv "$etc/config.toml.before" "$etc/config.toml"
-    fi
+    # Its own copy: a config.toml.before can be of another time.
+    cmp -s "$3" "$etc/config.toml" || cp -p "$3" "$etc/config.toml"
     switch_to "$2"
     prune
     start
@@ -356,6 +381,7 @@ do_rollback() {
     local before after
     before=$(named current) after=$(named previous)
     [ -f "$versions/${after:-none}/complete" ] || die "there is no version before this one"
+    keep_agent "$after"
     keep_responder "$after"
     point previous "$before"
     switch_to "$after"

@@ -15,6 +15,8 @@ force=${REMOVE_WHILE_OUT:-no}
 forced_by="set REMOVE_WHILE_OUT=yes in the environment of the package manager"
 # Exists during an upgrade of an agent that is not to be started afterwards.
 stopped=$root/run/lb-drain-upgrade-stopped
+# The version before, during an upgrade, and for as long as the new one refuses the configuration.
+kept=$home/before
 
 before_install() {
     [ ! -e "$home/versions" ] ||
@@ -33,6 +35,7 @@ before_upgrade() {
             : >"$stopped"
         fi
         systemctl stop lb-drain
+        keep_version
     fi
     remove_bytecode
 }
@@ -43,9 +46,10 @@ after_install() {
     compile_catalog
     booted || return 0
     if [ ! -e "$stopped" ] && [ -f "$etc/config.toml" ]; then
-        start
+        start_accepted
         return
     fi
+    forget_version
     systemctl daemon-reload
     if [ -e "$stopped" ]; then
         rm -f "$stopped"
@@ -62,6 +66,7 @@ before_remove() {
         systemctl disable --now --quiet lb-drain 2>/dev/null || true
     fi
     stop_responder
+    forget_version
     remove_bytecode
 }
 
@@ -74,6 +79,76 @@ after_remove() {
 purge() {
     rm -f "$etc/config.toml" "$etc/config.toml.before"*
     [ ! -d "$etc" ] || rmdir --ignore-fail-on-non-empty "$etc"
+}
+
+# --- a version that refuses the configuration -----------------------------------------------------
+
+# An upgrade that nobody watches would end the agent on every VM: none would lead, and a VM that is out
+# would stay out. So the version before runs until the configuration is corrected.
+
+drop_in() { printf '%s' "$root/etc/systemd/system/$1.service.d/version-before.conf"; }
+
+# The package managers replace each file with a rename, so that a link keeps the old one.
+keep_version() {
+    [ ! -e "$kept/start" ] || return 0 # it runs, because the installed version refused the configuration
+    rm -rf "$kept"
+    install -d -m 755 "$kept"
+    cp -al "$home/bin" "$home/lib" "$home/pyvenv.cfg" "$kept" || rm -rf "$kept"
+}
+
+forget_version() {
+    local each
+    for each in lb-drain lb-drain-probe; do
+        rm -f "$(drop_in $each)"
+        rmdir --ignore-fail-on-non-empty "$(dirname "$(drop_in $each)")" 2>/dev/null || true
+    done
+    rm -rf "$kept"
+}
+
+start_accepted() {
+    local problems
+    if problems=$(accepts lb-drain "$home/bin/lb-drain"); then
+        forget_version
+        start
+        return
+    fi
+    if ! "$kept/bin/lb-drain" --version >/dev/null 2>&1; then
+        start
+        report "this version refuses the configuration, and the agent does not run: $problems"
+        return
+    fi
+    run_version_before
+    start
+    # If both refuse it, a variable may be missing here that the unit has: the unit decides.
+    accepts lb-drain "$kept/bin/lb-drain" >/dev/null || return 0
+    die "this version refuses the configuration, so the version before runs on: $problems
+Correct $etc/config.toml until lb-drain check-config accepts it. Then, as root: systemctl restart lb-drain;" \
+        "with a .deb also dpkg --configure lb-drain"
+}
+
+# Let the units choose the version at each start: after a correction a restart is enough.
+run_version_before() {
+    cat >"$kept/start" <<'END'
+#!/bin/sh
+home=$(dirname "$(dirname "$(readlink -f "$0")")")
+command=$1
+shift
+if "$home/bin/lb-drain" check-config --quiet "$@"; then
+    exec "$home/bin/lb-drain" "$command" "$@"
+fi
+echo "the installed version refuses the configuration: the version before it runs" >&2
+exec "$home/before/bin/lb-drain" "$command" "$@"
+END
+    chmod 755 "$kept/start"
+    local each
+    for each in lb-drain lb-drain-probe; do
+        install -d -m 755 "$(dirname "$(drop_in $each)")"
+        {
+            printf '[Service]\nExecStart=\n'
+            sed -n 's|^ExecStart=/opt/lb-drain/bin/lb-drain |ExecStart=/opt/lb-drain/before/start |p' \
+                "$root/usr/lib/systemd/system/$each.service"
+        } >"$(drop_in $each)"
+    done
 }
 
 remove_bytecode() {

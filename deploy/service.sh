@@ -31,6 +31,11 @@ address() { # UNIT KEY [PROGRAM [FILE]]
         awk -v key="$2" '$1 == key && $3 ~ /:/ { print $3 }' || true
 }
 
+# Print what a version finds wrong with the configuration; fail if it refuses it.
+accepts() { # UNIT PROGRAM [FILE]
+    as_unit "$1" "$2" check-config "${3:-$etc/config.toml}" 2>&1 >/dev/null
+}
+
 probe_address() { [ ! -f "$probe_unit" ] || address lb-drain-probe probe.listen; }
 
 ready() {
@@ -97,9 +102,9 @@ start_responder() {
         systemctl reset-failed lb-drain-probe 2>/dev/null || true
         # One command, so that the port is closed for as short a time as possible.
         systemctl restart --no-block lb-drain-probe
-    else
+    elif accepts lb-drain-probe "$home/bin/lb-drain" >/dev/null; then
         stop_responder
-    fi
+    fi # A configuration that is refused does not state that there is no responder.
 }
 
 responder_ready() {

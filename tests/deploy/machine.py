@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,10 +102,18 @@ class Machine:
         """Where units are."""
         return self.root / "etc/systemd/system"
 
-    def configure(self, *, probe_port: int = 0, out: tuple[str, ...] | None = ()) -> str:
+    def configure(
+        self,
+        *,
+        probe_port: int = 0,
+        out: tuple[str, ...] | None = (),
+        refused_by: tuple[str, ...] = (),
+    ) -> str:
         """Write a configuration, with a responder if a port is given, and return its path. The
-        stand-in agent reads there which VMs are out; `None`: its `status` fails."""
+        stand-in agent reads there which VMs are out, and which versions refuse the file; without
+        `out` its `status` fails."""
         text = "" if out is None else f"out = {list(out)}\n"
+        text += f"refused_by = {list(refused_by)}\n" if refused_by else ""
         text += f'[server]\nlisten = "127.0.0.1:{self.port}"\n'
         if probe_port:
             text += f'[probe]\nlisten = "127.0.0.1:{probe_port}"\n'
@@ -153,4 +161,5 @@ def running_machine(tmp_path: Path) -> Iterator[Machine]:
         yield found
     finally:
         for pid in found.root.glob("*.pid"):
-            os.kill(int(pid.read_text()), signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(int(pid.read_text()), signal.SIGKILL)

@@ -23,6 +23,9 @@ def main():
         print("{version}", sys.argv[-1])
         return
     config = tomllib.load(open(sys.argv[-1], "rb"))
+    if "{version}" in config.get("refused_by", []):
+        print("config.toml: this key is refused by {version}", file=sys.stderr)
+        sys.exit(78)
     if sys.argv[1] == "status":
         if "out" not in config:
             sys.exit("error: storage does not answer")
@@ -41,7 +44,7 @@ if __name__ == "__main__":
     main()
 """
 SYSTEMCTL = """#!{python}
-import os, pathlib, signal, subprocess, sys
+import contextlib, os, pathlib, signal, subprocess, sys
 
 root = pathlib.Path({root!r})
 words = [word for word in sys.argv[1:] if not word.startswith("--")]
@@ -50,10 +53,14 @@ running, enabled, said = root / f"{{unit}}.pid", root / f"{{unit}}.enabled", roo
 with said.open("a") as log:
     log.write(" ".join(sys.argv[1:]) + "\\n")
 if words[0] in ("stop", "disable", "restart") and running.exists():
-    os.kill(int(running.read_text()), signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(int(running.read_text()), signal.SIGKILL)
     running.unlink()
 if words[0] in ("start", "restart"):
     program, config = root / "opt/lb-drain/bin/lb-drain", root / "etc/lb-drain/config.toml"
+    drop_in = root / f"etc/systemd/system/{{unit}}.service.d/version-before.conf"
+    if drop_in.exists():
+        program = root / drop_in.read_text().rpartition("ExecStart=/")[2].split()[0]
     command = [program, "probe" if unit.endswith("probe") else "run", "--config", config]
     null = subprocess.DEVNULL
     agent = subprocess.Popen(command, stdin=null, stdout=null, stderr=null, start_new_session=True)

@@ -70,6 +70,7 @@ def test_from_the_first_version_to_the_last(machine: Machine) -> None:
     reported = machine.install(first)
     assert (reported.returncode, machine.said()) == (0, []), reported.stderr
     assert "not started" in reported.stdout
+    assert "bin/lb-drain init" in reported.stdout
     reported = machine.install(first, "--config", config)
     assert (reported.returncode, reported.stderr) == (0, "")
     assert machine.version() == "1.0"
@@ -198,6 +199,48 @@ def test_only_the_configuration_changes(machine: Machine) -> None:
     (machine.systemd / "lb-drain.service").write_text("changed")
     done = machine.install(bundle)
     assert "is kept; its units were installed" in done.stdout
+
+
+def test_a_version_that_refuses_the_configuration(machine: Machine) -> None:
+    """It ends no agent that runs: not by an upgrade without waiting, not by a rollback."""
+    first, second = machine.bundle("1.0"), machine.bundle("2.0")
+    path = machine.root / "etc/lb-drain/config.toml"
+    assert machine.install(first, "--config", machine.configure()).returncode == 0
+    path.write_text(Path(machine.configure(refused_by=("2.0",))).read_text())
+    machine.said()
+    done = machine.install(second, "--no-wait")
+    assert (done.returncode, machine.version(), machine.said()) == (1, "1.0", [])
+    assert "refused by 2.0" in done.stderr
+    assert "nothing was changed" in done.stderr
+
+    done = machine.install(second, "--config", machine.configure())
+    assert (done.returncode, machine.version()) == (0, "2.0"), done.stderr
+    path.write_text(Path(machine.configure(refused_by=("1.0",))).read_text())
+    machine.said()
+    done = machine.run(second, "--rollback", "--no-wait")
+    assert (done.returncode, machine.version(), machine.said()) == (1, "2.0", [])
+    assert "refused by 1.0" in done.stderr
+
+
+def test_a_copy_of_another_time_is_never_restored(machine: Machine) -> None:
+    """Only what this run has replaced comes back; what was kept before stays as it is."""
+    etc = machine.root / "etc/lb-drain"
+    etc.mkdir(parents=True)
+    (etc / "config.toml.before").write_text("of another time\n")
+    assert machine.install(machine.bundle("1.0")).returncode == 0
+    bad = machine.bundle("2.0", ready=False)
+    config = machine.configure()
+    done = machine.install(bad, "--config", config, timeout_s="2")
+    assert done.returncode == 3, done.stderr  # no agent ran before
+    assert (etc / "config.toml").read_text() == Path(config).read_text()
+
+    assert machine.install(machine.bundle("1.0")).returncode == 0
+    before = (etc / "config.toml").read_text()
+    done = machine.install(bad, "--config", machine.configure(out=("web-1",)), timeout_s="20")
+    assert (done.returncode, "runs again" in done.stderr) == (1, True), done.stderr
+    assert (etc / "config.toml").read_text() == before
+    assert (etc / "config.toml.before").read_text() == "of another time\n"
+    assert (etc / "config.toml.before.1").read_text() == before
 
 
 def test_a_package_is_left_to_its_package_manager(machine: Machine) -> None:

@@ -10,7 +10,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,10 +122,35 @@ class System:
         """The configuration of the agent."""
         return self.root / "etc/lb-drain/config.toml"
 
-    def configure(self, out: tuple[str, ...] | None = ()) -> None:
-        """Write the configuration; the stand-in agent reads there which VMs are out."""
+    def configure(
+        self,
+        out: tuple[str, ...] | None = (),
+        *,
+        refused_by: tuple[str, ...] = (),
+        probe_port: int = 0,
+    ) -> None:
+        """Write the configuration; the stand-in agent reads there which VMs are out, and which
+        versions refuse the file."""
         text = "" if out is None else f"out = {list(out)}\n"
-        self.config.write_text(f'{text}[server]\nlisten = "127.0.0.1:{self.port}"\n')
+        text += f"refused_by = {list(refused_by)}\n" if refused_by else ""
+        text += f'[server]\nlisten = "127.0.0.1:{self.port}"\n'
+        text += f'[probe]\nlisten = "127.0.0.1:{probe_port}"\n' if probe_port else ""
+        self.config.write_text(text)
+
+    def runs(self, unit: str = "lb-drain") -> str:
+        """Return which environment a unit runs in, below /opt/lb-drain; empty if it does not."""
+        pid = self.root / f"{unit}.pid"
+        path = Path(f"/proc/{pid.read_text()}/cmdline") if pid.exists() else None
+        deadline = time.monotonic() + 10
+        while path is not None and time.monotonic() < deadline:
+            words = path.read_text().split("\0") if path.exists() else [""]
+            if words == [""]:
+                return ""
+            program = Path(words[0])
+            if program.name == "python":
+                return str(program.parent.parent.relative_to(self.root / "opt/lb-drain"))
+            time.sleep(0.05)  # a shell chooses the version, and becomes it
+        return ""
 
     def run(self, *command: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
         """Run a command with variables."""
@@ -181,7 +208,8 @@ def system(tmp_path: Path) -> Iterator[System]:
     systemctl.chmod(0o755)
     yield found
     for pid in found.root.glob("*.pid"):
-        os.kill(int(pid.read_text()), signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(int(pid.read_text()), signal.SIGKILL)
 
 
 def test_a_deb_from_installation_to_purge(built: Built, system: System) -> None:
@@ -242,6 +270,61 @@ def test_a_deb_does_not_replace_what_install_sh_installed(built: Built, system: 
     assert [path.name for path in (system.root / "opt/lb-drain").iterdir()] == ["versions"]
 
 
+def test_a_deb_that_refuses_the_configuration(built: Built, system: System) -> None:
+    """The version before runs on, and the responder too, until the file is corrected."""
+    first, second = built.debs
+    assert system.dpkg("-i", first).returncode == 0
+    system.configure(refused_by=("2.0",), probe_port=free_port())
+    systemctl = system.directory / "bin/systemctl"
+    for unit in ("lb-drain", "lb-drain-probe"):
+        system.run(systemctl, "enable", unit)
+        system.run(systemctl, "start", unit)
+    responder = (system.root / "lb-drain-probe.pid").read_text()
+
+    done = system.dpkg("-i", second)
+    assert done.returncode != 0
+    assert "this key is refused by 2.0" in done.stderr
+    assert "systemctl restart lb-drain" in done.stderr
+    assert (system.version(), system.runs()) == ("2.0", "before")
+    assert (system.root / "lb-drain-probe.pid").read_text() == responder
+    system.run(systemctl, "restart", "lb-drain-probe")
+    assert system.runs("lb-drain-probe") == "before"
+
+    system.configure(probe_port=free_port())
+    system.run(systemctl, "restart", "lb-drain")
+    assert system.runs() == "."  # the installed version
+    assert system.dpkg("--configure", "lb-drain").returncode == 0
+    assert (system.runs(), system.runs("lb-drain-probe")) == (".", ".")
+    assert not (system.root / "opt/lb-drain/before").exists()
+    assert not [*(system.root / "etc/systemd").rglob("*.conf")]
+
+
+def test_the_version_that_runs_is_kept_over_a_second_refusal(built: Built, system: System) -> None:
+    """Another package that refuses the file changes nothing; removal leaves nothing of it."""
+    first, second = built.debs
+    assert system.dpkg("-i", first).returncode == 0
+    system.configure(refused_by=("2.0",))
+    system.run(system.directory / "bin/systemctl", "enable", "lb-drain")
+    for _ in range(2):
+        assert system.dpkg("-i", second).returncode != 0
+        assert system.runs() == "before"
+    system.configure()
+    done = system.dpkg("-r", "lb-drain")
+    assert done.returncode == 0, done.stderr
+    assert not (system.root / "opt/lb-drain").exists()
+    assert not [*(system.root / "etc/systemd").rglob("*.conf")]
+
+
+def test_a_file_that_both_versions_refuse(built: Built, system: System) -> None:
+    """The upgrade is no reason for it: the package is installed, and states the problem."""
+    first, second = built.debs
+    system.root.joinpath("etc/lb-drain").mkdir()
+    system.configure(refused_by=("1.0", "2.0"))
+    done = system.dpkg("-i", first)
+    assert (done.returncode, "refused by 1.0" in done.stdout) == (0, True), done.stderr
+    assert system.dpkg("-i", second).returncode == 0
+
+
 def test_an_rpm_from_installation_to_removal(built: Built, system: System) -> None:
     """Install, upgrade and remove, with the scripts in the order of rpm."""
     needs("rpm", "rpm")
@@ -259,6 +342,7 @@ def test_an_rpm_from_installation_to_removal(built: Built, system: System) -> No
     assert system.script(old, "postun", 1).returncode == 0
     assert system.script(new, "posttrans", 1).returncode == 0
     assert (system.version(), system.verbs()) == ("2.0", ["stop lb-drain", *STARTED])
+    assert not (system.root / "opt/lb-drain/before").exists()
 
     system.configure(("web-2",))
     done = system.script(new, "preun", 0)
