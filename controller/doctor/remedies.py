@@ -21,6 +21,23 @@ class Shell(str):
     __slots__ = ()
 
 
+SHORTEST_S = 5
+"""The shortest interval of a probe in Azure."""
+THRESHOLD = 2
+"""It outlasts the second in which an upgrade starts the responder again. The runbook has the same
+numbers (`deploy/README.md`, prepare your application)."""
+
+
+def probe_times(within_s: float = SHORTEST_S * THRESHOLD) -> dict[str, str]:
+    """Return the interval and threshold with which a probe notices a VM that closes.
+
+    Args:
+        within_s: how fast; below two intervals one refused probe has to be enough.
+    """
+    threshold = max(1, min(THRESHOLD, int(within_s // SHORTEST_S)))
+    return {"interval": str(SHORTEST_S), "probe_threshold": str(threshold)}
+
+
 def az(words: str, /, **options: str | tuple[str, ...]) -> str:
     """Return an az command; `lb_name="x"` becomes `--lb-name x`, a tuple several values."""
     parts = ["az", words]

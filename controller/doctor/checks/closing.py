@@ -14,14 +14,12 @@ from controller.config.schema import Settings
 from controller.core.azure_names import fold, short
 from controller.core.resources import HealthProbe
 from controller.doctor.facts import DoctorFacts
-from controller.doctor.remedies import az, in_group
+from controller.doctor.remedies import SHORTEST_S, az, in_group, probe_times
 from controller.doctor.report import Finding, failed, passed, warned
 from controller.probe.settings import AZURE_PROBE_ADDRESSES, AllowedSources
 from controller.system.paths import DEFAULTS
 from controller.system.service_manager import MANAGER
 
-SHORTEST_S = 5
-"""The shortest interval of a probe in Azure."""
 ALL_UP = "allprobedup"
 
 
@@ -133,8 +131,7 @@ class _Probe:
             f"it notices a closed VM after up to {probe.notices_in_s:g} s (interval x threshold), "
             f"and connection_drain_s is {limit_s:g}: the VM is removed before"
         )
-        threshold = max(1, min(probe.threshold, int(limit_s // SHORTEST_S)))
-        self._options |= {"interval": str(SHORTEST_S), "probe_threshold": str(threshold)}
+        self._options |= probe_times(limit_s)
 
     def _all_up(self) -> Iterator[str]:
         if fold(self._probe.when_all_down) == ALL_UP:

@@ -12,7 +12,7 @@ from controller.core.resources import Pool, PoolKind, Vm
 from controller.core.shared_pools import SharedPool
 from controller.doctor.facts import DoctorFacts, Failed, Skipped
 from controller.doctor.failed_reads import not_known
-from controller.doctor.remedies import az, group_and_name, in_group
+from controller.doctor.remedies import az, group_and_name, in_group, probe_times
 from controller.doctor.report import Finding, failed, passed, skipped, warned
 from controller.errors import NotFound
 from controller.status.ledger_view import LeaseStatus
@@ -261,7 +261,7 @@ def _without_probe(
                 name=probe,
                 protocol="Tcp",
                 port=str(rule.backend_port),
-                interval="5",
+                **probe_times(),
             )
         )
     fix.append(

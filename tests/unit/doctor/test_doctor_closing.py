@@ -120,9 +120,11 @@ def test_without_a_responder_the_application_answers() -> None:
 @pytest.mark.parametrize(
     ("interval_s", "threshold", "drain_s", "options"),
     [
-        (15, 3, 30, " --interval 5 --probe-threshold 3"),
-        (60, 1, 30, " --interval 5 --probe-threshold 1"),
-        (5, 10, 30, " --interval 5 --probe-threshold 6"),
+        (15, 3, 30, " --interval 5 --probe-threshold 2"),
+        (60, 1, 30, " --interval 5 --probe-threshold 2"),
+        (5, 10, 30, " --interval 5 --probe-threshold 2"),
+        (15, 1, 10, " --interval 5 --probe-threshold 2"),
+        (15, 1, 9, " --interval 5 --probe-threshold 1"),
         (15, 2, 30, None),
     ],
 )
@@ -133,6 +135,13 @@ def test_a_probe_has_to_notice_within_the_connection_drain(
     settings = configured(policy={"connection_drain_s": drain_s})
     found = of_probe(settings, intervalInSeconds=interval_s, probeThreshold=threshold)
     assert found.fix == (() if options is None else (UPDATE + options,))
+
+
+def test_the_runbook_recommends_the_same_probe() -> None:
+    """The command of the runbook has the interval and threshold that the doctor prints."""
+    runbook = (Path(__file__).parents[3] / "deploy/README.md").read_text()
+    found = of_probe(intervalInSeconds=60)
+    assert found.fix[0].removeprefix(UPDATE) in runbook
 
 
 def test_a_connection_drain_that_no_probe_can_keep() -> None:

@@ -130,7 +130,7 @@ def test_a_load_balancer_without_probes_gets_one() -> None:
     found = judged("probe", load_balancers={LB.casefold(): read(body)})
     assert found.result is Result.FAIL
     assert "lb probe create" in found.fix[0]
-    assert "--port 8080" in found.fix[0]
+    assert "--port 8080 --interval 5 --probe-threshold 2" in found.fix[0]
     assert found.fix[1].endswith("--name rule --probe-name lb-drain")
 
 
