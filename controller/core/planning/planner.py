@@ -258,6 +258,8 @@ def _is_unidentified(evidence: Evidence, entry: Entry) -> bool:
     recorded_s = views.age_s(entry.recorded_at)
     if vm is None or not vm.guid or entry.over or recorded_s < UNKNOWN_VM_S:
         return False
+    if fold(vm.vm_id) != fold(entry.vm_id):
+        return False  # a namesake: its identity does not complete the entry (`_identified`)
     return not all(getattr(membership, "vm_guid", vm.guid) for membership in entry.memberships)
 
 

@@ -95,6 +95,16 @@ def test_no_identity_is_waited_for_that_azure_does_not_show() -> None:
     assert ReadInventory() not in scene.plan(inventory_at=at(-200)).actions
 
 
+@pytest.mark.parametrize(("recorded", "reads"), [(vm_id("WEB-1"), True), ("/other/web-1", False)])
+def test_no_identity_is_waited_for_that_is_never_recorded(recorded: str, *, reads: bool) -> None:
+    """H1: the entry of another VM stays until an operator forgets it, and costs no inventories."""
+    scene = PlannerScenario(events=[event()], **KNOWN)
+    scene.adopt(inventory_at=at(-200))
+    scene.ledger = scene.ledger.with_entry(replace(scene.entry(), vm_id=recorded))
+    scene.now = 60
+    assert (ReadInventory() in scene.plan(inventory_at=at(-200)).actions) is reads
+
+
 def test_an_entry_of_another_vm_is_not_completed() -> None:
     """K3: identities are those of the VM with the recorded id, never of a namesake."""
     scene = out_and_over()
