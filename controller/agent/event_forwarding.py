@@ -38,6 +38,7 @@ from controller.errors import ContractViolation, ControllerError, NotFound
 from controller.observability.logs import log
 from controller.storage.forwarded_events_store import (
     ENDING,
+    bounded,
     decode_forwarded,
     encode_forwarded,
     forwarded_blob_name,
@@ -107,7 +108,14 @@ class EventForwarder:
             self._sent = await self._read()
         if self._is_due():
             wanted = ForwardedEvents(vm=self._vm, at=self._watcher.now(), events=self._events())
-            await self._own.replace(encode_forwarded(wanted))
+            written = bounded(wanted)
+            if written != wanted:
+                message = (
+                    f"not all of {len(wanted.events)} events are forwarded: they are more than a "
+                    "leader reads"
+                )
+                log(logger, logging.WARNING, message, event="event_set_aside", vm=self._vm)
+            await self._own.replace(encode_forwarded(written))
             self._sent = wanted
 
     async def _read(self) -> ForwardedEvents:
@@ -183,6 +191,8 @@ class ForwardedReader:
         self._listed_at: float | None = None
         self._failed = 0
         self._known = False
+        self._unreadable: dict[str, str] = {}
+        """The ETag of each blob that was reported, by its name."""
 
     def polled(self) -> None:
         """Look for forwarded events if that is due; called after every poll."""
@@ -247,10 +257,23 @@ class ForwardedReader:
         for name, listed in blobs.items():
             if name in self._found and self._found[name][0].etag == listed.etag:
                 continue
-            with suppress(NotFound, ContractViolation):
-                content = await self._blob_of(name).read()
-                self._found[name] = listed, decode_forwarded(content.body, name)
+            with suppress(NotFound):
+                try:
+                    content = await self._blob_of(name).read()
+                    self._found[name] = listed, decode_forwarded(content.body, name)
+                except ContractViolation as error:
+                    self._report(listed, error)
         self._failed, self._known = 0, True
+
+    def _report(self, listed: ListedBlob, error: ContractViolation) -> None:
+        """Report content that cannot be read, once; what was read before counts on."""
+        if self._unreadable.get(listed.name) != listed.etag:
+            self._unreadable[listed.name] = listed.etag
+            message = (
+                f"the events in the blob {listed.name} cannot be read: {error}. Delete it: the "
+                "agent of its VM writes it again within five minutes"
+            )
+            log(logger, logging.WARNING, message, event="event_set_aside")
 
 
 def assemble_forwarder(

@@ -90,7 +90,8 @@ def to_forward(
     """Return what an agent has to forward now.
 
     What was forwarded stays until neither of two clean documents shows it (law S6). Of events with
-    one id, what begins first counts, for the VMs of all.
+    one id, what begins first counts, for the VMs of all. Of very many events, those of the VM of
+    the agent come first, which no other agent may know, then what begins first.
 
     Args:
         before: what it has forwarded.
@@ -116,10 +117,14 @@ def to_forward(
             alike = [each for each in (newest.get(key), replace(event, resources=vms)) if each]
             [newest[key]] = merged(sorted(alike, key=_begins_at, reverse=True))
     events |= {key: forwarded(each, each.resources) for key, each in newest.items()}
-    return tuple(events.values())[:MOST_EVENTS]
+    ordered = sorted(
+        events.values(),
+        key=lambda each: (fold(vm) not in map(fold, each.vms), _begins_at(each)),
+    )
+    return tuple(ordered[:MOST_EVENTS])
 
 
-def _begins_at(event: ScheduledEvent) -> datetime:
+def _begins_at(event: ScheduledEvent | ForwardedEvent) -> datetime:
     return event.not_before or datetime.min.replace(tzinfo=UTC)
 
 

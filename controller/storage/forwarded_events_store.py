@@ -1,5 +1,6 @@
 """The blobs in which agents forward events, beside the ledger: one writer each, the VM's agent."""
 
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field
@@ -38,6 +39,27 @@ class StoredForwardedEvents(Stored):
     vm: Text
     at: Instant
     events: tuple[StoredForwardedEvent, ...] = ()
+
+
+def bounded(found: ForwardedEvents) -> ForwardedEvents:
+    """Return as much as a leader reads: content that is too large is refused as a whole.
+
+    The other VMs of an event are left out first, whose agents forward it too; then the last events.
+    """
+
+    def is_too_large() -> bool:
+        return len(encode_forwarded(found)) > MAX_BODY_BYTES
+
+    if is_too_large():
+        own = fold(found.vm)
+        events = (
+            replace(each, vms=(found.vm,)) if own in map(fold, each.vms) else each
+            for each in found.events
+        )
+        found = replace(found, events=tuple(events))
+    while found.events and is_too_large():
+        found = replace(found, events=found.events[: len(found.events) // 2])
+    return found
 
 
 def forwarded_folder(ledger_name: str) -> str:

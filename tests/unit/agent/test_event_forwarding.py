@@ -17,6 +17,7 @@ from controller.core.forwarded_events import RENEWED_S, STANDS_FOR, ForwardedEve
 from controller.core.resources import Vm
 from controller.errors import NotFound
 from controller.storage.forwarded_events_store import (
+    MAX_BODY_BYTES,
     decode_forwarded,
     encode_forwarded,
     forwarded_blob_name,
@@ -101,6 +102,21 @@ async def test_what_other_agents_forward_counts(leader: Leader) -> None:
     await leader.reader.step()
     assert leader.events() == ["E-web-2", "E-web-3"]
     assert len(leader.container.read) == 2
+
+
+@pytest.mark.parametrize("body", [b"{", b" " * (MAX_BODY_BYTES + 1), b'{"version": "9.0"}'])
+async def test_events_that_cannot_be_read_are_reported_once(
+    leader: Leader, body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """L2: what was read before counts on, and the others count."""
+    await leader.reader.step()
+    name = forwarded_blob_name(LEDGER, "web-2")
+    leader.container.bodies[name] = body
+    for _ in range(2):
+        await leader.reader.step()
+    assert leader.events() == ["E-web-2", "E-web-3"]
+    (record,) = caplog.records
+    assert name in record.message
 
 
 async def test_the_agent_of_a_deleted_vm_withdraws_nothing(leader: Leader) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from controller.core.events import EventDocument, EventStatus, ScheduledEvent
 from controller.core.forwarded_events import (
+    MOST_EVENTS,
     STANDS_FOR,
     ForwardedEvent,
     ForwardedEvents,
@@ -17,6 +18,8 @@ from controller.core.forwarded_events import (
 )
 from controller.errors import ContractViolation
 from controller.storage.forwarded_events_store import (
+    MAX_BODY_BYTES,
+    bounded,
     decode_forwarded,
     encode_forwarded,
     forwarded_blob_name,
@@ -151,3 +154,28 @@ def test_what_is_no_list_of_events_is_refused(body: bytes) -> None:
     """S3: an agent cannot speak for another VM."""
     with pytest.raises(ContractViolation):
         decode_forwarded(body, BLOB)
+
+
+def test_of_very_many_events_those_of_the_own_vm_are_forwarded() -> None:
+    """S7: nobody else may know them; then what begins first counts."""
+    others = [event("web-3", event_id=f"E-{n}", not_before=n) for n in range(MOST_EVENTS)]
+    own = event("web-2", event_id="own", not_before=9000)
+    found = of_web_2((), (*others, own), (shows(*others, own),), unrecorded=tuple(others))
+    assert [each.event_id for each in found] == ["own", *(f"E-{n}" for n in range(99))]
+
+
+def test_more_than_a_leader_reads_is_never_written() -> None:
+    """S7: a blob that is too large is refused as a whole, with the events of its VM."""
+    many = tuple(f"web-{n:060}" for n in range(5000))
+    own = forwarded(event("Web-2", event_id="own"), ("Web-2", *many))
+    others = tuple(forwarded(event(event_id=f"E-{n}"), many) for n in range(3))
+    found = ForwardedEvents(vm="web-2", at=at(0), events=(own, *others))
+    with pytest.raises(ContractViolation):
+        decode_forwarded(encode_forwarded(found), BLOB)
+    body = encode_forwarded(bounded(found))
+    assert len(body) <= MAX_BODY_BYTES
+    read = decode_forwarded(body, BLOB)
+    assert [(each.event_id, each.vms) for each in read.events] == [("own", ("web-2",))]
+    small = replace(found, events=(own, others[0]))
+    small = replace(small, events=tuple(replace(each, vms=each.vms[:9]) for each in small.events))
+    assert bounded(small) == small
