@@ -61,11 +61,20 @@ class SharedPoolStore:
         """Write the content, if the blob did not change since it was read; return the new view.
 
         Raises:
+            ContractViolation: no set could read it; the message contains the fix.
             Conflict: another set was faster; read the blob again.
             ControllerError: its class shows whether the write may have happened.
         """
         blob = self._blob_of(shared_pool_blob_name(action.pool_id))
-        etag = await blob.replace(encode_shares(action.shares), action.etag, guard)
+        body = encode_shares(action.shares)
+        try:
+            decode_shares(body, action.pool_id)
+        except ContractViolation as error:
+            raise ContractViolation(
+                f"the blob {blob.url} has no room for this set: {error}. Delete it: every set that "
+                "exists writes its part again"
+            ) from error
+        etag = await blob.replace(body, action.etag, guard)
         return self._view(action.shares, etag=etag)
 
     def _view(self, shares: PoolShares, *, etag: str) -> SharedPool:

@@ -8,7 +8,7 @@ from controller.simulator.app.agent_processes import CONTAINER
 from controller.simulator.app.server import ACCOUNT
 from controller.simulator.world.blob_store import Blob
 from controller.simulator.world.bodies import key
-from controller.storage.shared_pool_json import encode_shares
+from controller.storage.shared_pool_json import MAX_SHARES, decode_shares, encode_shares
 from controller.storage.shared_pool_store import shared_pool_blob_name
 from tests.conftest import OpenSet
 from tests.support.in_process_set import InProcessSet
@@ -53,6 +53,14 @@ def others(bench: InProcessSet, *, out: bool) -> bytes:
         written_at=bench.clock.now(),
     )
     return encode_shares(PoolShares(pool_id=bench.world.pool_ids()[0], shares=(share,)))
+
+
+def full(bench: InProcessSet) -> bytes:
+    """Return what as many other sets state as a blob has room for."""
+    share = json.loads(others(bench, out=False))
+    one = share["shares"][0]
+    sets = [one | {"availability_set_id": f"{OTHER_SET}-{n}"} for n in range(MAX_SHARES)]
+    return json.dumps(share | {"shares": sets}).encode()
 
 
 def holds(bench: InProcessSet) -> list[str]:
@@ -110,4 +118,21 @@ async def test_another_client_wrote_the_blob(open_set: OpenSet) -> None:
         )
         del blobs[blob_name(bench)]
         bench.clock.ahead_s += 20
+        await bench.until("web-1 is out", lambda: not bench.inside())
+
+
+async def test_a_set_too_many_does_not_make_the_blob_unreadable(open_set: OpenSet) -> None:
+    """S2, L2: its own drain is held, with the fix; the sets that state something go on."""
+    async with open_set(vms=1, foreign_vms=1) as bench:
+        state(bench, full(bench))
+        await bench.lead()
+        bench.world.events.schedule("Reboot", "web-1", notice_s=600)
+        await bench.server.notify()
+        await bench.until("web-1 is held", lambda: "shared_pool" in holds(bench))
+        assert bench.inside()
+        blob = bench.world.blobs.containers[ACCOUNT, CONTAINER].blobs[blob_name(bench)]
+        assert len(decode_shares(blob.body, bench.world.pool_ids()[0]).shares) == MAX_SHARES
+        messages = [hold["message"] for hold in bench.ledger()["holds"]]
+        assert any("has no room for this set" in each and "Delete it" in each for each in messages)
+        state(bench, others(bench, out=False))
         await bench.until("web-1 is out", lambda: not bench.inside())
