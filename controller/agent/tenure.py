@@ -214,7 +214,7 @@ class Tenure:
     def _overwritten(self, written: Written) -> None:
         message = "another writer changed the ledger: its change was replaced and changes nothing"
         if written is Written.SET_ASIDE:
-            message += f"; its content was no ledger, and was moved to {self._store.set_aside}"
+            message += f"; {self._store.set_aside}"
         log(logger, logging.WARNING, message, event="ledger_failed", outcome="conflict")
 
     async def refresh(self) -> None:

@@ -10,6 +10,7 @@ Content that is not a ledger of this set is replaced only by an agent that remem
 """
 
 import hashlib
+import shlex
 from collections import deque
 from contextlib import suppress
 from dataclasses import replace
@@ -19,7 +20,7 @@ from typing import Protocol
 
 from controller.azure.blob import Content, StateBlob
 from controller.azure.http.write_guard import WriteGuard
-from controller.core.azure_names import fold
+from controller.core.azure_names import SetKind, fold
 from controller.core.blob_owner import ANY_OWNER, BlobOwner
 from controller.core.drain_history import Step
 from controller.core.ledger import Ledger
@@ -30,6 +31,7 @@ from controller.core.ledger_recovery import (
     next_epoch,
     recover,
 )
+from controller.core.printable import excerpt
 from controller.errors import (
     Conflict,
     ContractViolation,
@@ -57,6 +59,33 @@ def ledger_blob_name(availability_set_id: str) -> str:
     named = dict(zip(parts[::2], parts[1::2], strict=False))
     group = named.get("resourcegroups", "group")
     return f"{named.get('subscriptions', 'subscription')}/{group}/{parts[-1]}.json"
+
+
+def moved_text(found: Ledger | None, copy_url: str, container_url: str) -> str:
+    """Return what was moved to the blob at `copy_url`, and what to do for the set it belongs to.
+
+    Args:
+        found: the ledger of another set; None if the content was no ledger.
+        copy_url: the URL of the blob with the content.
+        container_url: of its container.
+    """
+    if found is None:
+        return f"its content was no ledger, and was moved to {copy_url}"
+    endpoint, _, container = container_url.rpartition("/")
+    kind, name = SetKind.of(found.set_id).value, ledger_blob_name(found.set_id)
+    text = (
+        f"its content was the ledger of another {kind}, {excerpt(found.set_id)}, and was moved to "
+        f"{copy_url}. Give each set a blob of its own: remove election.blob_name"
+    )
+    if not found.entries:
+        return text
+    vms = excerpt(", ".join(entry.vm for entry in found.entries))
+    return (
+        f"{text}. It records VMs that are out, which only an agent of that set puts back, once "
+        f"its own blob has this content: {vms}. Before its agents start again: az storage blob "
+        f"copy start --blob-endpoint {endpoint} --destination-container {container} "
+        f"--destination-blob {shlex.quote(excerpt(name))} --source-uri {copy_url} --auth-mode login"
+    )
 
 
 class Written(Enum):
@@ -114,7 +143,7 @@ class LedgerStore:
         """Storage has refused a write because of other content, which was not read since."""
         self._unreadable_since: datetime | None = None
         self.set_aside = ""
-        """The URL of the newest blob to which content that was no ledger was copied."""
+        """What other content was moved to another blob last, and which; empty if none was."""
         self.ledger = Ledger()
         self.lease_state = "available"
         """The state that Azure reported when the ledger was read."""
@@ -220,19 +249,22 @@ class LedgerStore:
             UnreadableLedger: a second read does not confirm it: one garbled reply proves nothing.
             ControllerError: the copy was not written.
         """
-        content = await self._blob.read()
+        content, found = await self._blob.read(), None
         try:
             self._decoded(content)
         except UnreadableLedger:
-            pass
+            with suppress(ContractViolation):
+                found = decode_ledger(content.body)  # of another set
         else:
             raise error
         digest = hashlib.sha256(content.body).hexdigest()[:12]
         copy = self._blob.beside(f"{self._blob.name}.unreadable-{digest}")
         with suppress(Conflict):  # it was copied before
             await copy.replace(content.body, "", WriteGuard(check=lease.fence))
-        self._etag, self._unreadable_since, self.set_aside = content.etag, None, copy.url
-        return f"it was not readable, and its content was moved to {copy.url}"
+        self._etag, self._unreadable_since = content.etag, None
+        container_url = copy.url.removesuffix(f"/{copy.name}")
+        self.set_aside = moved_text(found, copy.url, container_url)
+        return self.set_aside
 
     async def write(self, wanted: Ledger, lease: Lease) -> Written:
         """Write `wanted`, and return whether the blob holds it; if not, it is written again later.

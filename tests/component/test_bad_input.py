@@ -16,6 +16,7 @@ from controller.agent.agent import Agent
 from controller.agent.startup import POOL_CHECK_RETRIES
 from controller.simulator.services.faults import Effect
 from controller.simulator.services.http_values import Service
+from controller.storage.ledger_store import ledger_blob_name
 from tests.conftest import OpenSet
 from tests.support.in_process_set import InProcessSet
 
@@ -495,6 +496,33 @@ async def test_a_new_leader_continues_from_its_memory(bench: InProcessSet) -> No
     await bench.announce("web-2")
     await bench.until("logged", lambda: bench.logged("was found damaged", "ERROR"))
     assert "unreadable-" in bench.logged("was found damaged", "ERROR")[0]
+    await bench.until("web-2 out", lambda: not bench.inside("web-2"))
+
+
+@pytest.mark.parametrize("leads", [True, False])
+async def test_the_ledger_of_another_set_is_set_aside_with_what_to_do(
+    bench: InProcessSet, *, leads: bool
+) -> None:
+    """L1: that set has VMs out which no agent of this one restores: the log names them, and how
+    its agents get their ledger back."""
+    await bench.lead()
+    blob = bench.world.blobs.find(bench.ledger_path)
+    assert blob is not None
+    entry = {"vm": "db-1", "vm_id": "", "events": [], "memberships": [], "out_at": None}
+    entry |= {"recorded_at": "2026-01-01T00:00:00+00:00", "gone": False}
+    entry |= {"restoring_at": None, "restored_at": None}
+    other = f"{bench.world.availability_set_id.casefold()}-db"
+    ledger = {**bench.ledger(), "set_id": other, "entries": [entry]}
+    blob.body, blob.etag = json.dumps(ledger).encode(), bench.world.blobs.next_etag()
+    if not leads:
+        blob.lease.break_(0, bench.world.now)
+    await bench.announce("web-2")
+    text = "was the ledger of another availability set"
+    await bench.until("logged", lambda: bench.logged(text))
+    (message,) = bench.logged(text)
+    assert "VMs that are out" in message
+    assert ": db-1. Before" in message
+    assert f"--destination-blob {ledger_blob_name(other)} --source-uri " in message
     await bench.until("web-2 out", lambda: not bench.inside("web-2"))
 
 
