@@ -34,6 +34,8 @@ class Flag:
     age_s: float = field(default=0.0, compare=False)
     """How many seconds before it was read that was. The clock of the machine can be wrong, so its
     instants are not compared with those of a corrected clock."""
+    ahead_s: float = field(default=0.0, compare=False)
+    """How many seconds after it was read that was: the clock was set back."""
 
 
 class FlagStore:
@@ -55,6 +57,7 @@ class FlagStore:
                 document: object = json.loads(file.read(MAX_BYTES))
                 renewed_at = datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, UTC)
             values = cast("dict[str, object]", document if isinstance(document, dict) else {})
+            age_s = (datetime.now(UTC) - renewed_at).total_seconds()
             found = Flag(
                 since=datetime.fromisoformat(str(values["since"])).astimezone(UTC),
                 event_type=str(values.get("event_type") or ""),
@@ -62,7 +65,8 @@ class FlagStore:
                 drain=_instant(values.get("drain")),
                 boot_id=str(values.get("boot_id") or ""),
                 renewed_at=renewed_at,
-                age_s=max(0.0, (datetime.now(UTC) - renewed_at).total_seconds()),
+                age_s=max(0.0, age_s),
+                ahead_s=max(0.0, -age_s),
             )
         except (OSError, ValueError, KeyError, OverflowError, RecursionError):
             return None

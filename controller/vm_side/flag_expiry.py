@@ -2,7 +2,7 @@
 
 The closing side needs the availability set, which Azure names. Until Azure does, nothing reads the
 ledger and nothing renews the flag file. An application that reads only the file would stay closed
-as long as Azure does not answer.
+as long as Azure does not answer. A flag whose time lies ahead does not count, as for the responder.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from controller.clock import Clock
 from controller.observability.logs import log
+from controller.probe.flag_file import CLOCK_STEP_S
 from controller.vm_side.closing_side import found_flag
 from controller.vm_side.machine import Machine
 
@@ -49,12 +50,13 @@ class FlagExpiry:
             if found is None or flag.renewed_at != found.renewed_at:
                 found, found_at = flag, self._clock.monotonic()
             age_s = found.age_s + self._clock.monotonic() - found_at
-            if age_s > self._open_after_s and not await self._announced():
+            # Its age is not known, and each restart of the agent would count from zero.
+            set_back = found.ahead_s > CLOCK_STEP_S
+            if (age_s > self._open_after_s or set_back) and not await self._announced():
                 problem = self._machine.clear_flag()
                 if not problem:
-                    message = (
-                        f"open: no news from storage for {age_s:.0f} s, and the agent cannot start"
-                    )
+                    why = "the clock was set back" if set_back else f"for {age_s:.0f} s"
+                    message = f"open: no news from storage, {why}, and the agent cannot start"
                     log(logger, logging.WARNING, message, event="vm_opened")
                     return
                 if problem != reported:

@@ -205,3 +205,4 @@ def test_the_age_of_a_flag_is_by_the_clock_of_the_machine(
     found = store.read()
     assert found is not None
     assert found.age_s == pytest.approx(age_s, abs=30)
+    assert found.ahead_s == pytest.approx(max(0, renewed_s), abs=30)
