@@ -180,6 +180,11 @@ def encode_bounded(ledger: Ledger) -> tuple[Ledger, bytes]:
     Raises:
         ContractViolation: it is too large even so.
     """
+    if len(ledger.entries) > MAX_ENTRIES:
+        raise ContractViolation(
+            f"the ledger would have {len(ledger.entries)} entries, the limit is {MAX_ENTRIES}: it "
+            "is not written. End those of VMs that were deleted: lb-drain forget VM"
+        )
     while len(body := encode_ledger(ledger)) > MAX_LEDGER_BYTES:
         if ledger.transitions or ledger.verdicts:
             half, rest = len(ledger.transitions) // 2 + 1, len(ledger.verdicts) // 2 + 1

@@ -109,6 +109,17 @@ def test_what_cannot_be_cut_is_refused_as_a_whole(change: dict[str, Any]) -> Non
     assert MAX_ENTRIES == 1000
 
 
+@pytest.mark.parametrize(("count", "fits"), [(MAX_ENTRIES, True), (MAX_ENTRIES + 1, False)])
+def test_a_ledger_that_no_agent_can_read_is_never_written(count: int, *, fits: bool) -> None:
+    """L1: the ledger in storage stays as it is, and the message has the remedy."""
+    ledger = Ledger(entries=tuple(entry(number) for number in range(count)))
+    if fits:
+        assert len(decode_ledger(encode_bounded(ledger)[1]).entries) == count
+    else:
+        with pytest.raises(ContractViolation, match="lb-drain forget VM"):
+            encode_bounded(ledger)
+
+
 @pytest.mark.parametrize(
     "change",
     [
