@@ -83,7 +83,7 @@ purge() {
 
 # --- a version that refuses the configuration -----------------------------------------------------
 
-# An upgrade that nobody watches would end the agent on every VM: none would lead, and a VM that is out
+# An unattended upgrade would end the agent on every VM: none would lead, and a VM that is out
 # would stay out. So the version before runs until the configuration is corrected.
 
 drop_in() { printf '%s' "$root/etc/systemd/system/$1.service.d/version-before.conf"; }

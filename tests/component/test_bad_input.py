@@ -508,7 +508,13 @@ async def test_the_ledger_of_another_set_is_set_aside_with_what_to_do(
     await bench.lead()
     blob = bench.world.blobs.find(bench.ledger_path)
     assert blob is not None
-    entry = {"vm": "db-1", "vm_id": "", "events": [], "memberships": [], "out_at": None}
+    entry: dict[str, Any] = {
+        "vm": "db-1",
+        "vm_id": "",
+        "events": [],
+        "memberships": [],
+        "out_at": None,
+    }
     entry |= {"recorded_at": "2026-01-01T00:00:00+00:00", "gone": False}
     entry |= {"restoring_at": None, "restored_at": None}
     other = f"{bench.world.availability_set_id.casefold()}-db"
