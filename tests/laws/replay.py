@@ -188,6 +188,8 @@ class Tenure:
     since: float
     until: float
     released: bool = False
+    opened_at: float = math.inf
+    """When its agent sent the ledger first."""
 
 
 class Replay:
@@ -534,6 +536,9 @@ class Replay:
             self.released_at[vm] = change.at
         if change.detail["body"] and self.arrived is not None:
             self.ledger_sent_at = float(str(self.arrived.detail["sent_at"]))
+            if self.tenures and self.tenures[-1].holder == change.detail["by"]:
+                last = self.tenures[-1]
+                last.opened_at = min(last.opened_at, self.ledger_sent_at)
 
     def _drain_request(self, change: Change) -> None:
         if self.act == "ask":
@@ -588,13 +593,13 @@ class Replay:
     def _too_late(self, change: Change) -> bool:
         """Return whether a reply of Resource Manager comes when its client waits no more.
 
-        A leader drops what it has asked when its tenure ends.
+        A leader drops what it has asked in one tenure before it opens the ledger in the next.
         """
         if self.arrived is None:
             return False
         sent_at, vm = float(str(self.arrived.detail["sent_at"])), str(change.detail["vm"])
-        since = max((each.since for each in self.tenures if each.holder == vm), default=-math.inf)
-        return change.at >= sent_at + ARM_TIMEOUT_S or sent_at < since
+        opened_at = [each.opened_at for each in self.tenures if each.holder == vm]
+        return change.at >= sent_at + ARM_TIMEOUT_S or (bool(opened_at) and sent_at < opened_at[-1])
 
     def _forget_waits(self, vm: str) -> None:
         self.wait_until = {
