@@ -136,6 +136,9 @@ def s2_floor(replay: Replay, change: Change) -> Iterator[str]:
     if replay.conditions.stale_reads:
         return
     pool, name = key(change.subject), identity(change)
+    gone = replay.pools.get(pool, {}).get(name)
+    if gone is not None and replay.stopped.get(gone.vm, math.inf) < write.sent_at:
+        return  # it served no client
     unhealthy = _unhealthy(replay, write)
     view_s = VIEW_S if replay.conditions.requests_recorded else 0.0
     before, after = set[str](), set[str]()

@@ -157,11 +157,16 @@ class Stage:
         return [host for host in self._simulation.hosts.values() if host.vm not in unable]
 
     def _open_entries(self, ledger: Json) -> list[Json]:
-        """Return the entries that somebody still has to work on: their VM is there and runs."""
+        """Return the entries that still need work: their VM is there and runs, and may come back.
+
+        It may not while an event counts that a dead agent has forwarded, which outlasts the play.
+        """
+        stay = {fold(vm) for event in self._forwarded() for vm in event.resources}
         return [
             entry
             for entry in ledger.get("entries", [])
             if (vm := self._world.find_vm(entry["vm"])) is not None and vm.state == "running"
+            if fold(entry["vm"]) not in stay
             if entry["memberships"] or self._can_return(entry, ledger)
         ]
 
