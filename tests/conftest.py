@@ -60,13 +60,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"{tests[folder]:>6} {took_s[folder]:>8.1f} s  {folder}")
 
 
-SDK_LOGGERS = ("azure", "azure.identity", "azure.mgmt", "azure.storage")
+LOGGERS = ("", "azure", "azure.identity", "azure.mgmt", "azure.storage")
+"""The root logger, whose level commands set, and those of the SDK."""
 
 
 @pytest.fixture(autouse=True)
 def levels() -> Iterator[None]:
-    """Give the SDK's loggers their levels back: the adapters set them for a whole process."""
-    loggers = [logging.getLogger(name) for name in SDK_LOGGERS]
+    """Give loggers their levels back: commands and adapters set them for a whole process."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
     before = [each.level for each in loggers]
     yield
     for each, level in zip(loggers, before, strict=True):

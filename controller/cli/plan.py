@@ -26,14 +26,12 @@ def add_parser(commands: CommandGroup) -> None:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from controller.cli.overview_tables import why_events_unknown
     from controller.cli.plan_table import print_plan
 
     reads = SetReads(load(options.config, os.environ), options, require_pools=True)
     logs.setup(logging.WARNING, as_text=True)
     reading = asyncio.run(reads.read())
     print_plan(stdout_console(), reading)
-    found = reading.inspection
-    if found is None or found.unread or why_events_unknown(reading.overview):
-        return EXIT_FAILED
-    return EXIT_OK
+    found, document = reading.inspection, reading.overview["document"]
+    events_unread = document["age_s"] is None and document["failed_polls"] > 0
+    return EXIT_FAILED if found is None or found.unread or events_unread else EXIT_OK
