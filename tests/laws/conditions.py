@@ -1,6 +1,6 @@
 """What the laws need to know about a set besides its history."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from controller.simulator.world.history import Change
@@ -54,6 +54,11 @@ class Conditions:
     """Without that: the earliest instant at which the request behind a change left its agent."""
     blind_s: float = 0.0
     """Without that: how long an agent may act on an event document it cannot read again."""
+
+    def shows(self, vm: str, resources: Iterable[str]) -> bool:
+        """Return whether the event document of a VM shows an event for these VMs."""
+        groups = {self.placement_groups.get(each, 0) for each in resources if each in self.peers}
+        return self.placement_groups.get(vm, 0) in (groups or {0})
 
     def needed_s(self, *, vms: int, busy: int) -> float:
         """Return the longest time that the writes for an event take, one after the other.

@@ -81,18 +81,8 @@ def _undisturbed(replay: Replay, event: Event) -> bool:
 def _none_able(replay: Replay, event: Event) -> bool:
     """Return whether every VM that sees an event is down, with its agent, or cut off from Azure."""
     awake = replay.closed.awake_since.keys() - replay.conditions.unable
-    able = any(_group(replay, vm) in _groups(replay, event) for vm in awake)
+    able = any(replay.conditions.shows(vm, event.resources) for vm in awake)
     return replay.conditions.requests_recorded and not able
-
-
-def _group(replay: Replay, vm: str) -> int:
-    """Return which event document a VM of the set shows."""
-    return replay.conditions.placement_groups.get(vm, 0)
-
-
-def _groups(replay: Replay, event: Event) -> set[int]:
-    """Return which event documents show an event."""
-    return {_group(replay, vm) for vm in event.resources & replay.conditions.peers} or {0}
 
 
 def _due_at(replay: Replay, event: Event) -> float:
@@ -159,9 +149,9 @@ def l2_progress(replay: Replay, change: Change) -> Iterator[str]:
 
 def _uncovered_until(replay: Replay, event: Event) -> float:
     """Return when the last leader ended whose document does not show an event."""
-    shown_to = _groups(replay, event)
+    shows = replay.conditions.shows
     return max(
-        (each.until for each in replay.tenures if _group(replay, each.holder) not in shown_to),
+        (each.until for each in replay.tenures if not shows(each.holder, event.resources)),
         default=0.0,
     )
 

@@ -158,13 +158,17 @@ def _unhealthy(replay: Replay, write: Write) -> set[str]:
     """Return the VMs of which the agent had to know that they do not serve.
 
     An event that was announced long enough shows it at once; that people stopped a VM the agent
-    learns with the next inventory, minutes later. Without requests every VM that is down counts.
+    learns with the next inventory, minutes later. An event that the document of the agent does not
+    show counts once the ledger records it. Without requests every VM that is down counts.
     """
     if not replay.conditions.requests_recorded:
         return set(replay.down)
+    recorded = {each["event_id"].casefold() for each in write.ledger.get("events", [])}
+    shows = replay.conditions.shows
     return {
         vm
         for event in replay.events
+        if shows(write.vm, event.resources) or not recorded.isdisjoint(event.ids)
         if replay.impacting(event) and event.started_at is not None and event.over_at is None
         if event.started_at < write.sent_at - 2 * KNOWN_AFTER_S
         if any(poll.good and poll.at > event.started_at for poll in write.polls[-2:])
