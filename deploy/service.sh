@@ -33,7 +33,7 @@ address() { # UNIT KEY [PROGRAM [FILE]]
 
 # Print what a version finds wrong with the configuration; fail if it refuses it.
 accepts() { # UNIT PROGRAM [FILE]
-    as_unit "$1" "$2" check-config "${3:-$etc/config.toml}" 2>&1 >/dev/null
+    { as_unit "$1" "$2" check-config "${3:-$etc/config.toml}" >/dev/null; } 2>&1
 }
 
 probe_address() { [ ! -f "$probe_unit" ] || address lb-drain-probe probe.listen; }
