@@ -226,10 +226,16 @@ def print_events(console: Console, shown: Overview) -> None:
             show_line(console, f"    {line}", style=ALARM if "lose requests" in line else "")
 
 
+def are_events_unread(shown: Overview) -> bool:
+    """Return whether the metadata service was asked for events and has never answered."""
+    document = shown["document"]
+    return document["age_s"] is None and document["failed_polls"] > 0
+
+
 def why_events_unknown(shown: Overview) -> str:
     """Return why there may be events that an overview does not show; empty if there are none."""
     document, agent = shown["document"], shown["agent"]
-    if document["age_s"] is None and document["failed_polls"]:
+    if are_events_unread(shown):
         return f"the metadata service cannot be read on {agent['vm'] or 'this VM'}"
     if document["age_s"] is not None:
         old = document["age_s"] > READ_LATELY_S

@@ -26,12 +26,13 @@ def add_parser(commands: CommandGroup) -> None:
 
 
 def _plan(options: argparse.Namespace) -> int:
+    from controller.cli.overview_tables import are_events_unread
     from controller.cli.plan_table import print_plan
 
     reads = SetReads(load(options.config, os.environ), options, require_pools=True)
     logs.setup(logging.WARNING, as_text=True)
     reading = asyncio.run(reads.read())
     print_plan(stdout_console(), reading)
-    found, document = reading.inspection, reading.overview["document"]
-    events_unread = document["age_s"] is None and document["failed_polls"] > 0
-    return EXIT_FAILED if found is None or found.unread or events_unread else EXIT_OK
+    found = reading.inspection
+    failed = found is None or found.unread or are_events_unread(reading.overview)
+    return EXIT_FAILED if failed else EXIT_OK

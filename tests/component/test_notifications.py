@@ -407,7 +407,7 @@ async def test_names_that_hang_take_no_thread_of_azure(monkeypatch: pytest.Monke
 
 
 async def test_a_name_is_resolved(hook: Hook) -> None:
-    """A name with addresses of both families reaches a receiver on one of them."""
+    """A receiver that has IPv4 and IPv6 addresses gets the message at one of them."""
     url = hook.url.replace("127.0.0.1", "localhost")
     async with dispatching({"kind": "webhook", "url": url}) as harness:
         harness.announce(event())

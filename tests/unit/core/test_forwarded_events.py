@@ -157,7 +157,7 @@ def test_what_is_no_list_of_events_is_refused(body: bytes) -> None:
 
 
 def test_of_very_many_events_those_of_the_own_vm_are_forwarded() -> None:
-    """S7: nobody else may know them; then what begins first counts."""
+    """S7: other agents may not know them; then what begins first counts."""
     others = [event("web-3", event_id=f"E-{n}", not_before=n) for n in range(MOST_EVENTS)]
     own = event("web-2", event_id="own", not_before=9000)
     found = of_web_2((), (*others, own), (shows(*others, own),), unrecorded=tuple(others))
