@@ -75,6 +75,8 @@ class EventWatcher:
         self._claimed_ahead = timedelta()
         self.document: EventDocument | None = None
         self.document_at: datetime | None = None
+        self.is_complete = True
+        """Whether the newest document holds what other agents forward (`complete`)."""
         self.clean_documents: tuple[EventDocument, ...] = ()
         self.failures = 0
         self.seen_events = SeenEvents()
@@ -104,7 +106,7 @@ class EventWatcher:
         old.
         """
         if leading and not self._leading:
-            self.clean_documents = ()
+            self.clean_documents, self.is_complete = (), self._complete()
         self._leading = leading
         self._hurry.set()
 
@@ -162,7 +164,7 @@ class EventWatcher:
         self.document = document
         self.document_at = self.now()
         self._polled_at = self._clock.monotonic()
-        complete = self._complete()
+        complete = self.is_complete = self._complete()
         # What other agents forward is read by a leader only.
         self.seen_events.record(document, self.document_at, complete=complete and self._leading)
         clean = not document.set_aside and complete

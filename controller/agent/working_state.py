@@ -111,6 +111,7 @@ class WorkingState:
         return Observation(
             document=watcher.document,
             document_at=watcher.document_at,
+            is_complete=watcher.is_complete,
             clean_documents=watcher.clean_documents,
             vms=cache.vms,
             former=cache.former,

@@ -63,6 +63,8 @@ class Observation:
     """Newest good document; None before the first."""
     document_at: datetime | None = None
     """When it arrived."""
+    is_complete: bool = True
+    """Whether that document holds what other agents forward; a new leader has to read it first."""
     clean_documents: tuple[EventDocument, ...] = ()
     """The newest documents of an unbroken run of good polls, at most two; a bad poll empties it."""
     vms: tuple[Vm, ...] = ()

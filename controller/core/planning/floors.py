@@ -15,7 +15,7 @@ Pure: standard library only, no I/O, no clock.
 """
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from controller.core.azure_names import fold, short
 from controller.core.events import EventStatus, ScheduledEvent
@@ -25,6 +25,10 @@ from controller.core.planning.steps import Steps, WakeAt
 from controller.core.planning.views import FRESH_S
 from controller.core.planning.vm_case import VmCase
 from controller.core.resources import Membership
+
+FORWARDED_S = 5.0
+"""A new leader of a scale set waits this long for the events that other agents forward, in seconds.
+A VM whose event they alone show does not count as healthy. They are usually read within two."""
 
 
 class Floors:
@@ -53,12 +57,20 @@ class Floors:
             self._needed[pool_id] = floor.members(full=len(full))
         self._members_read = self._due = False
 
-    def unread(self, movable: tuple[Membership, ...]) -> bool:
-        """Return whether it is not known yet what other sets take out of these pools."""
+    def unread(self, movable: tuple[Membership, ...]) -> str:
+        """Return what has to be read before these pools can be counted; empty if nothing."""
+        if not self._evidence.observed.is_complete and self._evidence.now < self._forwarded_until():
+            return "which events other agents forward"
         touched = {fold(membership.pool_id) for membership in movable}
-        return any(
-            shared.unread for pool_id, shared in self._shared.items() if fold(pool_id) in touched
-        )
+        others = (shared for pool_id, shared in self._shared.items() if fold(pool_id) in touched)
+        if any(shared.unread for shared in others):
+            return "what the other availability sets take out of its pools"
+        return ""
+
+    def _forwarded_until(self) -> datetime:
+        """Return until when a drain waits for what other agents forward."""
+        began = self._evidence.observed.tenure_at or self._evidence.now
+        return began + timedelta(seconds=FORWARDED_S)
 
     def shortage(self, case: VmCase, movable: tuple[Membership, ...]) -> str:
         """Return why a VM has to stay: a pool would fall below its floor; empty if it may leave."""
@@ -122,8 +134,10 @@ class Floors:
         self._due = True
         return not any(shared.must_wait(movable) for shared in self._shared.values())
 
-    def shared_steps(self) -> Steps:
-        """Yield what is read from, and stated to, the other sets in the managed pools."""
+    def read_steps(self) -> Steps:
+        """Yield what is read from, and stated to, other agents and the other sets in the pools."""
+        if not self._evidence.observed.is_complete:
+            yield WakeAt(self._forwarded_until())
         for shared in self._shared.values():
             yield from shared.steps(due=self._due or self._members_read)
 

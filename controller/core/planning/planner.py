@@ -136,7 +136,7 @@ def _plan(
     builder.add(closing_notes.steps(evidence))
     for case in removal.by_urgency(evidence, [case for case in cases if case.must_leave]):
         builder.add(operator_controls.removal_steps(case, evidence, floors))
-    builder.add(floors.shared_steps())
+    builder.add(floors.read_steps())
     others = [case for case in cases if not case.must_leave]
     for case in restoration.by_failures(evidence, others):
         builder.add(restoration.steps(case, evidence))

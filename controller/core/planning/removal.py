@@ -96,8 +96,8 @@ def _steps(case: VmCase, evidence: Evidence, floors: Floors) -> Steps:
     elif not leaving:
         yield Report(vm=case.vm.name, phase=Phase.DRAIN_DUE, why="its pools or NICs cannot be read")
         yield from evidence.refresh_pools()
-    elif floors.unread(leaving):
-        why = "waiting until it is known what the other availability sets take out of its pools"
+    elif unread := floors.unread(leaving):
+        why = f"waiting until it is known {unread}"
         yield Report(vm=case.vm.name, phase=Phase.DRAIN_DUE, why=why)
     elif (shortage := floors.shortage(case, leaving)) and case.forced is None:
         yield from hold_vm(case.vm.name, HoldReason.FLOOR, shortage)

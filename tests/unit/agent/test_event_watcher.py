@@ -36,6 +36,7 @@ class Post:
     ) -> None:
         self.server, self.world = server, server.world
         self.clock, self.watcher, self.rehearsed = clock, watcher, rehearsed
+        self.forwarded_known = True
         self.heard = 0
         watcher.on_poll(self._hear)
 
@@ -68,8 +69,10 @@ async def post(tmp_path: Path) -> AsyncIterator[Post]:
             leader_poll_s=1,
             standby_poll_s=15,
             added=lambda _: tuple(rehearsed),
+            complete=lambda: post.forwarded_known,
         )
-        yield Post(server, clock, watcher, rehearsed)
+        post = Post(server, clock, watcher, rehearsed)
+        yield post
 
 
 def reported(caplog: pytest.LogCaptureFixture, text: str) -> int:
@@ -265,6 +268,22 @@ async def test_a_new_leader_starts_a_new_clean_run(post: Post) -> None:
     await post.watcher.poll()
     post.watcher.lead(True)
     assert len(post.watcher.clean_documents) == 1
+
+
+async def test_the_document_of_a_new_leader_is_complete_when_forwarded_events_are_known(
+    post: Post,
+) -> None:
+    """The document counts as it was read: what is known meanwhile is added by the next poll."""
+    await post.watcher.poll()
+    assert post.watcher.is_complete
+    post.forwarded_known = False
+    post.watcher.lead(True)
+    assert not post.watcher.is_complete
+    await post.watcher.poll()
+    post.forwarded_known = True
+    assert not post.watcher.is_complete
+    await post.watcher.poll()
+    assert post.watcher.is_complete
 
 
 async def test_the_pace(post: Post) -> None:

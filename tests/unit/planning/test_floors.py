@@ -332,3 +332,32 @@ def test_addresses_and_other_machines_that_are_down_do_not_count(
     scene.pools[APP] = {"members": (*rows, *strange)}
     scene.inside = {"web-1": [APP], "web-2": [APP]}
     assert bool(message(scene)) is state
+
+
+# --- a new leader of a scale set -----------------------------------------------------------------
+
+WAITING = "waiting until it is known which events other agents forward"
+
+
+def test_a_new_leader_counts_when_it_knows_what_other_agents_forward(
+    scene: PlannerScenario,
+) -> None:
+    """S2: the maintenance of a VM can have begun in a document that only its own agent sees."""
+    floor(scene, 2)
+    unknown = scene.plan(is_complete=False, tenure_at=at(0))
+    assert why(unknown) == WAITING
+    assert unknown.ledger is None
+    scene.events.append(event("web-2", event_id="OTHER", status=EventStatus.STARTED))
+    assert "1 healthy member would remain" in message(scene, tenure_at=at(0))
+
+
+def test_a_new_leader_waits_a_few_seconds_for_what_other_agents_forward(
+    scene: PlannerScenario,
+) -> None:
+    """S7: storage that does not answer keeps no VM in rotation."""
+    floor(scene, 1)
+    began = {"is_complete": False, "tenure_at": at(0)}
+    assert scene.plan(**began).wake_at == at(5)
+    scene.now = 5
+    assert why(scene.plan(**began)) != WAITING
+    assert scene.plan(**began).ledger is not None
