@@ -40,7 +40,7 @@ def main() -> int:
         metavar="A..B",
         type=_seeds,
         default=range(100),
-        help="play the seeds from A up to B, without B; unless told 0..100",
+        help="play the seeds from A up to B, without B (default: 0..100)",
     )
     parser.add_argument("--jobs", type=int, default=1, help="how many at once")
     parser.add_argument("--ablate", choices=sorted(ablations.SWITCHES), default="")

@@ -69,10 +69,10 @@ async def post(tmp_path: Path) -> AsyncIterator[Post]:
             leader_poll_s=1,
             standby_poll_s=15,
             added=lambda _: tuple(rehearsed),
-            complete=lambda: post.forwarded_known,
+            complete=lambda: made.forwarded_known,
         )
-        post = Post(server, clock, watcher, rehearsed)
-        yield post
+        made = Post(server, clock, watcher, rehearsed)
+        yield made
 
 
 def reported(caplog: pytest.LogCaptureFixture, text: str) -> int:

@@ -356,7 +356,7 @@ def test_a_new_leader_waits_a_few_seconds_for_what_other_agents_forward(
 ) -> None:
     """S7: storage that does not answer keeps no VM in rotation."""
     floor(scene, 1)
-    began = {"is_complete": False, "tenure_at": at(0)}
+    began: dict[str, Any] = {"is_complete": False, "tenure_at": at(0)}
     assert scene.plan(**began).wake_at == at(5)
     scene.now = 5
     assert why(scene.plan(**began)) != WAITING
