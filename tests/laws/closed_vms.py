@@ -45,6 +45,8 @@ class ClosedVms:
         were closed."""
         self.views: dict[str, list[Json]] = {}
         """The newest ledgers that the agent of a VM has read or written."""
+        self.unnamed_since: dict[str, float] = {}
+        """Since when no ledger that the agent of a VM acts on names the VM."""
         self.read_at: dict[str, float] = {}
         """When a request left that showed the ledger to the agent of a VM."""
         self._sent_at: float | None = None
@@ -90,17 +92,18 @@ class ClosedVms:
                 self.awake_since[vm] = change.at
                 if change.kind == "agent_started":
                     self.views.pop(vm, None)
+                    self.unnamed_since.pop(vm, None)
             case "agent_killed" | "agent_ended" | "agent_frozen":
                 self.awake_since.pop(vm, None)
             case "lease_acquire" | "lease_renew" if change.subject == self._ledger:
                 holder = str(detail["by"]).casefold()
                 self.led_until[holder] = change.at + self._lease_s
-                self._saw(holder, ledger)
+                self._saw(holder, ledger, change.at)
             case "blob_replaced" if change.subject == self._ledger:
                 self._readable = is_ledger(str(detail["body"]))
             case "blob_written" if is_ledger_write(change):
                 self._readable = True
-                self._saw(str(detail.get("by", "")).casefold(), ledger)
+                self._saw(str(detail.get("by", "")).casefold(), ledger, change.at)
             case "arrived":
                 self._sent_at = float(str(detail["sent_at"]))
             case "request" if detail["delivery"] == "normal":
@@ -119,12 +122,16 @@ class ClosedVms:
         if shown and self._readable:
             self.read_at[vm] = sent_at
             if detail["status"] != 304:
-                self._saw(vm, ledger)
+                self._saw(vm, ledger, change.at)
 
-    def _saw(self, vm: str, ledger: Json) -> None:
+    def _saw(self, vm: str, ledger: Json, at: float) -> None:
         seen = self.views.setdefault(vm, [])
         if not seen or seen[-1] is not ledger:
             self.views[vm] = [*seen, ledger][-VIEWS:]
+        if names(ledger, vm):
+            self.unnamed_since.pop(vm, None)
+        else:
+            self.unnamed_since.setdefault(vm, at)
 
 
 def names(ledger: Mapping[str, object], vm: str) -> bool:

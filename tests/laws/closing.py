@@ -90,7 +90,8 @@ def s9_open(replay: Replay, change: Change) -> Iterator[str]:
         for vm in sorted(closed.closed):
             there = vm not in replay.gone and vm not in replay.down
             named = not able and closed.named(vm)  # nothing of such a set is over
-            if _is_peer(replay, vm) and there and not (named or _waits_for_news(replay, vm, at)):
+            waits = named or _waits_for_news(replay, vm, at) or _is_opening(replay, vm, at)
+            if _is_peer(replay, vm) and there and not waits:
                 yield f"{vm} is closed in the end"
     for vm, state in closed.closed.items():
         awake_since = closed.awake_since.get(vm)
@@ -113,6 +114,15 @@ def _waits_for_news(replay: Replay, vm: str, at: float) -> bool:
         return False
     since = max(closed.news_at(vm), closed.closed[vm].since)
     return at - since <= _opens_within_s(replay)
+
+
+def _is_opening(replay: Replay, vm: str, at: float) -> bool:
+    """Return whether the agent of a VM may still wait for its application.
+
+    The set does not wait for a VM whose agent cannot report that it is closed.
+    """
+    since = replay.closed.unnamed_since.get(vm, -math.inf)
+    return at - since <= _ready_s(replay) + OPENS_WITHIN_S
 
 
 def _opens_within_s(replay: Replay) -> float:

@@ -253,6 +253,19 @@ def test_a_vm_that_is_closed_in_the_end_is_found() -> None:
     assert story.broken() == [], "no agent can restore it"
 
 
+@pytest.mark.parametrize(("until", "breaches"), [(70, 0), (90, 1)])
+def test_an_application_has_its_time_to_become_ready(until: float, breaches: int) -> None:
+    """S9: the set does not wait for a VM that cannot report that it is closed."""
+    story = Story()
+    story.record(1, "web-1")
+    story.read(2)
+    story.close(3)
+    story.record(10)
+    story.read(12)
+    story.tell(until, "converged", "set")
+    assert story.broken() == ["S9 open"] * breaches
+
+
 @pytest.mark.parametrize(
     ("quiet_at", "noticed_at", "policy", "breaches"),
     [
