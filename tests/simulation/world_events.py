@@ -12,7 +12,8 @@ from controller.core.drain_requests import DrainRequest, DrainRequests
 from controller.core.events import ScheduledEvent
 from controller.core.forwarded_events import events_of
 from controller.errors import ContractViolation
-from controller.simulator.services.http_values import Service
+from controller.simulator.services.connectivity import connectivity
+from controller.simulator.services.http_values import Delivery, Service
 from controller.simulator.world.bodies import Json, key
 from controller.simulator.world.events import EventState
 from controller.simulator.world.leases import LeaseState
@@ -152,9 +153,18 @@ class Stage:
         return self._world.serving(host.vm) and self._world.closed(host.vm)
 
     def _able(self) -> list["Host"]:
-        """Return the hosts whose agents have everything they need."""
+        """Return the hosts whose agents have everything they need.
+
+        A VM that is out can lack the outbound access that its pool gives.
+        """
         unable = self._simulation.scenario.unable
-        return [host for host in self._simulation.hosts.values() if host.vm not in unable]
+        return [
+            host
+            for host in self._simulation.hosts.values()
+            if host.vm not in unable
+            if not self._world.serving(host.vm)
+            or connectivity(self._world, host.vm, Service.BLOB) is Delivery.NORMAL
+        ]
 
     def _open_entries(self, ledger: Json) -> list[Json]:
         """Return the entries that still need work: their VM is there and runs, and may come back.
