@@ -373,6 +373,18 @@ def test_an_event_that_ended_the_last_agent_needs_no_verdict() -> None:
     assert story.broken({"V1 verdict": v1_verdict}) == []
 
 
+@pytest.mark.parametrize(("unable", "broken"), [((), 1), (("web-2",), 0)])
+def test_an_agent_that_is_unable_for_good_owes_no_verdict(
+    unable: tuple[str, ...], broken: int
+) -> None:
+    """All other VMs of the set are deleted, and this one is cut off from a service."""
+    story = Story()
+    _judge_event(story, [])
+    story.tell(32, "converged", "set")
+    story.conditions = replace(story.conditions, unable=frozenset(unable))
+    assert len(story.broken({"V1 verdict": v1_verdict})) == broken
+
+
 @pytest.mark.parametrize(("started_at", "read"), [(100.0, True), (100.0, False), (900.0, False)])
 def test_a_start_before_not_before_is_known_only_if_an_agent_read_it(
     started_at: float, read: bool

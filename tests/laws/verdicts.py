@@ -56,7 +56,8 @@ def _ended(ledger: Json) -> list[Json]:
 def _of_one(replay: Replay, event: Event, vm: str, verdicts: list[Json]) -> Iterator[str]:
     led = (
         replay.held_until > (event.over_at or 0.0) + JUDGED_WITHIN_S
-        and replay.closed.awake_since  # the last VM of the set can be deleted with its agent
+        # The last able VM of the set can be deleted with its agent.
+        and replay.closed.awake_since.keys() - replay.conditions.unable
     )
     ordinary = led and event.published_at > replay.calm_at + 30.0 and len(event.ids) == 1
     known = event.read or not replay.conditions.requests_recorded
