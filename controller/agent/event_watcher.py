@@ -158,9 +158,8 @@ class EventWatcher:
             log(logger, logging.INFO, "scheduled events can be read again", event="events_readable")
         self.failures = 0
         self._report(document)
-        document = _with_known(document, self.document)
         self._remember(document)
-        document = self._with_added(document)
+        document = self._with_added(self._with_known(document))
         self.document = document
         self.document_at = self.now()
         self._polled_at = self._clock.monotonic()
@@ -177,6 +176,24 @@ class EventWatcher:
             self._shown[key] = None
         for key in list(self._shown)[:-MOST_SHOWN]:
             del self._shown[key]
+
+    def _with_known(self, document: EventDocument) -> EventDocument:
+        """Keep the events of the last document that may be among those set aside now (law S6).
+
+        An entry whose id cannot be read may be any event that the metadata service has shown. No
+        event that is kept is acknowledged: its present state at the platform is not known.
+        """
+        if self.document is None or not document.set_aside:
+            return document
+        present = {fold(event.event_id) for event in document.events}
+        unreadable = {fold(each.event_id) for each in document.set_aside}
+        kept = tuple(
+            replace(event, acknowledgeable=False)
+            for event in self.document.events
+            if (name := fold(event.event_id)) not in present and name in self._shown
+            if "" in unreadable or name in unreadable
+        )
+        return replace(document, events=(*document.events, *kept))
 
     def _with_added(self, document: EventDocument) -> EventDocument:
         """Add what other sources show. The metadata service decides about an event it has shown."""
@@ -218,25 +235,6 @@ class EventWatcher:
             self._clock.ahead = timedelta()
         elif corrected and _seconds_between(ahead, self._clock.ahead) > CLOCK_TOLERANCE_S / 2:
             self._clock.ahead = ahead
-
-
-def _with_known(document: EventDocument, last: EventDocument | None) -> EventDocument:
-    """Keep the events of the last document that may be among those set aside now (law S6).
-
-    An entry whose id cannot be read may be any event. No event that is kept is acknowledged: its
-    present state at the platform is not known.
-    """
-    if last is None or not document.set_aside:
-        return document
-    present = {fold(event.event_id) for event in document.events}
-    unreadable = {fold(each.event_id) for each in document.set_aside}
-    kept = tuple(
-        replace(event, acknowledgeable=False)
-        for event in last.events
-        if fold(event.event_id) not in present
-        and ("" in unreadable or fold(event.event_id) in unreadable)
-    )
-    return replace(document, events=(*document.events, *kept))
 
 
 def _seconds_between(one: timedelta, other: timedelta) -> float:

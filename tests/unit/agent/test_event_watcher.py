@@ -237,6 +237,32 @@ async def test_a_known_event_that_is_odd_now_stays_known(
     assert len(post.watcher.clean_documents) == 2
 
 
+@pytest.mark.parametrize("entry", [{"EventId": 5}, 5, {**GOOD, "EventId": "E-2", "Resources": 1}])
+async def test_an_event_of_another_source_outlasts_an_entry_that_is_set_aside(
+    post: Post, entry: object
+) -> None:
+    """S6: the metadata service has not shown it, and does not decide about it."""
+    added = ScheduledEvent(
+        event_id="E-2",
+        event_type="Reboot",
+        status=EventStatus.SCHEDULED,
+        resources=("web-2",),
+        forwarded=True,
+    )
+    post.rehearsed.append(added)
+    await post.watcher.poll()
+    odd(post, entry)
+    await post.watcher.poll()
+    post.heal()
+    for _ in range(2):
+        await post.watcher.poll()
+        assert post.watcher.document is not None
+        assert post.watcher.document.events == (added,)
+    post.rehearsed.clear()
+    await post.watcher.poll()
+    assert post.watcher.document.events == ()
+
+
 async def test_another_event_that_goes_meanwhile_is_gone(post: Post) -> None:
     """An odd event with a readable id keeps no other event alive."""
     odd(post, KNOWN, GOOD)
