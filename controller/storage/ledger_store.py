@@ -48,6 +48,8 @@ from controller.storage.ledger_json import decode_ledger, encode_bounded
 
 KNOWN_ETAGS = 500
 """More than a leader writes between two renewals of its lease."""
+KNOWN_SENT = 10
+"""How many ledgers are remembered that were sent and may have been written."""
 OTHERS_FIRST = timedelta(seconds=60)
 """For this long an agent that only read the ledger leaves an unreadable one to the agent that has
 written it, whose memory lacks nothing."""
@@ -93,7 +95,7 @@ class Written(Enum):
 
     DURABLE = "durable"
     UNKNOWN = "unknown"
-    """Not written yet; the request may still arrive."""
+    """Not written yet, or an earlier one was, whose reply was lost; the request may still arrive."""
     REPLACED = "replaced"
     """Durable; a ledger that another writer had put there is gone."""
     SET_ASIDE = "set aside"
@@ -139,6 +141,10 @@ class LedgerStore:
         """Of what this agent has written or replaced last."""
         self._writing = False
         """A write is under way, or its outcome is unknown."""
+        self._sent: deque[Ledger] = deque(maxlen=KNOWN_SENT)
+        """What was sent since the ledger was durable last, and not refused."""
+        self._had_no_effect = False
+        """Whether the last write got no reply, and changed nothing."""
         self._refused = False
         """Storage has refused a write because of other content, which was not read since."""
         self._unreadable_since: datetime | None = None
@@ -275,19 +281,27 @@ class LedgerStore:
         Raises:
             ContractViolation, ControllerError: as `read`.
             LeaseLost: the lease is lost, or another leader has opened the ledger.
+            OutcomeUnknown: a write got no reply and changed nothing, as the one before.
         """
+        lost: OutcomeUnknown | None = None
         if not self._refused:
             try:
                 await self._put(wanted, lease)
             except (Conflict, OutcomeUnknown) as error:
-                self._writing = isinstance(error, OutcomeUnknown)
+                lost = error if isinstance(error, OutcomeUnknown) else None
+                self._writing = lost is not None
                 self._refused = not self._writing
             except (Denied, NotSent, Throttled):
-                self._writing = False  # storage holds what it held before
+                self._writing = False
                 raise
             else:
                 return Written.DURABLE
-        return await self._write_over(wanted, lease)
+        written = await self._write_over(wanted, lease)
+        failed_before = self._had_no_effect
+        self._had_no_effect = lost is not None and written is Written.UNKNOWN
+        if lost is not None and self._had_no_effect and failed_before:
+            raise lost
+        return written
 
     async def _write_over(self, wanted: Ledger, lease: Lease) -> Written:
         """Read what the blob holds now, and replace it; as `write`."""
@@ -306,9 +320,9 @@ class LedgerStore:
         if found == durable:
             self._etags.append(self._etag)
             return Written.UNKNOWN
-        if found == wanted:
-            self._adopt(wanted)
-            return Written.DURABLE
+        if found in self._sent:
+            self._adopt(found)
+            return Written.DURABLE if found == wanted else Written.UNKNOWN
         try:
             await self._put(wanted, lease)
         except (Conflict, OutcomeUnknown):
@@ -329,12 +343,19 @@ class LedgerStore:
         guard = WriteGuard(check=lease.fence)
         ledger, body = encode_bounded(ledger)
         replaced, self._writing = self._etag, True
-        self._etag = await self._blob.write(body, replaced, lease.lease_id, guard)
+        self._sent.append(ledger)
+        try:
+            self._etag = await self._blob.write(body, replaced, lease.lease_id, guard)
+        except (Conflict, Denied, NotSent, Throttled):
+            self._sent.pop()  # storage holds what it held before
+            raise
         self._etags.append(replaced)
         self._adopt(ledger)
 
     def _adopt(self, ledger: Ledger) -> None:
         """This ledger, which this agent has written, is durable."""
         self.ledger, self._writing, self._refused = ledger, False, False
+        self._had_no_effect = False
+        self._sent.clear()
         self._etags.append(self._etag)
         self._memory.wrote(ledger)

@@ -132,6 +132,14 @@ def reply(service: Service, status: int, **matches: Any) -> Fault:
     return Fault(effect=Effect.REPLY, service=service, status=status, vm="web-1", **matches)
 
 
+def no_ledger_write(effect: Effect) -> Trouble:
+    """Return a fault of web-1 that all its writes of the ledger meet, and no renewal."""
+    fault = reply(Service.BLOB, 403, method="PUT", path_contains="web.json")
+    return meet(
+        replace(fault, effect=effect), only=lambda request: request.parameter("comp") != "lease"
+    )
+
+
 def overwritten(simulation: Simulation) -> None:
     """Change the ledger past the lease, which web-1 may not read any more."""
     revoke("Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read")(simulation)
@@ -160,13 +168,9 @@ MEMBERS: Mapping[str, tuple[Trouble, tuple[Storm, ...]]] = {
         (),
     ),
     "the ledger was changed and cannot be read": (overwritten, ()),
-    "the ledger cannot be written": (
-        meet(
-            reply(Service.BLOB, 403, method="PUT", path_contains="web.json"),
-            only=lambda request: request.parameter("comp") != "lease",
-        ),
-        (),
-    ),
+    "the ledger cannot be written": (no_ledger_write(Effect.REPLY), ()),
+    "writes of the ledger are never answered": (no_ledger_write(Effect.HANG), ()),
+    "writes of the ledger are reset": (no_ledger_write(Effect.RESET_BEFORE), ()),
 }
 """What only web-1 cannot do, and what makes it so."""
 

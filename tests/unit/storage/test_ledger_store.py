@@ -1,5 +1,6 @@
 """What the store of the ledger does when storage refuses a write (law S4)."""
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
@@ -20,6 +21,7 @@ from controller.errors import (
     NotFound,
     NotSent,
     OutcomeUnknown,
+    ServiceFault,
     Throttled,
 )
 from controller.storage.ledger_json import decode_ledger, encode_bounded
@@ -44,6 +46,8 @@ class StoredBlob:
         self.version, self.writes = 1, 0
         self.answers = True
         self.refusal: ControllerError | None = None
+        self.takes_effect = False
+        """Whether a write is stored although its reply is the refusal."""
         self.meanwhile: Callable[[], None] = lambda: None
         """What happens before the reply to a read arrives."""
 
@@ -65,6 +69,8 @@ class StoredBlob:
         assert lease_id == Lease.lease_id
         self.writes += 1
         if self.refusal is not None:
+            if self.takes_effect:
+                self.store(body)
             raise self.refusal
         if etag != self.etag:
             raise Conflict("the condition is not met")
@@ -156,6 +162,38 @@ async def test_a_write_that_did_not_take_effect_hides_no_other_writer(
     assert not store.shows_another_writer(store.etag)
     stored.store(b"")
     assert store.shows_another_writer(stored.etag)
+
+
+@pytest.mark.parametrize("error", [ServiceFault("500"), OutcomeUnknown("reset")], ids=str)
+@pytest.mark.parametrize("read", [True, False], ids=["read", "unread"])
+async def test_a_write_of_its_own_whose_reply_was_lost_is_no_other_writer(
+    store: LedgerStore, stored: StoredBlob, error: ControllerError, *, read: bool
+) -> None:
+    """The operator would look for the program that has changed the blob."""
+    first, second = drained(store.ledger), changed(drained(store.ledger))
+    stored.refusal, stored.takes_effect, stored.answers = error, True, read
+    with suppress(ControllerError):
+        await store.write(first, Lease())
+    stored.refusal, stored.answers = None, True
+    while (written := await store.write(second, Lease())) is Written.UNKNOWN:
+        assert store.ledger == first
+    assert written is Written.DURABLE
+    assert store.ledger == second
+
+
+async def test_a_write_that_never_has_an_effect_fails(
+    store: LedgerStore, stored: StoredBlob
+) -> None:
+    """S7: the lease goes to an agent whose writes arrive; one lost reply is routine."""
+    stored.refusal = OutcomeUnknown("no answer")
+    for _ in range(3):
+        assert await store.write(changed(store.ledger), Lease()) is Written.UNKNOWN
+        for _ in range(2):
+            with pytest.raises(OutcomeUnknown):
+                await store.write(changed(store.ledger), Lease())
+        stored.refusal = None
+        assert await store.write(changed(store.ledger), Lease()) is Written.DURABLE
+        stored.refusal = OutcomeUnknown("no answer")
 
 
 def drained(ledger: Ledger) -> Ledger:
