@@ -82,7 +82,8 @@ class PresenceSender:
         # The text of a problem counts seconds: only that there is one is a change.
         changed = bool(sent.problem) != bool(presence.problem)
         changed = changed or sent.configuration != presence.configuration
-        return changed or (presence.at - sent.at).total_seconds() >= PERIOD_S
+        # What left before the clock was corrected can lie ahead.
+        return changed or not 0 <= (presence.at - sent.at).total_seconds() < PERIOD_S
 
     async def _send(self, presence: AgentPresence) -> None:
         try:

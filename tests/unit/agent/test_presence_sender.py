@@ -78,6 +78,15 @@ async def test_an_idle_agent_writes_once_in_a_period(bench: Bench) -> None:
             assert await bench.after(PERIOD_S) == hour + 2
 
 
+async def test_a_clock_that_was_ahead_delays_nothing(bench: Bench) -> None:
+    """The first poll of the events corrects it: to the others the agent would not run until then."""
+    bench.time = at(3600)
+    async with bench.running():
+        assert await bench.after(0) == 1
+        assert await bench.after(-3600) == 2
+        assert await bench.after(PERIOD_S - 1) == 2
+
+
 async def test_a_change_is_published_at_once(bench: Bench) -> None:
     """A problem that comes or goes is one; another text of the same problem is none."""
     async with bench.running():
