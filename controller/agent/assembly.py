@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from controller.agent.ability_watch import AbilityWatch
-from controller.agent.agents_reader import AgentsReader
+from controller.agent.agents_reader import AgentsReader, assemble_agents
 from controller.agent.closing_assembly import assemble_closing
 from controller.agent.context import AgentContext
 from controller.agent.event_forwarding import (
@@ -40,7 +40,6 @@ from controller.core.lease import LeaseState, ReasonsNotToLead, reasons_not_to_l
 from controller.core.ledger_recovery import LedgerMemory
 from controller.storage.drain_request_store import DrainRequestWatch
 from controller.storage.ledger_store import LedgerStore
-from controller.storage.presence_store import read_agents
 from controller.vm_side.closing_side import ClosingSide
 
 CLOSING_POLL_S = 2.0
@@ -118,7 +117,8 @@ def assemble(context: AgentContext) -> Components:
     election, standby_ledger = None, None
 
     def leads() -> bool:
-        return bool(election and election.leading)
+        # Also while a renewal is late: the watcher leads on, and its documents have to be whole.
+        return bool(election and election.state is LeaseState.LEADER)
 
     operator = _watch_operator(
         context,
@@ -145,6 +145,7 @@ def assemble(context: AgentContext) -> Components:
         context, store, election=election, watcher=watcher, operator=operator, ability=ability
     )
     sdk = _assemble_sdk(context, watcher, operator, reconciler, election)
+    view = _assemble_view(context, standby_ledger, watcher, operator)
     return Components(
         identity=context.identity,
         watcher=watcher,
@@ -153,7 +154,7 @@ def assemble(context: AgentContext) -> Components:
         store=store,
         election=election,
         standby_ledger=standby_ledger,
-        standby_view=_assemble_view(context, standby_ledger, watcher, operator),
+        standby_view=view,
         closing=assemble_closing(
             context,
             blob,
@@ -164,7 +165,7 @@ def assemble(context: AgentContext) -> Components:
             begins=lambda: reconciler.tenure.begins,
         ),
         presence=None if election is None else assemble_presence(context, blob.name, owner),
-        agents=_assemble_agents(context, blob.name),
+        agents=assemble_agents(context, blob.name, reconciler, election, view),
         second_source=_assemble_second_source(context, reconciler, election, watcher),
         sdk=sdk,
         forwarder=assemble_forwarder(context, watcher, election, standby_ledger),
@@ -235,11 +236,6 @@ def watch_ability(watcher: EventWatcher, operator: OperatorBlobs) -> AbilityWatc
     ability = AbilityWatch(watcher.clock)
     operator.requests.on_read(partial(ability.tried, READING_REQUESTS, DRAIN_REQUESTS))
     return ability
-
-
-def _assemble_agents(context: AgentContext, ledger_name: str) -> AgentsReader:
-    vms = context.identity.vms
-    return AgentsReader(lambda: read_agents(context.azure.state_blob, ledger_name, vms))
 
 
 def _assemble_sdk(

@@ -7,6 +7,7 @@ ledger and the set.
 from dataclasses import replace
 from functools import partial
 
+from controller.agent.agents_reader import known_vms
 from controller.agent.assembly import Components
 from controller.agent.leader_election import LeaderElection
 from controller.agent.reporting import Reporting
@@ -188,7 +189,7 @@ def _with_parts(snapshot: AgentSnapshot, parts: Components) -> AgentSnapshot:
         snapshot,
         vm=identity.vm,
         availability_set_id=_set_now(identity.set_id, reconciler.ledger.present_set_id),
-        peers=identity.vms,
+        peers=known_vms(identity.vms, reconciler, parts.election, parts.standby_view),
         document=watcher.document,
         document_age_s=None if watcher.document is None else watcher.age_s(),
         failed_polls=watcher.failures,

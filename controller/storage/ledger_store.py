@@ -95,7 +95,7 @@ class Written(Enum):
 
     DURABLE = "durable"
     UNKNOWN = "unknown"
-    """Not written yet, or an earlier one was, whose reply was lost; the request may still arrive."""
+    """Not written yet; the request may still arrive. What was sent before may have been written."""
     REPLACED = "replaced"
     """Durable; a ledger that another writer had put there is gone."""
     SET_ASIDE = "set aside"

@@ -1,13 +1,20 @@
 """What an agent knows of the others: read when a person looks, and not more often than needed."""
 
 import asyncio
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from controller.agent import agents_reader
-from controller.agent.agents_reader import AgentsReader
+from controller.agent.agents_reader import AgentsReader, known_vms
 from controller.core.agent_presence import AgentPresence, SeenAgent
 from tests.support.planner_scenario import at
+
+if TYPE_CHECKING:
+    from controller.agent.leader_election import LeaderElection
+    from controller.agent.reconciler import Reconciler
+    from controller.agent.standby_view import StandbyView
 
 SEEN = (SeenAgent(vm="web-1"),)
 
@@ -75,3 +82,22 @@ async def test_what_was_known_stays_while_storage_is_away(monkeypatch: pytest.Mo
         (presence, "503"),
         (None, "503"),
     ]
+
+
+@pytest.mark.parametrize("role", ["dry run", "leader", "standby", "no open page", "not read yet"])
+def test_the_vms_of_the_set_are_those_of_the_newest_inventory(role: str) -> None:
+    """A deleted instance has no agent that could run, and a new one has."""
+    now = SimpleNamespace(cache=SimpleNamespace(vms=(SimpleNamespace(name="web-3"),)))
+    nothing = SimpleNamespace(cache=SimpleNamespace(vms=()))
+    leads = role == "leader"
+    own = now if role in ("leader", "dry run") else nothing
+    view = SimpleNamespace(latest=lambda: now if role == "standby" else None)
+    election = None if role == "dry run" else SimpleNamespace(leading=leads)
+    found = known_vms(
+        ("web-1", "web-2"),
+        cast("Reconciler", own),
+        cast("LeaderElection | None", election),
+        cast("StandbyView", view),
+    )
+    current = role in ("leader", "dry run", "standby")
+    assert found == (("web-3",) if current else ("web-1", "web-2"))

@@ -79,7 +79,7 @@ async def test_an_idle_agent_writes_once_in_a_period(bench: Bench) -> None:
 
 
 async def test_a_clock_that_was_ahead_delays_nothing(bench: Bench) -> None:
-    """The first poll of the events corrects it: to the others the agent would not run until then."""
+    """The first poll of the events corrects it. The others would not see the agent until then."""
     bench.time = at(3600)
     async with bench.running():
         assert await bench.after(0) == 1
