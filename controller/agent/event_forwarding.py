@@ -34,7 +34,13 @@ from controller.core.ledger import Ledger
 from controller.core.policy import Policy
 from controller.core.rehearsals import is_test
 from controller.core.resources import Vm
-from controller.errors import ContractViolation, ControllerError, NotFound
+from controller.errors import (
+    TRANSIENT,
+    ContractViolation,
+    ControllerError,
+    NotFound,
+    retry_wait_s,
+)
 from controller.observability.logs import log
 from controller.storage.forwarded_events_store import (
     ENDING,
@@ -81,10 +87,16 @@ class EventForwarder:
         """None until it is known what an earlier run of this agent has forwarded."""
         self._is_current = False
         """Whether this run has read enough documents to know what of that is over."""
+        self._wait_until = float("-inf")
+        """When storage is asked again, as it requested; monotonic seconds."""
+        self._refused = ""
+        """The lasting refusal that was reported last."""
 
     def polled(self) -> None:
         """Look again; called after every poll."""
         self.coverage.polled()
+        if self._watcher.clock.monotonic() < self._wait_until:
+            return
         stands = self._sent is not None and bool(self._sent.events)
         forwards = stands or self.coverage.is_in_scale_set()
         if forwards and (self._sent is None or self._is_due()):
@@ -95,8 +107,27 @@ class EventForwarder:
         while True:
             await self._woken.wait()
             self._woken.clear()
-            with suppress(ControllerError):
+            try:
                 await self.step()
+                self._refused = ""
+            except ControllerError as error:
+                self._failed(error)
+
+    def _failed(self, error: ControllerError) -> None:
+        """Wait as long as storage requests; report a refusal that lasts, once."""
+        wait_s = retry_wait_s(error, at_least_s=0.0)
+        self._wait_until = self._watcher.clock.monotonic() + wait_s
+        if isinstance(error, TRANSIENT) or self._refused == error.word():
+            return
+        self._refused = error.word()
+        log(
+            logger,
+            logging.WARNING,
+            f"the events of this VM cannot be forwarded to the leader: {error}",
+            event="azure_request_failed",
+            vm=self._vm,
+            outcome=error.word(),
+        )
 
     async def step(self) -> None:
         """Write what has to be forwarded, if that has changed or is old.

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -15,7 +15,7 @@ from controller.azure.container import ListedBlob, Listing
 from controller.core.events import EventDocument, ScheduledEvent
 from controller.core.forwarded_events import RENEWED_S, STANDS_FOR, ForwardedEvents, forwarded
 from controller.core.resources import Vm
-from controller.errors import NotFound
+from controller.errors import ControllerError, Denied, NotFound, OutcomeUnknown, Throttled
 from controller.storage.forwarded_events_store import (
     MAX_BODY_BYTES,
     decode_forwarded,
@@ -152,9 +152,12 @@ class Forwarding:
         self.written, self.now, self.found = list[bytes](), at(0), b""
         document = EventDocument(incarnation=1, events=shown)
         watcher: Any = SimpleNamespace(
-            document=document, clean_documents=(document, document), now=lambda: self.now
+            document=document,
+            clean_documents=(document, document),
+            now=lambda: self.now,
+            clock=StoppedClock(),
         )
-        self.watcher = watcher
+        self.watcher, self.failure, self.tries = watcher, cast("ControllerError | None", None), 0
         coverage: Any = SimpleNamespace(
             unknown=(), polled=lambda: None, is_in_scale_set=lambda: self.in_scale_set
         )
@@ -176,6 +179,9 @@ class Forwarding:
         return Content(body=self.found, etag="x", lease_state="available", lease_status="")
 
     async def replace(self, body: bytes, _etag: str) -> str:
+        self.tries += 1
+        if self.failure is not None:
+            raise self.failure
         self.written.append(body)
         return "x"
 
@@ -205,6 +211,31 @@ async def test_what_is_forwarded_is_withdrawn_although_the_set_is_no_scale_set_a
     agent.in_scale_set = False
     agent.show()
     assert await agent.poll() == []
+
+
+@pytest.mark.parametrize(
+    ("failure", "tries", "reports"),
+    [
+        (Throttled("429", retry_after_s=60), 3, 0),
+        (OutcomeUnknown("no answer"), 9, 0),
+        (Denied("403"), 9, 1),
+    ],
+    ids=["throttled", "silent", "denied"],
+)
+async def test_storage_that_takes_no_event_is_asked_as_often_as_it_requests(
+    failure: ControllerError, tries: int, reports: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An agent that leads polls every second. A refusal that lasts is reported, once."""
+    agent = Forwarding(event("web-2", event_id="E-1"))
+    agent.failure = failure
+    for _ in range(3):
+        for _ in range(3):
+            await agent.poll()
+        agent.watcher.clock.move(60)
+    assert agent.tries == tries
+    assert sum("cannot be forwarded" in each.message for each in caplog.records) == reports
+    agent.failure = None
+    assert await agent.poll() == ["E-1"]
 
 
 async def test_nothing_is_forwarded_in_an_availability_set() -> None:
