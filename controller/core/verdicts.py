@@ -306,13 +306,22 @@ class _Pass:
     def _placed(
         self, event: WatchedEvent, vm: WatchedVm, present: ScheduledEvent | None
     ) -> WatchedVm:
-        """Return a VM of an event where it is now; after the event, only if that was not known."""
+        """Return a VM of an event where it is now; after the event, only if that was not known.
+
+        A VM that was out is back when it is seen in a pool: an entry that was recovered is older
+        than that, and does not show it.
+        """
         over = is_over_for(vm, event, present, self._ledger.entry(vm.vm))
         if vm.place == Place.JUDGED or (over and vm.place != Place.UNKNOWN):
             return vm
         place, out_at = self._place(event, vm.vm)
-        if place is Place.UNKNOWN:
+        was_out_since = vm.out_at if vm.place == Place.OUT else None
+        if place is Place.UNKNOWN or (
+            was_out_since and place is Place.IN_ROTATION and not self._is_inside(vm.vm)
+        ):
             return vm
+        if was_out_since and out_at:
+            out_at = min(was_out_since, out_at)
         why = vm.why
         if _was_put_back(self._ledger, vm, place):
             why = PUT_BACK
@@ -334,7 +343,7 @@ class _Pass:
         if out_at := was_out(event, name, self._ledger.transitions, opened_by):
             return Place.OUT, out_at
         entry, vm = self._ledger.entry(name), evidence.views.vm(name)
-        inside = evidence.inside(vm) if vm else ()
+        inside = self._is_inside(name)
         if entry is not None and entry.restored_at is None:
             seen_out = (self._as_recorded or not inside) and not closes
             closed = closed_since(event, entry, evidence.views.restarts, self._now)
@@ -348,6 +357,11 @@ class _Pass:
             True for each in evidence.mechanisms for _ in each.unseen(evidence.views, vm)
         )
         return (Place.UNKNOWN if hidden else Place.UNMANAGED), None
+
+    def _is_inside(self, name: str) -> bool:
+        """Return whether a VM is in a managed pool."""
+        vm = self._evidence.views.vm(name)
+        return vm is not None and bool(self._evidence.inside(vm))
 
     # --- verdicts ---
 

@@ -135,6 +135,9 @@ REGRESSIONS = (
     1116531,  # a leader whose VM went down kept the lease: its peers had left it (S7)
     1115694,  # a leader without Resource Manager kept a verdict waiting, beside able peers (L1)
     1114582,  # a VM was created again before its identity was read, beside its adminState (S3)
+    1132499,  # the ledger was recovered while a VM that was out restarted (V1)
+    1131232,  # agents of VMs that are out could not withdraw forwarded events (H2, the world)
+    1131677,  # the only VM that was left was cut off from a service (V1, the law)
     1130096,  # a VM whose agent cannot report it was opening when all else was over (S9, the law)
     1127677,  # a VM that Azure had stopped was taken out, and counted as healthy (S2, the law)
     1127456,  # an event far ahead stood forwarded, and its agent could not withdraw it

@@ -586,6 +586,23 @@ def test_a_vm_that_another_client_put_back() -> None:
     assert watch.verdicts == [("web-1", f"hit in rotation: {PUT_BACK}")]
 
 
+@pytest.mark.parametrize("inside", [False, True], ids=["out", "put back"])
+def test_a_recovered_entry_does_not_show_that_a_vm_was_put_back(*, inside: bool) -> None:
+    """V1: the older entry lacks that the VM is out, and no report confirms it while it starts."""
+    watch = closing_watch(0)
+    before = watch.scene.entry()
+    watch.scene.inside["web-1"] = []
+    watch.passes(60, event())
+    watch.passes(620, started())
+    watch.scene.ledger = watch.scene.ledger.with_entry(before)
+    watch.over.clear()
+    watch.scene.inside["web-1"] = [APP] if inside else []
+    watch.passes(621, started())
+    watch.passes(622)
+    text = f"hit in rotation: {PUT_BACK}" if inside else "drained 9 min 0 s before NotBefore"
+    assert watch.verdicts == [("web-1", text)]
+
+
 def test_an_event_that_is_over_for_one_vm_of_two() -> None:
     """The leader restores that VM while the event goes on for the other one."""
     watch = Watch()
