@@ -11,8 +11,9 @@ from typing import Any
 
 from controller.simulator.world.access import CONTAINERS
 from tests.simulation.harsh_acts import ODD_EVENTS, ODD_VMS, SPOILT
+from tests.simulation.later_seeds import FIRST_NARROW_SEED
 from tests.simulation.manual_drains import several_askers
-from tests.simulation.request_faults import ALL_KINDS
+from tests.simulation.request_faults import ALL_KINDS, NARROW_KINDS
 from tests.simulation.scenario import Act, ClockError, Scenario, Storm
 from tests.simulation.targeted_faults import LONGEST_INTERREGNUM_S, short_notice, trial_of
 from tests.simulation.world_events import LEADER, STANDBY
@@ -246,28 +247,42 @@ def unable(source: random.Random, scenario: Scenario) -> Scenario:
     """
     if scenario.settings.get("outbound_needs_public_pool"):
         return scenario
+    scenario, vm, from_s = _one_is_unable(source, scenario)
+    if source.random() < 0.5:
+        service = source.choice(("arm", "arm", "imds", "blob"))
+        storm = Storm("cut", from_s, float("inf"), vm=vm, service=service)
+        return replace(scenario, storms=(*scenario.storms, storm))
+    given = {"vm": vm, "action": source.choice(PERMISSIONS)}
+    return with_acts(scenario, Act(from_s, "lose_role", given))
+
+
+def one_request(source: random.Random, scenario: Scenario) -> Scenario:
+    """One kind of request of one VM fails for good, as `unable`: all its others succeed."""
+    captive = scenario.settings.get("outbound_needs_public_pool")
+    if scenario.seed < FIRST_NARROW_SEED or scenario.unable or captive:
+        return scenario
+    scenario, vm, from_s = _one_is_unable(source, scenario)
+    storm = Storm(source.choice(sorted(NARROW_KINDS)), from_s, float("inf"), vm=vm)
+    return replace(scenario, storms=(*scenario.storms, storm))
+
+
+def _one_is_unable(source: random.Random, scenario: Scenario) -> tuple[Scenario, str, float]:
+    """Return a set of three VMs or more, the one that lacks something, and from when on."""
     vms = max(3, scenario.vms)
     vm = source.choice(("web-1", f"web-{source.randint(1, vms)}"))  # web-1 mostly leads
     from_s = source.uniform(1, scenario.calm_at_s)
     at_s = scenario.calm_at_s + LONGEST_INTERREGNUM_S
-    acts = [*without_late_events(scenario)]
-    acts += [maintenance(at_s, source.choice((STANDBY, STANDBY, LEADER)))]
-    storms = list(scenario.storms)
-    if source.random() < 0.5:
-        service = source.choice(("arm", "arm", "imds", "blob"))
-        storms.append(Storm("cut", from_s, float("inf"), vm=vm, service=service))
-    else:
-        given = {"vm": vm, "action": source.choice(PERMISSIONS)}
-        acts.append(Act(from_s, "lose_role", given))
-    return replace(
+    late = maintenance(at_s, source.choice((STANDBY, STANDBY, LEADER)))
+    acts = sorted((*without_late_events(scenario), late), key=lambda act: act.at_s)
+    scenario = replace(
         scenario,
         vms=vms,
         floors=dict.fromkeys(scenario.floors, 1),
         unable=frozenset({vm}),
-        acts=tuple(sorted(acts, key=lambda act: act.at_s)),
-        storms=tuple(storms),
+        acts=tuple(acts),
         patience_s=100.0,
     )
+    return scenario, vm, from_s
 
 
 def wrong_clocks(source: random.Random, scenario: Scenario) -> Scenario:
@@ -490,5 +505,6 @@ HARDSHIPS: tuple[Hardship, ...] = (
     Hardship(0.03, several_askers),
     Hardship(0.03, spoilt_blobs),
     Hardship(0.02, balancers_again),
+    Hardship(0.08, one_request),
 )
 """What every campaign draws."""

@@ -28,12 +28,15 @@ class Kind:
     fault: Fault
     path: str = ""
     """What the path has to contain."""
+    lease: bool | None = None
+    """Whether it has to be about the lease of a blob; None if that does not matter."""
 
     def covers(self, request: Request) -> bool:
         return (
             request.service is self.service
             and request.method in self.methods
             and self.path in request.path.casefold()
+            and self.lease in (None, request.parameter("comp") == "lease")
         )
 
 
@@ -188,7 +191,39 @@ SECOND_KINDS: Mapping[str, Kind] = MappingProxyType(
 )
 """Faults of the second source and of both acknowledgements; only `drawn_second_source` draws them.
 """
-EVERY_KIND: Mapping[str, Kind] = MappingProxyType({**ALL_KINDS, **SECOND_KINDS})
+_LEDGER, _OF_VM = "/web.json", ".vms/web-"
+_HANGS = Fault(effect=Effect.HANG)
+_REQUESTS = {
+    "acknowledgement": Kind(Service.IMDS, ("POST",), _HANGS, _EVENTS),
+    "token": Kind(Service.IMDS, ("GET",), _HANGS, _TOKEN),
+    "ledger write": Kind(Service.BLOB, ("PUT",), _HANGS, _LEDGER, lease=False),
+    "ledger read": Kind(Service.BLOB, ("GET",), _HANGS, _LEDGER),
+    "lease read": Kind(Service.BLOB, ("HEAD",), _HANGS, _LEDGER),
+    "lease write": Kind(Service.BLOB, ("PUT",), _HANGS, _LEDGER, lease=True),
+    "own blob write": Kind(Service.BLOB, ("PUT",), _HANGS, _OF_VM),
+    "report read": Kind(Service.BLOB, ("GET",), _HANGS, _OF_VM),
+    "NIC read": Kind(Service.ARM, ("GET",), _HANGS, "/networkinterfaces"),
+    "NIC write": Kind(Service.ARM, ("PUT",), _HANGS, "/networkinterfaces/"),
+    "operation read": Kind(Service.ARM, ("GET",), _HANGS, _LONG_RUNNING),
+    "pool read": Kind(Service.ARM, ("GET",), _HANGS, "/loadbalancers/"),
+    "pool write": Kind(Service.ARM, ("PUT",), _HANGS, "/backendaddresspools/"),
+    "VM read": Kind(Service.ARM, ("GET",), _HANGS, "/virtualmachines"),
+}
+_EFFECTS = {
+    "500": _reply(500),
+    "hangs": _HANGS,
+    "loses replies": Fault(effect=Effect.RESET_AFTER),
+    "reset": Fault(effect=Effect.RESET_BEFORE),
+}
+NARROW_KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        f"{request}: {effect}": replace(kind, fault=fault)
+        for request, kind in _REQUESTS.items()
+        for effect, fault in _EFFECTS.items()
+    }
+)
+"""Faults of one kind of request, while all others of the service succeed."""
+EVERY_KIND: Mapping[str, Kind] = MappingProxyType({**ALL_KINDS, **SECOND_KINDS, **NARROW_KINDS})
 
 JOURNEYS = ("slow", "late")
 """Faults of the way to ARM and Blob: a long one, and one longer than the sender waits."""
