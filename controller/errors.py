@@ -222,8 +222,11 @@ TRANSIENT = (Conflict, NotSent, OutcomeUnknown, ServiceFault, Throttled)
 
 
 def retry_after_of(error: ControllerError) -> float | None:
-    """Return the Retry-After of a failed request in seconds; None without one."""
-    return error.retry_after_s
+    """Return the Retry-After of a failed request in seconds; None without one.
+
+    Zero, or a date that has passed, asks for no wait: then the back-off applies.
+    """
+    return error.retry_after_s or None
 
 
 def retry_wait_s(error: ControllerError, *, at_least_s: float) -> float:

@@ -8,7 +8,6 @@ forwarded event that is one request. Nothing here has a timer: the polls of the 
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime
 
 from controller.agent.context import AgentContext
@@ -285,15 +284,21 @@ class ForwardedReader:
         }
         for name in self._found.keys() - blobs.keys():
             del self._found[name]
+        failed: ControllerError | None = None
         for name, listed in blobs.items():
             if name in self._found and self._found[name][0].etag == listed.etag:
                 continue
-            with suppress(NotFound):
-                try:
-                    content = await self._blob_of(name).read()
-                    self._found[name] = listed, decode_forwarded(content.body, name)
-                except ContractViolation as error:
-                    self._report(listed, error)
+            try:
+                content = await self._blob_of(name).read()
+                self._found[name] = listed, decode_forwarded(content.body, name)
+            except NotFound:
+                pass
+            except ContractViolation as error:
+                self._report(listed, error)
+            except ControllerError as error:
+                failed = error  # the others are read all the same
+        if failed is not None:
+            raise failed
         self._failed, self._known = 0, True
 
     def _report(self, listed: ListedBlob, error: ContractViolation) -> None:

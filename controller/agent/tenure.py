@@ -198,7 +198,9 @@ class Tenure:
             ability.failed(LEDGER, error)
             self._state.retries.failed(LEDGER, error, what="the ledger could not be written")
             return False
-        if written is not Written.UNKNOWN:
+        if written is Written.UNKNOWN:
+            ability.dropped(LEDGER)
+        else:
             ability.succeeded(LEDGER)
             self._state.retries.clear(LEDGER)
         self._state.writes.recorded(before, self.ledger)

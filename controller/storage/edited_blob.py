@@ -69,7 +69,8 @@ class EditedBlob(ABC, Generic[C]):
         if etag == self._etag:
             return False
         if self._refused is not None and self._refused[0] == etag:
-            raise self._refused[1]
+            # Raised again, an error would keep the frames of every poll before.
+            raise self._refused[1].with_traceback(None)
         content = await self._blob.read()
         try:
             self.content = self.decoded(content.body)

@@ -5,7 +5,7 @@ import logging
 from dataclasses import replace
 
 from controller.core.vm_report import VmReport, VmState
-from controller.errors import ControllerError
+from controller.errors import ControllerError, retry_wait_s
 from controller.observability.logs import log
 from controller.storage.vm_report_store import VmReportWriter
 
@@ -14,7 +14,9 @@ logger = logging.getLogger("lbdrain.closing")
 SEND_AGAIN_S = 10.0
 """How often the report of a VM that is not open, or could not close, is sent, though nothing has
 changed: the leader uses no old report."""
-RETRY_S = 1.0
+RETRY_S, LONGEST_RETRY_S = 1.0, 15.0
+"""After how long a report that could not be written is written again: at first, and at most unless
+storage requests a longer wait."""
 CONNECTIONS_EVERY_S = 2.0
 """How often a change of the number of connections alone is sent."""
 
@@ -27,7 +29,8 @@ class ReportSender:
         self._newest: VmReport | None = None
         self._sent: VmReport | None = None
         self._changed = asyncio.Event()
-        self._failing = False
+        self._failures = 0
+        """In a row."""
 
     def send(self, report: VmReport) -> None:
         """Send this report if it is worth a write; returns at once."""
@@ -59,8 +62,8 @@ class ReportSender:
             try:
                 await self._writer.write(report)
             except ControllerError as error:
-                if not self._failing:
-                    self._failing = True
+                self._failures += 1
+                if self._failures == 1:
                     message = f"the report of this VM cannot be written: {error}"
                     log(
                         logger,
@@ -70,10 +73,11 @@ class ReportSender:
                         vm=report.vm,
                         outcome=error.word(),
                     )
-                await asyncio.sleep(RETRY_S)
+                full_s = min(LONGEST_RETRY_S, RETRY_S * 2 ** min(self._failures - 1, 10))
+                await asyncio.sleep(retry_wait_s(error, at_least_s=full_s))
                 self._changed.set()
             else:
-                self._sent, self._failing = report, False
+                self._sent, self._failures = report, 0
 
 
 def _planned_by(report: VmReport) -> VmReport:

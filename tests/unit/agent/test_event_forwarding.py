@@ -15,7 +15,14 @@ from controller.azure.container import ListedBlob, Listing
 from controller.core.events import EventDocument, ScheduledEvent
 from controller.core.forwarded_events import RENEWED_S, STANDS_FOR, ForwardedEvents, forwarded
 from controller.core.resources import Vm
-from controller.errors import ControllerError, Denied, NotFound, OutcomeUnknown, Throttled
+from controller.errors import (
+    Conflict,
+    ControllerError,
+    Denied,
+    NotFound,
+    OutcomeUnknown,
+    Throttled,
+)
 from controller.storage.forwarded_events_store import (
     MAX_BODY_BYTES,
     decode_forwarded,
@@ -36,6 +43,7 @@ class Container:
     def __init__(self) -> None:
         self.bodies: dict[str, bytes] = {}
         self.read: list[str] = []
+        self.failures: dict[str, ControllerError] = {}
 
     def forward(self, vm: str, *, said_at_s: float = 0) -> None:
         """Let the agent of a VM forward a reboot of it; storage receives that at 0 s."""
@@ -59,6 +67,8 @@ class Container:
         class Blob:
             async def read(self) -> Content:
                 container.read.append(name)
+                if name in container.failures:
+                    raise container.failures[name]
                 body = container.bodies[name]
                 return Content(body=body, etag="x", lease_state="available", lease_status="")
 
@@ -117,6 +127,22 @@ async def test_events_that_cannot_be_read_are_reported_once(
     assert leader.events() == ["E-web-2", "E-web-3"]
     (record,) = caplog.records
     assert name in record.message
+
+
+@pytest.mark.parametrize(
+    "failure", [Conflict("409 BlobArchived"), Denied("403"), OutcomeUnknown("no answer")], ids=str
+)
+async def test_a_blob_that_storage_does_not_return_hides_no_other(
+    leader: Leader, failure: ControllerError
+) -> None:
+    """S7: a new leader has read none before, and every leader stops at the same one."""
+    leader.container.failures[forwarded_blob_name(LEDGER, "web-2")] = failure
+    with pytest.raises(type(failure)):
+        await leader.reader.step()
+    assert leader.events() == ["E-web-3"]
+    leader.container.failures.clear()
+    await leader.reader.step()
+    assert leader.events() == ["E-web-2", "E-web-3"]
 
 
 async def test_the_agent_of_a_deleted_vm_withdraws_nothing(leader: Leader) -> None:

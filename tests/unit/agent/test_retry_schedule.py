@@ -78,6 +78,14 @@ def test_a_failure_waits_as_asked_or_ever_longer(bench: Bench) -> None:
     assert later(60) <= bench.table.active[WRITE_A].until <= later(60 + SPREAD_S)
 
 
+def test_a_retry_after_of_zero_asks_for_no_wait(bench: Bench) -> None:
+    """The back-off applies: otherwise a service that throttles gets several requests a second."""
+    for full in (1, 2, 4):
+        bench.fail(error=Throttled("429", retry_after_s=0))
+        wait = (bench.table.active[WRITE_A].until - NOW).total_seconds()
+        assert full / 2 <= wait <= full
+
+
 def test_every_failure_asks_for_a_pass(bench: Bench) -> None:
     """The planner learns of a failure at once."""
     bench.fail()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from controller.core.vm_report import VmReport, VmState
+from controller.errors import ControllerError, Denied, Throttled
 from controller.vm_side.report_sender import SEND_AGAIN_S, ReportSender
 from tests.support.planner_scenario import at
 
@@ -64,3 +65,34 @@ async def test_a_report_of_a_clock_that_was_ahead_is_written_again() -> None:
             await asyncio.sleep(0)
     running.cancel()
     assert [each.at for each in writer.written] == [at(3600), at(2)]
+
+
+@pytest.mark.parametrize(
+    ("failure", "waits"),
+    [
+        (Denied("403"), [1, 2, 4, 8, 15, 15]),
+        (Throttled("503", retry_after_s=10), [10, 10, 10, 10, 15, 15]),
+    ],
+    ids=["denied", "throttled"],
+)
+async def test_a_report_that_cannot_be_written_waits_ever_longer(
+    failure: ControllerError, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every VM of the set writes one, also while none is drained."""
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == len(waits):
+            raise asyncio.CancelledError
+
+    class Refused:
+        async def write(self, _report: VmReport) -> None:
+            raise failure
+
+    monkeypatch.setattr("controller.vm_side.report_sender.asyncio.sleep", sleep)
+    sender = ReportSender(cast("VmReportWriter", Refused()))
+    sender.send(OPEN)
+    with pytest.raises(asyncio.CancelledError):
+        await sender.run()
+    assert slept == waits
