@@ -9,6 +9,7 @@ from datetime import datetime
 
 from controller.clock import Clock
 from controller.core.ability import (
+    READING_FORWARDED,
     REMEMBERED_S,
     STALE_S,
     WRITING_LEDGER,
@@ -209,7 +210,9 @@ class AbilityWatch:
             Unanswered(operation=each.operation, began_at=each.began_at)
             for each in self._under_way.values()
         )
-        found = inability(self._due, self._attempts, unanswered, now)
+        # What other agents forward shows whether anything is due.
+        due = self._due | {READING_FORWARDED}
+        found = inability(due, self._attempts, unanswered, now)
         if found is not None:
             self._shown = found, now + self._remembered_s(found.operation)
         return found

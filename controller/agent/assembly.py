@@ -33,8 +33,8 @@ from controller.agent.standby_view import StandbyView
 from controller.agent.startup import AgentIdentity, blob_owner, state_blob
 from controller.azure.blob import StateBlob
 from controller.config.schema import Settings
-from controller.core.ability import READING_REQUESTS
-from controller.core.action_keys import DRAIN_REQUESTS
+from controller.core.ability import READING_FORWARDED, READING_REQUESTS
+from controller.core.action_keys import DRAIN_REQUESTS, FORWARDED_EVENTS
 from controller.core.blob_owner import BlobOwner
 from controller.core.lease import LeaseState, ReasonsNotToLead, reasons_not_to_lead
 from controller.core.ledger_recovery import LedgerMemory
@@ -129,7 +129,7 @@ def assemble(context: AgentContext) -> Components:
     )
     forwarded = assemble_forwarded(context, leading=leads, vms=lambda: reconciler.cache.vms)
     watcher = _assemble_watcher(context, operator.requests, forwarded)
-    ability = watch_ability(watcher, operator)
+    ability = watch_ability(watcher, operator, forwarded)
     if not settings.policy.dry_run:
         read = LedgerStore(blob, owner=owner, memory=memory)
         standby_ledger = _assemble_standby_ledger(context, read, watcher, operator, ability)
@@ -231,9 +231,12 @@ def _assemble_watcher(
     )
 
 
-def watch_ability(watcher: EventWatcher, operator: OperatorBlobs) -> AbilityWatch:
-    """Return what notes the ability of an agent; reads of the drain requests count as attempts."""
+def watch_ability(
+    watcher: EventWatcher, operator: OperatorBlobs, forwarded: ForwardedReader
+) -> AbilityWatch:
+    """Return what notes the ability of an agent; reads that no pass plans count as attempts."""
     ability = AbilityWatch(watcher.clock)
+    forwarded.on_read(partial(ability.tried, READING_FORWARDED, FORWARDED_EVENTS))
     operator.requests.on_read(partial(ability.tried, READING_REQUESTS, DRAIN_REQUESTS))
     return ability
 

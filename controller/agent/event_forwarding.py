@@ -38,6 +38,7 @@ from controller.errors import (
     ContractViolation,
     ControllerError,
     NotFound,
+    OutcomeUnknown,
     retry_wait_s,
 )
 from controller.observability.logs import log
@@ -55,6 +56,7 @@ logger = logging.getLogger("lbdrain.agent")
 
 LIST_PERIOD_S = 15.0
 """How often the leader looks for forwarded events."""
+LIST_WITHIN_S = 10.0
 TRIES = 3
 """After so many failures in a row the leader goes on without them."""
 
@@ -223,6 +225,11 @@ class ForwardedReader:
         self._known = False
         self._unreadable: dict[str, str] = {}
         """The ETag of each blob that was reported, by its name."""
+        self._listeners: list[Callable[[ControllerError | None], None]] = []
+
+    def on_read(self, listener: Callable[[ControllerError | None], None]) -> None:
+        """Call a listener after every read; with the error if not all could be read."""
+        self._listeners.append(listener)
 
     def polled(self) -> None:
         """Look for forwarded events if that is due; called after every poll."""
@@ -255,9 +262,11 @@ class ForwardedReader:
         while True:
             await self._woken.wait()
             self._woken.clear()
+            failed: ControllerError | None = None
             try:
                 await self.step()
             except ControllerError as error:
+                failed = error
                 self._failed += 1
                 if self._failed == TRIES:
                     self._known = True
@@ -269,6 +278,8 @@ class ForwardedReader:
                         event="azure_request_failed",
                         outcome=error.word(),
                     )
+            for listener in self._listeners:
+                listener(failed)
 
     async def step(self) -> None:
         """Read what has changed.
@@ -276,7 +287,11 @@ class ForwardedReader:
         Raises:
             ControllerError: storage did not answer.
         """
-        listing = await self._container().list(prefix=self._folder)
+        try:
+            async with asyncio.timeout(LIST_WITHIN_S):
+                listing = await self._container().list(prefix=self._folder)
+        except TimeoutError:
+            raise OutcomeUnknown(f"blob list: no answer within {LIST_WITHIN_S:.0f} s") from None
         blobs = {
             each.name: each
             for each in listing.blobs

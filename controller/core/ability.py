@@ -66,6 +66,7 @@ Operation = NewType("Operation", str)
 """A kind of work, as it is named after "cannot"."""
 READING_INVENTORY = Operation("read the VMs of the set")
 ACKNOWLEDGING = Operation("acknowledge events")
+READING_FORWARDED = Operation("read what other agents forward")
 READING_HEALTH = Operation("read the health of rules")
 READING_REPORTS = Operation("read the reports of VMs")
 READING_REQUESTS = Operation("read the drain requests")
@@ -195,7 +196,7 @@ def verdict_of(operation: Operation, error: ControllerError, *, absent: bool = F
     """
     if isinstance(error, ConfigError | LeaseHeld | LeaseLost | Outdated):
         return Verdict()
-    of_all = operation in {READING_REPORTS, READING_REQUESTS}
+    of_all = operation in {READING_FORWARDED, READING_REPORTS, READING_REQUESTS}
     content = of_all and isinstance(error, ContractViolation)
     if content or (absent and isinstance(error, ContractViolation | Denied | NotFound)):
         return Verdict(excused=True)
@@ -263,8 +264,9 @@ def _all_close(observed: Observation, ledger: Ledger, policy: Policy, now: datet
     evidence, and a successor that cannot read them could not acknowledge the event.
     """
     events = observed.document.events if observed.document else ()
-    due = [event for event in events if policy.is_due(event, now)]
-    names = {fold(name) for event in due for name in event.resources}
+    names = {
+        fold(name) for event in events if policy.is_due(event, now) for name in event.resources
+    }
     names |= {fold(each.vm) for each in observed.requests or () if each.is_active(now)}
     names |= {fold(entry.vm) for entry in ledger.entries if not entry.waits_for_place}
     latest_s = policy.connection_drain_s + UNABLE_AFTER_S

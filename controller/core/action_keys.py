@@ -18,6 +18,7 @@ KeyKind = Literal[
     "health",
     "report",
     "requests",
+    "forwarded",
 ]
 """`write` is a NIC, load balancer or other resource in both directions; `remove` and `restore` are
 one direction of a pool; `ledger` is the blob with the ledger, `share` the blob of a shared pool;
@@ -47,3 +48,5 @@ LEDGER = ActionKey("ledger", "ledger")
 """Reads and writes of the ledger."""
 DRAIN_REQUESTS = ActionKey("requests", "requests")
 """Reads of the drain requests."""
+FORWARDED_EVENTS = ActionKey("forwarded", "forwarded")
+"""Reads of what other agents forward."""

@@ -10,6 +10,7 @@ from controller.agent.ability_watch import AbilityWatch
 from controller.agent.assembly import watch_ability
 from controller.core.ability import (
     ACKNOWLEDGING,
+    READING_FORWARDED,
     READING_REQUESTS,
     REMEMBERED_S,
     STALE_S,
@@ -74,15 +75,34 @@ def test_reads_of_the_drain_requests_count(clock: StoppedClock) -> None:
     requests: Any = SimpleNamespace(on_read=listeners.append)
     watcher: Any = SimpleNamespace(clock=clock)
     operator: Any = SimpleNamespace(requests=requests)
-    watch = watch_ability(watcher, operator)
+    forwarded: Any = SimpleNamespace(on_read=listeners.append)
+    watch = watch_ability(watcher, operator, forwarded)
     watch.begin(1)
     watch.planned({READING_REQUESTS})
-    (read,) = listeners
+    _, read = listeners
     read(DENIED)
     clock.move(UNABLE_AFTER_S)
     assert str(watch.inability(1)) == f"cannot {READING_REQUESTS}: no permission"
     read(None)
     assert watch.inability(1) is None
+
+
+def test_reads_of_what_other_agents_forward_are_always_due(clock: StoppedClock) -> None:
+    """S7: what one agent cannot read may be the only word of an event."""
+    listeners: list[Any] = []
+    requests: Any = SimpleNamespace(on_read=listeners.append)
+    watcher: Any = SimpleNamespace(clock=clock)
+    operator: Any = SimpleNamespace(requests=requests)
+    forwarded: Any = SimpleNamespace(on_read=listeners.append)
+    watch = watch_ability(watcher, operator, forwarded)
+    watch.begin(1)
+    watch.planned(None)
+    read, _ = listeners
+    read(DENIED)
+    clock.move(UNABLE_AFTER_S)
+    assert str(watch.inability(1)) == f"cannot {READING_FORWARDED}: no permission"
+    read(Conflict("409 BlobArchived"))
+    assert watch.inability(1) is None, "every agent would get that answer"
 
 
 def test_one_success_of_the_kind_is_ability(watch: AbilityWatch, clock: StoppedClock) -> None:
