@@ -205,9 +205,9 @@ class ElectionState:
         lately = ago_s < FEW_YIELDS_AFTER_S and bool(self._yielded.unable)
         return lately and self.value is not LeaseState.STANDBY
 
-    def quarantine(self) -> None:
+    def quarantine(self, for_s: float = QUARANTINE_S) -> None:
         """Stay out of the election for a while."""
-        self._quarantined_until = self._clock.monotonic() + QUARANTINE_S
+        self._quarantined_until = self._clock.monotonic() + for_s
 
     @property
     def quarantined(self) -> bool:

@@ -29,6 +29,8 @@ logger = logging.getLogger("lbdrain.election")
 
 TICK_S = 1.0
 """How often a leader checks its term; a freeze is noticed after at most this long."""
+LOST_ACQUIRES = 2
+"""After so many acquires without a reply, which made the lease taken, an agent lets others try."""
 READS_PER_SECOND = 4.0
 """How often all standbys of a set of up to 20 VMs together read the state of the lease."""
 LONGEST_READ_S = 5.0
@@ -82,8 +84,8 @@ class LeaderElection:
         self._yield_s = max(yield_s, READ_SPREAD[1] * self._read_period_s + FOUND_AFTER_S)
         self._before_release: list[Callable[[], Awaitable[None]]] = []
         self._woken = asyncio.Event()
-        self._hurries = self._unanswered = False
-        # Unanswered: an acquire was sent, and its reply is not known.
+        self._hurries = False
+        self._unanswered = 0  # acquires that were sent, in a row, without a known reply
         state = self._state = ElectionState(clock, lease_duration_s=lease_duration_s)
         self._reasons: Callable[[], ReasonsNotToLead] = lambda: state.with_clock(reasons())
         self._refresh, self._blob_read = refresh, blob_read
@@ -195,7 +197,11 @@ class LeaderElection:
             taken = await self._taken()
             if taken:
                 self._state.leader_seen()
-            if taken and not self._unanswered:
+            if taken and self._unanswered >= LOST_ACQUIRES:
+                # Each acquire extends the lease, and no reply arrives: others need a free one.
+                self._unanswered = 0
+                self._state.quarantine(self._lease_duration_s + self._yield_s)
+            elif taken and not self._unanswered:
                 self._state.not_free()
             elif await self._should_acquire():
                 await self._acquire(self._reasons())
@@ -235,16 +241,16 @@ class LeaderElection:
             # The same id again makes a repeated acquire idempotent when the first reply was lost.
             self.lease_id = str(uuid.UUID(int=self._entropy.getrandbits(128), version=4))
         term = self._state.new_term()
-        self._unanswered = True
+        self._unanswered += 1
         try:
             await self._blob.acquire(self.lease_id, self._lease_duration_s)
         except LeaseHeld:
-            self._unanswered = False
+            self._unanswered = 0
             self._state.leader_seen()
             self._state.not_free(refused=True)
             self._state.apply(LeaseInput.HELD)
             return
-        self._unanswered = False
+        self._unanswered = 0
         self._state.recovered()
         self._state.acquired(term, reasons)
 

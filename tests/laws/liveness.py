@@ -169,6 +169,9 @@ def h1_quiet(replay: Replay, change: Change) -> Iterator[str]:
             yield f"{change.detail['vm']} was asked to wait {until - change.at:.1f} s longer"
     if change.at <= replay.converged_at or replay.last_ledger.get("entries") or replay.parting:
         return
+    awake = replay.closed.awake_since.keys()
+    if awake and awake <= replay.conditions.unable:
+        return  # what an unable agent cannot finish, it goes on with
     match change.kind:
         case "sent" if change.detail["service"] == "arm":
             if change.detail["method"] == "PUT":

@@ -135,6 +135,8 @@ REGRESSIONS = (
     1116531,  # a leader whose VM went down kept the lease: its peers had left it (S7)
     1115694,  # a leader without Resource Manager kept a verdict waiting, beside able peers (L1)
     1114582,  # a VM was created again before its identity was read, beside its adminState (S3)
+    1152471,  # replies to acquires were lost, and each extended the lease (S7)
+    1151432,  # the leader could not read what other agents forward (S7)
     1132499,  # the ledger was recovered while a VM that was out restarted (V1)
     1131232,  # agents of VMs that are out could not withdraw forwarded events (H2, the world)
     1131677,  # the only VM that was left was cut off from a service (V1, the law)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from controller.agent.leader_election import LeaderElection
+from controller.agent.leader_election import LOST_ACQUIRES, LeaderElection
 from controller.azure.blob import StateBlob
 from controller.azure.http.session import open_azure
 from controller.config.schema import Settings
@@ -271,6 +271,21 @@ async def test_a_lost_reply_to_acquire_is_asked_again_under_the_same_id(polling:
     assert candidate.refused()
     assert await candidate.turn() is LeaseState.LEADER
     assert candidate.elector.lease_id == lease_id
+
+
+async def test_an_agent_without_replies_leaves_the_lease_to_others(polling: Polling) -> None:
+    """S7: each acquire extends the lease, which would never be free again."""
+    candidate, peer = polling.candidate(), polling.candidate("web-2", seed=1)
+    polling.fault(Effect.RESET_AFTER, method="PUT")
+    for _ in range(4):
+        await candidate.turn()
+        polling.clock.move(1)
+    assert polling.asked.count("acquire") == LOST_ACQUIRES
+    polling.heal()
+    polling.clock.move(LEASE_S)
+    assert await candidate.turn() is LeaseState.STANDBY
+    assert await peer.turn() is LeaseState.LEADER
+    assert await candidate.turn() is LeaseState.STANDBY
 
 
 async def test_a_lost_acquire_that_a_peer_won_is_dropped(polling: Polling) -> None:
