@@ -116,10 +116,6 @@ def assemble(context: AgentContext) -> Components:
     store = LedgerStore(blob, owner=owner, memory=memory)
     election, standby_ledger = None, None
 
-    def leads() -> bool:
-        # Also while a renewal is late: the watcher leads on, and its documents have to be whole.
-        return bool(election and election.state is LeaseState.LEADER)
-
     operator = _watch_operator(
         context,
         blob,
@@ -127,7 +123,9 @@ def assemble(context: AgentContext) -> Components:
         leading=lambda: election is None or election.leading,
         changed=lambda: sdk.check(),  # noqa: PLW0108 -- it is built below
     )
-    forwarded = assemble_forwarded(context, leading=leads, vms=lambda: reconciler.cache.vms)
+    forwarded = assemble_forwarded(
+        context, leading=lambda: _is_leader(election), vms=lambda: reconciler.cache.vms
+    )
     watcher = _assemble_watcher(context, operator.requests, forwarded)
     ability = watch_ability(watcher, operator, forwarded)
     if not settings.policy.dry_run:
@@ -171,6 +169,11 @@ def assemble(context: AgentContext) -> Components:
         forwarder=assemble_forwarder(context, watcher, election, standby_ledger),
         forwarded=forwarded,
     )
+
+
+def _is_leader(election: LeaderElection | None) -> bool:
+    """Return whether an agent leads, also while a renewal is late: its documents stay whole."""
+    return election is not None and election.state is LeaseState.LEADER
 
 
 def _assemble_standby_ledger(

@@ -136,6 +136,7 @@ class ElectionState:
         For these reasons it was left to other agents until now, which is as good as a yield, if
         they could have acquired it.
         """
+        self.recovered()
         if reasons and not self._looked_free:
             self._yielded, self._yielded_at = reasons, self._clock.monotonic()
         self._free_since, self._looked_free = None, False
@@ -170,6 +171,9 @@ class ElectionState:
         """
         self.released_last, self._looked_free = False, refused
         self._free_since = None
+        if refused:
+            self.leader_seen()
+            self.apply(LeaseInput.HELD)
 
     def free_for_s(self) -> float:
         """Return how many seconds the lease has been known to be free; the first call starts it."""

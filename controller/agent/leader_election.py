@@ -198,8 +198,7 @@ class LeaderElection:
             if taken:
                 self._state.leader_seen()
             if taken and self._unanswered >= LOST_ACQUIRES:
-                # Each acquire extends the lease, and no reply arrives: others need a free one.
-                self._unanswered = 0
+                self._unanswered = 0  # each acquire extends the lease: others need a free one
                 self._state.quarantine(self._lease_duration_s + self._yield_s)
             elif taken and not self._unanswered:
                 self._state.not_free()
@@ -246,12 +245,9 @@ class LeaderElection:
             await self._blob.acquire(self.lease_id, self._lease_duration_s)
         except LeaseHeld:
             self._unanswered = 0
-            self._state.leader_seen()
             self._state.not_free(refused=True)
-            self._state.apply(LeaseInput.HELD)
             return
         self._unanswered = 0
-        self._state.recovered()
         self._state.acquired(term, reasons)
 
     # --- as the leader ---

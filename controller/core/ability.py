@@ -292,11 +292,8 @@ def _needs_inventory(observed: Observation, ledger: Ledger, policy: Policy, now:
     if observed.inventory_at is None:
         return True
     out = {fold(entry.vm) for entry in ledger.entries if entry.out_at is not None}
-    known = {
-        fold(vm.name)
-        for vm in (*observed.vms, *observed.former)
-        if not vm.problem or fold(vm.name) not in out
-    }
+    vms = (*observed.vms, *observed.former)
+    known = {fold(vm.name) for vm in vms if not vm.problem or fold(vm.name) not in out}
     events = observed.document.events if observed.document else ()
     return any(
         fold(name) not in known

@@ -23,6 +23,8 @@ from controller.core.ledger import Entry, Hold
 from controller.core.planning.actions import HoldReason
 from controller.core.restarts import Restart, interrupted
 
+MISSED_WITHIN_S = 6 * 3600.0
+"""An event that is gone for longer than this, and that no leader watched, gets no verdict."""
 CONFIRM_S = 30.0
 """How long a VM has to stay out after the start of its event before its verdict is final."""
 PLACE_KNOWN_S = 600.0
@@ -178,6 +180,20 @@ def closed_since(
     mine = restarts.get(fold(entry.vm), ())
     broken = since and interrupted(mine, since, until, besides=event.event_id)
     return None if broken else since
+
+
+def is_missed(seen: SeenEvent, verdicts: Sequence[EventVerdict], now: datetime) -> bool:
+    """Return whether an event that is gone was read lately, and has no verdict.
+
+    NotBefore counts too, which comes from Azure: clocks are set back, and those of agents differ.
+    """
+    first, key = seen.first_seen_at, fold(seen.event.event_id)
+    if first is None or not seen.left_within(MISSED_WITHIN_S, now):
+        return False
+    return not may_have_dropped(verdicts, first) and not any(
+        (fold(each.event_id) == key and each.at >= first) or may_be_same(each, seen.event)
+        for each in verdicts
+    )
 
 
 def was_out(

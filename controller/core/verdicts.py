@@ -48,7 +48,6 @@ from controller.core.events import (
     EventDocument,
     EventStatus,
     ScheduledEvent,
-    may_be_same,
 )
 from controller.core.forwarded_events import merged
 from controller.core.ledger import MAX_TRANSITIONS, Hold, Ledger
@@ -60,22 +59,21 @@ from controller.core.planning.mechanism import Mechanisms
 from controller.core.planning.mechanisms import MECHANISMS
 from controller.core.policy import Policy
 from controller.core.verdict_rules import (
+    MISSED_WITHIN_S,
     announced_detail,
     cause,
     closed_since,
     final,
+    is_missed,
     is_over_for,
     is_withdrawn,
     may_begin_at,
-    may_have_dropped,
     named_now,
     obstacle,
     unjudged,
     was_out,
 )
 
-MISSED_WITHIN_S = 6 * 3600.0
-"""An event that is gone for longer than this, and that no leader watched, gets no verdict."""
 PUT_BACK = "another client put it back into a pool"
 NOT_READ = "it left the document while the leader did not read it, and may have begun"
 
@@ -190,7 +188,11 @@ class _Pass:
                 later = replace(each, vms=new)
                 self._note(self._now, later, Step.ANNOUNCED, announced_detail(later))
             yield replace(each, vms=(*each.vms, *new))
-        missed = [each.event for key, each in self._seen.items() if self._is_missed(key, each)]
+        missed = [
+            each.event
+            for key, each in self._seen.items()
+            if self._is_gone(key) and is_missed(each, self._ledger.verdicts, self._now)
+        ]
         for event in (*present.values(), *missed):
             key = fold(event.event_id)
             if key in known or not 0 < len(event.resources) <= room:
@@ -200,22 +202,6 @@ class _Pass:
             if key in present:
                 self._returned.append(event)
             yield self._announced(event)
-
-    def _is_missed(self, key: str, seen: SeenEvent) -> bool:
-        """Return whether an event came and went without a leader that watched it."""
-        first = seen.first_seen_at
-        if (
-            first is None
-            or not seen.left_within(MISSED_WITHIN_S, self._now)
-            or not self._is_gone(key)
-            or may_have_dropped(self._ledger.verdicts, first)
-        ):
-            return False
-        # By NotBefore too, which comes from Azure: clocks are set back, and those of agents differ.
-        return not any(
-            (fold(each.event_id) == key and each.at >= first) or may_be_same(each, seen.event)
-            for each in self._ledger.verdicts
-        )
 
     def _announced(self, event: ScheduledEvent) -> WatchedEvent:
         seen = self._seen.get(fold(event.event_id))
@@ -308,20 +294,18 @@ class _Pass:
     ) -> WatchedVm:
         """Return a VM of an event where it is now; after the event, only if that was not known.
 
-        A VM that was out is back when it is seen in a pool: an entry that was recovered is older
-        than that, and does not show it.
+        A VM that was out is back when it is seen in a pool: a recovered entry does not show it.
         """
         over = is_over_for(vm, event, present, self._ledger.entry(vm.vm))
         if vm.place == Place.JUDGED or (over and vm.place != Place.UNKNOWN):
             return vm
         place, out_at = self._place(event, vm.vm)
-        was_out_since = vm.out_at if vm.place == Place.OUT else None
-        if place is Place.UNKNOWN or (
-            was_out_since and place is Place.IN_ROTATION and not self._is_inside(vm.vm)
-        ):
+        since = vm.out_at if vm.place == Place.OUT else None
+        unseen = since and place is Place.IN_ROTATION and not self._is_inside(vm.vm)
+        if unseen or place is Place.UNKNOWN:
             return vm
-        if was_out_since and out_at:
-            out_at = min(was_out_since, out_at)
+        if since and out_at:
+            out_at = min(since, out_at)
         why = vm.why
         if _was_put_back(self._ledger, vm, place):
             why = PUT_BACK

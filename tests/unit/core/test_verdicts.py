@@ -24,6 +24,7 @@ from controller.core.policy import EventAction
 from controller.core.restarts import Restart
 from controller.core.verdict_rules import (
     CONFIRM_S,
+    MISSED_WITHIN_S,
     NO_LEADER,
     NO_NOTICE,
     NOT_IN_TIME,
@@ -34,7 +35,6 @@ from controller.core.verdict_rules import (
     was_out,
 )
 from controller.core.verdicts import (
-    MISSED_WITHIN_S,
     NOT_READ,
     PUT_BACK,
     ends_soon,
