@@ -146,6 +146,7 @@ class ElectionState:
 
     def renewed(self, term: Term) -> None:
         """The lease was renewed by the request that began this term."""
+        self.recovered()
         self._extend(term)
         self.apply_unless_lost(LeaseInput.RENEWED)
 
@@ -201,6 +202,9 @@ class ElectionState:
             self._unable_yields = 0
         self._unable_yields += bool(reasons.unable)
         self._yielded, self._yielded_at = reasons, now
+        message = f"this agent releases the lease to another agent: {reasons.why}"
+        level = logging.WARNING if reasons.unable else logging.INFO
+        log(logger, level, message, event="lease_yielded")
 
     @property
     def yielded_in_vain(self) -> bool:

@@ -5,10 +5,10 @@ write may leave the agent unless `fence` lets it pass (law S4).
 """
 
 import asyncio
-import logging
 import random
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from controller.agent.election_state import ElectionState
 from controller.agent.tuning import DEFAULT_TUNING
@@ -22,15 +22,13 @@ from controller.core.lease import (
     may_acquire,
     wait_s,
 )
-from controller.errors import ControllerError, LeaseHeld, LeaseLost, NotFound
-from controller.observability.logs import log
-
-logger = logging.getLogger("lbdrain.election")
+from controller.errors import ControllerError, LeaseHeld, LeaseLost, NotFound, OutcomeUnknown
 
 TICK_S = 1.0
 """How often a leader checks its term; a freeze is noticed after at most this long."""
-LOST_ACQUIRES = 2
-"""After so many acquires without a reply, which made the lease taken, an agent lets others try."""
+LOST_REPLIES = 2
+"""After so many requests without a reply, each of which may have extended the lease, an agent that
+does not know whether it holds the lease lets others try."""
 READS_PER_SECOND = 4.0
 """How often all standbys of a set of up to 20 VMs together read the state of the lease."""
 LONGEST_READ_S = 5.0
@@ -85,7 +83,7 @@ class LeaderElection:
         self._before_release: list[Callable[[], Awaitable[None]]] = []
         self._woken = asyncio.Event()
         self._hurries = False
-        self._unanswered = 0  # acquires that were sent, in a row, without a known reply
+        self._unanswered = 0  # acquires, and renewals of a lapsed lease, in a row
         state = self._state = ElectionState(clock, lease_duration_s=lease_duration_s)
         self._reasons: Callable[[], ReasonsNotToLead] = lambda: state.with_clock(reasons())
         self._refresh, self._blob_read = refresh, blob_read
@@ -175,11 +173,9 @@ class LeaderElection:
         while True:
             self._woken.clear()
             pause_s = await self.turn()
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._woken.wait()
-            except TimeoutError:
-                pass
 
     async def turn(self) -> float:
         """Take one turn; return after how many seconds the next one is due."""
@@ -197,8 +193,8 @@ class LeaderElection:
             taken = await self._taken()
             if taken:
                 self._state.leader_seen()
-            if taken and self._unanswered >= LOST_ACQUIRES:
-                self._unanswered = 0  # each acquire extends the lease: others need a free one
+            if taken and self._unanswered >= LOST_REPLIES:
+                self._unanswered = 0
                 self._state.quarantine(self._lease_duration_s + self._yield_s)
             elif taken and not self._unanswered:
                 self._state.not_free()
@@ -258,12 +254,13 @@ class LeaderElection:
         if self._state.quarantined:
             await self._release()
             return TICK_S
+        if self.state is LeaseState.SUSPECT and self._unanswered >= LOST_REPLIES:
+            self._unanswered = 0
+            self._state.quarantine(self._lease_duration_s + self._yield_s)
+            self.lost("renewals get no reply: the lease expires for another agent")
+            return TICK_S
         if self.yields:
-            reasons = self._reasons()
-            self._state.yielded(reasons)
-            message = f"this agent releases the lease to another agent: {reasons.why}"
-            level = logging.WARNING if reasons.unable else logging.INFO
-            log(logger, level, message, event="lease_yielded")
+            self._state.yielded(self._reasons())
             await self._release()
             return TICK_S
         due_s = self._state.renewed_at + self._renew_period_s - self._clock.monotonic()
@@ -279,9 +276,10 @@ class LeaderElection:
         except LeaseLost as error:
             self.lost(str(error))
         except ControllerError as error:
+            self._unanswered += not self.leading and isinstance(error, OutcomeUnknown)
             self._state.failed(error)
         else:
-            self._state.recovered()
+            self._unanswered = 0
             self._state.renewed(term)
 
     async def _release(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from controller.agent.leader_election import LOST_ACQUIRES, LeaderElection
+from controller.agent.leader_election import LOST_REPLIES, LeaderElection
 from controller.azure.blob import StateBlob
 from controller.azure.http.session import open_azure
 from controller.config.schema import Settings
@@ -280,12 +280,40 @@ async def test_an_agent_without_replies_leaves_the_lease_to_others(polling: Poll
     for _ in range(4):
         await candidate.turn()
         polling.clock.move(1)
-    assert polling.asked.count("acquire") == LOST_ACQUIRES
+    assert polling.asked.count("acquire") == LOST_REPLIES
     polling.heal()
     polling.clock.move(LEASE_S)
     assert await candidate.turn() is LeaseState.STANDBY
     assert await peer.turn() is LeaseState.LEADER
     assert await candidate.turn() is LeaseState.STANDBY
+
+
+@pytest.mark.parametrize("effect", [Effect.RESET_AFTER, Effect.RESET_BEFORE], ids=str)
+async def test_a_leader_without_replies_leaves_the_lease_to_others(
+    polling: Polling, effect: Effect
+) -> None:
+    """S7: each renewal extends the lease, which it may not use: nothing is sent without a reply."""
+    leader, peer = polling.candidate(), polling.candidate("web-2", seed=1)
+    assert await leader.turn() is LeaseState.LEADER
+    polling.fault(effect, method="PUT")
+    while leader.elector.state is not LeaseState.STANDBY:
+        polling.clock.move(1)
+        await leader.turn()
+    polling.heal()
+    polling.clock.move(LEASE_S)
+    assert await leader.turn() is LeaseState.STANDBY
+    assert await peer.turn() is LeaseState.LEADER
+
+
+async def test_a_lapsed_lease_is_renewed_when_storage_answers_again(polling: Polling) -> None:
+    """One reply that is lost ends no tenure."""
+    leader = polling.candidate()
+    assert await leader.turn() is LeaseState.LEADER
+    polling.clock.move(LEASE_S)
+    polling.fault(Effect.RESET_AFTER, method="PUT", times=LOST_REPLIES - 1)
+    for _ in range(LOST_REPLIES):
+        await leader.turn()
+    assert leader.elector.state is LeaseState.LEADER
 
 
 async def test_a_lost_acquire_that_a_peer_won_is_dropped(polling: Polling) -> None:
