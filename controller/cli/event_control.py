@@ -66,7 +66,7 @@ def _acknowledge(options: argparse.Namespace) -> int:
             ended = await withdraw(client, options.event, Decision.ACKNOWLEDGE)
             print(printable(f"Withdrawn: {ended}. What was sent to Azure stays."))
             return
-        event = await announced(client, options.event)
+        event = await announced(client, options.event, Decision.ACKNOWLEDGE)
         inside = in_rotation(client.ledger_store.ledger, event)
         if options.force:
             _check_force(event, inside, yes=options.yes)
@@ -119,7 +119,7 @@ def _hold(options: argparse.Namespace) -> int:
             ended = await withdraw(client, options.event, Decision.HOLD)
             print(printable(f"Withdrawn: {ended}."))
             return
-        event = await announced(client, options.event)
+        event = await announced(client, options.event, Decision.HOLD)
         made = await decide(
             client, event, Decision.HOLD, for_s=options.for_s, reason=options.reason
         )

@@ -96,6 +96,8 @@ class WatchedEvent:
     """When it was first known to be gone; None while it is in the document."""
     ignored: str = ""
     """Why policy requires no drain; empty for an impacting event."""
+    not_acknowledgeable: str = ""
+    """Why no agent can acknowledge it, as last read; empty if one can. Since minor 2."""
     vms: tuple[WatchedVm, ...] = ()
     extra: Extra = field(default_factory=lambda: NOTHING_EXTRA, hash=False)
 

@@ -77,6 +77,15 @@ class ScheduledEvent:
     forwarded: bool = False
     """Known from other agents alone: the document of the leader does not show it."""
 
+    @property
+    def not_acknowledgeable(self) -> str:
+        """Why no agent can acknowledge it; empty if one can."""
+        if self.acknowledgeable:
+            return ""
+        if self.forwarded:
+            return "the event document of the leader does not show it"
+        return "another event may have its id, or its newest form cannot be read"
+
     def has_begun(self, now: datetime) -> bool:
         """Return whether it has started. A forwarded one starts at its NotBefore, which can end the
         agent that would forward that."""

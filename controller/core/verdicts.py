@@ -58,6 +58,7 @@ from controller.core.planning.evidence import Evidence
 from controller.core.planning.mechanism import Mechanisms
 from controller.core.planning.mechanisms import MECHANISMS
 from controller.core.policy import Policy
+from controller.core.rehearsals import is_test
 from controller.core.verdict_rules import (
     MISSED_WITHIN_S,
     announced_detail,
@@ -229,6 +230,7 @@ class _Pass:
                 event,
                 not_before=present.not_before or event.not_before,
                 ignored=self._evidence.policy.why_ignored(present),
+                not_acknowledgeable="" if is_test(event.event_id) else present.not_acknowledgeable,
                 gone_at=None,
             )
         event = self._started(event, present)

@@ -80,19 +80,22 @@ async def resume(client: DrainClient) -> Pause:
 # --- decisions about an event ---
 
 
-async def announced(client: DrainClient, event_id: str) -> WatchedEvent:
+async def announced(client: DrainClient, event_id: str, decision: Decision) -> WatchedEvent:
     """Return the announced event that an id, or its first characters, names.
 
+    Args:
+        client: the client of the set.
+        event_id: its id, or the first characters of it.
+        decision: what shall be decided about it.
+
     Raises:
-        NotDone: the leader knows no such event that has not started, or several, or it is a test.
+        NotDone: the leader knows no such event that has not started, or several, or it is a test,
+            or the decision would change nothing.
         ControllerError: the ledger could not be read.
     """
     await client.ledger_store.read()
-    events = [
-        each
-        for each in client.ledger_store.ledger.events
-        if each.gone_at is None and each.started_at is None
-    ]
+    ledger = client.ledger_store.ledger
+    events = [each for each in ledger.events if each.gone_at is None and each.started_at is None]
     exact = [each for each in events if fold(each.event_id) == fold(event_id)]
     begun = [each for each in events if fold(each.event_id).startswith(fold(event_id))]
     found = exact or (begun if len(event_id) >= SHORTEST_ID else [])
@@ -102,10 +105,30 @@ async def announced(client: DrainClient, event_id: str) -> WatchedEvent:
             "nothing was changed"
         )
     if len(found) == 1:
+        if problem := _without_effect(ledger, found[0], decision):
+            raise NotDone(f"{problem}; nothing was changed")
         return found[0]
     known = ", ".join(map(event_text, events)) or "none"
     problem = "several announced events begin with" if found else "no announced event has the id"
     raise NotDone(f"{problem} {event_id}: nothing was changed. Announced: {known}")
+
+
+def _without_effect(ledger: Ledger, event: WatchedEvent, decision: Decision) -> str:
+    """Return why a decision about an event would change nothing; empty if it would."""
+    if decision is Decision.ACKNOWLEDGE:
+        if not event.not_acknowledgeable:
+            return ""
+        return (
+            f"no agent can acknowledge {event_text(event)}, because {event.not_acknowledgeable}: "
+            "Azure starts it at its NotBefore"
+        )
+    at = ledger.acknowledgement_of(event, ledger.acknowledged_at())
+    if at is None:
+        return ""
+    return (
+        f"{event_text(event)} was acknowledged at {at:%H:%M:%S} UTC: Azure can start it at any "
+        "moment, and a hold cannot take that back"
+    )
 
 
 def event_text(event: WatchedEvent) -> str:

@@ -78,7 +78,8 @@ _CONSEQUENCES = {
     HoldReason.LEDGER_RECOVERED: "a VM may be missing in a pool",
     HoldReason.SET_MISSING: "VMs are managed as they are known, while this agent runs",
     HoldReason.NOT_ACKNOWLEDGED: "the event begins at NotBefore, and not earlier",
-    HoldReason.ACKNOWLEDGEMENT_HELD: "the event begins at NotBefore, and not earlier",
+    HoldReason.ACKNOWLEDGEMENT_HELD: "the event begins at NotBefore, and not earlier unless it was "
+    "acknowledged before",
     HoldReason.NOT_OUT: "the event is not acknowledged yet",
     HoldReason.CONTROLS_UNREAD: "agents work by what they read last for an hour, then by their "
     "files",

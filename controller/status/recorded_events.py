@@ -42,5 +42,5 @@ def _event(watched: WatchedEvent) -> ScheduledEvent:
         status=EventStatus.STARTED if started else EventStatus.SCHEDULED,
         resources=tuple(each.vm for each in watched.vms),
         not_before=watched.not_before,
-        acknowledgeable=not is_test(watched.event_id),
+        acknowledgeable=not watched.not_acknowledgeable and not is_test(watched.event_id),
     )

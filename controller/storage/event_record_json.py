@@ -28,6 +28,7 @@ class StoredWatchedEvent(Stored):
     started_at: Instant | None = None
     gone_at: Instant | None = None
     ignored: LongText = ""
+    not_acknowledgeable: LongText = ""
     vms: tuple[StoredWatchedVm, ...] = ()
 
 

@@ -88,7 +88,7 @@ async def decided(
     bench: InProcessSet, event_id: str, decision: Decision, *, forced: bool = False
 ) -> None:
     async def work(client: DrainClient) -> None:
-        event = await announced(client, event_id)
+        event = await announced(client, event_id, decision)
         await decide(client, event, decision, for_s=3600, reason="batch job", forced=forced)
 
     await with_client(bench, work)

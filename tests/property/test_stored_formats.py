@@ -112,6 +112,7 @@ watched_events = bare(
     started_at=maybe,
     gone_at=maybe,
     ignored=texts,
+    not_acknowledgeable=texts,
     vms=lists(watched_vms),
 )
 verdicts = bare(

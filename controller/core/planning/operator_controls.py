@@ -77,7 +77,7 @@ def acknowledgement_steps(
         return
     elif control.decision == Decision.HOLD:
         withdraw = f"To withdraw it: lb-drain hold {event.event_id} --withdraw"
-        message = f"{control}; {_starts(event)}. {withdraw}"
+        message = f"{_held(event, evidence, control)}. {withdraw}"
         reason = HoldReason.ACKNOWLEDGEMENT_HELD
         yield HoldBack(subject=event.event_id, reason=reason, message=message)
         yield WakeAt(control.ends_at)
@@ -128,6 +128,18 @@ def _without_waiting(policy: Policy, event: ScheduledEvent) -> Policy:
         acknowledge=True,
         acknowledge_unmanaged=True,
         acknowledge_ignored=True,
+    )
+
+
+def _held(event: ScheduledEvent, evidence: Evidence, control: EventControl) -> str:
+    """Return what a hold does, and when the event starts."""
+    ledger = evidence.durable
+    at = ledger.acknowledgement_of(event, ledger.acknowledged_at(evidence.observed.acknowledged))
+    if at is None:
+        return f"{control}; {_starts(event)}"
+    return (
+        f"event {event.event_id} was acknowledged at {at:%H:%M:%S} UTC: Azure can start it at any "
+        f"moment, and the hold, decided {control.author}, cannot take that back"
     )
 
 

@@ -41,6 +41,7 @@ from controller.core.verdicts import (
     with_events,
 )
 from controller.core.vm_report import SeenReport, VmReport, VmState
+from controller.status.recorded_events import recorded_document
 from controller.storage.ledger_json import decode_ledger, encode_ledger
 from tests.support.planner_scenario import (
     APP,
@@ -972,3 +973,33 @@ def test_the_words_of_a_verdict(
     )
     assert verdict_text(found) == text
     assert verdict_text(replace(found, event_id="test-1")) == f"TEST, {text}"
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({}, ""),
+        (
+            {"acknowledgeable": False},
+            "another event may have its id, or its newest form cannot be read",
+        ),
+        (
+            {"acknowledgeable": False, "forwarded": True},
+            "the event document of the leader does not show it",
+        ),
+        ({"acknowledgeable": False, "event_id": "test-1"}, ""),
+    ],
+)
+def test_what_cannot_be_acknowledged_is_recorded(fields: dict[str, Any], why: str) -> None:
+    """The ledger has the reason, for commands that read no event document."""
+    watch = Watch()
+    watch.passes(0, event("web-1", **fields))
+    (watched,) = watch.scene.ledger.events
+    assert watched.not_acknowledgeable == why
+    if not why:
+        return
+    (shown,) = recorded_document(watch.scene.ledger).events
+    assert not shown.acknowledgeable
+    watch.passes(5, event("web-1"))
+    (watched,) = watch.scene.ledger.events
+    assert watched.not_acknowledgeable == ""

@@ -185,6 +185,22 @@ def test_an_event_that_is_held_is_never_acknowledged(scene: PlannerScenario) -> 
     assert scene.plan(controls=Controls(events=(soon,))).wake_at == at(scene.now + 1)
 
 
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_hold_takes_no_acknowledgement_back(scene: PlannerScenario, *, recorded: bool) -> None:
+    """The hold states when the event was acknowledged, also before the ledger records that."""
+    scene.take_out()
+    sent: dict[str, Any] = {"acknowledged": {"e-1": at(7)}, "controls": NEVER}
+    if recorded:
+        scene.adopt(acknowledged={"e-1": at(7)})
+        del sent["acknowledged"]
+    (hold,) = [each for each in scene.plan(**sent).holds if each.subject == "E-1"]
+    assert hold.message == (
+        "event E-1 was acknowledged at 12:00:07 UTC: Azure can start it at any moment, and the "
+        "hold, decided by ann until 2026-01-05 13:00 UTC, cannot take that back. "
+        "To withdraw it: lb-drain hold E-1 --withdraw"
+    )
+
+
 def test_a_hold_is_reported_while_it_matters(scene: PlannerScenario) -> None:
     """Once the event has started there is nothing to acknowledge."""
     scene.events = [started("web-1")]
