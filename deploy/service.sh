@@ -28,7 +28,7 @@ as_unit() { # UNIT COMMAND...
 # Print an address of the configuration; nothing if it is empty, or if this version does not know the key.
 address() { # UNIT KEY [PROGRAM [FILE]]
     as_unit "$1" "${3:-$home/bin/lb-drain}" check-config "${4:-$etc/config.toml}" 2>/dev/null |
-        awk -v key="$2" '$1 == key && $3 ~ /:/ { print $3 }' || true
+        awk -v key="$2" '$1 == key && $NF ~ /:/ { print $NF }' || true # the origin can be two words
 }
 
 # Print what a version finds wrong with the configuration; fail if it refuses it.

@@ -35,7 +35,7 @@ def main():
     probe = config.get("probe", dict()).get("listen", "")
     addresses = dict(run=config["server"]["listen"], probe=probe)
     print("server.listen", "file", addresses["run"])
-    print("probe.listen", "file", probe)
+    print("probe.listen", "environment LB_DRAIN_PROBE_LISTEN", probe)
     if sys.argv[1] in addresses:
         host, port = addresses[sys.argv[1]].split(":")
         http.server.HTTPServer((host, int(port)), Answer).serve_forever()

@@ -96,17 +96,26 @@ def test_what_security_relies_on_is_tested() -> None:
     assert [name for name in named if not (DEPLOY.parent / name).exists()] == []
 
 
+@pytest.mark.parametrize("origin", ["file", "environment"])
 @pytest.mark.parametrize("probe", ["0.0.0.0:9810", "[::]:9810", ""])
 def test_the_installer_reads_what_check_config_prints(
-    probe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    probe: str,
+    origin: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It finds the address of the server, and that of the responder if there is one."""
+    in_file = probe if origin == "file" else "127.0.0.1:1"
+    if origin == "environment":
+        monkeypatch.setenv("LB_DRAIN_PROBE_LISTEN", probe)
+        monkeypatch.setenv("LB_DRAIN_SERVER_LISTEN", "127.0.0.1:9808")
     config = tmp_path / "config.toml"
     config.write_text(
         '[[backend_pools]]\nid = "/subscriptions/11111111-2222-4333-8444-555555555555/'
         'resourceGroups/rg/providers/Microsoft.Network/loadBalancers/web/backendAddressPools/app"\n'
         '[election]\ncontainer_url = "https://account.blob.core.windows.net/lb-drain"\n'
-        f'[probe]\nlisten = "{probe}"\n'
+        f'[probe]\nlisten = "{in_file}"\n'
     )
     with pytest.raises(SystemExit, match="0"):
         main(["check-config", str(config)])
