@@ -26,10 +26,11 @@ from controller.core.event_record import (
     length_text,
     verdict_text,
 )
+from controller.core.hold_severity import severity
 from controller.core.lease import LEASED, current_leader
-from controller.core.ledger import Hold, Ledger
+from controller.core.ledger import Ledger
 from controller.core.notices.set_notices import MAX_OUT_S
-from controller.core.planning.actions import HoldReason, Phase
+from controller.core.planning.actions import Phase
 from controller.core.vm_phase import phase_by
 
 MISSED_COUNTS = timedelta(hours=24)
@@ -43,7 +44,7 @@ NOT_AT_RISK = frozenset({Place.OUT, Place.UNMANAGED, Place.JUDGED})
 
 
 class Attention(IntEnum):
-    """How urgently a set needs an operator."""
+    """How urgently a set needs an operator; the values are those of `Severity`."""
 
     NONE = 0
     NOTICE = 1
@@ -322,7 +323,8 @@ def _drains(ledger: Ledger, at_risk: tuple[str, ...], now: datetime) -> Iterator
         yield Problem(Attention.CRITICAL, Reason.AT_RISK, text)
     yield from _missed(ledger, now)
     for hold in ledger.holds:
-        yield Problem(_level_of(hold), Reason.HELD, f"held: {hold.message} ({hold.reason})")
+        if level := Attention(severity(hold.reason)):
+            yield Problem(level, Reason.HELD, f"held: {hold.message} ({hold.reason})")
     oldest = oldest_drain_start(ledger)
     if oldest is not None and (now - oldest).total_seconds() > MAX_OUT_S:
         vms = ", ".join(each.vm for each in ledger.entries if each.recorded_at == oldest)
@@ -369,12 +371,3 @@ def _missed(ledger: Ledger, now: datetime) -> Iterator[Problem]:
             ago = length_text(max(now - last.at, timedelta()))
             text = f"{last.event_type} of {last.vm}, {ago} ago: {verdict_text(last)}"
             yield Problem(Attention.WARNING, reason, text)
-
-
-def _level_of(hold: Hold) -> Attention:
-    """Return how urgent a hold is: a deleted VM blocks nothing, and no able agent blocks all."""
-    if hold.reason == HoldReason.VM_GONE.value:
-        return Attention.NOTICE
-    if hold.reason == HoldReason.NO_ABLE_AGENT.value:
-        return Attention.CRITICAL
-    return Attention.WARNING

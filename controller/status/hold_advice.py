@@ -20,7 +20,7 @@ class Advice:
     remedy: str
 
 
-_STAYS_IN = frozenset(
+STAYS_IN = frozenset(
     {
         HoldReason.FLOOR,
         HoldReason.INVENTORY_UNREAD,
@@ -105,7 +105,7 @@ def advice(hold: Hold, events: Sequence[ScheduledEvent], recorded: Iterable[str]
     remedy = _REMEDIES[reason].replace("forget VM", f"forget {hold.subject}")
     remedy = remedy.replace("drain VM", f"drain {hold.subject}")
     remedy = remedy.replace("restore VM", f"restore {hold.subject}")
-    stays_in = reason in _STAYS_IN or reason is HoldReason.WRITE_FAILED
+    stays_in = reason in STAYS_IN or reason is HoldReason.WRITE_FAILED
     if stays_in and not out.issuperset(vms):
         if reason is HoldReason.INVENTORY_UNREAD:  # it is about every VM of the set
             vms = [fold(name) for event in events for name in event.resources]

@@ -16,9 +16,6 @@ from controller.core.printable import printable
 from controller.status.overview_schema import Overview
 from controller.status.problems import AWAY
 
-CRITICAL_KINDS = frozenset({"in_rotation", "held", "write_failed", "no_leader", "storage"})
-"""The kinds of problem that can cost requests at the next event; the others are warnings."""
-
 TOO_OLD = timedelta(minutes=1)
 """What an agent knows alone is no judgement of the set after this time. An agent that reaches its
 services answers with reads of the last seconds."""
@@ -66,12 +63,13 @@ def check(shown: Overview, *, incomplete: str = "") -> Check:
             return Check(state=State.CRITICAL, text=f"{name}: {failing}: {why}")
         return Check(state=State.UNKNOWN, text=f"{name}: {why}: {incomplete}")
     out = sum(vm["phase"] in AWAY for vm in shown["vms"])
-    counts = f"vms={len(shown['vms'])} out={out} problems={len(found)}"
-    if found:
-        critical = any(each["kind"] in CRITICAL_KINDS for each in found)
-        more = f"; {len(found) - 1} more" if len(found) > 1 else ""
+    critical = [each for each in found if each["severity"] == "critical"]
+    wrong = [*critical, *(each for each in found if each["severity"] == "warning")]
+    counts = f"vms={len(shown['vms'])} out={out} problems={len(wrong)}"
+    if wrong:
+        more = f"; {len(wrong) - 1} more" if len(wrong) > 1 else ""
         state = State.CRITICAL if critical else State.WARNING
-        return Check(state=state, text=f"{name}: {found[0]['title']}{more}", counts=counts)
+        return Check(state=state, text=f"{name}: {wrong[0]['title']}{more}", counts=counts)
     if incomplete:
         return Check(state=State.WARNING, text=f"{name}: {incomplete}", counts=counts)
     leader = shown["lease"]["leader"] or "no agent"

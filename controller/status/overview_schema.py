@@ -272,6 +272,8 @@ class ProblemView(TypedDict):
     kind: str
     """in_rotation, held, write_failed, storage, azure, unhealthy, no_leader, agent, configuration,
     late, hit_in_rotation or missed; more kinds may come."""
+    severity: Literal["critical", "warning", "info"]
+    """critical: requests are lost now, or at the next event; warning: act today; info: clean up."""
     vm: str | None
     title: str
     text: str

@@ -5,13 +5,17 @@ A problem names the alert of the runbook whose chapter helps, and a command to b
 Pure: no I/O, no clock.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
+from typing import Literal
 
 from controller.core.azure_names import fold
 from controller.core.event_record import MISSED, Verdict
 from controller.core.events import EventStatus
+from controller.core.hold_severity import Severity, severity
 from controller.core.planning.actions import HoldReason, Phase
+from controller.core.rehearsals import is_test
+from controller.status.hold_advice import STAYS_IN
 from controller.status.outlook import IN_ROTATION
 from controller.status.overview_schema import (
     EventView,
@@ -30,6 +34,9 @@ FAILURES = 3
 """So many consecutive failures of one kind of request are a problem."""
 STARTING = timedelta(minutes=2)
 """How long an agent may take to get ready after its start."""
+CRITICAL_KINDS = frozenset({"in_rotation", "write_failed", "no_leader", "storage"})
+"""The kinds of problem that can cost requests at the next event. Holds have a severity of their
+own; the others are warnings."""
 AWAY = frozenset(
     each.value for each in (Phase.OUT, Phase.ACKNOWLEDGED, Phase.IN_MAINTENANCE, Phase.RESTORE_DUE)
 )
@@ -41,6 +48,11 @@ SERVICES = {
 }
 """Title and alert where a service fails; for every other one, those of Resource Manager."""
 RESOURCE_MANAGER = ("Requests to Resource Manager fail", "LbDrainArmFailing")
+WORDS: dict[Severity, Literal["critical", "warning", "info"]] = {
+    Severity.CRITICAL: "critical",
+    Severity.WARNING: "warning",
+    Severity.INFO: "info",
+}
 HOLDS = {
     HoldReason.FLOOR: ("is held in rotation: too few healthy members would remain", "LbDrainHold"),
     HoldReason.WRITE_FAILED: ("cannot be written: Azure refuses it", "LbDrainArmFailing"),
@@ -85,23 +97,22 @@ def _hit_now(shown: Overview) -> Iterator[ProblemView]:
 
 
 def _holds(shown: Overview) -> list[ProblemView]:
-    """Return the holds; those with the nearest NotBefore come first."""
-    found = [_hold(hold, shown["events"]) for hold in shown["holds"]]
+    """Return the holds that need attention; those with the nearest NotBefore come first."""
+    needed = [hold for hold in shown["holds"] if severity(hold["reason"])]
+    found = [_hold(hold, shown) for hold in needed]
     return sorted(found, key=lambda each: (each["deadline"] is None, each["deadline"] or ""))
 
 
-def _hold(hold: HoldView, events: Iterable[EventView]) -> ProblemView:
+def _hold(hold: HoldView, shown: Overview) -> ProblemView:
     known = {each.value: words for each, words in HOLDS.items()}
     words = hold["reason"].replace("_", " ")
     meaning, alert = known.get(hold["reason"], (f"on hold: {words}", "LbDrainHold"))
     concerned = {fold(each) for each in (hold["subject"], *hold["vms"])}
+    coming = [event for event in shown["events"] if _comes(event)]
     begins = [
         event["not_before"]
-        for event in events
-        if event["not_before"]
-        and event["status"] == EventStatus.SCHEDULED.value
-        and event["impacting"]
-        and concerned & {fold(vm) for vm in event["vms"]}
+        for event in coming
+        if event["not_before"] and concerned & {fold(vm) for vm in event["vms"]}
     ]
     failed = hold["reason"] == HoldReason.WRITE_FAILED.value
     return _problem(
@@ -113,7 +124,28 @@ def _hold(hold: HoldView, events: Iterable[EventView]) -> ProblemView:
         since=hold["since"],
         deadline=min(begins, default=None),
         command="lb-drain doctor" if failed else "lb-drain plan",
+        urgency=_urgency(hold["reason"], concerned, coming, shown),
     )
+
+
+def _comes(event: EventView) -> bool:
+    """Return whether an event is announced: a drain request and what is gone are not."""
+    announced = event["status"] in {EventStatus.SCHEDULED.value, EventStatus.UNKNOWN.value}
+    return announced and event["impacting"]
+
+
+def _urgency(
+    reason: str, concerned: set[str], coming: list[EventView], shown: Overview
+) -> Severity:
+    """Return how urgent a hold is: more if an event will meet a VM in rotation because of it."""
+    if reason not in {each.value for each in STAYS_IN}:
+        return severity(reason)
+    real = [event for event in coming if not is_test(event["event_id"])]
+    named = {fold(vm) for event in real for vm in event["vms"]}
+    vms = {fold(vm["vm"]) for vm in shown["vms"]}
+    vms |= {fold(vm) for event in shown["events"] for vm in event["vms"]}
+    of_set = not concerned & vms  # its subject is a pool, or the inventory
+    return Severity.CRITICAL if named and (of_set or concerned & named) else severity(reason)
 
 
 def _storage(shown: Overview) -> Iterator[ProblemView]:
@@ -252,9 +284,12 @@ def _problem(
     vm: str = "",
     since: str | None = None,
     deadline: str | None = None,
+    urgency: Severity | None = None,
 ) -> ProblemView:
+    urgency = urgency or (Severity.CRITICAL if kind in CRITICAL_KINDS else Severity.WARNING)
     return ProblemView(
         kind=kind,
+        severity=WORDS[urgency],
         vm=vm or None,
         title=title,
         text=text,

@@ -15,6 +15,7 @@ import pytest
 
 from controller.core.drain_history import Step
 from controller.core.event_record import Verdict
+from controller.core.hold_severity import Severity, severity
 from controller.core.planning.actions import HoldReason
 from controller.observability.logs import DAEMON, IDENTIFIER, log
 from controller.observability.message_ids import KINDS, step_event
@@ -78,8 +79,8 @@ def test_the_collection_takes_what_the_agent_writes() -> None:
 def test_each_alert_is_a_rule() -> None:
     """Every rule has its own query, a window that Azure accepts, and an action group."""
     found = rules()
-    assert len(found) == len(ALERTS["variables"]["alerts"]) == 8
-    assert len({rule["criteria"]["allOf"][0]["query"] for rule in found.values()}) == 8
+    assert len(found) == len(ALERTS["variables"]["alerts"]) == 9
+    assert len({rule["criteria"]["allOf"][0]["query"] for rule in found.values()}) == 9
     for rule in found.values():
         assert rule["windowSize"] in WINDOWS
         assert rule["evaluationFrequency"] == "PT5M"
@@ -91,7 +92,7 @@ def test_each_alert_is_a_rule() -> None:
 def test_the_runbook_and_the_alerts_take_lines_apart_alike() -> None:
     """The query that is to be saved as a function is the one that the alerts begin with."""
     assert f"```kusto\n{LINES}\n```" in (DEPLOY / "README.md").read_text()
-    assert sum(query.startswith(LINES) for query in queries()) == 8
+    assert sum(query.startswith(LINES) for query in queries()) == 9
 
 
 def test_queries_ask_for_words_that_there_are() -> None:
@@ -120,8 +121,27 @@ def test_both_monitors_report_the_same_holds() -> None:
     prometheus = (DEPLOY / "prometheus/lb-drain.rules.yml").read_text()
     (excluded,) = re.findall(r'lbdrain_holds\{reason!~"([^"]+)"\}', prometheus)
     own_alert = set(re.findall(r'lbdrain_holds\{reason="(\w+)"\}', prometheus))
-    assert set(re.findall(r'"(\w+)"', left_out)) - own == {"event_pending"}
-    assert set(excluded.split("|")) - own_alert == {"event_pending"}
+    unreported = {each.value for each in HoldReason if not severity(each.value)}
+    assert set(re.findall(r'"(\w+)"', left_out)) - own == unreported
+    assert set(excluded.split("|")) - own_alert == unreported
+
+
+def test_both_monitors_report_a_hold_as_urgently_as_the_agent_does() -> None:
+    """What has no effect now is information, and an alert for one reason has its severity."""
+    words = {Severity.CRITICAL: "critical", Severity.WARNING: "warning", Severity.INFO: "info"}
+    prometheus = (DEPLOY / "prometheus/lb-drain.rules.yml").read_text()
+    labelled = dict(
+        re.findall(r'lbdrain_holds\{reason="(\w+)"\}(?:.*\n)+?\s+severity: (\w+)', prometheus)
+    )
+    assert labelled == {reason: words[severity(reason)] for reason in labelled}
+    azure = {
+        reason: each["severity"]
+        for each in ALERTS["variables"]["alerts"]
+        for reason in re.findall(r'"held" and Outcome == "(\w+)"', each["then"])
+    }
+    assert azure == {reason: 4 - severity(reason) for reason in azure}
+    noted = {each.value for each in HoldReason if severity(each.value) is Severity.INFO}
+    assert noted <= set(labelled) & set(azure)
 
 
 def test_a_vm_that_does_not_run_is_reported_until_it_is_restored() -> None:

@@ -204,7 +204,7 @@ function problem(each) {
   const over = each.kind in VERDICTS;
   const age = each.since ? span(ago(each.since)) : "";
   const since = each.since ? [over ? "At " : "Since ", time(each.since), over ? `, ${age} ago. ` : `, for ${age}. `] : [];
-  return make("li", {}, make("strong", {}, each.title), soon, make("p", {}, each.text),
+  return make("li", { class: each.severity }, make("strong", {}, each.title), soon, make("p", {}, each.text),
     make("p", { class: "note" }, ...since, "Begin with ", make("code", {}, each.command),
       each.kind === "agent" && each.vm ? ` on ${each.vm}. ` : ". ", runbook(each)));
 }

@@ -250,6 +250,13 @@ def test_a_missed_event_needs_attention_for_a_day(what: Verdict) -> None:
     assert of(ledger).last_verdict is of(ledger).last_missed is None
 
 
+@pytest.mark.parametrize("reason", [HoldReason.EVENT_PENDING, HoldReason.ACKNOWLEDGEMENT_HELD])
+def test_a_hold_that_needs_nobody_is_no_problem(reason: HoldReason) -> None:
+    """It ends by itself, or an operator has decided it."""
+    hold = Hold(subject="web-vm2", reason=reason.value, message="m", since=NOW)
+    assert of(replace(base("web", "rg", NOW), holds=(hold,))).problems == ()
+
+
 @pytest.mark.parametrize(
     ("reason", "level"),
     [

@@ -9,6 +9,8 @@ from controller.core.planning.actions import Phase
 from controller.status.monitoring_check import Check, State, check
 from controller.status.overview_schema import Overview
 
+SEVERITIES = dict.fromkeys(("held", "in_rotation", "no_leader", "storage"), "critical")
+SEVERITIES["to clean up"] = "info"
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 
@@ -26,7 +28,14 @@ def shown(
         "ledger": {"as_of": as_of, "problem": ""},
         "document": {"age_s": document_s, "failed_polls": 0},
         "lease": {"leader": "web-2"},
-        "problems": [{"kind": kind, "title": f"a problem: {kind}"} for kind in kinds],
+        "problems": [
+            {
+                "kind": kind,
+                "title": f"a problem: {kind}",
+                "severity": SEVERITIES.get(kind, "warning"),
+            }
+            for kind in kinds
+        ],
         "vms": [{"phase": phase.value} for phase in phases],
     }
     return cast("Overview", found)
@@ -53,7 +62,6 @@ def test_the_set_has_its_short_name() -> None:
     ("kinds", "state"),
     [
         (("held", "missed"), State.CRITICAL),
-        (("missed", "in_rotation"), State.CRITICAL),
         (("no_leader",), State.CRITICAL),
         (("storage",), State.CRITICAL),
         (("agent",), State.WARNING),
@@ -67,6 +75,21 @@ def test_the_worst_problem_decides(kinds: tuple[str, ...], state: State) -> None
     more = f"; {len(rest)} more" if rest else ""
     assert found.state is state
     assert f"- web (web-rg): a problem: {first}{more} |" in found.line
+
+
+def test_the_line_names_a_critical_problem_first() -> None:
+    """The problems of an overview are not in the order of their severities."""
+    found = check(shown("missed", "in_rotation", "to clean up"))
+    assert found.line == (
+        "LB-DRAIN CRITICAL - web (web-rg): a problem: in_rotation; 1 more | vms=2 out=1 problems=2"
+    )
+
+
+def test_what_has_no_effect_now_raises_no_alarm() -> None:
+    """Monitoring plugins have no state for information."""
+    found = check(shown("to clean up"))
+    assert found.state is State.OK
+    assert found.line.endswith("web-2 leads, 1 of 2 VMs out of rotation | vms=2 out=1 problems=0")
 
 
 def test_what_one_agent_knows_alone_is_a_warning() -> None:

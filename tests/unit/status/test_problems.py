@@ -146,8 +146,72 @@ def test_a_hold_states_when_the_event_begins() -> None:
 
 def test_a_hold_without_a_meaning_of_its_own() -> None:
     """Every other reason is named in words."""
-    ledger = Ledger(leader="web-1", holds=(hold(HoldReason.EVENT_PENDING, "web-2"),))
-    assert found(ledger=ledger)[0]["title"] == "web-2 on hold: event pending"
+    ledger = Ledger(leader="web-1", holds=(hold(HoldReason.VM_NOT_RUNNING, "web-2"),))
+    assert found(ledger=ledger)[0]["title"] == "web-2 on hold: vm not running"
+
+
+@pytest.mark.parametrize(
+    ("reason", "severities"),
+    [
+        (HoldReason.EVENT_PENDING, []),
+        (HoldReason.ACKNOWLEDGEMENT_HELD, []),
+        (HoldReason.VM_GONE, ["info"]),
+        (HoldReason.VM_NOT_RUNNING, ["warning"]),
+        (HoldReason.FLOOR, ["warning"]),
+        (HoldReason.NO_ABLE_AGENT, ["critical"]),
+        (HoldReason.WRITE_FAILED, ["critical"]),
+    ],
+)
+def test_a_hold_is_as_urgent_as_its_reason(reason: HoldReason, severities: list[str]) -> None:
+    """What ends by itself or was decided by an operator is no problem."""
+    ledger = Ledger(leader="web-1", holds=(hold(reason, "web-2"),))
+    assert [each["severity"] for each in found(ledger=ledger)] == severities
+
+
+@pytest.mark.parametrize("status", [EventStatus.SCHEDULED, EventStatus.UNKNOWN])
+@pytest.mark.parametrize("minutes", [9, None])
+@pytest.mark.parametrize(
+    ("reason", "subject", "severity"),
+    [
+        (HoldReason.FLOOR, "WEB-2", "critical"),
+        (HoldReason.PAUSED, "web-2", "critical"),
+        (HoldReason.INVENTORY_UNREAD, "inventory", "critical"),
+        (HoldReason.SHARED_POOL, "app", "critical"),
+        (HoldReason.FLOOR, "web-3", "warning"),
+        (HoldReason.VM_NOT_RUNNING, "web-2", "warning"),
+        (HoldReason.NOT_ACKNOWLEDGED, "E-web-2", "warning"),
+    ],
+)
+def test_a_hold_that_keeps_a_vm_in_rotation_for_its_event_is_critical(
+    reason: HoldReason, subject: str, severity: str, status: EventStatus, minutes: int | None
+) -> None:
+    """Requests will be lost when the event begins; without an event there is time."""
+    events = with_events(
+        event(status, "web-2", minutes=minutes), event(EventStatus.STARTED, "web-3")
+    )
+    ledger = Ledger(leader="web-1", holds=(hold(reason, subject),))
+    (problem,) = found(**events, ledger=ledger)
+    assert problem["severity"] == severity
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        {"gone": True},
+        {"gone": True, "gone_at": NOW - timedelta(seconds=9)},
+        {"event_id": "test-1"},
+        {"event_type": "Request", "first_seen_at": None},
+    ],
+    ids=["gone", "cancelled", "test", "manual"],
+)
+def test_what_interrupts_no_vm_makes_no_hold_critical(shown: dict[str, Any]) -> None:
+    """An event that is over, a rehearsal and a drain request cost no request."""
+    fields = {key: shown.pop(key) for key in ("event_id", "event_type") if key in shown}
+    announced = replace(event(EventStatus.SCHEDULED, "web-2", minutes=9), **fields)
+    seen = SeenEvent(event=announced, **{"first_seen_at": NOW, "last_seen_at": NOW, **shown})
+    ledger = Ledger(leader="web-1", holds=(hold(HoldReason.FLOOR, "web-2"),))
+    (problem,) = found(seen_events=(seen,), ledger=ledger)
+    assert problem["severity"] == "warning"
 
 
 def test_storage_that_does_not_answer() -> None:
