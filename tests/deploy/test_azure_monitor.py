@@ -152,6 +152,13 @@ def test_a_vm_that_does_not_run_is_reported_until_it_is_restored() -> None:
     assert "ago(10m)" in query
 
 
+def test_a_missing_leader_is_reported_until_the_agent_sees_one_or_starts_again() -> None:
+    """A process that was started again knows of no missing leader, so it never logs its return."""
+    (query,) = (each for each in queries() if '| where Event == "leader_missing"' in each)
+    assert 'Event in ("leader_missing", "leader_restored", "agent_started")' in query
+    assert "arg_max(TimeGenerated, Event) by Computer" in query
+
+
 def test_a_line_is_taken_apart(journal: Receiver) -> None:
     """Columns come from the fields, not from the text before them; no field, no column."""
     logger = logging.getLogger("lbdrain.test")
