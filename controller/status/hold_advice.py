@@ -61,7 +61,8 @@ _REMEDIES = {
     HoldReason.NO_ABLE_AGENT: _DOCTOR,
     HoldReason.PAUSED: "lb-drain resume ends the pause",
     HoldReason.ACKNOWLEDGEMENT_HELD: "lb-drain hold EVENT --withdraw",
-    HoldReason.NOT_OUT: "lb-drain drain VM, for each VM that the message names",
+    HoldReason.NOT_OUT: "none is needed for a VM that the leader drains already; to take out the "
+    "others that the message names: lb-drain drain, with their names",
     HoldReason.CONTROLS_UNREAD: "repair or delete the blob with the controls, or correct the "
     "setting that the message names",
     HoldReason.SHARED_POOL: "start an agent of the other availability set, or look at its blob",
@@ -105,6 +106,7 @@ def advice(hold: Hold, events: Sequence[ScheduledEvent], recorded: Iterable[str]
     remedy = _REMEDIES[reason].replace("forget VM", f"forget {hold.subject}")
     remedy = remedy.replace("drain VM", f"drain {hold.subject}")
     remedy = remedy.replace("restore VM", f"restore {hold.subject}")
+    remedy = remedy.replace("hold EVENT", f"hold {hold.subject}")
     stays_in = reason in STAYS_IN or reason is HoldReason.WRITE_FAILED
     if stays_in and not out.issuperset(vms):
         if reason is HoldReason.INVENTORY_UNREAD:  # it is about every VM of the set

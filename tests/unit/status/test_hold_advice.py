@@ -1,5 +1,6 @@
 """What follows from a hold, and what to do about it."""
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 
@@ -86,6 +87,23 @@ def test_a_remedy_names_the_vm() -> None:
     """A command can be copied."""
     assert "lb-drain forget web-3" in advice(hold(HoldReason.VM_GONE), []).remedy
     assert "lb-drain restore web-3" in advice(hold(HoldReason.REQUEST_LOST), []).remedy
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        HoldReason.ACKNOWLEDGEMENT_HELD,
+        HoldReason.EVENT_UNSEEN,
+        HoldReason.NOT_ACKNOWLEDGED,
+        HoldReason.NOT_OUT,
+        HoldReason.UNMANAGED_RESOURCE,
+    ],
+)
+def test_a_remedy_takes_no_event_for_a_vm(reason: HoldReason) -> None:
+    """These holds are about an event: only `lb-drain hold` and `acknowledge` take its id."""
+    remedy = advice(replace(hold(reason), subject="E-1"), [EVENT]).remedy
+    assert re.findall(r"lb-drain (?!hold|acknowledge)\w+ (E-1|VM|EVENT)", remedy) == []
+    assert re.findall(r"lb-drain (?:hold|acknowledge) (?!E-1)\S+", remedy) == []
 
 
 def test_an_inventory_that_cannot_be_read_concerns_the_vms_that_are_in_rotation() -> None:
