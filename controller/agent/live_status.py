@@ -204,16 +204,21 @@ def _with_parts(snapshot: AgentSnapshot, parts: Components) -> AgentSnapshot:
         reports=_reports(parts),
         agents=parts.agents.agents,
         drain_requests=parts.operator.requests.requests or (),
+        rolling_run=parts.operator.requests.roll if _plans(parts) else None,
         controls_problem=parts.operator.problem,
         write_limit=reconciler.write_limit,
         inventory_period_s=reconciler.inventory_period_s,
     )
 
 
+def _plans(parts: Components) -> bool:
+    """Return whether this agent reads what a plan needs: a leader does, and a dry run."""
+    return parts.election is None or parts.election.leading
+
+
 def _reports(parts: Components) -> dict[str, VmReport]:
     """Return the reports that this agent knows: a leader reads all, each one makes its own."""
-    leading = parts.election is None or parts.election.leading
-    read = parts.reconciler.cache.reports if leading else {}
+    read = parts.reconciler.cache.reports if _plans(parts) else {}
     found = {key: seen.report for key, seen in read.items() if seen.report is not None}
     if parts.closing is not None:
         found[fold(parts.identity.vm)] = parts.closing.report

@@ -339,6 +339,7 @@ class Overview(TypedDict):
     events: list[EventView]
     drain_requests: list[DrainRequestView]
     rolling_run: RollingRunView | None
+    """Null if there is none, and of a standby, which does not read it."""
     holds: list[HoldView]
     controls: list[ControlView]
     """Controls of the set that are in force; of a standby, as of its last read."""

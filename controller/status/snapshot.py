@@ -137,6 +137,7 @@ class AgentSnapshot:
     drain_requests: tuple[DrainRequest, ...] = ()
     """As far as this agent has read them."""
     rolling_run: RollingRun | None = None
+    """None also if this agent does not read it: it is a standby."""
     controls_problem: str = ""
     """Why the controls cannot be read; empty if they can."""
     azure_requests: tuple[AzureRequestCounts, ...] = ()

@@ -15,6 +15,7 @@ import pytest
 
 from controller.azure.http.session import Azure, open_azure
 from controller.errors import ContractViolation, ControllerError, NotDone, NotFound, SetupError
+from controller.operator.controls import hand_over
 from controller.operator.drain_client import connect
 from controller.operator.forgetting import absent, forget, wait_until_forgotten
 from controller.operator.rolling import RollingRunner, abandon, order
@@ -598,6 +599,37 @@ async def test_a_vm_at_which_nothing_was_done_comes_back_when_a_roll_fails(
             await RollingRunner(client, task(), for_s=600).begin(("web-2",))
     assert blob(bench)["requests"][0]["ended_at"]
     assert blob(bench)["roll"]["failed"].startswith("web-2: web-2 is in no managed pool")
+
+
+async def test_the_agents_that_read_a_roll_show_it(
+    bench: InProcessSet, clients: OpenClient
+) -> None:
+    """The leader reads it every few seconds; what a standby has read once can be over."""
+    bench.tuning = replace(bench.tuning, drain_requests_poll_s=0.1)
+    leader = await bench.lead("web-1")
+    async with clients() as client:
+        finished = asyncio.Event()
+
+        async def work(_vm: str) -> None:
+            await finished.wait()
+
+        async def healthy(_vm: str) -> None:
+            return
+
+        rolled = Task(what="patch", work=work, wait_until_healthy=healthy)
+        rolling = asyncio.create_task(RollingRunner(client, rolled, for_s=600).begin(("web-2",)))
+        await bench.until("shown", lambda: leader.live_status.overview()["rolling_run"])
+        run = leader.live_status.overview()["rolling_run"]
+        assert run is not None
+        assert (run["what"], run["remaining"]) == ("patch", ["web-2"])
+        standby = await bench.stand_by("web-3")
+        async with clients() as other:
+            assert await hand_over(other, "web-3", reason="restart") == "web-3"
+        await bench.until("shown", lambda: standby.live_status.overview()["rolling_run"])
+        assert leader.live_status.overview()["rolling_run"] is None
+        finished.set()
+        await rolling
+    await bench.until("ended", lambda: standby.live_status.overview()["rolling_run"] is None)
 
 
 async def test_a_roll_waits_for_vms_that_are_out_for_another_reason(
