@@ -163,6 +163,8 @@ class ClosingSide:
             await self._open_when_ready(now)
         if self._report.state is not VmState.OPEN:
             await self._observe(now)
+        elif self._report.hook is HookOutcome.RUNNING:
+            self._update(hook=self._hooks.outcome)
         self._sender.send(self._report)
 
     def _wish_by_now(self, now: datetime) -> Wish:

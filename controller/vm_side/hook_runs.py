@@ -27,6 +27,10 @@ class HookRuns:
     def __init__(self, vm: str, configuration: ConfigurationInForce, machine: Machine) -> None:
         self._vm, self._configuration, self._machine = vm, configuration, machine
         self._stage = ""
+        self._newest = ""
+        """The stage whose hooks run, or else the newest stage."""
+        self._program = ""
+        """What runs, or ran last."""
         self._started_at: float | None = None
         self._outcomes: dict[str, HookOutcome] = {}
         self._task: asyncio.Task[None] | None = None
@@ -48,15 +52,18 @@ class HookRuns:
 
     @property
     def outcome(self) -> HookOutcome:
-        """How the hooks of the newest stage ended."""
-        return self._outcomes.get(self._stage, HookOutcome.NONE)
+        """How the hooks of the newest stage ended, or that those of an earlier stage still run."""
+        return self._outcomes.get(self._newest, HookOutcome.NONE)
 
     def outcome_of(self, stage: str) -> HookOutcome:
         """Return how the hooks of a stage ended, when they ran last."""
         return self._outcomes.get(stage, HookOutcome.NONE)
 
     def start(self, stage: str, event: ScheduledEvent | None) -> None:
-        """Start the hooks of a stage, unless it is the newest one; those under way are stopped."""
+        """Start the hooks of a stage, unless it is the newest one; those under way are stopped.
+
+        A stage without hooks leaves those under way alone: they end, or their time does.
+        """
         if stage == self._stage:
             return
         self._stage, self.problem, self._started_at = stage, "", None
@@ -77,17 +84,30 @@ class HookRuns:
             self._run(stage, event)
 
     def _run(self, stage: str, event: ScheduledEvent | None) -> None:
-        if self._task is not None:
-            self._task.cancel()
         hooks = [hook for hook in self._configuration.settings.hooks if hook.on == stage]
         self._outcomes[stage] = HookOutcome.RUNNING if hooks else HookOutcome.NONE
-        self._task = (
-            asyncio.create_task(self._all(stage, hooks, event), name=stage) if hooks else None
+        runs = self._task is not None and not self._task.done()
+        if hooks:
+            self._stop(before=stage)
+            self._task = asyncio.create_task(self._all(stage, hooks, event), name=stage)
+        if hooks or not runs:
+            self._newest = stage
+
+    def _stop(self, *, before: str) -> None:
+        """Stop the hooks that run, before those of another stage, or the same ones, begin."""
+        if self._task is None or self._task.done():
+            return
+        self._task.cancel()
+        message = (
+            f"hook {self._newest}: the hook {self._program} is stopped, because the hooks of the "
+            f"stage {before} begin"
         )
+        log(logger, logging.WARNING, message, event="vm_side_failed", vm=self._vm)
 
     async def _all(self, stage: str, hooks: list[Hook], event: ScheduledEvent | None) -> None:
         ended = HookOutcome.DONE
         for hook in hooks:
+            self._program = hook.command[0]
             result = await self._machine.run_hook(
                 hook.command, environment(self._vm, event), timeout_s=hook.timeout_s
             )

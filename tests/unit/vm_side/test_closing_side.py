@@ -102,7 +102,11 @@ class FakeMachine:
         stage = command[0].rpartition("/")[2]
         self.done.append(f"hook {stage} {environment['LB_DRAIN_EVENT_TYPE']}".rstrip())
         if self.hook_runs is not None:
-            await self.hook_runs.wait()
+            try:
+                await self.hook_runs.wait()
+            except asyncio.CancelledError:
+                self.done.append(f"hook {stage} cancelled")
+                raise
         return self.hook_results.get(stage, HookResult(HookOutcome.DONE))
 
     async def refused_probes(self) -> int | None:
@@ -445,6 +449,71 @@ async def test_a_hook_that_hangs_delays_nothing(bench: Bench) -> None:
     report = await bench.step()
     assert report.hook is HookOutcome.RUNNING
     assert (await bench.step(times=3)).quiet
+
+
+def bench_with(*stages: str) -> Bench:
+    """Return a VM without connections that has hooks of these stages, which hang."""
+    hooks = "".join(f'[[hooks]]\non = "{each}"\ncommand = ["/hooks/{each}"]\n' for each in stages)
+    bench = Bench(FakeMachine(), CONFIG + hooks)
+    bench.document = EventDocument(incarnation=1, events=(event("web-1", not_before=600),))
+    bench.machine.hook_runs = asyncio.Event()
+    bench.machine.count = ConnectionCount(0)
+    bench.record()
+    return bench
+
+
+@pytest.mark.parametrize("result", [HookOutcome.DONE, HookOutcome.FAILED])
+async def test_a_stage_without_hooks_lets_a_hook_end(result: HookOutcome) -> None:
+    """The VM is quiet after two seconds, and its `closing` hook may need longer."""
+    bench = bench_with("closing")
+    bench.machine.hook_results["closing"] = HookResult(
+        result, "the hook ended with 3" if result is HookOutcome.FAILED else ""
+    )
+    report = await bench.step(times=5)
+    assert report.quiet
+    assert report.hook is HookOutcome.RUNNING
+    assert bench.machine.hook_runs is not None
+    bench.machine.hook_runs.set()
+    await bench.step()
+    report = await bench.step()
+    assert report.hook is result
+    assert report.problem == bench.machine.hook_results["closing"].problem
+    assert "hook closing cancelled" not in bench.machine.done
+    bench.forget()
+    assert (await bench.step(times=6)).hook is HookOutcome.NONE
+
+
+async def test_a_vm_opens_while_a_hook_of_its_drain_ends(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Only an `opening` hook keeps a VM closed, and nothing stops the hook `closed`."""
+    bench = bench_with("closed")
+    assert (await bench.step(times=4)).hook is HookOutcome.RUNNING
+    bench.document = EventDocument(incarnation=2)
+    bench.forget()
+    report = await bench.step(times=5)
+    assert (report.state, report.hook) == (VmState.OPEN, HookOutcome.RUNNING)
+    assert "hook closed cancelled" not in bench.machine.done
+    assert not [each for each in caplog.messages if "stopped" in each]
+    assert bench.machine.hook_runs is not None
+    bench.machine.hook_runs.set()
+    await bench.step()
+    assert (await bench.step()).hook is HookOutcome.DONE
+
+
+async def test_a_hook_that_the_next_stage_stops_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Hooks of two stages never run at the same time."""
+    bench = bench_with("closing", "closed")
+    await bench.step(times=4)
+    assert "hook closing cancelled" in bench.machine.done
+    assert bench.machine.done[-1] != "hook closing Reboot"
+    (stopped,) = [each for each in caplog.messages if "stopped" in each]
+    assert stopped == (
+        "hook closing: the hook /hooks/closing is stopped, because the hooks of the stage closed "
+        "begin"
+    )
 
 
 async def test_an_application_that_is_not_ready_stays_closed(bench: Bench) -> None:
