@@ -7,6 +7,7 @@ is no metadata service: the events are then those that the leader has recorded i
 import asyncio
 import random
 from collections.abc import MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from controller.agent.assembly import Components, assemble
@@ -28,18 +29,19 @@ from controller.clock import CorrectedClock, SystemClock
 from controller.config.in_force import ConfigurationInForce
 from controller.config.schema import Settings
 from controller.core.agent_presence import SeenAgent
-from controller.core.azure_names import fold, group_name, short
+from controller.core.azure_names import SetKind, fold, group_name, short
 from controller.core.controls import Controls
 from controller.core.ledger import Hold
 from controller.core.planning.actions import Plan
 from controller.core.vm_phase import rotation_of
+from controller.errors import Denied, NotFound
 from controller.status.history import History, history_of
 from controller.status.ledger_view import LeaseStatus, read_lease_status
 from controller.status.recorded_events import recorded_document, recorded_events
 from controller.status.snapshot import AgentHealth, AgentSnapshot
 from controller.storage.annotations import LedgerAnnotations
 from controller.storage.controls_store import ControlsStore, controls_blob_name
-from controller.storage.ledger_store import LedgerStore, ledger_blob_name
+from controller.storage.ledger_store import LedgerStore
 from controller.storage.presence_store import read_agents
 
 DRY_RUN = {"dry_run": True}
@@ -127,10 +129,23 @@ async def read_history(
         if not set_id and not name:
             found = await discover_identity(azure, settings)
             name, set_id = found.ledger_name, found.set_id
-        store = LedgerStore(azure.state_blob(name or ledger_blob_name(set_id)))
+        store = LedgerStore(azure.state_blob(name or await _ledger_name(azure, settings, set_id)))
         lease = await read_lease_status(store, clock.now())
         set_id = lease.ledger.converted_to or set_id or lease.ledger.set_id
         return history_of(lease.ledger, at=lease.at, availability_set=set_id)
+
+
+async def _ledger_name(azure: Azure, settings: Settings, set_id: str) -> str:
+    """Return the name of the blob with the ledger of a set that is named.
+
+    Where the VMs may not be read, or are deleted, a ledger counts whose leader has noted that Azure
+    has converted its set to this one.
+    """
+    vms = tuple[str, ...]()
+    if SetKind.of(set_id) is not SetKind.AVAILABILITY_SET:  # nothing is searched for that
+        with suppress(Denied, NotFound):
+            vms = tuple(map(short, (await azure.compute.set_vms(set_id)).vm_ids))
+    return (await find_ledger(azure, settings, set_id, vms)).name
 
 
 async def read_controls(settings: Settings, environ: MutableMapping[str, str]) -> Controls:

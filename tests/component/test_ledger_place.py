@@ -1,5 +1,6 @@
 """Which ledger an agent continues that starts in a scale set."""
 
+import os
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.agent.inspection import read_history
 from controller.agent.ledger_place import find_ledger
 from controller.azure.http.session import Azure, open_azure
 from controller.clock import SystemClock
@@ -25,6 +27,7 @@ from controller.simulator.world.builder import build_world
 from controller.storage.ledger_json import encode_ledger
 from controller.storage.presence_json import encode_presence
 from tests.component.test_start import settings_for
+from tests.support.az_login import write_az
 
 VMS = ("web-1", "web-2", "web-3")
 
@@ -235,3 +238,31 @@ async def test_what_cannot_be_read_is_not_taken_for_absent(container: Container,
     )
     with pytest.raises(ControllerError):
         await container.found()
+
+
+@pytest.mark.parametrize("reads", ["the VMs of the set", "nothing on Compute", "no set"])
+async def test_the_history_of_a_converted_set_is_that_of_its_ledger(
+    container: Container, reads: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`lb-drain history --availability-set`, where it runs without rights on the VMs too."""
+    write_az(tmp_path, container.world, principal="web-1", now=time.time())
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    ledger = container.begun
+    if reads != "the VMs of the set":
+        ledger = ledger.in_set(container.flex)
+        status = 403 if reads == "nothing on Compute" else 404
+        container.server.faults.add(
+            Fault(
+                service=Service.ARM,
+                path_contains="Microsoft.Compute",
+                effect=Effect.REPLY,
+                status=status,
+            )
+        )
+    container.put("web.json", ledger)
+    found = await read_history(container.settings, {}, availability_set_id=container.flex)
+    assert [(line["vm"], line["what"]) for line in found.lines] == [("web-2", Step.LEADS)]
+    with_name = await read_history(
+        container.settings, {}, availability_set_id=container.world.availability_set_id
+    )
+    assert with_name.lines == found.lines
