@@ -64,6 +64,8 @@ class VmSideFacts:
     """Why the flag file could not be created; empty if it could."""
     hook_problems: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Why hooks cannot run, by program."""
+    unseen: frozenset[str] = frozenset()
+    """The flag file and programs of hooks about which the user of the doctor may not know that."""
     responder_answers: bool = False
     """Whether something answers where the probe responder of this VM is configured."""
     responder_problem: str = ""

@@ -21,6 +21,7 @@ from controller.system.paths import DEFAULTS
 from controller.system.service_manager import MANAGER
 
 ALL_UP = "allprobedup"
+AS_SUPERUSER = f"run the doctor {MANAGER.as_superuser}"
 
 
 def check_closing(facts: DoctorFacts) -> list[Finding]:
@@ -184,6 +185,9 @@ def _flag(facts: DoctorFacts) -> Iterator[Finding]:
             MANAGER.allow_writing(os.path.dirname(flag_file)),
         )
         yield failed(check, problem, fix)
+    elif flag_file in facts.vm_side.unseen:
+        message = f"this user cannot check that the agent can create {flag_file}"
+        yield warned(check, message, (AS_SUPERUSER,))
     else:
         yield passed(check, f"{flag_file} can be created")
 
@@ -193,7 +197,11 @@ def _hooks(facts: DoctorFacts) -> Iterator[Finding]:
     for program, problem in facts.vm_side.hook_problems.items():
         fix = MANAGER.allow_running(program)
         yield failed(check, f"{program} {problem}", (fix,), subject=program)
-    if hooks and not facts.vm_side.hook_problems:
+    unseen = sorted({hook.command[0] for hook in hooks} & facts.vm_side.unseen)
+    for program in unseen:
+        message = f"this user cannot check that the agent can run {program}"
+        yield warned(check, message, (AS_SUPERUSER,), subject=program)
+    if hooks and not unseen and not facts.vm_side.hook_problems:
         yield passed(check, f"every program exists and can be executed ({len(hooks)})")
 
 

@@ -1,6 +1,8 @@
 """The doctor's findings about VMs that close: probes, flag file, hooks and responder."""
 
 import asyncio
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -253,6 +255,65 @@ async def test_the_facts_of_this_vm_are_read(tmp_path: Path) -> None:
     assert "is a directory" in await flag_problem(tmp_path)
     assert "does not exist" in await flag_problem(tmp_path / "no" / "draining")
     assert await flag_problem(tmp_path / "draining") == ""
+
+
+@pytest.fixture
+def ordinary_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run as a user who may write nothing below this directory, and not see its `root`."""
+    stat_of, access = os.stat, os.access
+    (tmp_path / "root").mkdir()
+
+    def seen(path: Any, *args: Any, **options: Any) -> os.stat_result:
+        if tmp_path / "root" in Path(str(path)).parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat_of(path, *args, **options)
+
+    def may(path: Any, mode: int, **options: Any) -> bool:
+        is_own = str(path).startswith(str(tmp_path))
+        return not is_own and access(path, mode, **options)
+
+    monkeypatch.setattr(os, "stat", seen)
+    monkeypatch.setattr(os, "access", may)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    return tmp_path
+
+
+@pytest.mark.parametrize("folder", ["", "root", "root/below"])
+async def test_a_flag_file_that_this_user_may_not_write(ordinary_user: Path, folder: str) -> None:
+    """The agent runs as another user: the directory that its unit creates is not writable here."""
+    flag_file = str(ordinary_user / folder / "draining")
+    settings = configured(listen="", drain={"flag_file": flag_file})
+    side = await read_vm_side(settings)
+    found = judged("flag-file", settings=settings, vm_side=side)
+    assert (found.result, found.fix) == (Result.WARN, ("run the doctor as root",))
+    assert flag_file in found.message
+
+
+@pytest.mark.parametrize(("place", "mode"), [("root/finish", 0), ("finish", 0o750)])
+async def test_a_hook_that_this_user_may_not_see_or_run(
+    ordinary_user: Path, place: str, mode: int
+) -> None:
+    """It is no problem of the hook, and no proof that it runs."""
+    program = ordinary_user / place
+    if mode:
+        program.write_text("#!/bin/sh\n")
+        program.chmod(mode)
+    settings = configured(listen="", hooks=[{"on": "closing", "command": [str(program)]}])
+    found = judged("hooks", settings=settings, vm_side=await read_vm_side(settings))
+    assert (found.result, found.fix) == (Result.WARN, ("run the doctor as root",))
+
+
+async def test_what_is_wrong_for_every_user_is_a_failure(ordinary_user: Path) -> None:
+    """A missing directory, a directory in place of the flag, a program without an execute bit."""
+    plain = ordinary_user / "plain"
+    plain.write_text("#!/bin/sh\n")
+    plain.chmod(0o644)
+    hooks = [{"on": "closing", "command": [str(plain)]}]
+    for flag in (ordinary_user, ordinary_user / "no" / "draining"):
+        settings = configured(listen="", drain={"flag_file": str(flag)}, hooks=hooks)
+        side = await read_vm_side(settings)
+        for check in ("flag-file", "hooks"):
+            assert judged(check, settings=settings, vm_side=side).result is Result.FAIL
 
 
 @pytest.mark.parametrize("status", ["200 OK", "503 Service Unavailable"])
