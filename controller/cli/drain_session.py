@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import logging
 import os
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -13,11 +14,15 @@ from controller.cli.options import LONGEST_WAIT, duration
 from controller.clock import SystemClock
 from controller.config.loader import DEFAULT_CONFIG, load
 from controller.core.printable import printable
+from controller.doctor.unit_environment import differing
+from controller.doctor.unit_sandbox import read_unit_sandbox
 from controller.errors import NotDone, WaitOver
 from controller.observability import logs
 from controller.operator.drain_client import DrainClient, connect
 from controller.system.signals import on_end
 
+UNIT_WITHIN_S = 1.0
+"""How long a command waits at most for what the unit of the agent sets, in seconds."""
 LONGEST_WAIT_S = duration(1)(LONGEST_WAIT)
 
 
@@ -51,6 +56,8 @@ def run_with_client(
         task = asyncio.current_task()
         if task is not None:
             on_end(task.cancel)
+        if not options.availability_set:  # of this VM, so the unit here is that of its agent
+            await _warn_of_unit()
         async with connect(
             loaded.settings,
             environ=os.environ,
@@ -65,6 +72,19 @@ def run_with_client(
     with explain_unreachable(loaded, str(options.config)):
         asyncio.run(run())
     return EXIT_OK
+
+
+async def _warn_of_unit() -> None:
+    """Warn of settings that only the unit of the agent, or only this shell, has."""
+    unit = await read_unit_sandbox(within_s=UNIT_WITHIN_S)
+    names = differing(unit.environment, os.environ) if unit else ()
+    if names:
+        text = (
+            f"Warning: the unit of the agent and this shell do not set {', '.join(names)} alike, "
+            "so the agents may work by other settings than this command: see lb-drain doctor"
+        )
+        with suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
 
 
 def _report(text: str) -> None:

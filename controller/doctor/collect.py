@@ -103,7 +103,7 @@ async def collect(
                 blob_write=blob_write,
                 nic_writes=nic_writes,
                 pool_writes=pool_writes,
-                vm_side=await read_vm_side(settings),
+                vm_side=await read_vm_side(settings, environ),
                 resource_graph=await reader.resource_graph(availability_set),
                 arm_acknowledgement=await reader.arm_acknowledgement(availability_set),
             )

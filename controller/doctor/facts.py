@@ -58,7 +58,7 @@ Known: TypeAlias = T | Failed | Skipped
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmSideFacts:
-    """What this VM needs to close before it leaves its pools."""
+    """What this VM needs to close before it leaves its pools, and what its unit sets."""
 
     flag_problem: str = ""
     """Why the flag file could not be created; empty if it could."""
@@ -66,6 +66,8 @@ class VmSideFacts:
     """Why hooks cannot run, by program."""
     unseen: frozenset[str] = frozenset()
     """The flag file and programs of hooks about which the user of the doctor may not know that."""
+    unit_differs: tuple[str, ...] = ()
+    """The variables that the unit of the agent and this shell do not set alike."""
     responder_answers: bool = False
     """Whether something answers where the probe responder of this VM is configured."""
     responder_problem: str = ""

@@ -1,4 +1,4 @@
-"""What the unit of the agent forbids: a person who runs the doctor as root may do more.
+"""What the unit of the agent forbids and sets: a person who runs the doctor as root may do more.
 
 The unit runs the agent and its hooks as a user of their own who owns no file, hides directories,
 and leaves few writable. `systemctl show` has the values in force, drop-ins included.
@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from controller.doctor.unit_environment import parse_environment
 
 UNIT = "lb-drain"
 BOOTED = Path("/run/systemd/system")
@@ -28,6 +30,7 @@ PROPERTIES = (
     "ReadWritePaths",
     "RuntimeDirectory",
     "StateDirectory",
+    "Environment",
 )
 HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 PRIVATE = (Path("/", "tmp"), Path("/var", "tmp"))
@@ -64,6 +67,11 @@ class UnitSandbox:
         return ""
 
     @property
+    def environment(self) -> Mapping[str, str]:
+        """The variables that the unit sets, those of drop-ins included."""
+        return parse_environment(self.properties.get("Environment", ""))
+
+    @property
     def _is_dynamic(self) -> bool:
         """Whether it is a user who owns nothing and is in no group that an operator chose."""
         one = self.properties.get
@@ -92,19 +100,22 @@ def parse_properties(text: str) -> UnitSandbox | None:
     return UnitSandbox(properties) if properties.get("LoadState") == "loaded" else None
 
 
-async def read_unit_sandbox() -> UnitSandbox | None:
-    """Return what the unit forbids; None without systemd, or without the unit."""
+async def read_unit_sandbox(*, within_s: float = WITHIN_S) -> UnitSandbox | None:
+    """Return what the unit forbids and sets; None without systemd, or without the unit."""
     program = _systemctl()
     if program is None:
         return None
-    process = await asyncio.create_subprocess_exec(
-        *(program, "show", UNIT, f"--property={','.join(PROPERTIES)}"),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
     try:
-        async with asyncio.timeout(WITHIN_S):
+        process = await asyncio.create_subprocess_exec(
+            *(program, "show", UNIT, f"--property={','.join(PROPERTIES)}"),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+    except OSError:
+        return None
+    try:
+        async with asyncio.timeout(within_s):
             out, _ = await process.communicate()
     except TimeoutError:
         with suppress(ProcessLookupError):

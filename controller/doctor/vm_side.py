@@ -2,11 +2,13 @@
 
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 from controller.config.base import socket_address
 from controller.config.schema import Settings
 from controller.doctor.facts import VmSideFacts
+from controller.doctor.unit_environment import differing
 from controller.doctor.unit_sandbox import UnitSandbox, read_unit_sandbox
 from controller.system.paths import DEFAULTS
 from controller.vm_side.machine import reachable
@@ -18,7 +20,7 @@ RUNTIME_DIRECTORY = Path(str(DEFAULTS.flag_file)).parent
 """The directory that the unit of the agent creates when it starts."""
 
 
-async def read_vm_side(settings: Settings) -> VmSideFacts:
+async def read_vm_side(settings: Settings, environ: Mapping[str, str]) -> VmSideFacts:
     """Return the facts about the VM on which the doctor runs."""
     found = None
     if settings.probe.listen:
@@ -39,6 +41,7 @@ async def read_vm_side(settings: Settings) -> VmSideFacts:
         flag_problem=flag_problem,
         hook_problems={program: problem for program, problem in problems.items() if problem},
         unseen=frozenset(unseen),
+        unit_differs=differing(sandbox.environment, environ) if sandbox else (),
         responder_answers=found is not None,
         responder_problem=_responder_problem(found, settings.probe.path) if found else "",
         responder_is_other=found is not None and found.refused is None,

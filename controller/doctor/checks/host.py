@@ -1,6 +1,7 @@
 """Checks of this host and its set: configuration, IMDS, clock, identity, peers. Pure."""
 
 import json
+from collections.abc import Iterator
 from shlex import quote
 
 from controller.azure.imds import EVENTS_VERSION, INSTANCE_VERSION, Poll
@@ -14,6 +15,7 @@ from controller.doctor.failed_reads import not_known
 from controller.doctor.obstacles import remove_obstacle
 from controller.doctor.remedies import AGAIN, az, group_and_name
 from controller.doctor.report import Finding, failed, passed, skipped, warned
+from controller.doctor.unit_environment import advice
 from controller.errors import Denied, NotFound, Obstacle, SetupError, Throttled
 
 CLOCK_WARN_S = 2.0
@@ -30,6 +32,7 @@ def check_host(facts: DoctorFacts) -> list[Finding]:
     """Return the findings about this host and its set, in order."""
     return [
         _configuration(facts),
+        *_environment(facts),
         _imds(facts),
         _events(facts),
         _clock(facts),
@@ -58,6 +61,15 @@ def _configuration(facts: DoctorFacts) -> Finding:
             ("dry_run = false in [policy]",),
         )
     return passed("configuration", what)
+
+
+def _environment(facts: DoctorFacts) -> Iterator[Finding]:
+    if names := facts.vm_side.unit_differs:
+        message = (
+            f"the unit of the agent and this shell do not set {', '.join(names)} alike: the agent "
+            "may work by other settings than this check and every command in the shell"
+        )
+        yield warned("environment", message, advice(names))
 
 
 def _imds(facts: DoctorFacts) -> Finding:

@@ -247,7 +247,7 @@ async def test_the_facts_of_this_vm_are_read(tmp_path: Path) -> None:
 
     async def flag_problem(path: Path) -> str:
         settings = configured(listen="", drain={"flag_file": str(path)}, hooks=hooks)
-        side = await read_vm_side(settings)
+        side = await read_vm_side(settings, {})
         assert side.hook_problems == {str(plain): "is not executable", missing: "does not exist"}
         assert not side.responder_answers
         return side.flag_problem
@@ -283,7 +283,7 @@ async def test_a_flag_file_that_this_user_may_not_write(ordinary_user: Path, fol
     """The agent runs as another user: the directory that its unit creates is not writable here."""
     flag_file = str(ordinary_user / folder / "draining")
     settings = configured(listen="", drain={"flag_file": flag_file})
-    side = await read_vm_side(settings)
+    side = await read_vm_side(settings, {})
     found = judged("flag-file", settings=settings, vm_side=side)
     assert (found.result, found.fix) == (Result.WARN, ("run the doctor as root",))
     assert flag_file in found.message
@@ -299,7 +299,7 @@ async def test_a_hook_that_this_user_may_not_see_or_run(
         program.write_text("#!/bin/sh\n")
         program.chmod(mode)
     settings = configured(listen="", hooks=[{"on": "closing", "command": [str(program)]}])
-    found = judged("hooks", settings=settings, vm_side=await read_vm_side(settings))
+    found = judged("hooks", settings=settings, vm_side=await read_vm_side(settings, {}))
     assert (found.result, found.fix) == (Result.WARN, ("run the doctor as root",))
 
 
@@ -311,7 +311,7 @@ async def test_what_is_wrong_for_every_user_is_a_failure(ordinary_user: Path) ->
     hooks = [{"on": "closing", "command": [str(plain)]}]
     for flag in (ordinary_user, ordinary_user / "no" / "draining"):
         settings = configured(listen="", drain={"flag_file": str(flag)}, hooks=hooks)
-        side = await read_vm_side(settings)
+        side = await read_vm_side(settings, {})
         for check in ("flag-file", "hooks"):
             assert judged(check, settings=settings, vm_side=side).result is Result.FAIL
 
@@ -329,7 +329,7 @@ async def test_a_responder_that_answers_is_found(status: str) -> None:
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        side = await read_vm_side(configured(listen=f"127.0.0.1:{port}"))
+        side = await read_vm_side(configured(listen=f"127.0.0.1:{port}"), {})
     assert side.responder_answers
     assert not side.responder_problem
 
@@ -359,7 +359,7 @@ async def test_an_answer_that_is_not_that_of_the_responder(
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
         settings = configured(listen=f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        side = await read_vm_side(settings)
+        side = await read_vm_side(settings, {})
     found = judged("responder", settings=settings, vm_side=side)
     assert (found.result, problem in found.message) == (Result.FAIL, True)
     assert found.fix[0].startswith(fix)
