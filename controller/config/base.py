@@ -40,7 +40,8 @@ def split_url(value: str) -> SplitResult:
     return url
 
 
-_HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?"
+_HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 
 
 def is_host(text: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from controller.config.base import Section, is_loopback, split_url
+from controller.config.base import Section, is_host, is_loopback, split_url
 from controller.config.hints import nearest, shown
 from controller.core.notices.digest import WEEKDAYS, Schedule
 from controller.core.notices.notice import Notice, NoticeKind
@@ -41,7 +41,6 @@ SECRETS = frozenset({"url", "password"})
 
 _LONGEST_SECRET = 4096
 _MAILBOX = re.compile(r"[^\s@<>,;:\"()\[\]\\]+@[^\s@<>,;:\"()\[\]\\]+")
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:_-]*[A-Za-z0-9])?")
 _MAIL_ONLY = ("host", "username", "password", "password_file", "password_env", "sender", "to")
 _URL_ONLY = ("url", "url_file", "url_env")
 _NO_SECRET = SecretStr("")
@@ -71,7 +70,7 @@ class Notification(Section):
     url_env: str = ""
     """Name of an environment variable that holds the URL."""
     host: str = Field(default="", max_length=255)
-    """Mail server."""
+    """Mail server: its name or IP address, without a port."""
     port: int = Field(default=587, ge=1, le=65535)
     """Port of the mail server; 587 is for submission."""
     encryption: Literal["starttls", "tls", "none"] = "starttls"
@@ -122,8 +121,8 @@ class Notification(Section):
     @field_validator("host")
     @classmethod
     def _check_host(cls, value: str) -> str:
-        if value and _HOST.fullmatch(value) is None:
-            raise ValueError("is not a host name or address")
+        if value and not is_host(value):
+            raise ValueError("is not a host name or IP address; a port belongs in the key port")
         return value
 
     @field_validator("sender")

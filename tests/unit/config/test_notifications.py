@@ -147,7 +147,14 @@ def test_secrets_from_the_file_a_file_and_the_environment(load_text: Load, tmp_p
         (MAIL + f'url = "{URL}"\n', 'has url, which kind = "email" does not use'),
         (MAIL.replace("sender", "# sender"), "has no sender, which kind"),
         (MAIL.replace("to =", "# to ="), "has no to, which kind"),
-        (MAIL.replace("mail.example.com", "-"), "host: is not a host name"),
+        *(
+            (MAIL.replace("mail.example.com", host), "host: is not a host name")
+            for host in ("-", "a-.example.com", "[::1]", "10.0.0.300", "a..b")
+        ),
+        *(
+            (MAIL.replace("mail.example.com", host), "a port belongs in the key port")
+            for host in ("mail.example.com:25", "10.0.0.4:587", "[::1]:25", "mail:smtp")
+        ),
         (MAIL + "port = 0\n", "port: must be at least 1, is 0"),
         (MAIL + f'password = "{CANARY}"\n', "needs both username and password"),
         (MAIL + 'username = "u"\n', "needs both username and password"),
@@ -238,3 +245,9 @@ def test_the_runbook_lists_every_kind_and_field() -> None:
     named = [name for cell in table[1:] for name in cell.split("`")[1::2]]
     assert sorted(named) == sorted(kind.value for kind in NoticeKind)
     assert all(f"`{field}`" in notifications_chapter() for field in TEMPLATE_FIELDS)
+
+
+@pytest.mark.parametrize("host", ["::1", "fe80::1", "10.0.0.4", "mail", "mail_1.example.com"])
+def test_a_mail_server_is_a_name_or_an_address(load_text: Load, host: str) -> None:
+    """An address of version 6 as it is, without brackets."""
+    assert only(load_text(MAIL.replace("mail.example.com", host))).host == host
