@@ -117,10 +117,8 @@ def _drain(options: argparse.Namespace) -> int:
     from controller.operator.drain_client import DrainClient
     from controller.operator.drain_rehearsal import DrainRehearsal
 
-    lead_time_s = load(options.config, os.environ).settings.policy.lead_time_s
-
     async def drain(client: DrainClient) -> None:
-        rehearsal = DrainRehearsal(client, for_s=options.for_s, lead_time_s=lead_time_s)
+        rehearsal = DrainRehearsal(client, for_s=options.for_s)
         times = await rehearsal.run(options.vm)
         for line in times.lines(options.vm):
             print(line, flush=True)

@@ -17,7 +17,8 @@ from controller.azure.blob import StateBlob
 from controller.azure.http.identity import Identity
 from controller.azure.http.session import Azure, SessionFactory, open_azure, tcp_session
 from controller.clock import Clock, CorrectedClock
-from controller.config.schema import Settings
+from controller.config.overrides import adjusted
+from controller.config.schema import PolicySection, Settings
 from controller.core.azure_names import fold, short
 from controller.core.blob_limits import cut
 from controller.core.drain_history import step_text
@@ -48,9 +49,19 @@ class DrainClient(RequestClient):
         vms: names of the VMs of the set; empty if they were not read.
         this_machine: name of the VM or machine that the client runs on.
         options: with which another command selects the same set.
-        connection_drain_s: time that connections of a drained VM get to close.
-        pool_names: short name of each managed pool, by folded id.
+        settings: the file of this machine.
     """
+
+    @property
+    def policy(self) -> PolicySection:
+        """`[policy]` of this file, with the settings of the whole set that were read last."""
+        overrides = self.controls.content.in_force(self.now()).overrides
+        return adjusted(self.settings, overrides)[0].policy
+
+    @property
+    def connection_drain_s(self) -> float:
+        """The time that connections of a drained VM get to close."""
+        return self.policy.connection_drain_s
 
     async def wait_until_drained(self, request: DrainRequest) -> str:
         """Wait for one drain, as `wait_until_all_drained` does; return the names of its pools."""
@@ -79,6 +90,8 @@ class DrainClient(RequestClient):
         waiting: dict[DrainRequest, float | None] = dict.fromkeys(requests)
         problems: list[str] = []
         while waiting:
+            if any(out_since is not None for out_since in waiting.values()):
+                await self._read_controls()  # they state how long connections get to close
             since = min(request.at for request in waiting)
             ledger = await self.read_ledger(*(request.vm for request in waiting), since=since)
             are_read = await self.requests_are_read()
@@ -120,6 +133,15 @@ class DrainClient(RequestClient):
 
     def _is_quiet(self, out_since: float) -> bool:
         return self._clock.monotonic() - out_since >= self.connection_drain_s
+
+    async def _read_controls(self) -> None:
+        try:
+            await self.controls.refresh_if_exists()
+        except ControllerError as error:
+            self.report_once(
+                "The settings of the whole set cannot be read, so connection_drain_s is that of "
+                f"this file: {error}"
+            )
 
     async def wait_until_in_service(self, vm: str) -> bool:
         """Return when nothing of the VM is left to restore; the result is whether there was.
@@ -273,8 +295,7 @@ async def connect(
             requester=cut(f"{_user(environ)} on {machine}{account}"),  # as the blobs have it
             vms=vms,
             this_machine=machine,
-            connection_drain_s=settings.policy.connection_drain_s,
-            pool_names=settings.pool_names(),
+            settings=settings,
             clock=await _set_right(clock, azure.state_blob(place.name), report),
             report=report,
             options=options,

@@ -66,11 +66,10 @@ class DrainRehearsal:
     Args:
         client: requests the drain and reads how it goes.
         for_s: the request ends by itself after this time.
-        lead_time_s: how long before NotBefore a drain begins at the earliest.
     """
 
-    def __init__(self, client: DrainClient, *, for_s: float, lead_time_s: float) -> None:
-        self._client, self._for_s, self._lead_time_s = client, for_s, lead_time_s
+    def __init__(self, client: DrainClient, *, for_s: float) -> None:
+        self._client, self._for_s = client, for_s
 
     async def run(self, vm: str) -> DrainTimes:
         """Drain and restore a VM; return when it took its steps.
@@ -122,7 +121,7 @@ class DrainRehearsal:
             report=report,
             withdrawn_at=withdrawn_at,
             connection_drain_s=self._client.connection_drain_s,
-            lead_time_s=self._lead_time_s,
+            lead_time_s=self._client.policy.lead_time_s,
         )
 
     async def _report(self, vm: str) -> VmReport | None:

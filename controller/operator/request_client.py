@@ -4,7 +4,7 @@ import asyncio
 import difflib
 import shlex
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from controller.agent.ledger_place import LedgerPlace
 from controller.azure.http.session import Azure
 from controller.clock import Clock
+from controller.config.schema import Settings
 from controller.core.azure_names import SetKind, fold
 from controller.core.blob_owner import BlobOwner
 from controller.core.drain_requests import DrainRequest, DrainRequests, Edit
@@ -58,8 +59,7 @@ class RequestClient:
         vms: names of the VMs of the set; empty if they were not read.
         this_machine: name of the VM or machine that the client runs on.
         options: with which another command selects the same set.
-        connection_drain_s: time that connections of a drained VM get to close.
-        pool_names: short name of each managed pool, by folded id.
+        settings: the file of this machine.
     """
 
     def __init__(
@@ -71,8 +71,7 @@ class RequestClient:
         requester: str,
         vms: tuple[str, ...],
         this_machine: str,
-        connection_drain_s: float,
-        pool_names: Mapping[str, str],
+        settings: Settings,
         clock: Clock,
         report: Report,
         options: tuple[str, ...] = (),
@@ -80,7 +79,7 @@ class RequestClient:
         self.azure, self.availability_set_id = azure, availability_set_id
         self._ledger_name = ledger_name = ledger.name
         self.requester, self.vms, self.this_machine = requester, vms, this_machine
-        self.connection_drain_s, self.report = connection_drain_s, report
+        self.settings, self.report = settings, report
         owner = BlobOwner(set_id=ledger.owner_id, vms=vms)
         requests_blob = azure.state_blob(drain_requests_blob_name(ledger_name))
         self.requests = DrainRequestStore(requests_blob, owner=owner)
@@ -91,7 +90,7 @@ class RequestClient:
         self._options = options
         self.ledger_store = LedgerStore(azure.state_blob(ledger_name), owner=owner)
         self._clock = clock
-        self._pool_names = pool_names
+        self._pool_names = settings.pool_names()
         self._reported: set[str] = set()
         self._past: frozenset[Transition] | None = None
         """What the ledger contained at the first read about earlier drains; None before it."""

@@ -27,7 +27,7 @@ async def test_a_test_drain_counts_as_one_everywhere(
     agent = await bench.lead("web-1", channels=(f'kind = "webhook"\nurl = "{hook.url}"\n',))
     async with clients() as client:
         async with asyncio.timeout(PATIENCE_S):
-            times = await DrainRehearsal(client, for_s=600, lead_time_s=900).run("WEB-2")
+            times = await DrainRehearsal(client, for_s=600).run("WEB-2")
     assert [each.name for each in times.steps] == [
         "recorded",
         "removed",
@@ -53,7 +53,7 @@ async def test_an_interrupted_test_restores(
     """^C while the floor holds the VM, or while it is out: the request ends, and the VM is back."""
     await bench.lead("web-1")
     async with clients() as client:
-        run = asyncio.create_task(DrainRehearsal(client, for_s=600, lead_time_s=900).run("web-2"))
+        run = asyncio.create_task(DrainRehearsal(client, for_s=600).run("web-2"))
         await bench.until("web-2 is out", lambda: bench.inside("web-2") == [])
         run.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -74,7 +74,7 @@ async def test_a_vm_that_is_drained_already_is_refused(
         request = await client.drain("web-2", for_s=600, reason="")
         await client.wait_until_drained(request)
         with pytest.raises(NotDone, match="drained or restored already"):
-            await DrainRehearsal(client, for_s=600, lead_time_s=900).run("web-2")
+            await DrainRehearsal(client, for_s=600).run("web-2")
         assert [each.request_id for each in client.requests.requests.active(client.now())] == [
             request.request_id
         ]

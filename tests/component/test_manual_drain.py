@@ -18,6 +18,7 @@ from controller.errors import ContractViolation, ControllerError, NotDone, NotFo
 from controller.operator.controls import hand_over
 from controller.operator.drain_client import connect
 from controller.operator.forgetting import absent, forget, wait_until_forgotten
+from controller.operator.overrides import override, unset
 from controller.operator.rolling import RollingRunner, abandon, order
 from controller.operator.rolling_task import Task
 from controller.operator.shell_task import addresses_of, command_task
@@ -174,6 +175,39 @@ async def test_a_leader_that_cannot_read_the_requests_keeps_to_what_it_knows(
         await client.restore("web-2")
         await client.wait_until_in_service("web-2")
     assert bench.inside("web-2")
+
+
+async def test_the_wait_is_that_of_the_whole_set(
+    bench: InProcessSet, clients: OpenClient, reported: list[str]
+) -> None:
+    """A value that is in force on all agents counts, also if it was set during the wait."""
+    await bench.lead("web-1")
+    settings = bench.settings(bench.config("web-1"))
+    async with clients() as client, clients() as other:
+        assert client.connection_drain_s == 0.2
+        request = await client.drain("web-2", for_s=600, reason="")
+        for assignment in ("connection_drain_s=300", "lead_time_s=600"):
+            await override(other, settings, assignment, pool="", for_s=600, reason="")
+        waiting = asyncio.create_task(client.wait_until_drained(request))
+        await bench.until("web-2 is out", lambda: bench.inside("web-2") == [])
+        await asyncio.sleep(1)
+        assert not waiting.done()
+        assert (client.connection_drain_s, client.policy.lead_time_s) == (300, 600)
+        await unset(other, settings, "connection_drain_s", pool="")
+        await waiting
+        assert client.connection_drain_s == 0.2
+    assert not [line for line in reported if "cannot be read" in line]
+
+
+async def test_controls_that_cannot_be_read_do_not_end_the_wait(
+    bench: InProcessSet, clients: OpenClient, reported: list[str]
+) -> None:
+    """The file of this machine counts, and the command states that once."""
+    await bench.lead("web-1")
+    bench.fault(Service.BLOB, method="HEAD", path_contains="controls", status=403)
+    async with clients() as client:
+        await client.wait_until_drained(await client.drain("web-2", for_s=600, reason=""))
+    assert len([line for line in reported if "so connection_drain_s is that of" in line]) == 1
 
 
 @pytest.mark.parametrize("vm", ["web-9", "web-2"])

@@ -51,7 +51,8 @@ async def test_half_done_work_stays_out_when_its_resume_is_interrupted(
     await bench.lead("web-1")
     async with clients() as client, clients() as again:
         await failed_at_web_2(client)
-        again.connection_drain_s = 600
+        policy = again.settings.policy.model_copy(update={"connection_drain_s": 600})
+        again.settings = again.settings.model_copy(update={"policy": policy})
         reported.clear()
         resumed = asyncio.create_task(
             RollingRunner(again, patching(), for_s=600).resume(), name="resume"

@@ -43,7 +43,7 @@ async def test_f8_a_hold_of_a_test_is_marked_as_one(
     """
     async with clients() as client:
         await bench.lead("web-1", **floor(3), **channel(hook))
-        test = asyncio.create_task(DrainRehearsal(client, for_s=600, lead_time_s=900).run("web-2"))
+        test = asyncio.create_task(DrainRehearsal(client, for_s=600).run("web-2"))
         await bench.until("held", lambda: bench.ledger().get("holds"))
         await client.drain("web-3", for_s=600, reason="")
         await bench.until("both held", lambda: len(bench.ledger().get("holds", [])) == 2)
