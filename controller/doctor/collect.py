@@ -26,6 +26,7 @@ from controller.azure.topology import LoadBalancerDetails, Subnet, attachments_o
 from controller.azure.vm_set import VmSet
 from controller.clock import Clock
 from controller.config.schema import STORAGE_CONNECTION_STRING, Settings
+from controller.core.agent_presence import SeenAgent
 from controller.core.azure_names import fold, load_balancer_of, short
 from controller.core.blob_owner import ANY_OWNER, BlobOwner
 from controller.core.ledger import Ledger
@@ -37,6 +38,7 @@ from controller.doctor.vm_side import read_vm_side
 from controller.errors import Busy, ContractViolation, ControllerError, Denied
 from controller.status.ledger_view import LeaseStatus, read_lease_status
 from controller.storage.ledger_store import LedgerStore, ledger_blob_name
+from controller.storage.presence_store import read_agents
 from controller.storage.shared_pool_store import SharedPoolStore
 
 PARALLEL_READS = 4
@@ -100,6 +102,7 @@ async def collect(
                 operations=await reader.operations(instance),
                 blob_url=blob.url,
                 lease=lease,
+                leader_agent=await reader.leader_agent(lease, place.name),
                 blob_write=blob_write,
                 nic_writes=nic_writes,
                 pool_writes=pool_writes,
@@ -240,6 +243,11 @@ class _Reader:
         if isinstance(status, Failed) and not isinstance(status.error, Denied | ContractViolation):
             return status, Skipped("read-ledger")
         return status, await _try(blob.probe_write())
+
+    async def leader_agent(self, lease: Known[LeaseStatus], ledger_name: str) -> SeenAgent | None:
+        if not isinstance(lease, LeaseStatus) or not lease.leader:
+            return None
+        return (await read_agents(self._azure.state_blob, ledger_name, (lease.leader,)))[0]
 
     async def shared_pools(
         self, owner_id: str, *, has_key: bool

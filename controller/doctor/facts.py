@@ -11,6 +11,7 @@ from controller.azure.imds_document import Instance
 from controller.azure.topology import LoadBalancerDetails, Subnet
 from controller.azure.vm_set import VmSet
 from controller.config.schema import Settings
+from controller.core.agent_presence import SeenAgent
 from controller.core.azure_names import fold, fold_address, load_balancer_of
 from controller.core.ledger import Ledger
 from controller.core.observation import Observation
@@ -108,6 +109,8 @@ class DoctorFacts:
     """Whether long-running operations can be read."""
     blob_url: str
     lease: Known[LeaseStatus]
+    leader_agent: SeenAgent | None = None
+    """What the agent that the ledger names as the leader publishes; None without a leader."""
     blob_write: Known[None]
     nic_writes: Mapping[str, Known[bool]]
     """By folded NIC id; True if the write is permitted, and its condition prevented it."""

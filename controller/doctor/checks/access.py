@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from urllib.parse import unquote
 
 from controller.azure.admin_states import is_refusal
 from controller.azure.topology import references_of
 from controller.azure.vm_set import VmSet
+from controller.core.agent_presence import AgentState
 from controller.core.azure_names import fold, short
+from controller.core.lease import LEASED
 from controller.core.resources import PoolKind
 from controller.core.vm_phase import rotation_of
 from controller.doctor.facts import DoctorFacts, Failed, Known, Skipped
@@ -24,6 +27,8 @@ from controller.doctor.report import Finding, Result, failed, passed, skipped, w
 from controller.errors import ContractViolation, Denied, Obstacle, SetupError
 from controller.status.ledger_view import LeaseStatus
 from controller.system.service_manager import MANAGER
+
+_ABSENT = (AgentState.STOPPED, AgentState.SILENT)
 
 
 def check_access(facts: DoctorFacts) -> list[Finding]:
@@ -237,11 +242,13 @@ def _agents(facts: DoctorFacts) -> Finding:
         return skipped(check, "set")
     status, ledger = facts.lease, facts.lease.ledger
     rotation = rotation_of(ledger, None)
+    suffix = f"; {rotation}" if ledger.entries else ""
     if status.leader:
-        suffix = f"; {rotation}" if ledger.entries else ""
-        since = f" for {status.lease_age_s:.0f} s" if status.lease_age_s is not None else ""
-        return passed(check, f"{status.leader} leads{since}, in epoch {ledger.epoch}{suffix}")
+        return _leader(facts, status, suffix)
     state = f"lease {status.lease_state}, epoch {ledger.epoch}"
+    if status.lease_state == LEASED:
+        message = f"a client holds the lease, and no agent has recorded that it leads ({state})"
+        return warned(check, f"{message}{suffix}", (AGAIN, _break_lease(facts)))
     if ledger.entries:
         return warned(
             check,
@@ -249,3 +256,38 @@ def _agents(facts: DoctorFacts) -> Finding:
             (f"{MANAGER.start}  # on a VM of the set",),
         )
     return passed(check, f"no agent leads yet ({state})")
+
+
+def _leader(facts: DoctorFacts, status: LeaseStatus, suffix: str) -> Finding:
+    check = "agents"
+    if absent := _absent_leader(facts, status):
+        fix = (f"{MANAGER.status}  # on {status.leader}", AGAIN, _break_lease(facts))
+        return warned(check, f"{absent}{suffix}", fix)
+    since = f" for {status.lease_age_s:.0f} s" if status.lease_age_s is not None else ""
+    return passed(check, f"{status.leader} leads{since}, in epoch {status.ledger.epoch}{suffix}")
+
+
+def _absent_leader(facts: DoctorFacts, status: LeaseStatus) -> str:
+    """Return that the agent which led last does not run, by its presence; empty if it may run."""
+    agent = facts.leader_agent
+    state = agent.state(status.at) if agent is not None else AgentState.UNKNOWN
+    if agent is None or agent.presence is None or state not in _ABSENT:
+        return ""
+    last = agent.presence.stopped_at or agent.presence.at
+    return (
+        f"the lease is held, and the agent of {status.leader}, which led last, does not run "
+        f"({state.value}, {last:%Y-%m-%d %H:%M} UTC): another client may hold the lease"
+    )
+
+
+def _break_lease(facts: DoctorFacts) -> str:
+    account, container = storage_names(facts)
+    prefix = f"{facts.settings.election.container_url.rstrip('/')}/"
+    command = az(
+        "storage blob lease break",
+        account_name=account,
+        container_name=container,
+        blob_name=unquote(facts.blob_url.removeprefix(prefix)),
+        auth_mode="login",
+    )
+    return f"{command}  # if the doctor still warns, and no running agent holds the lease"

@@ -9,6 +9,7 @@ import pytest
 from controller.azure.imds_document import Instance
 from controller.azure.network_bodies import parse_load_balancer
 from controller.azure.topology import Subnet, parse_load_balancer_details
+from controller.core.agent_presence import AgentPresence, SeenAgent
 from controller.core.ledger import Ledger
 from controller.doctor.facts import Failed
 from controller.doctor.report import Finding, Result
@@ -171,13 +172,58 @@ def test_what_is_missing_for_several_nics_is_one_finding() -> None:
             "until one does: draining: web-2",
         ),
         ("leased", Ledger(epoch=3, leader="web-3"), Result.PASS, "web-3 leads, in epoch 3"),
+        ("leased", Ledger(), Result.WARN, "no agent has recorded that it leads (lease leased"),
+        (
+            "leased",
+            Ledger(entries=(entry("web-2"),)),
+            Result.WARN,
+            "that it leads (lease leased, epoch 0); draining: web-2",
+        ),
     ],
 )
 def test_the_agents(state: str, ledger: Ledger, result: Result, expected: str) -> None:
-    """A set without a leader passes, unless a VM waits to be restored."""
+    """A set without a leader passes, unless a VM waits, or another client holds the lease."""
     found = judged("agents", lease=LeaseStatus(lease_state=state, ledger=ledger, at=NOW))
     assert found.result is result
     assert expected in found.message
+
+
+def presence(*, age_s: float, stopped: bool = False) -> SeenAgent:
+    at = NOW - timedelta(seconds=age_s)
+    published = AgentPresence(
+        vm="web-3",
+        release="1",
+        configuration="",
+        started_at=at,
+        at=at,
+        stopped_at=at if stopped else None,
+    )
+    return SeenAgent(vm="web-3", presence=published)
+
+
+@pytest.mark.parametrize(
+    ("agent", "result"),
+    [
+        (presence(age_s=60), Result.PASS),
+        (presence(age_s=3600), Result.WARN),
+        (presence(age_s=60, stopped=True), Result.WARN),
+        (SeenAgent(vm="web-3"), Result.PASS),
+        (SeenAgent(vm="web-3", problem="503"), Result.PASS),
+        (None, Result.PASS),
+    ],
+)
+def test_a_lease_that_outlives_its_leader(agent: SeenAgent | None, result: Result) -> None:
+    """The ledger names the agent that led last: another client may hold the lease since then."""
+    status = LeaseStatus(lease_state="leased", ledger=Ledger(epoch=3, leader="web-3"), at=NOW)
+    found = judged("agents", lease=status, leader_agent=agent)
+    assert found.result is result
+    if result is Result.WARN:
+        assert "web-3, which led last, does not run" in found.message
+        assert found.fix[0] == "systemctl status lb-drain  # on web-3"
+        assert found.fix[-1].startswith(
+            "az storage blob lease break --account-name account --container-name lb-drain "
+            "--blob-name s/web/set.json --auth-mode login"
+        )
 
 
 def test_a_ledger_that_cannot_be_read() -> None:
