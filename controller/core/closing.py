@@ -14,7 +14,7 @@ Pure: standard library only, no I/O, no clock.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from controller.core.azure_names import fold
@@ -77,6 +77,8 @@ class Wish:
     """The event because of which it closes; None for a drain request."""
     reason: str = ""
     """The type of the event, or what asks for the drain."""
+    announced: bool = False
+    """Whether a document read lately announces an event before which the VM does not return."""
 
 
 OPEN = Wish(state=VmState.OPEN)
@@ -98,14 +100,15 @@ def wish(known: Known, policy: Policy, *, open_after_s: float) -> Wish:
     )
     if known.ledger is None and known.found is not None:
         # Before the first read nothing shows that the drain is over.
-        return known.found if stays or known.found_age_s <= open_after_s else OPEN
+        lasts = stays or known.found_age_s <= open_after_s
+        return replace(known.found, announced=stays) if lasts else OPEN
     if entry is not None and not entry.parked:
         if known.ledger_age_s > open_after_s and not stays:
             return OPEN
         is_back = has_settled(entry, policy, known.now) and not stays
-        return _wish_by(entry, own, is_back=is_back)
+        return replace(_wish_by(entry, own, is_back=is_back), announced=stays)
     if own is not None and is_read and _closes_alone(known, policy, own):
-        return Wish(state=VmState.CLOSED, event=own, reason=own.event_type)
+        return Wish(state=VmState.CLOSED, event=own, reason=own.event_type, announced=True)
     return OPEN
 
 

@@ -1,9 +1,10 @@
 """Reads the flag file of the agent: while it exists, the VM is closed.
 
-The agent renews the time of the file whenever it has news from storage. A flag that has become old
-belongs to an agent that is dead, and does not count (law S9). The directory of the file belongs to
-the service of the agent: while that restarts, the directory is missing, and then it is empty until
-the agent has read the ledger. The VM stays closed meanwhile.
+The agent renews the time of the file while it has news from storage, and while an event of its VM
+is announced. A flag that has become old belongs to an agent that is dead or cut off from storage,
+and does not count (law S9). The directory of the file belongs to the service of the agent: while
+that restarts, the directory is missing, and then it is empty until the agent has read the ledger.
+The VM stays closed meanwhile.
 After a reboot it stays closed until the agent has read the ledger, for minutes (`boot_memory`).
 """
 

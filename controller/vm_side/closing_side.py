@@ -40,7 +40,8 @@ TICK_WAITING_S = 0.5
 """How often the ledger is read while an event for this VM is due and nothing is recorded yet."""
 TICK_OPEN_S = 10.0
 NEWS_S = 30.0
-"""The flag file is renewed while the ledger was read within this many seconds."""
+"""The flag file is renewed while the ledger was read within this many seconds, and while an event
+of this VM is announced: a flag that is not renewed stops to count."""
 READY_TIMES = 2
 """How often in a row the application's check has to succeed before the VM opens."""
 OPENING_HOOK_AGAIN_S = 30.0
@@ -215,7 +216,9 @@ class ClosingSide:
 
     async def _observe(self, now: datetime) -> None:
         """Renew the flag, count connections and refused probes."""
-        if self._follower.age_s < NEWS_S and (problem := self._machine.renew_flag()):
+        waits_for_event = self._wish.state is VmState.CLOSED and self._wish.announced
+        counts = waits_for_event or self._follower.age_s < NEWS_S
+        if counts and (problem := self._machine.renew_flag()):
             self._update(failed=problem)
         count, now_s = await _count(self._machine, self._service_ports), self._clock.monotonic()
         if count.connections or not count.counted:

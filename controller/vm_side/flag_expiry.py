@@ -3,11 +3,13 @@
 The closing side needs the availability set, which Azure names. Until Azure does, nothing reads the
 ledger and nothing renews the flag file. An application that reads only the file would stay closed
 as long as Azure does not answer. A flag whose time lies ahead does not count, as for the responder.
+While an event of the VM is announced, the flag is renewed: the responder reads nothing else.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from controller.clock import Clock
 from controller.observability.logs import log
@@ -19,6 +21,8 @@ logger = logging.getLogger("lbdrain.closing")
 
 CHECK_S = 5.0
 """How often the age of the flag file is compared."""
+RENEW_BEFORE_S = 30.0
+"""How long before its end a flag is renewed for an announced event: the question takes time too."""
 
 
 class FlagExpiry:
@@ -52,14 +56,20 @@ class FlagExpiry:
             age_s = found.age_s + self._clock.monotonic() - found_at
             # Its age is not known, and each restart of the agent would count from zero.
             set_back = found.ahead_s > CLOCK_STEP_S
-            if (age_s > self._open_after_s or set_back) and not await self._announced():
+            ends = set_back or age_s > self._open_after_s - RENEW_BEFORE_S
+            problem = ""
+            if ends and await self._announced():
+                problem = self._machine.renew_flag()
+                # Its age counts on: the VM opens as soon as the event is over.
+                found = replace(found, renewed_at=(self._machine.flag() or found).renewed_at)
+            elif set_back or age_s > self._open_after_s:
                 problem = self._machine.clear_flag()
                 if not problem:
                     why = "the clock was set back" if set_back else f"for {age_s:.0f} s"
                     message = f"open: no news from storage, {why}, and the agent cannot start"
                     log(logger, logging.WARNING, message, event="vm_opened")
                     return
-                if problem != reported:
-                    reported = problem
-                    log(logger, logging.WARNING, problem, event="vm_side_failed")
+            if problem and problem != reported:
+                reported = problem
+                log(logger, logging.WARNING, problem, event="vm_side_failed")
             await asyncio.sleep(CHECK_S)

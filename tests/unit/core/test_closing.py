@@ -77,7 +77,9 @@ def test_a_vm_closes_because_an_entry_names_it() -> None:
     """S8: the durable entry is the wish, and the wish names its drain and its event."""
     own = event("WEB-1")
     found = wish(known(own, ledger=Ledger(entries=(entry("Web-1"),))), policy(), open_after_s=60)
-    assert found == Wish(state=VmState.CLOSED, drain=at(0), event=own, reason="Reboot")
+    assert found == Wish(
+        state=VmState.CLOSED, drain=at(0), event=own, reason="Reboot", announced=True
+    )
 
 
 def test_an_event_alone_closes_nothing() -> None:

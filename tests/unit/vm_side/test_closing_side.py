@@ -683,6 +683,7 @@ async def test_changes_that_show_during_every_read_delay_no_step(bench: Bench) -
 
 async def test_without_storage_the_flag_is_not_renewed(bench: Bench) -> None:
     """S9: the flag grows old, so that a responder without its agent opens too."""
+    bench.document = EventDocument(incarnation=1)
     bench.record()
     await bench.step()
     bench.follower.answers = False

@@ -1,6 +1,7 @@
 """A VM opens although its agent cannot start: law S9 without a closing side."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, cast
@@ -39,6 +40,11 @@ class FlaggedMachine:
     def flag(self) -> Flag | None:
         return self.found
 
+    def renew_flag(self) -> str:
+        if self.found is not None:
+            self.found = replace(self.found, renewed_at=NOW, age_s=0.0, ahead_s=0.0)
+        return ""
+
     def clear_flag(self) -> str:
         if not self._problem:
             self.found = None
@@ -56,16 +62,20 @@ class FakeClock:
 
 
 def expiry(
-    machine: FlaggedMachine, *, announced: bool = False, clock: FakeClock | None = None
+    machine: FlaggedMachine,
+    *,
+    announced: bool = False,
+    event: Callable[[], Awaitable[bool]] | None = None,
+    clock: FakeClock | None = None,
 ) -> FlagExpiry:
-    async def event() -> bool:
+    async def always() -> bool:
         return announced
 
     return FlagExpiry(
         cast("Machine", machine),
         open_after_s=OPEN_AFTER_S,
         clock=cast("Clock", clock or FakeClock()),
-        announced=event,
+        announced=event or always,
     )
 
 
@@ -116,6 +126,31 @@ async def test_a_vm_stays_closed_for_its_own_event(age_s: float) -> None:
     machine = FlaggedMachine(age_s=age_s)
     assert not await looked(expiry(machine, announced=True))
     assert machine.found is not None
+
+
+@pytest.mark.parametrize("age_s", [OPEN_AFTER_S - CHECK_S, 600, -600])
+async def test_the_flag_is_renewed_until_the_event_is_over(
+    age_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S9: the responder compares the time of the file only. The VM opens with the end of the event,
+    however lately the flag was renewed for it."""
+    machine, clock, announced = FlaggedMachine(age_s=age_s), FakeClock(), True
+
+    async def event() -> bool:
+        return announced
+
+    async def wait(seconds: float) -> None:
+        nonlocal announced
+        clock.seconds += seconds
+        assert machine.found is not None
+        if announced:
+            assert machine.found.renewed_at == NOW
+        announced = clock.seconds < 1000 + 4 * CHECK_S
+
+    monkeypatch.setattr(asyncio, "sleep", wait)
+    await expiry(machine, clock=clock, event=event).run()
+    assert machine.found is None
+    assert clock.seconds == 1000 + 4 * CHECK_S
 
 
 async def test_a_flag_of_an_earlier_boot_is_removed_at_once() -> None:
