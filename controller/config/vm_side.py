@@ -57,8 +57,10 @@ class Probe(Section):
     path: str = "/"
     """The only path that is answered, with GET and HEAD."""
     check: str = ""
-    """The application's own check: "http://127.0.0.1:8080/healthz", whose answer must be 200, or
-    "tcp://127.0.0.1:8080", which must accept a connection. Empty: an open VM is ready."""
+    """The application's own check: "http://127.0.0.1:8080/ready", whose answer must be 200, or
+    "tcp://127.0.0.1:8080", which must accept a connection. Not a health page that answers 503
+    while the flag file exists: that file is removed only after the check has succeeded. Empty: an
+    open VM is ready."""
     allow: Annotated[tuple[str, ...], Field(strict=False, max_length=32)] = (
         *AZURE_PROBE_ADDRESSES,
         "127.0.0.0/8",
@@ -90,7 +92,7 @@ class Probe(Section):
         url = split_url(value)
         if url.scheme not in ("http", "tcp") or not is_loopback(url.hostname):
             raise ValueError(
-                "must be an http:// or tcp:// URL of this VM, such as http://127.0.0.1:8080/healthz"
+                "must be an http:// or tcp:// URL of this VM, such as http://127.0.0.1:8080/ready"
             )
         _check_target(url)
         listen = cast("str", info.data.get("listen") or "")

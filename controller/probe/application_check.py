@@ -19,6 +19,8 @@ class Readiness:
 
     ready: bool
     reason: str
+    status: int = 0
+    """The status code of the answer; 0 without one."""
 
 
 NO_CHECK = Readiness(ready=True, reason="open; no check is configured")
@@ -70,7 +72,7 @@ class ApplicationCheck:
             )
             await writer.drain()
             status = _status(await reader.readuntil(b"\r\n"))
-            return Readiness(status == 200, f"{self._url} answers {status}")
+            return Readiness(status == 200, f"{self._url} answers {status}", status)
         finally:
             writer.close()
             with suppress(OSError):

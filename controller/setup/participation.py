@@ -51,8 +51,8 @@ def _check(ask: Ask) -> str:
             return str(
                 check(
                     ask(
-                        "URL of the application's own check, such as "
-                        "http://127.0.0.1:8080/healthz [none]: "
+                        "URL of the application's own check, a page that does not look at the flag "
+                        "file, such as http://127.0.0.1:8080/ready [none]: "
                     )
                 )
             )

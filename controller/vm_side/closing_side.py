@@ -15,6 +15,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from http import HTTPStatus
 
 from controller.clock import Clock
 from controller.config.in_force import ConfigurationInForce
@@ -23,6 +24,7 @@ from controller.core.event_progress import SeenEvent
 from controller.core.events import EventDocument
 from controller.core.vm_report import HookOutcome, VmReport, VmState
 from controller.observability.logs import log
+from controller.probe.application_check import Readiness
 from controller.vm_side.connections import ConnectionCount
 from controller.vm_side.flag import Flag
 from controller.vm_side.hook_runs import HookRuns
@@ -282,7 +284,7 @@ class ClosingSide:
             return False
         readiness = await self._machine.readiness()
         self._ready_times = self._ready_times + 1 if readiness.ready else 0
-        self._update(problem="" if readiness.ready else f"not ready: {readiness.reason}")
+        self._update(problem="" if readiness.ready else _not_ready(readiness))
         return self._ready_times >= READY_TIMES
 
     # --- report ---
@@ -304,6 +306,17 @@ async def _count(machine: Machine, ports: ServicePorts) -> ConnectionCount:
     if count.problem or not (problem := ports.problem):
         return count
     return replace(count, problem=f"connections cannot be counted: {problem}")
+
+
+def _not_ready(readiness: Readiness) -> str:
+    """Return why the VM stays closed. A page that reads the flag file waits for itself."""
+    problem = f"not ready: {readiness.reason}"
+    if readiness.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        problem += (
+            "; a page that answers 503 because of the flag file never becomes ready: [probe] check "
+            "has to name another page then"
+        )
+    return problem
 
 
 def found_flag(machine: Machine, vm: str) -> Flag | None:

@@ -253,3 +253,16 @@ def test_the_commands_of_the_unit_run_once_each(tmp_path: Path) -> None:
     finally:
         ran.kill()
         ran.wait()
+
+
+def test_no_check_asks_a_page_that_looks_at_the_flag_file() -> None:
+    """The flag file goes when the check succeeds: the VM would stay closed after a drain."""
+    kestrel = (web_servers.RECIPES / "kestrel" / "README.md").read_text()
+    pages = dict(re.findall(r'MapGet\("([^"]+)", \(\) => (.*)\);', kestrel))
+    with_flag = {page for page, answer in pages.items() if "flag" in answer}
+    runbook = (web_servers.RECIPES.parent / "README.md").read_text()
+    for text in (kestrel, runbook):
+        checks = re.findall(r'^ *check = "http://[^/]+(/[^"]*)"', text, re.MULTILINE)
+        assert checks
+        assert not with_flag & set(checks)
+    assert set(re.findall(r"^check = .*8080(/\w+)", kestrel, re.MULTILINE)) <= set(pages)

@@ -9,7 +9,7 @@ from controller.config.loader import InvalidConfigError, parse
 from controller.config.schema import Settings
 from tests.unit.config.test_config import MINIMAL
 
-LOOPBACK = "must be an http:// or tcp:// URL of this VM, such as http://127.0.0.1:8080/healthz"
+LOOPBACK = "must be an http:// or tcp:// URL of this VM, such as http://127.0.0.1:8080/ready"
 
 
 def settings(table: str, key: str, value: object) -> Settings:

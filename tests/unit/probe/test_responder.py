@@ -326,6 +326,17 @@ async def test_an_open_vm_answers_as_its_application(
     assert text in answer.body
 
 
+@pytest.mark.parametrize("status", [200, 404, 503])
+async def test_the_status_of_a_check_is_known(bench: Bench, status: int) -> None:
+    """A 503 can be the answer to the flag file; without an HTTP answer there is none."""
+    port, _ = await application(bench, f"HTTP/1.1 {status} X\r\n\r\n".encode())
+    found = await application_check.ApplicationCheck(f"http://{OWN}:{port}/").readiness()
+    assert (found.status, found.ready) == (status, status == 200)
+    other, _ = await application(bench, b"no HTTP")
+    found = await application_check.ApplicationCheck(f"http://{OWN}:{other}/").readiness()
+    assert (found.status, found.ready) == (0, False)
+
+
 async def test_a_tcp_check(bench: Bench) -> None:
     """A tcp:// check is healthy while the port accepts connections."""
     with socket.create_server((OWN, 0)) as listening:

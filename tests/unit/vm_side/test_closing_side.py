@@ -532,6 +532,23 @@ async def test_an_application_that_is_not_ready_stays_closed(bench: Bench) -> No
     assert (await bench.step()).state is VmState.OPEN
 
 
+@pytest.mark.parametrize(
+    ("status", "hinted"), [(503, True), (500, False), (404, False), (0, False)]
+)
+async def test_a_check_that_may_follow_the_flag_file_is_reported(
+    bench: Bench, status: int, *, hinted: bool
+) -> None:
+    """L1: such a page waits for the VM to open, and the VM for the page."""
+    bench.record()
+    await bench.step()
+    bench.machine.ready = Readiness(ready=False, reason="http://x/ answers", status=status)
+    bench.document = EventDocument(incarnation=2)
+    bench.record(restored_at=at(5))
+    problem = (await bench.step(times=3)).problem
+    assert problem.startswith("not ready: http://x/ answers")
+    assert ("[probe] check has to name another page" in problem) is hinted
+
+
 async def test_an_operator_can_let_it_open_anyway(bench: Bench) -> None:
     """`restore_when_not_ready = "open"`: the time is over, the VM opens."""
     bench.settings = parse(
