@@ -11,6 +11,7 @@ from controller.config.loader import load
 from controller.config.schema import Settings
 from controller.errors import ConfigError
 from controller.probe.settings import ProbeSettings
+from controller.system.boot_id import boot_id_of
 from controller.system.processes import REPLACES_ITSELF
 
 
@@ -31,7 +32,8 @@ def _run(options: argparse.Namespace) -> int:
     # systemd passes the directory of a unit's StateDirectory.
     directory = os.environ.get("STATE_DIRECTORY", "").partition(os.pathsep)[0]
     loaded = load(options.config, os.environ).settings
-    settings = responder_settings(loaded, state_directory=directory)
+    boot_id = boot_id_of(os.environ)
+    settings = responder_settings(loaded, state_directory=directory, boot_id=boot_id)
     if REPLACES_ITSELF:
         sys.stdout.flush()
         # The responder is a process without the configuration's libraries: a third of the memory.
@@ -44,7 +46,9 @@ def _run(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def responder_settings(settings: Settings, *, state_directory: str = "") -> ProbeSettings:
+def responder_settings(
+    settings: Settings, *, state_directory: str = "", boot_id: str = ""
+) -> ProbeSettings:
     """Return what the responder is given. Raises ConfigError without `[probe] listen`."""
     probe, drain = settings.probe, settings.drain
     if not probe.listen:
@@ -63,4 +67,5 @@ def responder_settings(settings: Settings, *, state_directory: str = "") -> Prob
         flag_file=drain.flag_file,
         open_after_s=drain.open_after_s,
         state_directory=state_directory,
+        boot_id=boot_id,
     )

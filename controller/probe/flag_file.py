@@ -15,7 +15,8 @@ import time
 from dataclasses import dataclass
 from typing import cast
 
-from controller.probe.boot_memory import KNOWN, BootMemory
+from controller.probe.boot_memory import BootMemory
+from controller.system.boot_id import is_other_boot
 
 MAX_BYTES = 4096
 CLOCK_STEP_S = 60.0
@@ -30,6 +31,8 @@ class Flag:
 
     reason: str
     """One line, such as "Reboot"; empty if the file does not state one."""
+    boot_id: str = ""
+    """Identifies the boot in which the agent wrote it; empty if the file does not state one."""
 
 
 class FlagFile:
@@ -39,11 +42,16 @@ class FlagFile:
         path: of the file; empty without one, and then the VM is always open.
         open_after_s: seconds after its last renewal at which it no longer counts.
         state_directory: a directory that outlasts a reboot; empty without one.
+        boot_id: identifies this boot of the machine; empty if that is not known.
     """
 
-    def __init__(self, path: str, *, open_after_s: float, state_directory: str = "") -> None:
-        self._path, self._open_after_s = path, open_after_s
-        self._memory = BootMemory(state_directory, flag_file=path, keep_s=open_after_s)
+    def __init__(
+        self, path: str, *, open_after_s: float, state_directory: str = "", boot_id: str = ""
+    ) -> None:
+        self._path, self._open_after_s, self._boot_id = path, open_after_s, boot_id
+        self._memory = BootMemory(
+            state_directory, flag_file=path, keep_s=open_after_s, boot_id=boot_id
+        )
         self._read: tuple[int, Flag] | None = None
         self._seen_at = float("-inf")
         """When the flag last counted, in monotonic seconds."""
@@ -56,7 +64,10 @@ class FlagFile:
             return None
         flag = self._by_file()
         if flag is not None:
-            self._memory.note()
+            # The agent removes the flag of an earlier boot when it starts. The memory of that boot
+            # has to count until the agent has read the ledger.
+            if not is_other_boot(flag.boot_id, self._boot_id):
+                self._memory.note()
         elif self._memory.counts():
             flag = Flag("")
         else:
@@ -72,31 +83,32 @@ class FlagFile:
         if not stat.S_ISREG(found.st_mode) or not -CLOCK_STEP_S <= age_s <= self._open_after_s:
             return None
         if self._read is None or self._read[0] != found.st_mtime_ns:
-            self._read = found.st_mtime_ns, Flag(self._reason())
+            self._read = found.st_mtime_ns, self._content()
         self._seen_at = time.monotonic()
-        self._agent_seen = self._agent_seen or self._agent_knows()
+        self._agent_seen = self._agent_seen or self._memory.agent_knows()
         return self._read[1]
 
     def _while_restarting(self) -> Flag | None:
         """Return the last flag if its agent restarts; a file that was removed alone is no flag."""
         recent = time.monotonic() - self._seen_at <= RESTART_S
-        starting = self._agent_seen and not self._agent_knows()
+        starting = self._agent_seen and not self._memory.agent_knows()
         removed = os.path.isdir(os.path.dirname(self._path)) and not starting
         if self._read is None or not recent or removed:
             self._seen_at = float("-inf")
             return None
         return self._read[1]
 
-    def _agent_knows(self) -> bool:
-        return os.path.exists(self._path + KNOWN)
-
-    def _reason(self) -> str:
+    def _content(self) -> Flag:
         try:
             with open(self._path, "rb") as file:
                 document: object = json.loads(file.read(MAX_BYTES))
         except (OSError, ValueError, RecursionError):
-            return ""
+            return Flag("")
         if not isinstance(document, dict):
-            return ""
-        reason = cast("dict[str, object]", document).get("event_type")
-        return reason[:64] if isinstance(reason, str) and reason.isprintable() else ""
+            return Flag("")
+        values = cast("dict[str, object]", document)
+        return Flag(_line(values.get("event_type")), _line(values.get("boot_id")))
+
+
+def _line(value: object) -> str:
+    return value[:64] if isinstance(value, str) and value.isprintable() else ""

@@ -61,6 +61,7 @@ class Responder:
             settings.flag_file,
             open_after_s=settings.open_after_s,
             state_directory=settings.state_directory,
+            boot_id=settings.boot_id,
         )
         self._check = ApplicationCheck(settings.check)
         self._sources = AllowedSources(settings.allow)

@@ -31,6 +31,8 @@ class ProbeSettings:
     """Seconds after the last change of the flag file at which it no longer counts (law S9)."""
     state_directory: str = ""
     """A directory of the responder's own that outlasts a reboot; empty without one."""
+    boot_id: str = ""
+    """Identifies the boot of the machine; empty if that is not known."""
 
     def to_json(self) -> str:
         """Return the settings as one argument of a command."""

@@ -84,15 +84,9 @@ class FlagStore:
             "drain": flag.drain.isoformat() if flag.drain else None,
             "boot_id": flag.boot_id,
         }
-        beside = self._path.with_name(f".{self._path.name}.new")
         try:
-            self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            beside.write_text(json.dumps(values) + "\n", encoding="ascii")
-            beside.chmod(MODE)
-            beside.replace(self._path)
+            _replace(self._path, json.dumps(values) + "\n")
         except OSError as error:
-            with contextlib.suppress(OSError):
-                beside.unlink()
             return self._problem("cannot be written", error)
         self._must_age, self._last = False, flag
         return ""
@@ -125,19 +119,35 @@ class FlagStore:
         self._last = None
         return ""
 
-    def note_known(self) -> None:
-        """Show that the flag file is as the ledger asks; before, an earlier boot may count."""
+    def note_known(self, boot_id: str) -> None:
+        """Show that the flag file is as the ledger asks; before, an earlier boot may count.
+
+        The directory can outlast a reboot, so the file has the id of the boot in it.
+        """
         if self._path is not None and not self._is_known:
-            self._is_known = True
             with contextlib.suppress(OSError):
-                self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-                self._path.with_name(self._path.name + KNOWN).touch(MODE)
+                _replace(self._path.with_name(self._path.name + KNOWN), boot_id + "\n")
+                self._is_known = True
 
     def _problem(self, what: str, error: OSError) -> str:
         return (
             f"the flag file {self._path} {what} ({error.strerror}): correct [drain] flag_file "
             "or the permissions of its directory"
         )
+
+
+def _replace(path: Path, text: str) -> None:
+    """Create or replace a file in one step, with its directory. Raises OSError."""
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        beside.write_text(text, encoding="ascii", errors="replace")
+        beside.chmod(MODE)
+        beside.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
 
 
 def _instant(value: object) -> datetime | None:

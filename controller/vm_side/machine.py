@@ -8,24 +8,18 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Protocol
 
 from controller.config.base import socket_address
 from controller.config.schema import Settings
 from controller.core.vm_report import HookOutcome
 from controller.probe.application_check import ApplicationCheck, Readiness
+from controller.system.boot_id import boot_id_of
 from controller.vm_side.connections import ConnectionCount, count_connections
 from controller.vm_side.flag import Flag, FlagStore
 from controller.vm_side.hooks import run_command
 from controller.vm_side.responder_client import refused_probes
 from controller.vm_side.windows_connections import count_by_psutil
-
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-BOOT_ID_VARIABLE = "BOOT_ID"
-"""Set by the unit, whose sandbox hides that file. Windows has neither: there a flag file of an
-earlier boot counts as one of this boot, until the ledger was read."""
-
 
 Count = Callable[[Sequence[int]], Awaitable[ConnectionCount]]
 
@@ -130,7 +124,7 @@ class LocalMachine:
 
     def note_known(self) -> None:
         """See `Machine`."""
-        self._flags.note_known()
+        self._flags.note_known(self.boot_id)
 
     async def connections(self, ports: Sequence[int]) -> ConnectionCount:
         """See `Machine`."""
@@ -152,16 +146,6 @@ class LocalMachine:
     async def readiness(self) -> Readiness:
         """See `Machine`."""
         return await self._check.readiness()
-
-
-def boot_id_of(environ: Mapping[str, str]) -> str:
-    """Return what identifies the boot of this machine; empty if that is not known."""
-    if given := environ.get(BOOT_ID_VARIABLE, ""):
-        return given[:64]
-    try:
-        return BOOT_ID.read_text(encoding="ascii").strip()[:64]
-    except (OSError, ValueError):
-        return ""
 
 
 def reachable(host: str) -> str:

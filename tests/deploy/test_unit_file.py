@@ -14,7 +14,7 @@ from controller.cli.update_watch import EXIT_IN_PROGRESS
 from controller.config.loader import DEFAULT_CONFIG
 from controller.config.update_watch import UpdateWatch
 from controller.config.vm_side import Drain
-from controller.vm_side.machine import BOOT_ID_VARIABLE
+from controller.system.boot_id import BOOT_ID_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy" / "lb-drain.service"
@@ -131,7 +131,7 @@ def test_the_responder_does_not_depend_on_the_agent() -> None:
 def test_the_responder_is_hardened_like_the_agent() -> None:
     """What restricts the agent restricts the responder."""
     directory = {"RuntimeDirectory", "RuntimeDirectoryMode"}
-    own = {*directory, "Environment", "WatchdogSec", "TimeoutStartSec"}
+    own = {*directory, "WatchdogSec", "TimeoutStartSec"}
     both = {"Type", "ExecStart", "ExecReload", "RestartSec"}
     sections = [unit.read_text().split("[Service]")[1] for unit in (UNIT, PROBE)]
     agent, responder = (set(re.findall(r"^(\w+=.*)$", text, re.MULTILINE)) for text in sections)
@@ -139,10 +139,11 @@ def test_the_responder_is_hardened_like_the_agent() -> None:
     assert missing == own | both
 
 
-def test_the_agent_gets_the_boot_id() -> None:
+@both_units
+def test_a_unit_passes_the_boot_id(unit: Path) -> None:
     """Its sandbox hides the file that has it; a flag of an earlier boot means nothing."""
-    assert settings("Environment", UNIT) == [f"{BOOT_ID_VARIABLE}=%b"]
-    assert settings("ProcSubset", UNIT) == ["pid"]
+    assert settings("Environment", unit) == [f"{BOOT_ID_VARIABLE}=%b"]
+    assert settings("ProcSubset", unit) == ["pid"]
 
 
 def test_no_document_repeats_a_unit() -> None:
