@@ -272,22 +272,21 @@ async def _write_ledger(adapters: InMemoryAdapters) -> str:
 
 async def _present_token(adapters: InMemoryAdapters) -> list[Request]:
     """Get a token for an identity that has none yet, and send it; return what was received."""
+    clock = adapters.runtime.clock
     identity, arm_session = (
         adapters.connect(TrafficKind.IDENTITY),
         adapters.connect(TrafficKind.ARM),
     )
-    async with identity, arm_session:
+    credential = managed_identity(SETTINGS.azure, identity, clock)
+    async with identity, arm_session, credential:
         arm = Arm(
             endpoint=ARM,
             scope="https://management.azure.com/.default",
-            credential=managed_identity(SETTINGS.azure, identity),
+            credential=credential,
             session=arm_session,
-            waits=RequestWaits(adapters.runtime.clock),
+            waits=RequestWaits(clock),
         )
-        client = ArmReader(
-            arm,
-            Caller(service="compute", clock=adapters.runtime.clock, version=arm.compute_version),
-        )
+        client = ArmReader(arm, Caller(service="compute", clock=clock, version=arm.compute_version))
         adapters.services[TrafficKind.ARM].start(b"HTTP/1.1 200 OK\r\n\r\n{}")
         await client.get("vm_get", VM_2)
     return adapters.services[TrafficKind.ARM].received

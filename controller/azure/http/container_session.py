@@ -51,7 +51,8 @@ async def open_containers(
         sessions = Sessions(stack, session_factory, azure.ca_file, environ)
         credential: ManagedIdentityCredential | AzureCliCredential
         if identity is Identity.VM:
-            credential = managed_identity(azure, await sessions.open(TrafficKind.IDENTITY))
+            identity_session = await sessions.open(TrafficKind.IDENTITY)
+            credential = managed_identity(azure, identity_session, clock)
         else:
             credential = AzureCliCredential()
         stack.push_async_callback(credential.close)

@@ -8,15 +8,18 @@ import asyncio
 import logging
 from collections.abc import MutableMapping
 from enum import Enum
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
+from azure.core.exceptions import ClientAuthenticationError
 from azure.core.pipeline.transport import AioHttpTransport, AsyncHttpTransport
 
 from controller.azure.http.arm_client import CONNECT_TIMEOUT_S
 from controller.azure.http.sdk import ManagedIdentityCredential
+from controller.clock import Clock
 from controller.config.azure import Azure
 
 AUTHORITY_HOST = "AZURE_POD_IDENTITY_AUTHORITY_HOST"
@@ -32,6 +35,14 @@ IDENTITY_OVERRIDES = (
 )
 _WORKLOAD_IDENTITY = ("AZURE_TENANT_ID", "AZURE_CLIENT_ID")
 """They count only together with a federated token."""
+FETCH_WITHIN_S = 30.0
+"""Deadline of a token request. That of the request that needs the token can be much shorter."""
+RENEW_WAIT_S = 1.0
+"""How long a request that could use the remembered token waits for a new one."""
+RENEW_EVERY_S = 30.0
+"""How often a new token is requested while the remembered one is valid."""
+STILL_VALID_S = 60.0
+"""How long the remembered token must still be valid to be used."""
 _log = logging.getLogger("lbdrain.azure.token")
 
 
@@ -74,33 +85,102 @@ class _ImdsTransport(AsyncHttpTransport[Any, Any]):
         await self.close()
 
 
+class _Token(AccessTokenInfo):
+    """A token that no repr shows: the repr of a finished task contains the result."""
+
+    __repr__ = object.__repr__
+
+
 class OneRequestAtATime(ManagedIdentityCredential):
     """The credential, with one token request for each scope at a time; the others use its token.
 
     The metadata service throttles at 5 requests a second, and every client asks for its own token
     when the first requests are sent together (Microsoft docs, Instance Metadata Service).
+
+    The SDK no longer returns a token whose half life is over, although it is valid for hours, and
+    cancels a token request together with the request that needs the token. So this class remembers
+    the newest token of each scope for as long as no newer one is issued, and a token request runs
+    in a task of its own. The identity of a VM belongs to one tenant, so a scope is enough as a key.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, clock: Clock, **options: Any) -> None:
         super().__init__(**options)
-        self._scope_locks: dict[tuple[str, ...], asyncio.Lock] = {}
+        self._clock = clock
+        self._remembered: dict[tuple[str, ...], _Token] = {}
+        self._renew_at: dict[tuple[str, ...], float] = {}
+        self._fetches: dict[tuple[tuple[str, ...], str], asyncio.Task[_Token]] = {}
 
-    async def get_token(self, *scopes: str, **options: Any) -> AccessToken:
-        """Return a token, from the cache if another request has just brought one."""
-        async with self._scope_locks.setdefault(scopes, asyncio.Lock()):
-            token: AccessToken = await super().get_token(*scopes, **options)
-            return token
+    async def get_token(
+        self, *scopes: str, claims: str | None = None, **_options: Any
+    ) -> AccessToken:
+        """Return a token, as `get_token_info` does."""
+        token = await self.get_token_info(*scopes, options={"claims": claims} if claims else {})
+        return AccessToken(token.token, token.expires_on)
 
     async def get_token_info(
         self, *scopes: str, options: TokenRequestOptions | None = None
     ) -> AccessTokenInfo:
-        """Return a token, from the cache if another request has just brought one."""
-        async with self._scope_locks.setdefault(scopes, asyncio.Lock()):
-            token: AccessTokenInfo = await super().get_token_info(*scopes, options=options)
-            return token
+        """Return the newest token; the remembered one if none is issued soon."""
+        options = options or {}
+        if options.get("claims"):
+            self._remembered.pop(scopes, None)  # a service has refused it
+        remembered = self._remembered.get(scopes)
+        if remembered is None or not self._is_valid(remembered):
+            fetch = self._fetch(scopes, options)
+            await asyncio.wait({fetch})  # a caller that is cancelled does not cancel the fetch
+            return fetch.result()
+        now_s = self._clock.monotonic()
+        if now_s < self._renew_at.get(scopes, now_s):
+            return remembered
+        self._renew_at[scopes] = now_s + RENEW_EVERY_S
+        fetch = self._fetch(scopes, options)
+        await asyncio.wait({fetch}, timeout=RENEW_WAIT_S)
+        issued = fetch.done() and not fetch.cancelled() and fetch.exception() is None
+        return fetch.result() if issued else remembered
+
+    async def close(self) -> None:
+        """End the token requests, and close the transport."""
+        fetches = tuple(self._fetches.values())
+        for fetch in fetches:
+            fetch.cancel()
+        await asyncio.gather(*fetches, return_exceptions=True)
+        await super().close()
+
+    def _is_valid(self, token: _Token) -> bool:
+        return token.expires_on > self._clock.now().timestamp() + STILL_VALID_S
+
+    def _fetch(
+        self, scopes: tuple[str, ...], options: TokenRequestOptions
+    ) -> "asyncio.Task[_Token]":
+        """Return the task that requests this token; it may be running already."""
+        key = scopes, options.get("claims", "")
+        if key not in self._fetches:
+            fetch = asyncio.create_task(self._request(scopes, options), name="token")
+            fetch.add_done_callback(partial(self._ended, key))
+            self._fetches[key] = fetch
+        return self._fetches[key]
+
+    def _ended(self, key: tuple[tuple[str, ...], str], fetch: "asyncio.Task[_Token]") -> None:
+        del self._fetches[key]
+        if not fetch.cancelled():
+            fetch.exception()  # asyncio logs an error that no caller has read
+
+    async def _request(self, scopes: tuple[str, ...], options: TokenRequestOptions) -> _Token:
+        try:
+            async with asyncio.timeout(FETCH_WITHIN_S):
+                new = await super().get_token_info(*scopes, options=options)
+        except TimeoutError as error:
+            message = f"the metadata service issued none within {FETCH_WITHIN_S:.0f} s"
+            raise ClientAuthenticationError(message=message) from error
+        self._remembered[scopes] = _Token(
+            new.token, new.expires_on, token_type=new.token_type, refresh_on=new.refresh_on
+        )
+        return self._remembered[scopes]
 
 
-def managed_identity(azure: Azure, session: aiohttp.ClientSession) -> ManagedIdentityCredential:
+def managed_identity(
+    azure: Azure, session: aiohttp.ClientSession, clock: Clock
+) -> ManagedIdentityCredential:
     """Return the credential of this VM's managed identity."""
     options: dict[str, Any] = {
         "transport": _ImdsTransport(session, azure.imds_endpoint),
@@ -109,7 +189,7 @@ def managed_identity(azure: Azure, session: aiohttp.ClientSession) -> ManagedIde
     }
     if azure.client_id:
         options["client_id"] = azure.client_id
-    return OneRequestAtATime(**options)
+    return OneRequestAtATime(clock, **options)
 
 
 def remove_identity_overrides(environ: MutableMapping[str, str], imds_endpoint: str) -> None:

@@ -137,7 +137,8 @@ async def open_azure(
         sessions = Sessions(stack, session_factory, settings.azure.ca_file, environ)
         credential: ManagedIdentityCredential | AzureCliCredential
         if identity is Identity.VM:
-            credential = managed_identity(settings.azure, await sessions.open(TrafficKind.IDENTITY))
+            identity_session = await sessions.open(TrafficKind.IDENTITY)
+            credential = managed_identity(settings.azure, identity_session, clock)
         else:
             credential = AzureCliCredential()
         stack.push_async_callback(credential.close)
