@@ -294,15 +294,13 @@ class _Pass:
     def _placed(
         self, event: WatchedEvent, vm: WatchedVm, present: ScheduledEvent | None
     ) -> WatchedVm:
-        """Return a VM of an event where it is now; after the event, only if that was not known.
-
-        A VM that was out is back when it is seen in a pool: a recovered entry does not show it.
-        """
+        """Return a VM of an event where it is now; after the event, only if that was not known."""
         over = is_over_for(vm, event, present, self._ledger.entry(vm.vm))
         if vm.place == Place.JUDGED or (over and vm.place != Place.UNKNOWN):
             return vm
         place, out_at = self._place(event, vm.vm)
         since = vm.out_at if vm.place == Place.OUT else None
+        # A recovered entry is older than the place, and does not show that the VM is back.
         unseen = since and place is Place.IN_ROTATION and not self._is_inside(vm.vm)
         if unseen or place is Place.UNKNOWN:
             return vm

@@ -89,7 +89,7 @@ async def test_a_test_event_is_not_decided_about(bench: InProcessSet, clients: O
         rehearsing = asyncio.create_task(rehearsal.run(("web-2",)))
         await bench.until("watched", lambda: bench.ledger().get("events"))
         with pytest.raises(NotDone, match="is a test, which Azure does not know"):
-            await announced(other, "test-")
+            await announced(other, "test-", Decision.ACKNOWLEDGE)
         rehearsing.cancel()
         await asyncio.gather(rehearsing, return_exceptions=True)
 
