@@ -128,14 +128,16 @@ class AbilityWatch:
     def planned(self, due: Iterable[Operation] | None, deferred: Iterable[ActionKey] = ()) -> None:
         """Note the kinds of work that are due.
 
-        What was due, failed and waits for its next attempt still is due, although no pass plans it.
+        What was due and is under way still is due, although no pass plans it. So is what failed
+        and waits for its next attempt, while anything is due.
 
         Args:
             due: what the last pass planned; None when nothing is due.
             deferred: the keys of what waits.
         """
+        under_way = {each.operation for each in self._under_way.values()}
         if due is None:
-            self._due = frozenset()
+            self._due &= under_way
             return
         waiting = frozenset(deferred)
         kept = {
@@ -143,7 +145,6 @@ class AbilityWatch:
             for operation in self._due
             if operation in self._attempts and self._attempts[operation].keys & waiting
         }
-        under_way = {each.operation for each in self._under_way.values()}
         self._due = frozenset(due) | kept | (self._due & under_way)
 
     def passed(

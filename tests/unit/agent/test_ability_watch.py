@@ -216,10 +216,13 @@ def test_what_azure_asked_to_wait_for_before_it_was_due_is_inability(clock: Stop
         )
 
 
-def test_what_is_under_way_stays_due(watch: AbilityWatch, clock: StoppedClock) -> None:
-    """A pass does not plan an action that runs."""
+@pytest.mark.parametrize("rest", [(), None], ids=["more is due", "nothing else is due"])
+def test_what_is_under_way_stays_due(
+    watch: AbilityWatch, clock: StoppedClock, rest: tuple[()] | None
+) -> None:
+    """A pass does not plan an action that runs: a closed VM waits for its removal alone."""
     watch.began(WRITING, NIC)
-    watch.planned(())
+    watch.planned(rest)
     clock.move(UNABLE_AFTER_S)
     assert watch.inability(1)
 
