@@ -7,7 +7,9 @@ from controller.agent.nic_reader import read_nic
 from controller.agent.working_state import WorkingState
 from controller.azure.network import MembershipGuard, Network
 from controller.clock import Clock
+from controller.core.azure_names import fold
 from controller.core.planning.actions import ChangeMembership
+from controller.core.planning.hung_operations import is_over_due
 from controller.core.planning.views import FRESH_S
 from controller.core.resources import Membership, Nic, NicMembership
 from controller.errors import InvariantViolation
@@ -28,17 +30,20 @@ class NicPoolAdapter:
     async def apply(self, action: ChangeMembership, guard: MembershipGuard) -> datetime:
         """Remove the memberships of one NIC, or restore them."""
         nic_id, memberships = action.resource_id, _typed(action.memberships)
+        remove, repairs = self._network.remove_from_nic, self._repairs(nic_id)
         if action.restore:
             read = await self._read(nic_id)
-            nic = await self._network.restore_to_nic(nic_id, memberships, guard, known=read)
+            nic = await self._network.restore_to_nic(
+                nic_id, memberships, guard, known=read, repairs=repairs
+            )
         else:
             fresh = self._fresh_nic(nic_id)
             known = fresh or await self._read(nic_id)
-            nic = await self._network.remove_from_nic(known, nic_id, memberships, guard)
+            nic = await remove(known, nic_id, memberships, guard, repairs=repairs)
             if nic is fresh:
                 # By this view there is nothing to remove, but a newer view of the pool differs.
                 read = await self._read(nic_id)
-                nic = await self._network.remove_from_nic(read, nic_id, memberships, guard)
+                nic = await remove(read, nic_id, memberships, guard, repairs=repairs)
         self._state.cache.put_nic(nic)
         return nic.observed_at
 
@@ -51,7 +56,15 @@ class NicPoolAdapter:
         self._state.cache.forget_nic_body(resource_id)
 
     async def _read(self, nic_id: str) -> Nic:
-        return await read_nic(self._network, nic_id, self._state.retries, self._clock.now)
+        """Return a NIC as read now, and note it: it may be Updating, and the write refused."""
+        nic = await read_nic(self._network, nic_id, self._state.retries, self._clock.now)
+        self._state.cache.put_nic(nic)
+        return nic
+
+    def _repairs(self, nic_id: str) -> bool:
+        """Return whether a NIC that stays Updating is written even if that changes nothing."""
+        known, sent_at = self._state.cache.nic(nic_id), self._state.writes.sent_at.get(fold(nic_id))
+        return known is not None and is_over_due(known.updating_since, sent_at, known.observed_at)
 
     def _fresh_nic(self, nic_id: str) -> Nic | None:
         """Return the NIC as last read, if it is recent and can be written back."""

@@ -163,7 +163,10 @@ class ResourceCache:
             return False
         self._etags.show(nic.nic_id, nic.etag, nic.observed_at)
         self._note(nic.nic_id, Existence.PRESENT, nic.observed_at, Source.READ)
-        self._nics[fold(nic.nic_id)] = nic
+        known = self.nic(nic.nic_id)
+        since = (known.updating_since if known else None) or nic.observed_at
+        since = min(since, nic.observed_at)
+        self._nics[fold(nic.nic_id)] = replace(nic, updating_since=since if nic.updating else None)
         return True
 
     def put_nics(self, nics: Iterable[Nic]) -> None:

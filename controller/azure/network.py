@@ -94,16 +94,18 @@ class Network(NetworkReads):
         nic_id: str,
         memberships: tuple[NicMembership, ...],
         guard: MembershipGuard,
+        *,
+        repairs: bool = False,
     ) -> Nic:
         """Remove exactly these memberships in one PUT, and return the NIC as read after it.
 
         A `nic` with a body saves the first GET; Azure refuses the write if its etag is outdated.
-        Without anything to remove, the NIC is returned as it is.
+        Without anything to remove, it is written if it is Failed, or with `repairs` Updating.
         """
         if nic is None or nic.body is None:
             nic = await self.nic(nic_id)
         edit = network_bodies.without_memberships(as_object(nic.body, "a NIC"), memberships)
-        if not edit.changed and not nic.failed:
+        if not edit.changed and not _is_repaired(nic, repairs=repairs):
             return nic
         after = await self._put_nic(nic_id, edit, guard)
         remaining = [
@@ -124,15 +126,15 @@ class Network(NetworkReads):
         guard: MembershipGuard,
         *,
         known: Nic | None = None,
+        repairs: bool = False,
     ) -> Nic:
         """Restore exactly these memberships in one PUT, and return the NIC as read after it.
 
-        Memberships whose ipConfiguration no longer exists are left out. A `known` NIC with a body
-        saves the first GET, as for a removal.
+        What has no ipConfiguration any more is left out. `known`, `repairs`: as for a removal.
         """
         nic = known if known is not None and known.body else await self.nic(nic_id)
         edit = network_bodies.with_memberships(as_object(nic.body, "a NIC"), memberships)
-        if not edit.changed and not nic.failed:
+        if not edit.changed and not _is_repaired(nic, repairs=repairs):
             return nic
         after = await self._put_nic(nic_id, edit, guard)
         missing = [
@@ -316,6 +318,11 @@ class Network(NetworkReads):
             return await read
         except ControllerError as error:
             raise OutcomeUnknown(f"written, but not verified: {error}") from error
+
+
+def _is_repaired(nic: Nic, *, repairs: bool) -> bool:
+    """Return whether a NIC is written although that changes nothing in its body."""
+    return nic.failed or (nic.updating and repairs)
 
 
 def _options(resource_id: str, edit: Edit, guard: MembershipGuard) -> dict[str, Any]:

@@ -270,6 +270,8 @@ class Nic:
     """provisioningState is Failed: the body may be wrong (Azure documents neither)."""
     updating: bool = False
     """provisioningState shows a running operation, perhaps of another client."""
+    updating_since: datetime | None = None
+    """Since when every view of it has shown that, by what this agent has read; else None."""
     guid: str = ""
     """Its `resourceGuid`: a NIC that is created again under its name has another one."""
     observed_at: datetime

@@ -68,6 +68,8 @@ _REMEDIES = {
     HoldReason.SHARED_POOL: "start an agent of the other availability set, or look at its blob",
     HoldReason.EVENT_UNSEEN: "compare the event document on a VM of the set; to take a VM out: "
     "lb-drain drain, with the name of the VM",
+    HoldReason.NIC_UPDATING: "the leader repeats its write every few minutes; if the NIC stays "
+    "Updating: az network nic update --ids NIC_ID, or a support request to Azure",
 }
 
 _CONSEQUENCES = {
@@ -86,6 +88,8 @@ _CONSEQUENCES = {
     "files",
     HoldReason.VM_NOT_READY: "it is in its pools and gets no new clients",
     HoldReason.EVENT_UNSEEN: "its VMs are not drained for it",
+    HoldReason.NIC_UPDATING: "it is not known whether it gets new connections; its event is not "
+    "acknowledged meanwhile",
 }
 
 

@@ -59,6 +59,7 @@ HOLDS = {
     HoldReason.VM_GONE: ("is deleted while it is drained", "LbDrainVmGone"),
     HoldReason.LOST: ("cannot be restored completely", "LbDrainMembershipLost"),
     HoldReason.EVENT_UNSEEN: ("is announced, and no agent reads it", "LbDrainHold"),
+    HoldReason.NIC_UPDATING: ("waits for a NIC that stays Updating", "LbDrainHold"),
     HoldReason.NO_ABLE_AGENT: ("no agent can do what is due", "LbDrainNoAbleAgent"),
 }
 """What a hold means for its subject, and its alert; any other hold is named by its reason."""

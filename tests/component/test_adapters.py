@@ -409,6 +409,25 @@ async def test_a_failed_nic_is_written_again(bench: Adapters) -> None:
         assert set(bench.world.members(memberships[0].pool_id)) != standing
 
 
+async def test_a_nic_that_stays_updating_is_written_again(bench: Adapters) -> None:
+    """A NIC in Updating whose body is already right is written to repair it, and only then."""
+    bench.world.settings.nic_put_conflict = "supersede"
+    network, nic_id, memberships = bench.azure.network, bench.nic_id(), await bench.memberships()
+    for change in (
+        lambda **how: network.remove_from_nic(None, nic_id, memberships, open_guard, **how),
+        lambda **how: network.restore_to_nic(nic_id, memberships, open_guard, **how),
+    ):
+        await change()
+        bench.world.writes.stick(nic_id)
+        written = len(bench.world.changes("write"))
+        for repairs, writes in ((False, 0), (True, 1), (True, 1)):
+            nic = await change(repairs=repairs)
+            assert (nic.updating, len(bench.world.changes("write"))) == (
+                not repairs,
+                written + writes,
+            )
+
+
 async def test_a_failed_pool_is_written_again(bench: Adapters) -> None:
     """A pool in provisioningState Failed is written, although its body is already right."""
     bench.world.settings.failed_write_keeps_body = True

@@ -123,6 +123,9 @@ class ProbeAnswer:
     def is_failed(self, views: Views, membership: ProbeMembership) -> bool:
         return False
 
+    def is_over_due(self, views: Views, membership: ProbeMembership) -> bool:
+        return False
+
     def proofs_out(self, views: Views, vm: Vm, entry: Entry) -> Iterator[Proof]:
         for membership in self._of(entry):
             resource_id, since = probe_id(membership.vm), entry.recorded_at

@@ -79,9 +79,11 @@ UNDRAWN = {
     HoldReason.NOT_OUT,
     HoldReason.CONTROLS_UNREAD,
     HoldReason.EVENT_UNSEEN,
+    HoldReason.NIC_UPDATING,
 }
 """A status that Azure does not have; storage that only other agents reach; a set that is converted
-or deleted; controls, which no scenario sets; a set that is blind for longer than a history."""
+or deleted; controls, which no scenario sets; a set that is blind, or an operation that hangs,
+for longer than a history."""
 OF_NEW_WORLDS = frozenset({"resource_graph query", "maintenance acknowledge"})
 """Operations that only later seeds need."""
 EXPECTED = frozenset(

@@ -163,7 +163,10 @@ def _seen_out(vm: Vm, entry: Entry, evidence: Evidence, *, within_s: float) -> I
     for proof in evidence.rotation_views(vm, entry, within_s=within_s):
         if not proof.holds(evidence.views):
             recent = False
-            yield Start(proof.read)
+            if proof.updating_since is None:
+                yield Start(proof.read)
+            else:
+                yield from evidence.read_again(proof)
     return recent
 
 
@@ -182,7 +185,12 @@ def _is_uncertain(vm: Vm, evidence: Evidence) -> Inquiry:
     for nic in filter(None, map(views.nic, vm.nic_ids)):
         if nic.updating:
             uncertain = True
-            proof = Proof(since=evidence.now, seen_at=nic.observed_at, read=ReadNic(nic.nic_id))
+            proof = Proof(
+                since=evidence.now,
+                seen_at=nic.observed_at,
+                read=ReadNic(nic.nic_id),
+                updating_since=nic.updating_since or nic.observed_at,
+            )
             yield from evidence.read_again(proof, every_s=UPDATING_EVERY_S)
     return uncertain
 

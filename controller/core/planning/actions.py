@@ -71,6 +71,8 @@ class HoldReason(Enum):
     """What other availability sets state about a pool cannot be read, or answered."""
     EVENT_UNSEEN = "event_unseen"
     """Resource Graph announces an event that no agent reads."""
+    NIC_UPDATING = "nic_updating"
+    """An operation on a NIC does not end, and the NIC shows nothing that is certain meanwhile."""
 
 
 class OneKey(ABC):

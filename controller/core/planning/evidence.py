@@ -155,8 +155,8 @@ class Evidence:
         return found
 
     def doubtful(self, memberships: Iterable[Membership]) -> tuple[Membership, ...]:
-        """Return those whose last write failed: the views may show what never happened."""
-        return tuple(m for m in memberships if self.mechanisms.of(m).is_failed(self.views, m))
+        """Return those whose last write failed or hangs: it may show, and never have happened."""
+        return tuple(m for m in memberships if self.mechanisms.is_doubtful(self.views, m))
 
     def unreadable(self, membership: Membership) -> bool:
         """Return whether the view behind a membership is old and reading it again just failed.
@@ -261,10 +261,11 @@ class Evidence:
         return not reads
 
     def read_again(self, proof: Proof, *, every_s: float = 1) -> Steps:
-        """Renew a view that proves nothing yet, this often."""
-        if self.views.age_s(proof.seen_at) >= every_s:
+        """Renew a view that proves nothing yet, at most this often."""
+        due, again_s = proof.to_renew(self.views, every_s)
+        if due:
             yield Start(proof.read)
-        yield WakeAt(self.views.in_s(every_s))
+        yield WakeAt(self.views.in_s(again_s))
 
     def reads_to_record(self, vm: Vm) -> Iterator[Read]:
         """Yield the reads that show where a VM is a member."""

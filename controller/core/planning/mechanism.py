@@ -33,6 +33,9 @@ from controller.core.resources import Membership, NicMembership, PoolKind, Vm
 UNTOUCHED_S = 60.0
 """How old a view may be, when an entry is recorded, of a NIC or pool that the VM was not in."""
 
+UPDATING_AGAIN_S = 30.0
+"""The longest time between two reads of a NIC that is Updating."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
@@ -44,14 +47,26 @@ class Proof:
     """When the resource was last seen; None if never."""
     read: Read
     """Renews the view."""
-    updating: bool = False
-    """An operation on the resource is under way: its view proves nothing."""
+    updating_since: datetime | None = None
+    """Since when an operation on the resource is under way: its view proves nothing."""
 
     def holds(self, views: Views) -> bool:
         """Return whether the view proves what it has to."""
-        if self.seen_at is None or self.updating:
+        if self.seen_at is None or self.updating_since is not None:
             return False
         return views.proves(self.seen_at, since=self.since)
+
+    def to_renew(self, views: Views, every_s: float) -> tuple[bool, float]:
+        """Return whether to renew the view now, and in how many seconds to look again.
+
+        The longer an operation has been under way, the less often its end is looked for.
+        """
+        age_s = views.age_s(self.seen_at)
+        if self.updating_since is None:
+            return age_s >= every_s, every_s
+        waited_s = views.age_s(self.updating_since)
+        every_s = max(every_s, min(UPDATING_AGAIN_S, waited_s / 10))
+        return age_s >= every_s, every_s if age_s >= every_s else every_s - age_s
 
 
 class Mechanism(WriteMethod[M_contra], Protocol[M_contra]):
@@ -110,6 +125,13 @@ class Mechanism(WriteMethod[M_contra], Protocol[M_contra]):
         """Return whether Azure reports that the last write of the resource failed.
 
         Its body may then show a write that never happened, until another write of the same.
+        """
+        ...
+
+    def is_over_due(self, views: Views, membership: M_contra) -> bool:
+        """Return whether an operation on the resource hangs, so that a write is sent again.
+
+        What the resource shows is certain only after the end of another write.
         """
         ...
 
@@ -188,6 +210,11 @@ class Mechanisms:
     def of(self, membership: Membership) -> Mechanism[Any]:
         """Return the mechanism that changes a membership."""
         return self._by_type[type(membership)]
+
+    def is_doubtful(self, views: Views, membership: Membership) -> bool:
+        """Return whether the last write of a membership failed, or hangs: it is sent again."""
+        method = self.of(membership)
+        return method.is_failed(views, membership) or method.is_over_due(views, membership)
 
 
 def removal_over_at(views: Views, entry: Entry, resource_id: str, *, out: bool) -> datetime:

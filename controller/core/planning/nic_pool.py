@@ -12,6 +12,7 @@ from controller.core.azure_names import fold, load_balancer_of, short
 from controller.core.ledger import Entry, Ledger
 from controller.core.observation import Observation
 from controller.core.planning.actions import Read, ReadLoadBalancer, ReadNic
+from controller.core.planning.hung_operations import is_over_due
 from controller.core.planning.mechanism import (
     NIC_AGAIN,
     VM_AGAIN,
@@ -99,6 +100,14 @@ class NicPool:
         """Return whether the NIC's provisioning state is Failed."""
         nic = views.nic(membership.nic_id)
         return nic is not None and nic.failed
+
+    def is_over_due(self, views: Views, membership: NicMembership) -> bool:
+        """Return whether the NIC stays Updating, and no write of it was sent for as long."""
+        nic = views.nic(membership.nic_id)
+        if nic is None or nic.updating_since is None:
+            return False
+        sent_at = views.last_sent(membership.nic_id, since=nic.updating_since)
+        return is_over_due(nic.updating_since, sent_at, nic.observed_at)
 
     def proofs_out(self, views: Views, vm: Vm, entry: Entry) -> Iterator[Proof]:
         """Yield the views of all NICs of the VM."""
@@ -199,5 +208,5 @@ def _proof(views: Views, nic_id: str, since: datetime) -> Proof:
         since=since,
         seen_at=nic.observed_at if nic else None,
         read=ReadNic(nic_id),
-        updating=nic is not None and nic.updating,
+        updating_since=(nic.updating_since or nic.observed_at) if nic and nic.updating else None,
     )

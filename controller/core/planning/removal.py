@@ -16,7 +16,7 @@ from controller.core.cut_connections import cut_now
 from controller.core.drain_history import Step, cut_text, removed_text
 from controller.core.drain_requests import DrainRequest
 from controller.core.ledger import Entry
-from controller.core.planning import closing
+from controller.core.planning import closing, hung_operations
 from controller.core.planning.absence import is_hidden
 from controller.core.planning.actions import HoldReason, Phase, ReadLoadBalancer
 from controller.core.planning.closing_notes import RECORDS
@@ -295,9 +295,10 @@ def _stay_out(case: VmCase, evidence: Evidence) -> Steps:
         # The next pass continues from what is left.
         yield from drop(case, entry, operators, "removed by an operator")
     elif entry.out_at is None and (doubtful := evidence.doubtful(entry.memberships)):
-        # Never out on the word of a write that failed (law S1): it is sent again.
+        # Never out on the word of a write that failed or does not end (law S1): it is sent again.
         yield Report(vm=vm.name, phase=Phase.DRAINING)
         yield Change(memberships=doubtful, restore=False)
+        yield from hung_operations.watch(evidence, vm.name, evidence.proofs_out(vm, entry))
     elif is_hidden(evidence.views, vm):
         yield Report(vm=vm.name, phase=Phase.DRAINING, why="Azure does not find its NICs or pools")
     elif (yield from _observed_out(case, evidence, entry)):
@@ -325,6 +326,7 @@ def _observed_out(case: VmCase, evidence: Evidence, entry: Entry) -> Inquiry:
     for proof in evidence.proofs_out(case.vm, entry):
         if not proof.holds(evidence.views):
             every_s = 1 if proof.since <= evidence.now else FRESH_S
+            yield from hung_operations.report(evidence, case.vm.name, proof)
             yield from evidence.read_again(proof, every_s=every_s)
             yield WakeAt(proof.since)
             proven = False

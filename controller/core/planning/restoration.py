@@ -15,7 +15,7 @@ from controller.core.azure_names import fold
 from controller.core.drain_history import Step
 from controller.core.events import CLEAN_DOCUMENTS
 from controller.core.ledger import Entry
-from controller.core.planning import closing, put_back
+from controller.core.planning import closing, hung_operations, put_back
 from controller.core.planning.actions import HoldReason, Phase, ReadInventory, ReadPower
 from controller.core.planning.evidence import Evidence
 from controller.core.planning.losses import created_again, found, lose, lost, regain
@@ -24,7 +24,6 @@ from controller.core.planning.recording import pool_names
 from controller.core.planning.removal import drop, forget
 from controller.core.planning.requests_in_force import why_over
 from controller.core.planning.steps import (
-    Change,
     Inquiry,
     Record,
     Report,
@@ -84,9 +83,10 @@ def steps(case: VmCase, evidence: Evidence) -> Steps:
         yield Report(vm=vm.name, phase=Phase.RESTORE_DUE)
         yield from lose(entry, {membership.key for membership in again})
     else:
-        # Back on the word of a write that failed is not back: it is sent again.
+        # Back on the word of a write that failed or does not end is not back: it is sent again.
         written = entry.removed and not evidence.policy.close_only
-        doubtful = evidence.doubtful(entry.memberships) if written else ()
+        again = hung_operations.to_write_again(evidence, entry)
+        doubtful = evidence.doubtful(entry.memberships) if written else again
         is_member = evidence.views.membership.is_member
         outside = tuple(m for m in entry.memberships if m in doubtful or not is_member(m))
         if outside or evidence.policy.close_only:
@@ -175,10 +175,19 @@ def _restore(
         presence = evidence.observed.presence_of
         outside = _places_first(evidence, outside)
         there = tuple(m for m in outside if not ONE_REPLY.holds(presence(m.pool_id)))
-        yield Change(memberships=there or outside, restore=True)
-    elif entry.removed or (yield from _is_back_for_good(evidence, entry)):
+        yield from hung_operations.restore(evidence, entry, there or outside)
+    elif entry.removed or (yield from _is_over(evidence, entry)):
         sent = replace(entry, restoring_at=evidence.now, out_at=None)
         yield Record(entry=sent, step=Step.RESTORING, detail=_why_over(evidence, entry))
+
+
+def _is_over(evidence: Evidence, entry: Entry) -> Inquiry:
+    """Return whether no removal can take effect late. Where one hangs, the restore ends it."""
+    again = hung_operations.to_write_again(evidence, entry)
+    if again:
+        yield from hung_operations.watch(evidence, entry.vm, evidence.proofs_back(entry))
+    rest = tuple(m for m in entry.memberships if m not in again)
+    return (yield from _is_back_for_good(evidence, replace(entry, memberships=rest)))
 
 
 def _places_first(evidence: Evidence, outside: tuple[Membership, ...]) -> tuple[Membership, ...]:
@@ -328,6 +337,7 @@ def _is_back_for_good(evidence: Evidence, entry: Entry) -> Inquiry:
         if not proof.holds(evidence.views):
             sure = False
             yield WakeAt(proof.since)
+            yield from hung_operations.report(evidence, entry.vm, proof)
             if evidence.now >= proof.since:
                 yield from evidence.read_again(proof)
     return sure

@@ -157,6 +157,20 @@ def test_a_list_never_replaces_a_newer_nic(views: ResourceCache) -> None:
     assert views.nics[0].body is None
 
 
+def test_since_when_a_nic_is_updating(views: ResourceCache) -> None:
+    """The first of the views counts that all show an operation, and never one of the future."""
+    changing = replace(nic("web-1"), updating=True)
+    for view, since in (
+        (replace(changing, observed_at=later(5)), later(5)),
+        (replace(changing, observed_at=later(9)), later(5)),
+        (replace(changing, observed_at=later(3)), later(3)),
+        (nic("web-1", later(12)), None),
+        (replace(changing, observed_at=later(20)), later(20)),
+    ):
+        views.put_nic(view)
+        assert views.nics[0].updating_since == since
+
+
 def test_ids_are_one_in_every_case(views: ResourceCache) -> None:
     """Azure's changes of case make no second view."""
     views.put_pool(pool(APP.upper(), "web-1"))

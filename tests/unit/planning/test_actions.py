@@ -145,6 +145,7 @@ def test_reasons_are_a_closed_list() -> None:
         "controls_unread",
         "shared_pool",
         "event_unseen",
+        "nic_updating",
     ]
 
 
