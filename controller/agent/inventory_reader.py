@@ -48,6 +48,7 @@ class InventoryReader:
         network: the client, for load balancers.
         pool_ids: returns the pools to read: those that are managed or named by the ledger.
         state: where the result goes.
+        forget: called after an inventory that has read everything, with when that began.
         now: wall clock, corrected.
     """
 
@@ -59,10 +60,12 @@ class InventoryReader:
         network: Network,
         pool_ids: Callable[[], Iterable[str]],
         state: WorkingState,
+        forget: Callable[[datetime], None],
         now: Callable[[], datetime],
     ) -> None:
         self._vms, self._nics, self._network = vms, nics, network
         self._pool_ids, self._state, self._now = pool_ids, state, now
+        self._forget = forget
 
     async def read(self) -> ControllerError | None:
         """Read everything, part by part.
@@ -82,10 +85,12 @@ class InventoryReader:
         vms = tuple(map(self._with_nics_found, read.vms))
         self._check(read, vms)
         self._state.cache.put_vms(vms, at)
+        complete = read.complete and nics.complete and all(each.known for each in balancers)
         self._state.inventory = self._state.inventory.after(
-            reads=read.requests + nics.requests + len(owners),
-            complete=read.complete and nics.complete and all(each.known for each in balancers),
+            reads=read.requests + nics.requests + len(owners), complete=complete
         )
+        if complete:
+            self._forget(at)
         self._state.unread = dict(nics.unread)
         for each in balancers:
             self._state.unread |= each.unread

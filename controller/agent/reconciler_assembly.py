@@ -1,5 +1,7 @@
 """Build a reconcile loop with the parts it drives: one for the agent, one for a standby's page."""
 
+from datetime import datetime
+
 from controller.agent.ability_watch import AbilityWatch
 from controller.agent.acknowledger import Acknowledger
 from controller.agent.action_runner import ActionRunner
@@ -11,6 +13,7 @@ from controller.agent.leader_election import LeaderElection
 from controller.agent.nic_reader import NicReader
 from controller.agent.operator_blobs import OperatorBlobs
 from controller.agent.reconciler import Reconciler
+from controller.agent.resource_cache import forget_deleted_vms
 from controller.agent.tenure import Tenure
 from controller.agent.vm_reader import VmReader
 from controller.agent.working_state import WorkingState
@@ -102,6 +105,9 @@ def _assemble_inventory(
             or any(wanted == fold(request.vm) for request in operator.requests.requests or ())
         )
 
+    def forget(read_at: datetime) -> None:
+        forget_deleted_vms(state.cache, tenure.ledger, urgent, read_at)
+
     return InventoryReader(
         vms=VmReader(
             compute=azure.compute,
@@ -116,6 +122,7 @@ def _assemble_inventory(
         network=azure.network,
         pool_ids=lambda: (*context.configuration.policy.pools, *tenure.ledger.pool_ids),
         state=state,
+        forget=forget,
         now=watcher.now,
     )
 

@@ -6,12 +6,13 @@ It keeps what the replies prove about each resource (`core.presence`): one 404 i
 deletion. The view of a resource is dropped when its absence lasts.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
 from controller.core.azure_names import fold, load_balancer_of
+from controller.core.deleted_vms import nics_of_deleted_vms
 from controller.core.ledger import Ledger
 from controller.core.observation import Observation
 from controller.core.old_replies import ShownEtags
@@ -266,6 +267,30 @@ class ResourceCache:
     def _note(self, resource_id: str, existence: Existence, at: datetime, source: Source) -> None:
         known = self.presence.get(fold(resource_id), UNKNOWN)
         self.presence[fold(resource_id)] = known.after(existence, at=at, source=source)
+
+
+def forget_deleted_vms(
+    cache: ResourceCache, ledger: Ledger, is_named: Callable[[str], bool], read_at: datetime
+) -> None:
+    """Drop what is known of deleted VMs, and what their agents reported.
+
+    Args:
+        cache: what is known, after an inventory that has read everything.
+        ledger: what is recorded.
+        is_named: returns whether an event, an entry or a drain request names a VM.
+        read_at: when that inventory began.
+    """
+    vms = (*cache.vms, *cache.former)
+    for nic in nics_of_deleted_vms(
+        cache.nics, vms=vms, pools=cache.pools, ledger=ledger, is_named=is_named, read_at=read_at
+    ):
+        for resource_id in (nic.nic_id, nic.vm_id):
+            cache.presence.pop(fold(resource_id), None)
+        cache._etags.forget(nic.nic_id)
+        cache._nics.pop(fold(nic.nic_id))
+    names = {fold(vm.name) for vm in vms} | {fold(entry.vm) for entry in ledger.entries}
+    for name in [each for each in cache.reports if each not in names and not is_named(each)]:
+        del cache.reports[name]
 
 
 def all_rules(cache: ResourceCache) -> tuple[LoadBalancingRule, ...]:

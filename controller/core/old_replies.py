@@ -29,6 +29,11 @@ class ShownEtags:
         replaced_at = self._replaced.get(fold(resource_id), {}).get(etag)
         return replaced_at is not None and at - replaced_at <= LAG
 
+    def forget(self, resource_id: str) -> None:
+        """Forget a resource that is not read any more."""
+        self._newest.pop(fold(resource_id), None)
+        self._replaced.pop(fold(resource_id), None)
+
     def show(self, resource_id: str, etag: str, at: datetime) -> None:
         """Note the ETag of a reply that is not old."""
         key = fold(resource_id)

@@ -9,6 +9,7 @@ from controller.agent.startup import discover_identity
 from controller.azure.http.session import open_azure
 from controller.clock import SystemClock
 from controller.core.azure_names import fold
+from controller.core.deleted_vms import KEPT
 from controller.errors import SetupError
 from controller.simulator.app.server import SimulatorServer
 from controller.simulator.services.http_values import Service
@@ -104,6 +105,22 @@ async def test_instances_that_disappear_are_no_peers(tmp_path: Path) -> None:
         await inventory.read()
         assert inventory.known == {"web-1", "web-2"}
         assert inventory.problems == {}
+
+
+async def test_what_is_known_does_not_grow_with_every_instance(tmp_path: Path) -> None:
+    """Instances are replaced all the time: those that are gone for a while are forgotten."""
+    async with open_inventory(tmp_path, vms=3, flexible=True) as inventory:
+        await inventory.reader.read()
+        sizes = set[tuple[int, int]]()
+        for number in range(3):
+            scale_out(inventory.world, f"web_{number}", 3, ("app",))
+            await inventory.read()
+            inventory.world.delete_vm(f"web_{number}")
+            inventory.clock.move(KEPT.total_seconds())
+            await inventory.read()
+            cache = inventory.state.cache
+            sizes.add((len(cache.nics), len(cache.presence)))
+        assert sizes == {(3, len(cache.presence))}
 
 
 @pytest.mark.parametrize("missing", ["web-1", "web-3"])

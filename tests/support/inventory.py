@@ -12,10 +12,12 @@ from controller.agent.ability_watch import AbilityWatch
 from controller.agent.inventory_reader import InventoryReader
 from controller.agent.nic_reader import NicReader
 from controller.agent.present_set import PresentSet
+from controller.agent.resource_cache import forget_deleted_vms
 from controller.agent.vm_reader import VmReader
 from controller.agent.working_state import WorkingState
 from controller.azure.http.session import Azure, open_azure
 from controller.config.schema import Settings
+from controller.core.ledger import Ledger
 from controller.simulator.app.server import SimulatorServer
 from controller.simulator.services.faults import Effect, Fault, FaultBook
 from controller.simulator.services.http_values import Request, Service
@@ -46,7 +48,7 @@ class Inventory:
 
     def __init__(self, server: SimulatorServer, clock: StoppedClock, azure: Azure) -> None:
         self.server, self.world, self.clock = server, server.world, clock
-        self.urgent = {""}
+        self.urgent, self.ledger = {""}, Ledger()
         self.state = WorkingState(
             clock=clock,
             entropy=random.Random(0),
@@ -74,6 +76,7 @@ class Inventory:
             network=azure.network,
             pool_ids=self.world.pool_ids,
             state=self.state,
+            forget=lambda at: forget_deleted_vms(self.state.cache, self.ledger, is_urgent, at),
             now=clock.now,
         )
         self._faults = server.faults = Refusals()

@@ -5,12 +5,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from controller.agent.resource_cache import ResourceCache
+from controller.agent.resource_cache import ResourceCache, forget_deleted_vms
 from controller.core.azure_names import fold
+from controller.core.deleted_vms import KEPT
 from controller.core.ledger import Entry, Ledger
 from controller.core.presence import LASTING, Existence
 from controller.core.resources import (
     AddressMembership,
+    AdminMembership,
     IpConfiguration,
     LoadBalancer,
     Membership,
@@ -22,8 +24,10 @@ from controller.core.resources import (
     PowerState,
     Vm,
 )
+from controller.core.vm_report import SeenReport
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
+NOTHING = Ledger()
 GROUP = "/subscriptions/s/resourceGroups/g/providers"
 LB = f"{GROUP}/Microsoft.Network/loadBalancers/web-lb"
 APP, ADMIN = f"{LB}/backendAddressPools/app", f"{LB}/backendAddressPools/admin"
@@ -324,3 +328,73 @@ def test_an_old_reply_about_a_nic_changes_no_view() -> None:
     assert not views.put_nic(replace(old, observed_at=later(6)))
     views.put_nics([replace(old, observed_at=later(7))])
     assert views.nics == (new,)
+
+
+OLD = NOW - KEPT - timedelta(seconds=1)
+PLACE = NicMembership(pool_id=APP, nic_id=nic_id("web-1"), ip_configuration="ipconfig1")
+
+
+@pytest.fixture
+def left(views: ResourceCache) -> ResourceCache:
+    """A VM that has left the set, whose NIC was seen last before that."""
+    views.put_vms([vm("web-1"), vm("web-2")], OLD)
+    views.put_nic(replace(nic("web-1", OLD - timedelta(seconds=1)), etag="0"))
+    views.put_nics([nic("web-1", OLD), nic("web-2", OLD, ip="10.0.0.5")])
+    views.put_vms([vm("web-2")], NOW)
+    views.reports |= {name: SeenReport(None, OLD) for name in ("web-1", "web-2")}
+    return views
+
+
+def forget(views: ResourceCache, known: Ledger = NOTHING, *named: str) -> bool:
+    """Return whether the NIC of web-1 is forgotten; that of web-2 never is."""
+    forget_deleted_vms(views, known, named.__contains__, NOW)
+    assert views.nic(nic_id("web-2"))
+    assert "web-2" in views.reports
+    return views.nic(nic_id("web-1")) is None
+
+
+def test_a_deleted_vm_is_forgotten(left: ResourceCache) -> None:
+    """Instances are replaced for ever: nothing of those that are gone is left after a while."""
+    assert forget(left)
+    assert left.presence.keys() == {fold(vm("web-2").vm_id), fold(nic_id("web-2"))}
+    assert left.reports.keys() == {"web-2"}
+    assert left.put_nic(replace(nic("web-1", OLD), etag="0")), "its ETags are forgotten, too"
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        PLACE,
+        AddressMembership(pool_id=APP, name="web-1", ip_address="10.0.0.4", body="{}"),
+        AdminMembership(pool_id=APP, nic_id=nic_id("web-1"), ip_configuration="ipconfig1"),
+    ],
+)
+@pytest.mark.parametrize("vm_id", ["", vm("other").vm_id])
+def test_what_the_ledger_names_is_kept(left: ResourceCache, place: Membership, vm_id: str) -> None:
+    """S3, S5: a NIC counts by its VM, its own id, or its address; so does what is lost."""
+    entry = ledger(place).entries[0]
+    assert not forget(left, Ledger(entries=(replace(entry, vm_id=vm_id or entry.vm_id),)))
+    parked = replace(entry, memberships=(), lost=(place,), vm_id=vm_id or entry.vm_id)
+    assert not forget(left, Ledger(entries=(parked,)))
+    assert "web-1" in left.reports
+    other = replace(PLACE, nic_id=nic_id("other"))
+    assert not forget(left, Ledger(entries=(replace(entry, memberships=(other,)),)))
+
+
+@pytest.mark.parametrize("member", ["web-1", "10.0.0.4"])
+def test_the_nic_of_a_member_is_kept(left: ResourceCache, member: str) -> None:
+    """S1: a pool that lists a NIC, or its address, may still send it connections."""
+    left.put_pool(pool(APP, member))
+    assert not forget(left)
+    left.put_pool(pool(APP, "web-2", at=later(1)))
+    assert forget(left)
+
+
+def test_what_an_event_names_or_was_just_seen_is_kept(left: ResourceCache) -> None:
+    """S1: an event is for the VM, or it may be created at this moment."""
+    assert not forget(left, NOTHING, "web-1")
+    left.put_power(vm("web-1"), PowerState.GONE, NOW)
+    assert not forget(left)
+    left.put_nic(nic("web-3", NOW - KEPT))
+    forget(left)
+    assert left.nic(nic_id("web-3"))
