@@ -7,11 +7,14 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
+from unittest.mock import MagicMock
 
 import pytest
 
 from controller.simulator.traffic.balancer import Traffic
+from controller.simulator.traffic.connection import Connection
 from controller.simulator.traffic.load import HOLDING, MIXES, Counts, Kind, KindCounts, Load, Loss
+from controller.simulator.traffic.messages import CLOSE_LINE
 from controller.simulator.traffic.probes import Probe
 from controller.simulator.world.builder import build_world
 from controller.simulator.world.settings import WorldSettings
@@ -118,6 +121,19 @@ async def test_closed_before_the_removal(fate: Fate) -> None:
     counts = traffic.counts()
     assert counts.losses == ()
     assert counts.lost == 0
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_stream_that_ends_just_before_its_next_message_is_not_used(*, taken: bool) -> None:
+    """No request is lost: the client sees the end, or sends first and ends the stream then."""
+    transport = MagicMock()
+    connection = Connection(set(), gives_up_at=0.0)
+    connection.connection_made(transport)
+    connection._streams = True
+    assert not taken or connection.take()
+    connection.data_received(CLOSE_LINE + b"\n")
+    assert transport.close.called is not taken
+    assert not connection.take()
 
 
 async def test_a_web_server_that_does_not_end_streams() -> None:

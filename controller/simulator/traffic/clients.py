@@ -125,7 +125,7 @@ class Clients:
 
     async def _exchange(self, kind: Kind, held: Connection | None) -> tuple[Connection, str]:
         """Make one request; return its connection and the backend. Raises `_Failed`."""
-        connection = held
+        connection = held if held is not None and held.take() else None
         patience_s = self._load.patience_s(kind)
         try:
             if connection is None:

@@ -81,6 +81,14 @@ class Connection(asyncio.Protocol):
         finally:
             self._in_use = False
 
+    def take(self) -> bool:
+        """Claim a held connection for the next request; return whether that may be sent.
+
+        From here on the server's word to end a stream comes after the request.
+        """
+        self._in_use = not self.asked_to_close
+        return self._in_use
+
     def hang_up(self) -> None:
         """Close in good order."""
         if self._waiter is not None:
