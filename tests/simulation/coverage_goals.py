@@ -18,13 +18,7 @@ from controller.observability.metrics import Metrics
 from controller.simulator.world.history import Change
 from tests.simulation.drawn_closing import CALLS, SPOILT_REPORTS
 from tests.simulation.harsh_acts import SPOILT
-from tests.simulation.request_faults import (
-    ALL_KINDS,
-    JOURNEYS,
-    LATE_LEDGER,
-    NARROW_KINDS,
-    RIVAL,
-)
+from tests.simulation.request_faults import ALL_KINDS, JOURNEYS, LATE_LEDGER, RIVAL
 from tests.simulation.request_operations import EVERY, OF_COMMANDS, struck
 
 ACTS = (
@@ -89,7 +83,6 @@ OF_NEW_WORLDS = frozenset({"resource_graph query", "maintenance acknowledge"})
 EXPECTED = frozenset(
     {
         *ALL_KINDS,
-        *NARROW_KINDS,
         *JOURNEYS,
         LATE_LEDGER,
         RIVAL,

@@ -11,6 +11,7 @@ from controller.agent.tuning import DEFAULT_TUNING
 from controller.config import schema
 from controller.config.base import Section
 from tests.simulation import drawn_shapes, hardships, later_seeds
+from tests.simulation.request_faults import NARROW_KINDS
 from tests.simulation.scenario import Scenario
 from tests.simulation.scenario_generator import draw
 
@@ -75,6 +76,19 @@ def test_every_hardship_is_drawn() -> None:
         plain = [Scenario(seed=first + seed, acts=(), calm_at_s=60.0) for seed in SEEDS]
         changed = sum(hardship.lay_over(each) != each for each in plain)
         assert 0 < changed <= 1.5 * hardship.share * len(SEEDS), hardship.name
+
+
+def test_every_narrow_fault_is_drawn() -> None:
+    """One kind of request of one VM fails for good, in later seeds only."""
+    first = later_seeds.FIRST_NARROW_SEED
+    (hardship,) = (each for each in hardships.HARDSHIPS if each.draw is hardships.one_request)
+    drawn: set[str] = set()
+    for seed in range(first - 5000, first + 10_000):
+        laid_over = hardship.lay_over(Scenario(seed=seed, acts=(), calm_at_s=60.0))
+        assert seed >= first or not laid_over.storms
+        drawn.update(storm.kind for storm in laid_over.storms)
+        assert not laid_over.storms or {each.vm for each in laid_over.storms} == laid_over.unable
+    assert drawn == NARROW_KINDS.keys()
 
 
 def test_large_sets_are_rare() -> None:
