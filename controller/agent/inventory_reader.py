@@ -164,7 +164,8 @@ class InventoryReader:
             cache.rules.get(fold(load_balancer_id), ()),
             cache.pools_of(load_balancer_id),
         )
-        cache.put_health(await self._network.rule_health.of_pools(rules, pool_ids))
+        pools = await self._network.rule_health.of_pools(rules, pool_ids)
+        cache.health.update({fold(pool.pool_id): pool for pool in pools})
 
     async def _each(self, pool_ids: list[str]) -> None:
         """Read pools by their ids; those that exist are used, whatever the others answer.

@@ -205,10 +205,6 @@ class ResourceCache:
                 self.mark_absent(pool_id, load_balancer.observed_at, source=Source.LIST)
         return True
 
-    def put_health(self, pools: Iterable[PoolHealth]) -> None:
-        """Store what the rules report about pools."""
-        self.health.update({fold(pool.pool_id): pool for pool in pools})
-
     def pools_of(self, load_balancer_id: str) -> tuple[str, ...]:
         """Return the configured pools of a load balancer."""
         owner = fold(load_balancer_id)
@@ -243,6 +239,13 @@ class ResourceCache:
         known = self.nic(nic_id)
         if known is not None:
             self._nics[fold(nic_id)] = replace(known, body=None)
+
+    def forget_nic(self, nic: Nic) -> None:
+        """Drop a NIC, and what the replies prove about it and its VM."""
+        for resource_id in (nic.nic_id, nic.vm_id):
+            self.presence.pop(fold(resource_id), None)
+        self._etags.forget(nic.nic_id)
+        self._nics.pop(fold(nic.nic_id), None)
 
     def forget_future(self, latest: datetime) -> None:
         """Take what was seen after `latest` for never seen: the clock was wrong, and is not now.
@@ -284,10 +287,7 @@ def forget_deleted_vms(
     for nic in nics_of_deleted_vms(
         cache.nics, vms=vms, pools=cache.pools, ledger=ledger, is_named=is_named, read_at=read_at
     ):
-        for resource_id in (nic.nic_id, nic.vm_id):
-            cache.presence.pop(fold(resource_id), None)
-        cache._etags.forget(nic.nic_id)
-        cache._nics.pop(fold(nic.nic_id))
+        cache.forget_nic(nic)
     names = {fold(vm.name) for vm in vms} | {fold(entry.vm) for entry in ledger.entries}
     for name in [each for each in cache.reports if each not in names and not is_named(each)]:
         del cache.reports[name]

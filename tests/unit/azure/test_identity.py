@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from azure.core.credentials import TokenRequestOptions
 from azure.core.exceptions import ClientAuthenticationError
 
 from controller import errors
@@ -253,7 +254,7 @@ def test_claims_are_not_served_from_memory(runtime: Runtime) -> None:
         await asyncio.sleep(PAST_HALF_S)
         endpoint.failure = FAILURES["500"]
         assert await token_of(credential) == "SECRET-1"
-        for options in ({"claims": "{}"}, {}):
+        for options in (TokenRequestOptions(claims="{}"), TokenRequestOptions()):
             with pytest.raises(ClientAuthenticationError):
                 await credential.get_token_info(SCOPE, options=options)
         endpoint.failure = None

@@ -9,7 +9,9 @@ from controller.core.planning.actions import Phase
 from controller.status.monitoring_check import Check, State, check
 from controller.status.overview_schema import Overview
 
-SEVERITIES = dict.fromkeys(("held", "in_rotation", "no_leader", "storage"), "critical")
+SEVERITIES: dict[str, str] = dict.fromkeys(
+    ("held", "in_rotation", "no_leader", "storage"), "critical"
+)
 SEVERITIES["to clean up"] = "info"
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
