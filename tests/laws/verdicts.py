@@ -61,6 +61,8 @@ def _of_one(replay: Replay, event: Event, vm: str, verdicts: list[Json]) -> Iter
     )
     ordinary = led and event.published_at > replay.calm_at + 30.0 and len(event.ids) == 1
     known = event.read or not replay.conditions.requests_recorded
+    # Only agents of VMs that are out may see an event, and lack the access to forward it.
+    known = known and not (replay.conditions.placement_groups and event.started_at is None)
     if ordinary and known and not verdicts:
         yield f"no verdict on event {min(event.ids)} for {vm}"
     if len(event.ids) > 1 or replay.conditions.stale_reads:

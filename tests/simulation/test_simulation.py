@@ -135,6 +135,7 @@ REGRESSIONS = (
     1116531,  # a leader whose VM went down kept the lease: its peers had left it (S7)
     1115694,  # a leader without Resource Manager kept a verdict waiting, beside able peers (L1)
     1114582,  # a VM was created again before its identity was read, beside its adminState (S3)
+    1140107,  # VMs that are out could not forward an event, which was cancelled (V1, the law)
     1154839,  # the removal of a closed VM got no reply, and nothing else was due (S7)
     1154735,  # replies to renewals were lost, and each extended the lease (S7)
     1152471,  # replies to acquires were lost, and each extended the lease (S7)
