@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 FAR_AHEAD_S = 60.0
 FORWARDED_SOON = timedelta(minutes=30)
 """What is forwarded for later than that outlasts every play, if the agent cannot withdraw it."""
+HOOK_REPORTED_S = 10.0
+"""How long the report of a hook takes that has outlasted its stage."""
 LED_FOR_S = 11.0
 """A new leader judges with its second pass what came and went without a leader."""
 LEADER, STANDBY = "leader", "standby"
@@ -104,7 +106,7 @@ class Stage:
             )
             and all(host.settled and not self._closed(host) for host in self._able())
             and not any(
-                machine.hook_ends_at > self._simulation.loop.now
+                machine.hook_ends_at + HOOK_REPORTED_S > self._simulation.loop.now
                 for machine in self._simulation.machines.values()
             )
             and min(led_for_s) >= LED_FOR_S
