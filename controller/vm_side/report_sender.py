@@ -4,6 +4,7 @@ import asyncio
 import logging
 from dataclasses import replace
 
+from controller.core.backoff import backoff_s
 from controller.core.vm_report import VmReport, VmState
 from controller.errors import ControllerError, retry_wait_s
 from controller.observability.logs import log
@@ -14,9 +15,6 @@ logger = logging.getLogger("lbdrain.closing")
 SEND_AGAIN_S = 10.0
 """How often the report of a VM that is not open, or could not close, is sent, though nothing has
 changed: the leader uses no old report."""
-RETRY_S, LONGEST_RETRY_S = 1.0, 15.0
-"""After how long a report that could not be written is written again: at first, and at most unless
-storage requests a longer wait."""
 CONNECTIONS_EVERY_S = 2.0
 """How often a change of the number of connections alone is sent."""
 
@@ -73,8 +71,8 @@ class ReportSender:
                         vm=report.vm,
                         outcome=error.word(),
                     )
-                full_s = min(LONGEST_RETRY_S, RETRY_S * 2 ** min(self._failures - 1, 10))
-                await asyncio.sleep(retry_wait_s(error, at_least_s=full_s))
+                wait_s = backoff_s(self._failures, jitter=1.0)
+                await asyncio.sleep(retry_wait_s(error, at_least_s=wait_s))
                 self._changed.set()
             else:
                 self._sent, self._failures = report, 0
