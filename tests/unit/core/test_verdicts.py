@@ -12,6 +12,7 @@ from controller.core.event_record import (
     MAX_VERDICTS,
     MAX_WATCHED_VMS,
     EventVerdict,
+    Place,
     Verdict,
     WatchedEvent,
     verdict_text,
@@ -598,6 +599,14 @@ def test_a_recovered_entry_does_not_show_that_a_vm_was_put_back(*, inside: bool)
     watch.scene.ledger = watch.scene.ledger.with_entry(before)
     watch.over.clear()
     watch.scene.inside["web-1"] = [APP] if inside else []
+    scene = watch.scene
+    scene.now, scene.events = 621, [started()]
+    unread = replace(scene.plan(), ledger=None)  # nothing was observed out again yet
+    followed = with_events(
+        unread, scene.observe(), scene.ledger, scene.policy, at(621), seen=watch.seen
+    ).ledger
+    (event_now,) = (followed or scene.ledger).events
+    assert event_now.vms[0].place == (Place.IN_ROTATION if inside else Place.OUT)
     watch.passes(621, started())
     watch.passes(622)
     text = f"hit in rotation: {PUT_BACK}" if inside else "drained 9 min 0 s before NotBefore"
